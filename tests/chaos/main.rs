@@ -1,12 +1,12 @@
-//! `make chaos`: `MINUTES` of faults under load, half of them against one nats-server and half
-//! against a cluster of three. `SEED` repeats a run's choices.
+//! `make chaos`: injects faults under load for `MINUTES`, half of the time into one nats-server and
+//! half into a cluster of three. `SEED` repeats the random choices of an earlier run.
 
 use std::time::{Duration, SystemTime};
 
 use wordmill_tests::chaos::Run;
 use wordmill_tests::setting;
 
-/// Returns how long faults are made against each broker, and the first seed.
+/// Returns the duration of the faults for each broker, and the seed.
 fn settings() -> (Duration, u64) {
     let minutes = setting("MINUTES").map_or(3.0, |text| text.parse().expect("MINUTES: a number"));
     let random = || {

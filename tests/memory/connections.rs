@@ -17,7 +17,7 @@ use crate::{assert_below, start_stack};
 fn connections_without_a_key_share_a_small_part_of_the_memory() {
     /// Far more than may be open at once.
     const CONNECTIONS: usize = 4000;
-    /// The documented share of connections without a key. Measured: 26 to 30 MiB.
+    /// Documented memory of all connections without a key. Measured: 26 to 30 MiB.
     const GROWTH_BYTES_MAX: u64 = 64 << 20;
     let mut keys = Keyring::new();
     let key = keys.add("team", &json!({}));
@@ -25,7 +25,7 @@ fn connections_without_a_key_share_a_small_part_of_the_memory() {
     let stack = start_stack(1, 0, &[(name, &path)]);
     let client = stack.client().with_key(&key);
     let gateway = &stack.gateways[0].process;
-    // Authenticated once, so the gateway does not close it to make room.
+    // An authenticated connection is not closed to make room for others.
     let mut authenticated = connect(&client);
     let request =
         format!("GET /v1/jobs HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {key}\r\n\r\n");
@@ -63,7 +63,7 @@ fn connections_without_a_key_share_a_small_part_of_the_memory() {
 #[test]
 fn unread_answers_without_a_key_take_little_memory() {
     const CONNECTIONS: usize = 200;
-    /// The documented share of one of them: 25 MiB for all. Measured: 11 to 14 MiB.
+    /// Documented memory of one connection, 25 MiB for all. Measured: 11 to 14 MiB.
     const CONNECTION_BYTES_MAX: u64 = 128 << 10;
     let mut keys = Keyring::new();
     keys.add("team", &json!({}));
@@ -81,7 +81,7 @@ fn unread_answers_without_a_key_take_little_memory() {
                 let mut stream = connect(client);
                 set_socket_recv_buffer_size(&stream, 4096).expect("a small buffer");
                 stream.set_nonblocking(true).expect("set");
-                // Writes as many requests as the socket buffers accept.
+                // Pipelines as many requests as the socket buffers accept.
                 let _ = stream.write(request.repeat(200).as_bytes());
                 stream
             })

@@ -1,4 +1,4 @@
-//! Memory of a gateway for a large result that several clients of the older contract get at once.
+//! Memory of a gateway while clients of the older contract read a large result at the same time.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -14,7 +14,7 @@ use wordmill_tests::process::Process;
 use crate::documents::{DOCUMENT_TIME_MAX, upload};
 use crate::{assert_below, start_stack};
 
-/// Most memory of a gateway. Measured: 27 to 31 MiB.
+/// Maximum memory of a gateway. Measured: 27 to 31 MiB.
 const GATEWAY_BYTES_MAX: u64 = 48 << 20;
 /// Longest wait for `/livez`: a typical timeout of a liveness probe, with a margin for a busy
 /// machine.
@@ -25,7 +25,7 @@ fn reset_peak(process: &Process) {
     std::fs::write(format!("/proc/{}/clear_refs", process.id()), "5").expect("reset");
 }
 
-/// Requests a path, reads the beginning of the answer, waits for `may_read`, then reads the rest.
+/// Requests a path, reads the start of the response, waits for `may_read`, then reads the rest.
 /// Returns the length of the rest, in bytes.
 fn read_late(client: &Client, path: &str, encoding: &str, may_read: &mpsc::Receiver<()>) -> u64 {
     let address = client.address();

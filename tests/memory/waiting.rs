@@ -12,13 +12,13 @@ use wordmill_tests::{LIMIT, runtime, wait_for};
 
 use crate::{assert_below, start_stack};
 
-/// Clients that wait at once.
+/// Number of clients that wait at the same time.
 const CROWD: usize = 1000;
-/// Most memory that they may take. Measured: 28 to 30 MiB.
+/// Maximum memory of all waiting clients. Measured: 28 to 30 MiB.
 const GROWTH_BYTES_MAX: u64 = 45 << 20;
 
-/// Waits for the end of a job. Clients with an even number use an event stream, the others a long
-/// poll.
+/// Waits until a job is final. Clients with an even number use an event stream, the others a long
+/// poll. Returns the status and the time.
 async fn wait_for_end(client: Client, job_id: String, number: usize) -> (String, Instant) {
     let path = format!("/v1/jobs/{job_id}?wait=60");
     loop {
@@ -34,7 +34,7 @@ async fn wait_for_end(client: Client, job_id: String, number: usize) -> (String,
         } else {
             client.get_async(&path).await.expect("an answer").json()
         };
-        // The gateway refuses a request while all places are taken.
+        // The gateway refuses a request while its places for waiting clients are taken. Try again.
         match job["status"].as_str() {
             Some(status) => return (status.to_owned(), Instant::now()),
             None => tokio::time::sleep(Duration::from_millis(100)).await,

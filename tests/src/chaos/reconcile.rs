@@ -1,4 +1,4 @@
-//! Compares what was accepted with what came out. Every rule here is a promise of the README.
+//! Compares the accepted jobs with their outcome. Each rule is a promise of the README.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, SystemTime};
@@ -14,38 +14,38 @@ use crate::chaos::record::{Record, time};
 use crate::client::Client;
 use crate::pause;
 
-/// Everything that is known after a run.
+/// All data about a finished run.
 pub struct Evidence {
-    /// What was run.
+    /// Parameters of the run.
     pub run: Run,
-    /// How long it took.
+    /// Duration of the run.
     pub took: Duration,
-    /// What the gateways offered.
+    /// Features of the gateways.
     pub features: Features,
-    /// What the clients know.
+    /// All submissions, as the clients see them.
     pub submissions: BTreeMap<String, Submission>,
-    /// What the bucket kept, by submission.
+    /// Job records, by submission.
     pub records: BTreeMap<String, Vec<Record>>,
-    /// The dead letters.
+    /// All dead letters.
     pub dead: Vec<StoredMessage>,
-    /// How many messages are left in the queue.
+    /// Number of messages that are left in the queue.
     pub waiting: u64,
-    /// When pages were asked for.
+    /// Times of all requests for a page, by submission.
     pub visits: HashMap<String, Vec<SystemTime>>,
-    /// What was done to whom.
+    /// All faults.
     pub incidents: Vec<Incident>,
-    /// What the fleet noticed by itself.
+    /// Unexpected events that the fleet has noticed.
     pub surprises: Vec<String>,
-    /// A gateway to ask for results.
+    /// A gateway that is used to read results.
     pub gateway: Client,
 }
 
-/// Something that must not be.
+/// A violated promise.
 #[derive(Debug, Clone)]
 pub struct Difference {
-    /// The submission, if it is about one.
+    /// Name of the submission, unless the whole run is concerned.
     pub name: Option<String>,
-    /// What is wrong.
+    /// Description of the violation.
     pub what: String,
 }
 
@@ -56,7 +56,7 @@ impl std::fmt::Display for Difference {
 }
 
 impl Evidence {
-    /// Returns all differences.
+    /// Returns all violations.
     pub fn differences(&self) -> Vec<Difference> {
         let mut differences: Vec<Difference> = Vec::new();
         let mut of_run = |what: String| differences.push(Difference { name: None, what });
@@ -81,8 +81,9 @@ impl Evidence {
         differences
     }
 
-    /// Tells whether a record was written for a job that the queue never got: the gateway said no,
-    /// or died, in between. Nobody was promised anything; the sweeper has ended it.
+    /// Returns whether the record is an orphan: the gateway wrote it, but declined the job or
+    /// crashed before the queue accepted the message. Such a job was not accepted, and the sweeper
+    /// has ended it.
     pub fn is_orphan(submission: &Submission, record: &Record) -> bool {
         let last = record.last().job.as_ref();
         submission.verdict != Verdict::Accepted
@@ -184,9 +185,10 @@ impl Evidence {
         }
     }
 
-    /// Returns how often a page may have been asked for: once in every run that was ever written
-    /// down; and, if something was disturbed, once more by a first delivery that died before it
-    /// was, and for each disturbance of the broker, which may forget that it delivered at all.
+    /// Returns the minimum and maximum number of requests for the page. Every recorded run requests
+    /// it once. After a fault, two causes may add requests: a worker that crashed before its run
+    /// was recorded, and a redelivery per fault of the broker, which may lose the count of
+    /// deliveries.
     fn fetches(
         &self,
         record: &Record,
@@ -204,7 +206,7 @@ impl Evidence {
         (usize::from(job["status"] == "succeeded"), runs + 1 + of_broker)
     }
 
-    /// Every attempt that did not end as the plan says has to have been disturbed by us.
+    /// Compares all attempts. An attempt with an unplanned failure must overlap a fault.
     fn compare_attempts(&self, submission: &Submission, job: &Value, wrong: &mut Vec<String>) {
         let attempts = job["attempts"].as_array().map_or(&[][..], Vec::as_slice);
         if attempts.len() > ATTEMPTS {
@@ -226,8 +228,9 @@ impl Evidence {
                 continue;
             };
             let worker = attempt["worker"].as_str().unwrap_or_default();
-            // A worker that was paused with a job in its hands may take it over from the one that
-            // was given it meanwhile: it cannot know.
+            // A worker that resumes after a pause may take its job back from the worker that has
+            // got it meanwhile. So a fault of the worker of the next attempt also explains the
+            // failure.
             let heir = next.and_then(|next| next["worker"].as_str()).unwrap_or(worker);
             let disturbed = self
                 .incidents
@@ -270,7 +273,7 @@ impl Evidence {
                     wrong.push("given up before its last attempt".to_owned());
                 }
             }
-            // All its attempts were lost, each for a reason that was looked at above.
+            // All attempts were lost. `compare_attempts` has checked the reason of each.
             (_, "failed") if exhausted(job) && job["dead_lettered"] == true => {}
             (_, "cancelled") => {}
             (expected, _) => {
@@ -313,7 +316,7 @@ impl Evidence {
     }
 }
 
-/// Tells whether a job had all its attempts.
+/// Returns whether a job has used all its attempts.
 pub fn exhausted(job: &Value) -> bool {
     job["attempts"].as_array().is_some_and(|attempts| attempts.len() == ATTEMPTS)
 }

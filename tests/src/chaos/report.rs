@@ -1,4 +1,4 @@
-//! What is printed: the table of a run, and the history of a job that went wrong.
+//! Report of a run: its table, and the history of jobs with differences.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -9,14 +9,14 @@ use crate::chaos::plan::{ACK_WAIT, ATTEMPTS, Expected};
 use crate::chaos::reconcile::{Difference, Evidence, exhausted};
 use crate::chaos::record::{Record, time};
 
-/// How many histories are printed.
+/// Maximum number of printed histories.
 const HISTORIES_MAX: usize = 4;
-/// How many differences are listed.
+/// Maximum number of listed differences.
 const LISTED_MAX: usize = 40;
-/// How many log lines of one process are printed.
+/// Maximum number of printed log lines of one process.
 const LINES_MAX: usize = 60;
 
-/// Returns the table.
+/// Returns the table of a run.
 pub fn table(evidence: &Evidence, differences: &[Difference]) -> String {
     let mut rows: Vec<(String, String)> = Vec::new();
     let mut row = |name: &str, value: String| rows.push((name.to_owned(), value));
@@ -74,7 +74,7 @@ pub fn table(evidence: &Evidence, differences: &[Difference]) -> String {
     })
 }
 
-/// Counts jobs by how they ended.
+/// Counts records by their outcome.
 fn ends(evidence: &Evidence) -> BTreeMap<String, usize> {
     let mut ends = BTreeMap::new();
     for (name, records) in &evidence.records {
@@ -105,7 +105,7 @@ fn ends(evidence: &Evidence) -> BTreeMap<String, usize> {
     ends
 }
 
-/// Returns the longest time from a job's creation to its end.
+/// Returns the longest time from the creation of a job to its end, without orphans.
 fn longest(evidence: &Evidence) -> Duration {
     let promised = evidence.records.iter().flat_map(|(name, records)| {
         let submission = evidence.submissions.get(name);
@@ -120,7 +120,7 @@ fn longest(evidence: &Evidence) -> Duration {
         .unwrap_or_default()
 }
 
-/// Prints all that is known about what went wrong.
+/// Prints the differences, and the history of the first affected submissions.
 pub fn print_differences(
     evidence: &Evidence,
     differences: &[Difference],
@@ -183,7 +183,7 @@ fn history(evidence: &Evidence, name: &str, outputs: &[(String, String)]) -> Str
     text
 }
 
-/// Writes a time of day.
+/// Formats the time of day, in UTC.
 fn clock(time: SystemTime) -> String {
     let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let day = since.as_secs() % 86_400;
