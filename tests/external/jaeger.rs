@@ -1,5 +1,4 @@
-//! A real Jaeger shows what the collector of the black-box tests gets: by trace id, by job id, and
-//! as a graph of services.
+//! Reads traces from a real Jaeger: by trace id, by job id, and as a graph of services.
 
 use wordmill_tests::jaeger::Jaeger;
 use wordmill_tests::site::Site;
@@ -34,7 +33,7 @@ fn jaeger_finds_every_job_by_trace_and_by_job_id() {
 #[test]
 fn jaeger_accepts_the_configuration_of_the_stack() {
     assert_eq!(Jaeger::objection("observability/jaeger/config.yaml"), None);
-    // It is not as if it accepted everything.
+    // An invalid file is rejected.
     let reason = Jaeger::objection("observability/prometheus/prometheus.yml");
     assert!(reason.is_some_and(|reason| reason.contains("configuration")));
 }

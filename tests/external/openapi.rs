@@ -1,4 +1,4 @@
-//! A client that knows OpenAPI, and tries whatever the description allows and forbids.
+//! Fuzzes the API with schemathesis, which derives valid and invalid requests from the description.
 
 use std::process::Command;
 use std::time::Instant;
@@ -9,11 +9,11 @@ use wordmill_tests::site::closed_port;
 use wordmill_tests::stack::Stack;
 use wordmill_tests::{LIMIT, repository, setting};
 
-/// Requests for each operation.
+/// Number of examples per operation.
 const EXAMPLES: &str = "200";
-/// The seed of the random requests, unless `API_SEEDS` lists others: a run takes some two minutes.
+/// Seed of the random requests, unless `API_SEEDS` lists others. A run takes about two minutes.
 const SEED: &str = "1";
-/// How many dead letters there are at the beginning.
+/// Number of dead letters at the beginning.
 const DEAD: usize = 40;
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
@@ -23,7 +23,7 @@ fn a_fuzzing_client_finds_nothing() {
     let mut keys = Keyring::new();
     let key = keys.add("fuzz", &json!({}));
     let (name, path) = keys.setting();
-    // With webhooks, or every job that has one is refused.
+    // Webhooks are enabled; otherwise every job with a webhook would be refused.
     let stack = Stack::with(1, 1, &[(name, &path), ("WORDMILL_WEBHOOK_SECRETS", SECRET)]);
     let client = stack.client();
     let ours = client.with_key(&key);

@@ -1,4 +1,4 @@
-//! The commands of docs/operations.md about dead letters, run as written, in one session.
+//! Runs the commands for dead letters in docs/operations.md as written, in one shell session.
 
 use std::process::Command;
 
@@ -14,7 +14,7 @@ use crate::nats_cli::cli;
 /// Separates the outputs of two blocks.
 const END: &str = "=== end of block ===";
 
-/// Returns the command blocks, which stand in a numbered list.
+/// Returns the command blocks of a page, which may be indented as part of a list.
 fn blocks(page: &str) -> Vec<String> {
     let mut lines = page.lines().map(str::trim_start);
     let mut blocks = Vec::new();
@@ -27,7 +27,7 @@ fn blocks(page: &str) -> Vec<String> {
     blocks
 }
 
-/// Runs blocks in one shell, each as the role that it names, and returns what each printed.
+/// Runs blocks in one shell, each with the role in its comment, and returns their outputs.
 fn run(blocks: &[String], stack: &Stack) -> Vec<String> {
     let home = TempDir::new().expect("a directory");
     std::os::unix::fs::symlink(cli(), home.path().join("nats")).expect("a link");
@@ -75,7 +75,7 @@ fn the_pages_commands_for_dead_letters_work() {
     let first = die("interactive");
     let bulk = die("bulk");
     let newest = die("interactive");
-    // What is replayed is fine then.
+    // A replayed job must succeed.
     site.put("/busy", Page::new("text/plain", "a b"));
 
     let page = std::fs::read_to_string(repository().join("docs/operations.md")).expect("the page");

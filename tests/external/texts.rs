@@ -1,9 +1,8 @@
-//! Real plain texts, in many languages and scripts, counted by the running system and by other
-//! programs.
+//! Real plain texts in many languages and scripts, counted by Wordmill and by other programs.
 //!
-//! Words are compared with ICU (`icu_words.py`, which uses nothing of ours), those between white
-//! space with `wc -w`. The texts are those of Debian packages: they are taken where they are
-//! installed, and are not in the repository.
+//! Words are compared with ICU (`icu_words.py`, without code of Wordmill), words between white
+//! space with `wc -w`. The texts are files of installed Debian packages, and are not in the
+//! repository.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -17,14 +16,13 @@ use crate::differences::{
     Counts, Reason, Reasons, Script, distance, explain, histogram, script_of,
 };
 
-/// Where Debian's package `vlc-l10n` puts its translations; those taken have at least a thousand
-/// words.
+/// Languages in Debian's package `vlc-l10n` whose translations have at least a thousand words.
 const TRANSLATIONS: [&str; 42] = [
     "am", "ar", "as", "be", "bg", "bn", "ca", "cs", "de", "el", "es", "fa", "fi", "fr", "gu", "he",
     "hi", "hy", "is", "it", "ja", "ka", "kk", "km", "kn", "ko", "lo", "ml", "mr", "my", "pa", "pl",
     "ru", "si", "ta", "te", "th", "tr", "ug", "vi", "zh_CN", "zh_TW",
 ];
-/// Prose: jokes, proverbs, a licence.
+/// Prose: jokes, proverbs, a license.
 const PROSE: [(&str, &str); 6] = [
     ("en", "/usr/share/common-licenses/GPL-3"),
     ("en", "/usr/share/games/fortunes/wisdom"),
@@ -33,23 +31,23 @@ const PROSE: [(&str, &str); 6] = [
     ("zh", "/usr/share/games/fortunes/chinese"),
     ("zh", "/usr/share/games/fortunes/tang300"),
 ];
-/// Why ICU may count a word differently.
+/// Reasons why ICU may count a word differently.
 const REASONS: [Reason; 4] = [Reason::Colon, Reason::AtSign, Reason::Hangul, Reason::Touching];
 
 struct Text {
     name: String,
     text: String,
-    /// What ICU counts.
+    /// Words that ICU has counted.
     words: Counts,
 }
 
-/// Returns the texts, and what ICU makes of them.
+/// Returns the texts with the words that ICU counts.
 fn texts() -> Vec<Text> {
     let translations = TRANSLATIONS
         .map(|language| (language, format!("/usr/share/locale/{language}/LC_MESSAGES/vlc.mo")));
     let prose = PROSE.map(|(language, file)| (language, file.to_owned()));
     let files: Vec<(&str, String)> = translations.into_iter().chain(prose).collect();
-    // Debian's own Python has Debian's ICU, whatever other Python there is.
+    // Debian's own Python uses Debian's ICU, even if another Python is installed.
     let output = Command::new("/usr/bin/python3")
         .arg(repository().join("tests/external/icu_words.py"))
         .args(files.iter().map(|(_, file)| file))
@@ -77,7 +75,7 @@ fn texts() -> Vec<Text> {
     texts
 }
 
-/// Counts with `wc -w`.
+/// Counts words with `wc -w`.
 fn words_by_wc(text: &str) -> u64 {
     let mut child = Command::new("wc")
         .arg("-w")
@@ -93,9 +91,9 @@ fn words_by_wc(text: &str) -> u64 {
     String::from_utf8(output.stdout).expect("text").trim().parse().expect("a number")
 }
 
-/// A script without spaces, and how many words in a thousand may be cut elsewhere: none where all
-/// ways to cut are weighed as ICU does, else a good deal more than are, but less than any mistake
-/// would make it.
+/// Maximum number of words in a thousand that may be segmented differently, by script without
+/// spaces. It is 0 where Wordmill segments with the method of ICU. Elsewhere it is well above the
+/// actual number, but low enough to detect mistakes.
 const CUT_ELSEWHERE_MAX_PER_MILLE: [(Script, u64); 5] = [
     (Script::ChineseJapanese, 0),
     (Script::Khmer, 60),
