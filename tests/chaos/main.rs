@@ -8,12 +8,15 @@ use wordmill_tests::setting;
 
 /// Returns the duration of the faults for each broker, and the seed.
 fn settings() -> (Duration, u64) {
-    let minutes = setting("MINUTES").map_or(3.0, |text| text.parse().expect("MINUTES: a number"));
+    let minutes =
+        setting("MINUTES").map_or(3.0, |text| text.parse().expect("MINUTES must be a number"));
     let random = || {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970");
+        let now =
+            SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("a clock after 1970");
         now.as_secs() % 1_000_000
     };
-    let seed = setting("SEED").map_or_else(random, |text| text.parse().expect("SEED: a number"));
+    let seed =
+        setting("SEED").map_or_else(random, |text| text.parse().expect("SEED must be a number"));
     (Duration::from_secs_f64(minutes * 60.0 / 2.0), seed)
 }
 

@@ -20,12 +20,12 @@ fn jaeger_finds_every_job_by_trace_and_by_job_id() {
         case.verify(&trace);
         for service in ["wordmill-gateway", "wordmill-worker"] {
             let traces = jaeger.search(service, ("job.id", case.job_id()));
-            assert_eq!(traces.len(), 1, "{service} knows {} once", case.job_id());
+            assert_eq!(traces.len(), 1, "traces of {service} for job {}", case.job_id());
             case.verify(&traces[0]);
         }
     }
     let edge = ("wordmill-gateway".to_owned(), "wordmill-worker".to_owned());
-    wait_for("the gateway leads to the worker", LIMIT, || {
+    wait_for("the graph has an edge from the gateway to the worker", LIMIT, || {
         jaeger.dependencies().contains(&edge).then_some(())
     });
 }

@@ -89,7 +89,7 @@ impl Shell {
     fn new() -> Self {
         let home = TempDir::new().expect("a directory");
         std::os::unix::fs::symlink(cli(), home.path().join("nats")).expect("a link");
-        std::fs::write(home.path().join("variables"), "").expect("written");
+        std::fs::write(home.path().join("variables"), "").expect("the file is written");
         Self { home }
     }
 
@@ -132,8 +132,9 @@ impl Shell {
 /// Returns the path of the CLI. Installs it if necessary.
 pub(crate) fn cli() -> PathBuf {
     let installer = repository().join("nats/install-cli");
-    let output = Command::new(&installer).stderr(Stdio::inherit()).output().expect("it runs");
-    assert!(output.status.success(), "there is no nats CLI, see above");
+    let output =
+        Command::new(&installer).stderr(Stdio::inherit()).output().expect("the installer runs");
+    assert!(output.status.success(), "cannot install the nats CLI, see above");
     Path::new(String::from_utf8(output.stdout).expect("a path").trim()).to_owned()
 }
 
@@ -147,7 +148,11 @@ fn assert_shown(block: &Block, output: &str, facts: &[&str], id: &str) {
             block.commands
         );
         let fact = fact.replace('~', id);
-        assert!(output.contains(&fact), "no {fact:?} from {}:\n{output}", block.commands);
+        assert!(
+            output.contains(&fact),
+            "{fact:?} is not in the output of {}:\n{output}",
+            block.commands
+        );
     }
 }
 
@@ -166,7 +171,7 @@ fn the_inspectors_commands_of_the_page_work() {
         let (_, facts) = SHOWS
             .iter()
             .find(|(begin, _)| block.commands.starts_with(begin))
-            .unwrap_or_else(|| panic!("nothing is known about {}", block.commands));
+            .unwrap_or_else(|| panic!("no entry of SHOWS matches {}", block.commands));
         match block.commands.as_str() {
             // The test replaces the addresses of `make run` by its own.
             commands if commands.starts_with("BROKER=") => {
@@ -226,7 +231,7 @@ fn the_inspectors_commands_of_the_page_work() {
         });
         assert_shown(block, &live.output(), facts, &about);
     }
-    assert_eq!(blocks.len(), SHOWS.len(), "every block of the page, once");
+    assert_eq!(blocks.len(), SHOWS.len(), "each block of the page has one entry in SHOWS");
 }
 
 /// Waits until the server has processed an announced subscription.

@@ -19,7 +19,7 @@ const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
 #[test]
 fn a_fuzzing_client_finds_nothing() {
-    let program = setting("SCHEMATHESIS").expect("SCHEMATHESIS names schemathesis");
+    let program = setting("SCHEMATHESIS").expect("SCHEMATHESIS must be the path of schemathesis");
     let mut keys = Keyring::new();
     let key = keys.add("fuzz", &json!({}));
     let (name, path) = keys.setting();
@@ -32,7 +32,7 @@ fn a_fuzzing_client_finds_nothing() {
         assert_eq!(ours.wait_until_final(&job_id, LIMIT)["dead_lettered"], true);
     }
     let seeds = setting("API_SEEDS").unwrap_or_else(|| SEED.to_owned());
-    assert!(!seeds.trim().is_empty(), "API_SEEDS has no seed");
+    assert!(!seeds.trim().is_empty(), "API_SEEDS contains no seed");
     for seed in seeds.split_whitespace() {
         let start = Instant::now();
         let output = Command::new(&program)

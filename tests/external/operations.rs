@@ -67,7 +67,7 @@ fn the_pages_commands_for_dead_letters_work() {
     let die = |lane: &str| {
         let before = admin.message_count("DEAD_JOBS");
         let job_id = stack.client().submit(&json!({"url": url, "lane": lane}));
-        wait_for("the letter is kept", LIMIT, || {
+        wait_for("the dead letter is stored", LIMIT, || {
             (admin.message_count("DEAD_JOBS") > before).then_some(())
         });
         job_id
@@ -79,13 +79,14 @@ fn the_pages_commands_for_dead_letters_work() {
     site.put("/busy", Page::new("text/plain", "a b"));
 
     let page = std::fs::read_to_string(repository().join("docs/operations.md")).expect("the page");
-    let page = page.split("\n## ").find(|part| part.starts_with("Dead letters")).expect("the part");
+    let page =
+        page.split("\n## ").find(|part| part.starts_with("Dead letters")).expect("the section");
     let blocks = blocks(page);
     let outputs = run(&blocks, &stack);
     let [list, one, as_stream, dry, replayed, deleted, by_admin] = &outputs[..7] else {
         panic!("{outputs:?}");
     };
-    assert_eq!(blocks.len(), 7, "every block is looked at");
+    assert_eq!(blocks.len(), 7, "number of blocks");
 
     let read = |text: &str| -> Value { serde_json::from_str(text).expect("JSON") };
     let ids: Vec<Value> = read(list)["data"]
@@ -105,5 +106,5 @@ fn the_pages_commands_for_dead_letters_work() {
     assert!(by_admin.contains("Purged 1 messages"), "{by_admin}");
     assert_eq!(admin.message_count("DEAD_JOBS"), 0);
     admin.wait_until_idle();
-    assert_eq!(site.hits("/busy"), 4, "the newest was done once more, the others were not");
+    assert_eq!(site.hits("/busy"), 4, "only the newest job was replayed");
 }

@@ -81,7 +81,10 @@ impl Visit {
             activity.complaints.into_iter().partition(is_provoked);
         assert!(bad.is_empty(), "{bad:?}");
         for part in provoked {
-            assert!(expected.iter().any(|complaint| complaint.contains(part)), "no {part}");
+            assert!(
+                expected.iter().any(|complaint| complaint.contains(part)),
+                "the console does not contain {part}"
+            );
         }
     }
 }
@@ -134,7 +137,7 @@ fn files_go_in_as_they_are_and_their_names_are_text() {
     let browser = &visit.browser;
     let file = |name: &str, content: &[u8]| {
         let path = browser.folder().join(name);
-        std::fs::write(&path, content).expect("written");
+        std::fs::write(&path, content).expect("the file is written");
         path.to_str().expect("a path").to_owned()
     };
     let name = "<img src=x onerror=alert(1)>.txt";

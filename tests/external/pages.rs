@@ -117,9 +117,13 @@ fn pages() -> Vec<Sample> {
         pages.push(Sample::new(FAQ, path, language, &["page"]));
     }
     for page in &pages {
-        assert!(page.file.is_file(), "{}: tests/external/install", page.file.display());
+        assert!(
+            page.file.is_file(),
+            "{} is missing: run tests/external/install",
+            page.file.display()
+        );
     }
-    let output = Command::new("rustc").args(["--print", "sysroot"]).output().expect("rustc");
+    let output = Command::new("rustc").args(["--print", "sysroot"]).output().expect("rustc runs");
     let sysroot = String::from_utf8(output.stdout).expect("a path");
     let book = format!("{}/share/doc/rust/html/book", sysroot.trim());
     for page in ["ch04-01-what-is-ownership.html", "ch10-02-traits.html"] {
@@ -127,7 +131,7 @@ fn pages() -> Vec<Sample> {
         if Path::new(&book).join(page).is_file() {
             pages.push(Sample::new(&book, page, "en", &["page", "main"]));
         } else {
-            println!("not compared, since the toolchain has no documentation: book/{page}");
+            println!("skipped, because the toolchain has no documentation: book/{page}");
         }
     }
     pages
@@ -177,7 +181,7 @@ fn real_pages_count_as_a_browser_shows_them() {
     let mut outcome = Outcome::default();
     println!(
         "{:44} {:>6} {:>6} | {:>5} {:>9} {:>6} {:>13}",
-        "page", "words", "differ", "colon", "full stop", "hangul", "cut elsewhere"
+        "page", "words", "differ", "colon", "full stop", "hangul", "segmentation"
     );
     for Sample { name, file, language, scopes } in pages() {
         let body = std::fs::read(&file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
@@ -198,7 +202,11 @@ fn real_pages_count_as_a_browser_shows_them() {
     let Outcome { reasons, pages, articles, words, differ, bad } = outcome;
     println!("{pages} pages, {articles} articles, {words} words, {differ} differ");
     println!("with a reason: {reasons:?}");
-    assert!(bad.is_empty(), "ours and the browser's:\n{}", bad.join("\n"));
+    assert!(
+        bad.is_empty(),
+        "words with the counts of Wordmill and the browser:\n{}",
+        bad.join("\n")
+    );
     // A reason that no page needs must be removed from the list.
     let is_used = |reason: &Reason| reasons.of(*reason) > 0;
     assert!(REASONS.iter().all(is_used) && reasons.cut_elsewhere() > 0, "{reasons:?}");

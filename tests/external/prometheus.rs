@@ -24,7 +24,7 @@ fn read(path: &str) -> String {
 
 fn promtool(arguments: &[&str]) {
     let output = Command::new("promtool").args(arguments).current_dir(repository()).output();
-    let output = output.expect("promtool: tests/external/install installs it on Debian");
+    let output = output.expect("promtool runs: on Debian, run tests/external/install");
     let text = [output.stdout, output.stderr].concat();
     assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&text));
 }
@@ -61,7 +61,7 @@ impl Prometheus {
         let address = free_address();
         std::fs::write(path("prometheus.yml"), configuration(&address, gateways, workers))
             .and_then(|()| std::fs::write(path("rules.yml"), impatient(&read(RULES))))
-            .expect("written");
+            .expect("the configuration is written");
         promtool(&["check", "config", &path("prometheus.yml")]);
         let mut command = Command::new("prometheus");
         command.arg(format!("--config.file={}", path("prometheus.yml")));
@@ -111,8 +111,8 @@ fn configuration(address: &str, gateways: &[Client], workers: &[Client]) -> Stri
     let mut text = read(CONFIGURATION);
     for (name, port, clients) in [("gateway", 8080, gateways), ("worker", 9091, workers)] {
         let shipped = format!(
-            "    dns_sd_configs:\n      - names: [{name}]\n        type: A\n        port: {port}\n        \
-             refresh_interval: 10s\n"
+            "    dns_sd_configs:\n      - names: [{name}]\n        type: A\n        \
+             port: {port}\n        refresh_interval: 10s\n"
         );
         let targets: Vec<_> = clients.iter().map(address_of).collect();
         let ours = format!("    static_configs:\n      - targets: {}\n", json!(targets));
@@ -162,7 +162,7 @@ fn dashboard() -> Vec<(String, String)> {
             .expect("JSON");
     let mut queries = Vec::new();
     for variable in dashboard["templating"]["list"].as_array().expect("variables") {
-        assert_eq!(variable["name"], "lane", "a variable that this test does not know");
+        assert_eq!(variable["name"], "lane", "the test supports only this variable");
         let query = variable["query"]["query"].as_str().expect("a query");
         let series = query.strip_prefix("label_values(").and_then(|q| q.split_once(','));
         queries.push(("variable lane".to_owned(), series.expect("a series").0.to_owned()));
@@ -212,7 +212,7 @@ fn the_running_system_fills_the_dashboard_and_raises_alarms() {
     prometheus.wait_for_alert("WordmillNoWorker", false);
 
     let mut missing = dashboard();
-    wait_for_each("queries of the dashboard that return nothing", &mut missing, |(_, query)| {
+    wait_for_each("dashboard queries without a result", &mut missing, |(_, query)| {
         // A quantile is not a number for a route without recent requests.
         prometheus.values(query).iter().any(|value| value.is_finite())
     });
@@ -257,7 +257,7 @@ impl Load {
 
     fn stop(self) {
         self.is_over.store(true, Ordering::Relaxed);
-        self.thread.join().expect("the load went well");
+        self.thread.join().expect("the load succeeds");
     }
 }
 

@@ -137,7 +137,7 @@ fn works_as_printed(page: &str, least: usize) {
         let commands = &block.commands;
         assert!(
             matches(&expected_lines, &actual),
-            "{commands}\nprints\n{output}\nand not\n{expected}\n{errors}"
+            "{commands}\nprints\n{output}\nexpected\n{expected}\n{errors}"
         );
     }
     stop(&mut run);
@@ -247,7 +247,7 @@ fn wait_until_ready(run: &mut Process) {
 fn stop(run: &mut Process) {
     run.signal_group(Signal::INT);
     run.wait_for_exit(Duration::from_secs(60));
-    wait_for("it says that it has stopped", Duration::from_secs(30), || {
+    wait_for("make run reports that it has stopped", Duration::from_secs(30), || {
         run.output().lines().any(|line| line.ends_with("| stopped")).then_some(())
     });
 }

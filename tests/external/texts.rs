@@ -53,7 +53,7 @@ fn texts() -> Vec<Text> {
         .args(files.iter().map(|(_, file)| file))
         .stderr(Stdio::inherit())
         .output()
-        .expect("python3 with ICU: tests/external/install");
+        .expect("python3 runs: see tests/external/install");
     assert!(output.status.success());
     let output = String::from_utf8(output.stdout).expect("UTF-8");
     let texts: Vec<Text> = output
@@ -83,12 +83,12 @@ fn words_by_wc(text: &str) -> u64 {
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
-        .expect("wc");
+        .expect("wc runs");
     let mut input = child.stdin.take().expect("a pipe");
-    input.write_all(text.as_bytes()).expect("written");
+    input.write_all(text.as_bytes()).expect("wc reads its input");
     drop(input);
-    let output = child.wait_with_output().expect("counted");
-    String::from_utf8(output.stdout).expect("text").trim().parse().expect("a number")
+    let output = child.wait_with_output().expect("wc exits");
+    String::from_utf8(output.stdout).expect("UTF-8").trim().parse().expect("a number")
 }
 
 /// Maximum number of words in a thousand that may be segmented differently, by script without
@@ -107,7 +107,7 @@ fn real_texts_count_as_icu_and_wc_count_them() {
     let stack = Stack::start();
     let client = stack.client();
     let headers = [("content-type", "text/plain; charset=utf-8")];
-    println!("{:18} {:>6} {:>6} {:>6} with a reason", "text", "ours", "ICU's", "differ");
+    println!("{:18} {:>6} {:>6} {:>6} with a reason", "text", "own", "ICU", "differ");
     let mut all = 0;
     let mut causes = Reasons::default();
     let mut bad = Vec::new();
@@ -121,7 +121,7 @@ fn real_texts_count_as_icu_and_wc_count_them() {
         assert_eq!(job["status"], "succeeded", "{name}: {job}");
         assert_eq!(job["totals"]["characters"], text.chars().count(), "{name}: {job}");
         let by_wc = words_by_wc(&text);
-        assert_eq!(job["totals_by_rule"]["whitespace"], by_wc, "{name}: wc -w says {by_wc}");
+        assert_eq!(job["totals_by_rule"]["whitespace"], by_wc, "{name}: count of wc -w");
 
         let words: u64 = theirs.values().sum();
         assert!(words > 1000, "{name} has only {words} words");
@@ -143,11 +143,14 @@ fn real_texts_count_as_icu_and_wc_count_them() {
     println!(
         "{all} words, with a reason: {causes:?}; in scripts without spaces: {without_spaces:?}"
     );
-    assert!(bad.is_empty(), "ours and ICU's:\n{}", bad.join("\n"));
+    assert!(bad.is_empty(), "words with the counts of Wordmill and ICU:\n{}", bad.join("\n"));
     assert!(REASONS.iter().all(|reason| causes.of(*reason) > 0), "{causes:?}");
     for (script, max) in CUT_ELSEWHERE_MAX_PER_MILLE {
         let cut = causes.of(Reason::CutElsewhere(script));
         let words = without_spaces[&script];
-        assert!(cut * 1000 <= words * max, "{script:?}: {cut} of {words} words are cut elsewhere");
+        assert!(
+            cut * 1000 <= words * max,
+            "{script:?}: {cut} of {words} words are segmented differently"
+        );
     }
 }

@@ -19,7 +19,7 @@ fn without_accounts(directory: &Path) -> PathBuf {
     let path = directory.join("without-accounts.conf");
     let text =
         format!("max_payload: 4MB\njetstream {{}}\nauthorization {{ users = [ {users} ] }}\n");
-    std::fs::write(&path, text).expect("written");
+    std::fs::write(&path, text).expect("the file is written");
     path
 }
 
@@ -28,8 +28,9 @@ fn without_accounts(directory: &Path) -> PathBuf {
 fn run(number: usize, directory: &Path, variables: &[(&str, &str)]) -> String {
     let page = std::fs::read_to_string(repository().join("docs/upgrading.md")).expect("the page");
     let block = page.split("```sh\n").nth(number).expect("a block");
-    let commands = block.split("```").next().expect("its end");
-    let cli = PathBuf::from(setting("NATS_CLI").expect("NATS_CLI: make test-external sets it"));
+    let commands = block.split("```").next().expect("the end of the block");
+    let cli =
+        PathBuf::from(setting("NATS_CLI").expect("NATS_CLI must be set: run `make test-external`"));
     let folder = cli.parent().expect("a folder").display();
     let script = format!("PATH=\"{folder}:$PATH\"\n{commands}");
     let mut command = Command::new("bash");

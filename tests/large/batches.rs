@@ -60,7 +60,7 @@ fn a_hundred_thousand_lines_are_counted_and_added_up() {
             assert_eq!(*count, Value::from(expected), "{word}");
         }
     }
-    println!("all of them counted and added up in {:?}", started.elapsed());
+    println!("all batches are counted and merged in {:?}", started.elapsed());
     Admin::connect(&stack.nats).wait_until_idle();
     assert_eq!(
         Admin::connect(&stack.nats).message_count("KV_job_state"),

@@ -64,7 +64,7 @@ fn a_page_of_a_million_records_is_found_without_a_full_scan() {
         let (ids, next) = page(client, &query, &mut slowest);
         assert_eq!(ids, (expected - 100..expected).rev().map(job_id).collect::<Vec<_>>());
         expected -= 100;
-        query = format!("limit=100&cursor={}", next.expect("more"));
+        query = format!("limit=100&cursor={}", next.expect("a next cursor"));
     }
     println!("a page of 100: {slowest:?} at most");
 
@@ -84,7 +84,7 @@ fn a_page_of_a_million_records_is_found_without_a_full_scan() {
     }
     let needles: Vec<_> = (0..RECORDS).step_by(NEEDLE_EVERY).rev().map(job_id).collect();
     assert_eq!(matching_ids, needles);
-    println!("all of them in {pages} pages, {:?}; a page: {slowest:?} at most", started.elapsed());
+    println!("all matches in {pages} pages, {:?}; a page: {slowest:?} at most", started.elapsed());
 
     // The oldest page.
     let mut slowest = Duration::ZERO;

@@ -39,9 +39,9 @@ impl Unfinished {
              {header}\r\n\r\n"
         );
         let mut stream = TcpStream::connect(client.address()).expect("a connection");
-        stream.set_read_timeout(Some(ANSWER_TIME_MAX)).expect("a limit");
-        stream.write_all(head.as_bytes()).expect("sent");
-        stream.write_all(start.as_bytes()).expect("sent");
+        stream.set_read_timeout(Some(ANSWER_TIME_MAX)).expect("a read timeout");
+        stream.write_all(head.as_bytes()).expect("the bytes are sent");
+        stream.write_all(start.as_bytes()).expect("the bytes are sent");
         Self { stream, end }
     }
 
@@ -88,7 +88,7 @@ fn bodies_share_the_room_while_they_arrive() {
         let count = |status| statuses.iter().filter(|one| one.ends_with(status)).count();
         assert!(count("503") > 0, "{framing:?}: {statuses:?}");
         assert_eq!(count("202") + count("503"), BODIES, "{framing:?}: {statuses:?}");
-        wait_for("all room is given back", ANSWER_TIME_MAX, || {
+        wait_for("the in-flight budget is free again", ANSWER_TIME_MAX, || {
             (used_bytes() == Some(0.0)).then_some(())
         });
         assert_eq!(client.send("POST", "/v1/jobs", &JSON, body.as_bytes()).status, 202);

@@ -39,7 +39,7 @@ fn documented_bytes_max(decoder: &str) -> u64 {
         << match unit {
             "KiB" => 10,
             "MiB" => 20,
-            other => panic!("an unknown unit: {other}"),
+            other => panic!("unknown unit: {other}"),
         }
 }
 

@@ -63,11 +63,12 @@ fn serve(block: Vec<u8>) -> String {
         let mut lines = BufReader::new(stream.try_clone().expect("a clone")).lines();
         while lines.next().is_some_and(|line| line.is_ok_and(|line| !line.is_empty())) {}
         let head = format!(
-            "HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {GB}\r\n\r\n"
+            "HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=utf-8\r\n\
+             Content-Length: {GB}\r\n\r\n"
         );
-        stream.write_all(head.as_bytes()).expect("sent");
+        stream.write_all(head.as_bytes()).expect("the bytes are sent");
         for _ in 0..GB / block.len() {
-            stream.write_all(&block).expect("sent");
+            stream.write_all(&block).expect("the bytes are sent");
         }
     });
     url
@@ -86,7 +87,7 @@ fn wait_until_final(client: &Client, id: &str) -> Value {
         }
         matches!(job["status"].as_str(), Some("succeeded" | "failed")).then_some(job)
     });
-    assert!(progress.is_some(), "no progress was seen of {job}");
+    assert!(progress.is_some(), "the job reported no progress: {job}");
     job
 }
 
@@ -160,7 +161,7 @@ fn too_many_unique_words_fail_the_job() {
         client.get(&format!("/v1/jobs/{id}/result")).expect_problem(409, "job_failed");
     }
     let bytes_max = SERVICE_BYTES_MAX + FORMS_MAX * FORM_BYTES_MAX;
-    assert_below(bytes_max, worker.peak_memory_bytes(), "too many different words");
+    assert_below(bytes_max, worker.peak_memory_bytes(), "too many distinct words");
 }
 
 #[test]

@@ -58,7 +58,7 @@ impl Admin {
         loop {
             match self.jetstream.get_stream(name).await {
                 Ok(stream) => return stream,
-                Err(error) => assert!(Instant::now() < end, "no stream {name}: {error}"),
+                Err(error) => assert!(Instant::now() < end, "cannot find stream {name}: {error}"),
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
@@ -76,7 +76,8 @@ impl Admin {
             let mut stored_messages = Vec::new();
             while waiting > 0 {
                 let next = tokio::time::timeout(READ_MAX, messages.next()).await;
-                let message = next.expect("in time").expect("another one").expect("readable");
+                let message =
+                    next.expect("no timeout").expect("a further message").expect("a valid message");
                 let info = message.info().expect("a delivery");
                 waiting = info.pending;
                 stored_messages.push(StoredMessage {
@@ -127,13 +128,13 @@ impl Admin {
             let stream = self.stream(name).await;
             let mut config = stream.cached_info().config.clone();
             change(&mut config);
-            self.jetstream.update_stream(config).await.expect("updated");
+            self.jetstream.update_stream(config).await.expect("the stream is updated");
         });
     }
 
     /// Deletes a stream.
     pub fn delete_stream(&self, name: &str) {
-        runtime().block_on(self.jetstream.delete_stream(name)).expect("deleted");
+        runtime().block_on(self.jetstream.delete_stream(name)).expect("the stream is deleted");
     }
 
     /// Sets the ack wait of both consumers of `JOBS`.
@@ -148,7 +149,7 @@ impl Admin {
             for name in consumers {
                 let mut stored: consumer::Consumer<consumer::pull::Config> =
                     stream.get_consumer(name).await.expect("the consumer");
-                let info = stored.info().await.expect("its settings");
+                let info = stored.info().await.expect("the consumer info");
                 let mut config = consumer::pull::Config {
                     durable_name: info.config.durable_name.clone(),
                     ack_wait: wait,
@@ -158,7 +159,7 @@ impl Admin {
                     ..Default::default()
                 };
                 config.ack_policy = info.config.ack_policy;
-                stream.update_consumer(config).await.expect("updated");
+                stream.update_consumer(config).await.expect("the consumer is updated");
             }
         });
     }
@@ -167,7 +168,7 @@ impl Admin {
     pub fn remove_message(&self, name: &str, subject: &str) {
         runtime().block_on(async {
             let stream = self.stream(name).await;
-            let purged = stream.purge().filter(subject).await.expect("purged");
+            let purged = stream.purge().filter(subject).await.expect("the messages are removed");
             assert_eq!(purged.purged, 1, "{subject}");
         });
     }
@@ -177,8 +178,9 @@ impl Admin {
         let subject = subject.to_owned();
         let payload = payload.to_owned();
         runtime().block_on(async {
-            let sent = self.jetstream.publish(subject, payload.into()).await.expect("sent");
-            sent.await.expect("stored");
+            let sent =
+                self.jetstream.publish(subject, payload.into()).await.expect("the message is sent");
+            sent.await.expect("the message is stored");
         });
     }
 
@@ -195,10 +197,15 @@ impl Admin {
                 for id in ids {
                     let message = job_message(lane, id, text);
                     let subject = format!("jobs.{lane}.public.{id}");
-                    sent.push(self.jetstream.publish(subject, message.into()).await.expect("sent"));
+                    sent.push(
+                        self.jetstream
+                            .publish(subject, message.into())
+                            .await
+                            .expect("the message is sent"),
+                    );
                 }
                 for sent in sent {
-                    sent.await.expect("stored");
+                    sent.await.expect("the message is stored");
                 }
             }
         });
@@ -267,7 +274,7 @@ impl Admin {
         }
         runtime().block_on(async {
             let sent = self.jetstream.publish_with_headers(subject, fields, payload.into()).await;
-            sent.expect("sent").await.expect("stored");
+            sent.expect("the message is sent").await.expect("the message is stored");
         });
     }
 
@@ -292,10 +299,10 @@ impl Admin {
                 for (subject, headers, payload) in messages.by_ref().take(1000) {
                     let sent =
                         self.jetstream.publish_with_headers(subject, headers, payload.into()).await;
-                    stored.push(sent.expect("sent"));
+                    stored.push(sent.expect("the message is sent"));
                 }
                 for one in stored {
-                    one.await.expect("stored");
+                    one.await.expect("the message is stored");
                 }
             }
         });
@@ -343,8 +350,9 @@ impl Admin {
                 .headers(headers)
                 .payload(record.to_string().into())
                 .expected_last_subject_sequence(stored.sequence);
-            let sent = self.jetstream.send_publish(subject, message).await.expect("sent");
-            sent.await.expect("stored");
+            let sent =
+                self.jetstream.send_publish(subject, message).await.expect("the message is sent");
+            sent.await.expect("the message is stored");
         });
     }
 
@@ -358,7 +366,7 @@ impl Admin {
     pub fn purge(&self, name: &str, subjects: &str) {
         runtime().block_on(async {
             let stream = self.jetstream.get_stream(name).await.expect("the stream");
-            stream.purge().filter(subjects).await.expect("purged");
+            stream.purge().filter(subjects).await.expect("the messages are removed");
         });
     }
 
@@ -366,7 +374,7 @@ impl Admin {
     pub fn delete_message(&self, name: &str, sequence: u64) {
         runtime().block_on(async {
             let stream = self.jetstream.get_stream(name).await.expect("the stream");
-            assert!(stream.delete_message(sequence).await.expect("deleted"));
+            assert!(stream.delete_message(sequence).await.expect("the message is deleted"));
         });
     }
 
@@ -384,7 +392,7 @@ impl Admin {
                 metadata: HashMap::from([("owner".to_owned(), "public".to_owned())]),
                 ..ObjectMetadata::default()
             };
-            bucket.put(meta, &mut content.as_bytes()).await.expect("stored");
+            bucket.put(meta, &mut content.as_bytes()).await.expect("the object is stored");
         });
     }
 

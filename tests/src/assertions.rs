@@ -37,7 +37,7 @@ pub fn array_length(array: &Value) -> usize {
 /// Returns one line for each field that differs.
 fn differences(actual: &Value, expected: &Value) -> Vec<String> {
     let fields: &Map<String, Value> = expected.as_object().expect("an object of paths");
-    assert!(!fields.is_empty(), "no field is expected");
+    assert!(!fields.is_empty(), "the expected object has no fields");
     let compare = |(path, wanted): (&String, &Value)| {
         let value = field(actual, path);
         (value != wanted).then(|| format!("field `{path}`: expected {wanted}, actual {value}"))

@@ -61,7 +61,7 @@ impl Browser {
     pub fn with(more_arguments: &[&str]) -> Self {
         let (process, driver) = (0..DRIVERS_MAX)
             .find_map(|_| start_driver())
-            .unwrap_or_else(|| panic!("chromedriver finds no port, {DRIVERS_MAX} times"));
+            .unwrap_or_else(|| panic!("chromedriver found no free port in {DRIVERS_MAX} attempts"));
         let profile = TempDir::new().expect("a directory");
         std::fs::create_dir(profile.path().join("kept")).expect("a directory");
         let profile_argument = format!("--user-data-dir={}", profile.path().display());
@@ -85,7 +85,8 @@ impl Browser {
         let answer =
             driver.post("/session", &json!({"capabilities": {"alwaysMatch": options}})).json();
         let session = answer["value"]["sessionId"].as_str();
-        let session = session.unwrap_or_else(|| panic!("no browser: {answer}")).to_owned();
+        let session =
+            session.unwrap_or_else(|| panic!("cannot start the browser: {answer}")).to_owned();
         Self { driver, session, _process: process, profile }
     }
 
@@ -125,7 +126,7 @@ impl Browser {
     fn element(&self, selector: &str) -> String {
         let path = format!("/session/{}/element", self.session);
         let body = json!({"using": "css selector", "value": selector});
-        self.wait_for_page(&format!("{selector} is there"), || {
+        self.wait_for_page(&format!("{selector} exists"), || {
             let answer = self.driver.post(&path, &body);
             Some(answer.json()["value"][ELEMENT].as_str()?.to_owned())
         })
@@ -180,7 +181,11 @@ impl Browser {
                 return value;
             }
             let is_late = Instant::now() >= end;
-            assert!(!is_late, "not within {LIMIT:?}: {what}; shown is: {}", self.text("body"));
+            assert!(
+                !is_late,
+                "not within {LIMIT:?}: {what}; text of the page: {}",
+                self.text("body")
+            );
             pause(PAUSE);
         }
     }
@@ -202,7 +207,7 @@ impl Browser {
     /// Waits until a download is complete, and returns its path.
     pub fn wait_for_download(&self, name: &str) -> PathBuf {
         let path = self.profile.path().join("kept").join(name);
-        wait_for(&format!("{name} is kept"), LIMIT, || path.is_file().then_some(()));
+        wait_for(&format!("{name} is downloaded"), LIMIT, || path.is_file().then_some(()));
         path
     }
 
@@ -243,7 +248,7 @@ fn start_driver() -> Option<(Process, Client)> {
     let mut command = Command::new("chromedriver");
     command.arg("--port=0");
     let process = Process::start("chromedriver", command);
-    let port = wait_for("chromedriver listens, or has no port", LIMIT, || {
+    let port = wait_for("chromedriver listens, or reports that its port is in use", LIMIT, || {
         let output = process.output();
         if output.contains("port not available") {
             return Some(None);

@@ -34,10 +34,10 @@ impl Certified {
         let key = PrivateKeyDer::from_pem_slice(self.key.as_bytes()).expect("PEM");
         ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
-            .expect("TLS")
+            .expect("TLS versions")
             .with_no_client_auth()
             .with_single_cert(vec![certificate], key)
-            .expect("a key that fits")
+            .expect("the key of the certificate")
     }
 }
 
@@ -53,7 +53,7 @@ impl Authority {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let key = KeyPair::generate().expect("a key");
-        let mut params = CertificateParams::new(Vec::new()).expect("no names");
+        let mut params = CertificateParams::new(Vec::new()).expect("valid parameters");
         // Issuers are found by name: of two authorities with the same name, the wrong one may be
         // used, and verification fails only at the signature.
         params.distinguished_name.push(DnType::CommonName, format!("authority {number}"));

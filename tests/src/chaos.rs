@@ -111,7 +111,7 @@ impl Run {
             });
             settle(&mut fleet, &admin);
             // Later failures must not be attributed to an earlier fault.
-            wait_for("the last fault is forgotten", SETTLE_MAX, || {
+            wait_for("the aftermath of the last fault has passed", SETTLE_MAX, || {
                 fleet.tick();
                 let all = fleet.incidents.all();
                 let now = SystemTime::now();

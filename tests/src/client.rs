@@ -41,10 +41,10 @@ impl Trust {
     pub fn new(name: &str, authority: &str) -> Self {
         let mut roots = RootCertStore::empty();
         let authority = CertificateDer::from_pem_slice(authority.as_bytes()).expect("PEM");
-        roots.add(authority).expect("an authority");
+        roots.add(authority).expect("a certificate authority");
         let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
-            .expect("TLS")
+            .expect("TLS versions")
             .with_root_certificates(roots)
             .with_no_client_auth();
         let name = ServerName::try_from(name.to_owned()).expect("a name");

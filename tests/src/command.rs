@@ -87,8 +87,8 @@ impl Wordmill {
         let input = input.to_vec();
         // The command may exit before it has read all input.
         let writing = std::thread::spawn(move || drop(pipe.write_all(&input)));
-        let output = child.wait_with_output().expect("it ends");
-        writing.join().expect("written");
+        let output = child.wait_with_output().expect("the command exits");
+        writing.join().expect("the writer ends");
         CommandOutput::of(&output)
     }
 
@@ -100,7 +100,7 @@ impl Wordmill {
 
 /// Runs a command and returns its output.
 pub fn run_command(command: &mut Command) -> CommandOutput {
-    CommandOutput::of(&command.output().expect("it runs"))
+    CommandOutput::of(&command.output().expect("the command runs"))
 }
 
 impl CommandOutput {
@@ -110,7 +110,10 @@ impl CommandOutput {
             String::from_utf8(bytes.to_vec()).unwrap_or_else(|error| panic!("not UTF-8: {error}"))
         };
         let status = output.status;
-        let code = status.code().or_else(|| Some(128 + status.signal()?)).expect("an end");
+        let code = status
+            .code()
+            .or_else(|| Some(128 + status.signal()?))
+            .expect("an exit code or a signal");
         let ran = Self { code, stdout: text(&output.stdout), stderr: text(&output.stderr) };
         assert!(!ran.stderr.contains("panicked"), "{ran:?}");
         ran

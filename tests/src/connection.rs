@@ -12,14 +12,14 @@ use crate::client::Client;
 /// Opens a connection with a read timeout of [`LIMIT`].
 pub fn connect(client: &Client) -> TcpStream {
     let stream = TcpStream::connect(client.address()).expect("a connection");
-    stream.set_read_timeout(Some(LIMIT)).expect("a time-out");
+    stream.set_read_timeout(Some(LIMIT)).expect("a read timeout");
     stream
 }
 
 /// Returns whether the service has closed a connection. Does not wait. Discards received bytes, and
 /// leaves the connection in non-blocking mode.
 pub fn is_closed(stream: &mut TcpStream) -> bool {
-    stream.set_nonblocking(true).expect("set");
+    stream.set_nonblocking(true).expect("a non-blocking socket");
     let mut buffer = [0; 4096];
     loop {
         match stream.read(&mut buffer) {
@@ -47,7 +47,7 @@ pub fn submit_jobs_during<T>(client: &Client, work: impl FnOnce() -> T) -> T {
         });
         let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
         is_over.store(true, Ordering::Relaxed);
-        assert!(others.join().expect("others are served") > 0);
+        assert!(others.join().expect("the other jobs are accepted") > 0);
         done.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
 }

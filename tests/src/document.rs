@@ -31,12 +31,13 @@ pub fn compress(module: &str, bytes: &[u8]) -> Vec<u8> {
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
-        .expect("python3");
+        .expect("python3 runs");
     let mut input = child.stdin.take().expect("a pipe");
     let bytes = bytes.to_vec();
-    let writing = std::thread::spawn(move || input.write_all(&bytes).expect("written"));
-    let output = child.wait_with_output().expect("packed");
-    writing.join().expect("written");
+    let writing =
+        std::thread::spawn(move || input.write_all(&bytes).expect("python3 reads its input"));
+    let output = child.wait_with_output().expect("python3 exits");
+    writing.join().expect("the writer ends");
     assert!(output.status.success());
     output.stdout
 }

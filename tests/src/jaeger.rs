@@ -164,5 +164,5 @@ fn text(value: &Value) -> String {
 }
 
 fn program() -> String {
-    setting("JAEGER").expect("JAEGER: see `make test-external`")
+    setting("JAEGER").expect("JAEGER must be set: run `make test-external`")
 }

@@ -69,8 +69,8 @@ impl Keyring {
     pub fn write(&self) {
         let lines: String = self.lines.iter().map(|line| format!("{line}\n")).collect();
         let new = self.directory.path().join("new");
-        fs::write(&new, format!("# Keys of the tests\n\n{lines}")).expect("written");
-        fs::rename(new, self.path()).expect("moved");
+        fs::write(&new, format!("# Keys of the tests\n\n{lines}")).expect("the file is written");
+        fs::rename(new, self.path()).expect("the file is renamed");
     }
 
     fn line(&mut self, name: &str) -> &mut Value {

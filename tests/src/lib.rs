@@ -56,7 +56,7 @@ pub fn wait_for<T>(what: &str, limit: Duration, mut condition: impl FnMut() -> O
 }
 
 /// Sleeps before the next check of a condition.
-#[expect(clippy::disallowed_methods, reason = "tests run on threads of their own")]
+#[expect(clippy::disallowed_methods, reason = "tests run on plain threads")]
 pub fn pause(time: Duration) {
     std::thread::sleep(time);
 }
@@ -69,7 +69,7 @@ pub fn runtime() -> &'static tokio::runtime::Runtime {
     static RUNTIME: OnceLock<tokio::runtime::Runtime> = OnceLock::new();
     RUNTIME.get_or_init(|| {
         let mut builder = tokio::runtime::Builder::new_multi_thread();
-        builder.worker_threads(2).enable_all().build().expect("a runtime")
+        builder.worker_threads(2).enable_all().build().expect("the runtime is built")
     })
 }
 
@@ -79,7 +79,7 @@ pub fn repository() -> PathBuf {
 }
 
 /// Returns an environment variable of the test run, or `None` if it is unset or empty.
-#[expect(clippy::disallowed_methods, reason = "the harness has no configuration of its own")]
+#[expect(clippy::disallowed_methods, reason = "the harness has no other configuration")]
 pub fn setting(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }

@@ -71,7 +71,7 @@ pub fn run_mixed_jobs(client: &Client) -> Vec<String> {
     };
     jobs.push(named()["job_id"].as_str().expect("a job id").to_owned());
     let ends: Vec<_> = jobs.iter().map(|job| client.wait_until_final(job, LIMIT)).collect();
-    assert_eq!(named()["job_id"], jobs[3], "the same job");
+    assert_eq!(named()["job_id"], jobs[3], "a repeated request returns the same job");
     wait_for("the webhook is delivered", LIMIT, || {
         let job = client.get(&format!("/v1/jobs/{}", jobs[3])).json();
         (job["webhook"]["status"] == "delivered").then_some(())

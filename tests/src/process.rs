@@ -59,7 +59,7 @@ impl Process {
     /// Returns the peak resident set size of the process, in bytes.
     pub fn peak_memory_bytes(&self) -> u64 {
         let path = format!("/proc/{}/status", self.id());
-        let status = std::fs::read_to_string(path).expect("status");
+        let status = std::fs::read_to_string(path).expect("the status of the process");
         let line = status.lines().find(|line| line.starts_with("VmHWM:")).expect("a peak");
         let kib = line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok());
         kib.expect("a number") << 10
@@ -79,7 +79,7 @@ impl Process {
                 Some((id.parse().ok()?, parent.parse().ok()?, command))
             })
             .collect();
-        let mut parents = vec![i32::try_from(self.child.id()).expect("process id")];
+        let mut parents = vec![i32::try_from(self.child.id()).expect("a process id")];
         let mut pids = Vec::new();
         while let Some(parent) = parents.pop() {
             for (id, _, command) in processes.iter().filter(|process| process.1 == parent) {
@@ -107,7 +107,7 @@ impl Process {
                 .filter_map(|line| serde_json::from_str::<Value>(line).ok())
                 .find(|event| event["message"] == message);
             if line.is_none() && has_ended {
-                panic!("{name} has ended:\n{}", self.output());
+                panic!("{name} has exited:\n{}", self.output());
             }
             line
         })
@@ -115,7 +115,7 @@ impl Process {
 
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
-        let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("process id");
+        let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("a process id");
         // The process may have exited already.
         let _ = kill_process(id, signal);
     }
@@ -123,7 +123,7 @@ impl Process {
     /// Sends a signal to the process group, as a terminal does. The command must have created a
     /// process group.
     pub fn signal_group(&self, signal: Signal) {
-        let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("process id");
+        let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("a process id");
         // The processes may have exited already.
         let _ = kill_process_group(id, signal);
     }
@@ -131,7 +131,7 @@ impl Process {
     /// Returns the exit status, or `None` while the process runs. After the exit, waits up to
     /// `OUTPUT_MAX` for the remaining output.
     pub fn exit_status(&mut self) -> Option<ExitStatus> {
-        let status = self.child.try_wait().expect("a child can be waited for")?;
+        let status = self.child.try_wait().expect("the child can be polled")?;
         let end = Instant::now() + OUTPUT_MAX;
         while !self.readers.iter().all(JoinHandle::is_finished) && Instant::now() < end {
             pause(Duration::from_millis(1));
@@ -146,7 +146,7 @@ impl Process {
             if let Some(status) = self.exit_status() {
                 return status;
             }
-            assert!(Instant::now() < end, "{} still runs:\n{}", self.name, self.output());
+            assert!(Instant::now() < end, "{} is still running:\n{}", self.name, self.output());
             pause(Duration::from_millis(10));
         }
     }
@@ -169,7 +169,7 @@ impl Drop for Process {
         if std::thread::panicking() {
             let lines = self.lines.lock().expect("lines");
             let last = lines.len().saturating_sub(40);
-            eprintln!("--- last words of {} ---\n{}", self.name, lines[last..].join("\n"));
+            eprintln!("--- last output of {} ---\n{}", self.name, lines[last..].join("\n"));
         }
         // SIGTERM first, because coverage data is written only at a regular exit.
         self.signal(Signal::TERM);
@@ -220,7 +220,7 @@ pub fn nats_server() -> PathBuf {
             .stderr(Stdio::inherit())
             .output()
             .unwrap_or_else(|error| panic!("cannot run {}: {error}", installer.display()));
-        assert!(output.status.success(), "there is no nats-server");
+        assert!(output.status.success(), "cannot install nats-server");
         PathBuf::from(String::from_utf8(output.stdout).expect("a path").trim())
     })
     .clone()

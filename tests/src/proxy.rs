@@ -95,7 +95,7 @@ impl Proxy {
     /// Removes all rules, and forwards the held messages in order.
     pub fn release(&self) {
         self.shared.rules.lock().expect("rules").clear();
-        for (sink, bytes) in self.shared.held_frames.lock().expect("held").drain(..) {
+        for (sink, bytes) in self.shared.held_frames.lock().expect("held frames").drain(..) {
             // The connection may have ended.
             let _ = sink.lock().expect("a stream").write_all(&bytes);
         }
@@ -143,7 +143,7 @@ fn forward_frames(direction: Direction, from: TcpStream, to: &Sink, back: &Sink,
             Decision::Lose => Ok(()),
             Decision::Hold => {
                 let held_frame = (Arc::clone(to), frame.bytes);
-                shared.held_frames.lock().expect("held").push(held_frame);
+                shared.held_frames.lock().expect("held frames").push(held_frame);
                 Ok(())
             }
             Decision::Answer { answer, forward } => {

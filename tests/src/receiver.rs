@@ -44,7 +44,7 @@ impl ReceivedRequest {
 
     /// Returns whether the Standard Webhooks library accepts the signature.
     pub fn is_signed_with(&self, secret: &str) -> bool {
-        let webhook = Webhook::new(secret).expect("a secret as the standard has it");
+        let webhook = Webhook::new(secret).expect("a Standard Webhooks secret");
         webhook.verify(&self.body, &self.headers).is_ok()
     }
 }

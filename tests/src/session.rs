@@ -29,7 +29,7 @@ impl Session {
             .request_timeout(Some(REPLY_TIME_MAX))
             .event_callback(move |event| {
                 if let Event::ServerError(error) = event {
-                    stored_errors.lock().expect("server_errors").push(error.to_string());
+                    stored_errors.lock().expect("server errors").push(error.to_string());
                 }
                 std::future::ready(())
             });
@@ -47,7 +47,7 @@ impl Session {
     /// Publishes a message, and waits until the server refuses it.
     pub fn assert_publish_refused(&self, role: &str, subject: &str) {
         let sent = self.client.publish(subject.to_owned(), "{}".into());
-        runtime().block_on(sent).expect("sent");
+        runtime().block_on(sent).expect("the message is sent");
         self.wait_for_refusal(role, &format!("Publish to \"{subject}\""));
     }
 
@@ -61,7 +61,7 @@ impl Session {
     /// Waits for a permissions violation of the server, for example about `Publish to "dead.x"`.
     pub fn wait_for_refusal(&self, role: &str, about: &str) {
         wait_for(&format!("{role} is refused: {about}"), REPLY_TIME_MAX, || {
-            let server_errors = self.server_errors.lock().expect("server_errors");
+            let server_errors = self.server_errors.lock().expect("server errors");
             let wanted = format!("Permissions Violation for {about}").to_lowercase();
             server_errors.iter().any(|text| text.to_lowercase().contains(&wanted)).then_some(())
         });
@@ -71,7 +71,7 @@ impl Session {
     pub fn assert_answered(&self, role: &str, subject: &str, payload: &str) {
         let payload = payload.to_owned().into();
         let answer = runtime().block_on(self.client.request(subject.to_owned(), payload));
-        let server_errors = self.server_errors.lock().expect("server_errors").clone();
+        let server_errors = self.server_errors.lock().expect("server errors").clone();
         let answer =
             answer.unwrap_or_else(|error| panic!("{role}: {subject}: {error}: {server_errors:?}"));
         let json: Value = serde_json::from_slice(&answer.payload).unwrap_or_default();

@@ -106,7 +106,7 @@ pub const ACK_SUBJECTS_V2: &str = "feature_flags { js_ack_fc_v2: true }";
 pub fn extended_configuration(directory: &Path, settings: &str) -> PathBuf {
     let shipped = std::fs::read_to_string(shipped_configuration()).expect("a configuration");
     let path = directory.join("server.conf");
-    std::fs::write(&path, format!("{shipped}\n{settings}\n")).expect("written");
+    std::fs::write(&path, format!("{shipped}\n{settings}\n")).expect("the file is written");
     path
 }
 

@@ -35,7 +35,7 @@ impl Event {
     pub fn id_and_status(&self) -> (&str, &str) {
         match self {
             Self::Job { id, data } => (id, data["status"].as_str().expect("a status")),
-            Self::Comment => panic!("a comment"),
+            Self::Comment => panic!("a comment has no job"),
         }
     }
 }
@@ -56,7 +56,7 @@ impl EventStream {
     pub fn open(client: &Client, job_id: &str, headers: &[(&str, &str)]) -> Self {
         let opening = Self::try_open(client, job_id, headers);
         runtime().block_on(async {
-            tokio::time::timeout(ANSWER_MAX, opening).await.expect("in time").expect("an answer")
+            tokio::time::timeout(ANSWER_MAX, opening).await.expect("no timeout").expect("an answer")
         })
     }
 
@@ -108,7 +108,8 @@ impl EventStream {
         let next = self.receive();
         runtime().block_on(async {
             let next = tokio::time::timeout(limit, next).await;
-            next.unwrap_or_else(|_| panic!("no event within {limit:?}")).expect("not broken off")
+            next.unwrap_or_else(|_| panic!("no event within {limit:?}"))
+                .expect("an unbroken connection")
         })
     }
 
@@ -140,7 +141,7 @@ impl EventStream {
             match self.body.frame().await {
                 Some(Ok(frame)) => {
                     let bytes = frame.into_data().expect("no trailers");
-                    self.text.push_str(std::str::from_utf8(&bytes).expect("whole characters"));
+                    self.text.push_str(std::str::from_utf8(&bytes).expect("complete characters"));
                 }
                 Some(Err(error)) => return Err(error.to_string()),
                 None => return Ok(None),
@@ -163,7 +164,7 @@ fn parse(block: &str) -> Event {
     if block.lines().all(|line| line.starts_with(':')) {
         return Event::Comment;
     }
-    assert_eq!(field("event"), "", "a plain message: {block}");
+    assert_eq!(field("event"), "", "an event without a name: {block}");
     let data = serde_json::from_str(&field("data")).expect("JSON");
     Event::Job { id: field("id"), data }
 }

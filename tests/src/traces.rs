@@ -116,7 +116,7 @@ impl Trace {
         match self.spans_named(name)[..] {
             [one] => one,
             ref some => {
-                panic!("{} spans are called {name}, one is expected: {self:#?}", some.len())
+                panic!("{} spans have the name {name}, expected one: {self:#?}", some.len())
             }
         }
     }
@@ -137,9 +137,9 @@ impl Trace {
             if parent.is_empty() || Some(parent) == caller {
                 roots += 1;
             } else {
-                assert!(ids.contains(parent), "an orphan: {span:#?}");
+                assert!(ids.contains(parent), "the parent is missing: {span:#?}");
             }
         }
-        assert_eq!(roots, 1, "one root: {self:#?}");
+        assert_eq!(roots, 1, "number of roots: {self:#?}");
     }
 }

@@ -20,12 +20,12 @@ impl Upload {
     pub fn begin(client: &Client, method: &str, path: &str, headers: &[(&str, &str)]) -> Self {
         let address = client.url("").replace("http://", "");
         let mut stream = TcpStream::connect(&address).expect("a connection");
-        stream.set_read_timeout(Some(ANSWER_MAX)).expect("a limit");
+        stream.set_read_timeout(Some(ANSWER_MAX)).expect("a read timeout");
         let mut head = format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\n");
         for (name, value) in headers {
             head += &format!("{name}: {value}\r\n");
         }
-        stream.write_all((head + "\r\n").as_bytes()).expect("sent");
+        stream.write_all((head + "\r\n").as_bytes()).expect("the head is sent");
         Self { stream }
     }
 
@@ -42,7 +42,7 @@ impl Upload {
 
     /// Closes the sending side. The response can still be read.
     pub fn close(&self) {
-        self.stream.shutdown(Shutdown::Write).expect("closed");
+        self.stream.shutdown(Shutdown::Write).expect("the sending side is closed");
     }
 
     /// Reads the response.
@@ -63,7 +63,7 @@ impl Upload {
                 }
             }
             let read = self.stream.read(&mut buffer).expect("an answer in time");
-            assert!(read > 0, "the connection ended without an answer: {text:?}");
+            assert!(read > 0, "the connection was closed without a complete response: {text:?}");
             bytes.extend_from_slice(&buffer[..read]);
         }
     }

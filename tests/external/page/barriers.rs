@@ -25,14 +25,16 @@ const WIDTHS: [u32; 2] = [320, 1100];
 
 /// Asserts that the displayed state fits into the window and has no serious violation.
 fn look(browser: &Browser, state: &str) {
-    let path = setting("AXE_CORE").expect("AXE_CORE: tests/external/axe-core prints it");
+    let path =
+        setting("AXE_CORE").expect("AXE_CORE must be the path that tests/external/axe-core prints");
     let axe = std::fs::read_to_string(path).expect("axe-core");
     browser.run_script(&axe, &[]);
     for scheme in [Scheme::Light, Scheme::Dark] {
         browser.set_color_scheme(scheme);
         for width in WIDTHS {
             browser.resize(width, 800);
-            let over = "return document.documentElement.scrollWidth - document.documentElement.clientWidth";
+            let over = "return document.documentElement.scrollWidth \
+                        - document.documentElement.clientWidth";
             let over = browser.run_script(over, &[]);
             assert_eq!(over, 0, "{state} is wider than {width} pixels by {over}");
             let report = browser.run_async_script(SCRIPT, &[]);
@@ -41,7 +43,7 @@ fn look(browser: &Browser, state: &str) {
             assert!(report["passes"].as_u64() > Some(10), "{state}: {report}");
         }
     }
-    println!("{state}: nothing serious");
+    println!("{state}: no serious violations");
 }
 
 #[test]

@@ -22,7 +22,8 @@ fn a_text_is_counted_searched_sorted_and_kept() {
     browser.wait_for_text(".tokens", "and/or");
     // Objects of JavaScript reorder numeric keys and treat `__proto__` specially; the list must
     // not.
-    let words = "return [...document.querySelectorAll('.all tbody td:first-child')].map(cell => cell.textContent)";
+    let words = "return [...document.querySelectorAll('.all tbody td:first-child')]\
+                 .map(cell => cell.textContent)";
     browser.wait_for_script("return document.querySelectorAll('.all tbody tr').length === 9");
     let expected = json!(["the", "and", "mill", "2024", "7", "__proto__", "or", "river", "wheel"]);
     assert_eq!(browser.run_script(words, &[]), expected);

@@ -167,7 +167,7 @@ impl Fleet {
             if services && self.broker_states.iter().all(over) {
                 break;
             }
-            assert!(Instant::now() < end, "the fleet does not come back");
+            assert!(Instant::now() < end, "the fleet has not recovered in time");
             crate::pause(Duration::from_millis(20));
         }
         self.cluster.wait_until_healthy();
@@ -273,7 +273,7 @@ impl Fleet {
                     incident.fault == Fault::Poison && is_open
                 });
                 if !poisoned {
-                    let surprise = format!("{} ended by itself: {status}", slot.name);
+                    let surprise = format!("{} exited without a fault: {status}", slot.name);
                     self.surprises.push(surprise);
                 }
                 slot.proxies.iter().for_each(Proxy::restore);
@@ -282,7 +282,7 @@ impl Fleet {
             State::Ending { since } => match slot.process.exit_status() {
                 Some(_) => Some(State::Down { until: now }),
                 None if now > since + END_MAX => {
-                    self.surprises.push(format!("{} does not end after SIGTERM", slot.name));
+                    self.surprises.push(format!("{} did not exit after SIGTERM", slot.name));
                     slot.process.kill();
                     Some(State::Down { until: now })
                 }
@@ -339,7 +339,7 @@ impl Fleet {
                 State::Up
             }
             State::Up if node.process.exit_status().is_some() => {
-                self.surprises.push(format!("nats-{index} ended by itself"));
+                self.surprises.push(format!("nats-{index} exited without a fault"));
                 State::Down { until: now }
             }
             _ => return,

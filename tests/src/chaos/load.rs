@@ -284,7 +284,7 @@ impl Polls {
                     Some(ended)
                         if *ended != state && (is_final || self.ended_at < Some(sent_at)) =>
                     {
-                        self.wrong.push(format!("was {ended}, and then {state}"));
+                        self.wrong.push(format!("the final state {ended} changed to {state}"));
                     }
                     None if is_final => {
                         self.ended = Some(state);
@@ -294,7 +294,9 @@ impl Polls {
                 }
             }
             503 => {}
-            status => self.wrong.push(format!("an accepted job answered {status} {}", answer.text)),
+            status => self
+                .wrong
+                .push(format!("a poll of an accepted job returned {status} {}", answer.text)),
         }
     }
 }

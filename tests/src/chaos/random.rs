@@ -30,7 +30,7 @@ impl Random {
 
     /// Returns an index for a list of this length, which must not be 0.
     pub fn index(&mut self, length: usize) -> usize {
-        usize::try_from(self.below(length as u64)).expect("below a usize")
+        usize::try_from(self.below(length as u64)).expect("an index")
     }
 
     /// Returns a duration from `least` to `most` milliseconds.

@@ -67,7 +67,7 @@ impl Evidence {
         for name in self.records.keys().filter(|name| !self.submissions.contains_key(*name)) {
             let is_marker = self.records[name].iter().all(|record| record.last().job.is_none());
             if !is_marker {
-                of_run(format!("nobody submitted {name}"));
+                of_run(format!("no client submitted {name}"));
             }
         }
         self.compare_dead_letters(&mut of_run);
@@ -103,14 +103,17 @@ impl Evidence {
             .collect();
         for id in letters.symmetric_difference(&wanted) {
             let message = letters.contains(id);
-            of_run(format!("job {id} is in DEAD_JOBS: {message}; its record says: {}", !message));
+            of_run(format!(
+                "job {id}: in DEAD_JOBS: {message}, dead_lettered in its record: {}",
+                !message
+            ));
         }
     }
 
     fn compare(&self, name: &str, submission: &Submission, wrong: &mut Vec<String>) {
         wrong.extend(submission.polls.wrong.iter().cloned());
         if submission.ids.len() > 1 {
-            wrong.push(format!("several ids were given: {:?}", submission.ids));
+            wrong.push(format!("the answers contain several ids: {:?}", submission.ids));
         }
         let none = Vec::new();
         let records = self.records.get(name).unwrap_or(&none);
@@ -119,16 +122,16 @@ impl Evidence {
             .filter(|record| record.last().job.is_some() && !Self::is_orphan(submission, record))
             .collect();
         if living.len() > 1 {
-            wrong.push(format!("{} jobs came of it", living.len()));
+            wrong.push(format!("{} jobs exist for one submission", living.len()));
         }
         let visits = self.visits.get(name).map_or(0, Vec::len);
         match (submission.verdict, living.is_empty()) {
-            (Verdict::Accepted, true) => wrong.push("accepted, and lost".to_owned()),
+            (Verdict::Accepted, true) => wrong.push("accepted, but no record exists".to_owned()),
             (Verdict::Declined | Verdict::Refused, false) => {
-                wrong.push("not accepted, and it exists".to_owned());
+                wrong.push("not accepted, but a record exists".to_owned());
             }
             (Verdict::Declined | Verdict::Refused, true) if visits > 0 => {
-                wrong.push("not accepted, and its page was asked for".to_owned());
+                wrong.push("not accepted, but its page was requested".to_owned());
             }
             _ => {}
         }
@@ -136,11 +139,14 @@ impl Evidence {
         if is_refused != (submission.plan.expected() == Expected::Refused)
             && (is_refused || submission.verdict == Verdict::Accepted)
         {
-            wrong.push(format!("answered {:?}", submission.answers));
+            wrong.push(format!("unexpected answers: {:?}", submission.answers));
         }
         for record in living {
             if !submission.ids.is_empty() && !submission.ids.contains(&record.id) {
-                wrong.push(format!("the job is {}, not {:?}", record.id, submission.ids));
+                wrong.push(format!(
+                    "the record has the id {}, the answers have {:?}",
+                    record.id, submission.ids
+                ));
             }
             self.compare_record(name, submission, record, wrong);
         }
@@ -159,16 +165,19 @@ impl Evidence {
             wrong.push("a final record was changed".to_owned());
         }
         let Some(job) = last.job.as_ref().filter(|_| last.is_final()) else {
-            wrong.push(format!("it never ended: {}", last.status()));
+            wrong.push(format!("the job is not final: {}", last.status()));
             return;
         };
         let actual = format!("{} {}", job["status"], job["totals"]["words"]);
         if submission.polls.ended.as_ref().is_some_and(|ended| *ended != actual) {
-            wrong.push(format!("polls saw {:?}, and it is {actual}", submission.polls.ended));
+            wrong.push(format!(
+                "polls returned {:?}, but the record has {actual}",
+                submission.polls.ended
+            ));
         }
         let life = (time(&job["created_at"]), time(&job["finished_at"]));
         let (Some(created), Some(finished)) = life else {
-            wrong.push(format!("no times: {job}"));
+            wrong.push(format!("timestamps are missing: {job}"));
             return;
         };
         self.compare_attempts(submission, job, wrong);
@@ -179,7 +188,7 @@ impl Evidence {
             if !(least..=most).contains(&visits) {
                 let runs = record.runs();
                 wrong.push(format!(
-                    "the page was asked for {visits} times, not {least} to {most}; {runs} runs"
+                    "the page was requested {visits} times, expected {least} to {most}; {runs} runs"
                 ));
             }
         }
@@ -210,7 +219,7 @@ impl Evidence {
     fn compare_attempts(&self, submission: &Submission, job: &Value, wrong: &mut Vec<String>) {
         let attempts = job["attempts"].as_array().map_or(&[][..], Vec::as_slice);
         if attempts.len() > ATTEMPTS {
-            wrong.push(format!("{} attempts", attempts.len()));
+            wrong.push(format!("{} attempts, the maximum is {ATTEMPTS}", attempts.len()));
         }
         let natural = match submission.plan.expected() {
             Expected::Failure { code, .. } => code,
@@ -224,7 +233,7 @@ impl Evidence {
             };
             let (Some(from), Some(to)) = (time(&attempt["started_at"]), time(&attempt["ended_at"]))
             else {
-                wrong.push(format!("no times: {attempt}"));
+                wrong.push(format!("timestamps are missing: {attempt}"));
                 continue;
             };
             let worker = attempt["worker"].as_str().unwrap_or_default();
@@ -237,7 +246,7 @@ impl Evidence {
                 .iter()
                 .any(|one| (one.concerns(worker) || one.concerns(heir)) && one.overlaps(from, to));
             if !disturbed && code != natural {
-                wrong.push(format!("nobody disturbed {worker}, and an attempt ended as {code}"));
+                wrong.push(format!("an attempt of {worker} failed with {code} without a fault"));
             }
         }
         let life = (time(&job["created_at"]), time(&job["finished_at"]));
@@ -247,7 +256,7 @@ impl Evidence {
         };
         let was_calm = !life.0.zip(life.1).is_some_and(stalled);
         if submission.plan.number >= UNDISTURBED_FROM && attempts.len() != 1 && was_calm {
-            wrong.push(format!("{} attempts, and nothing was disturbed", attempts.len()));
+            wrong.push(format!("{} attempts without a fault", attempts.len()));
         }
     }
 
@@ -255,10 +264,10 @@ impl Evidence {
         let status = job["status"].as_str().unwrap_or_default();
         match submission.cancel {
             Cancel::Confirmed if status != "cancelled" => {
-                wrong.push(format!("it was cancelled, and it is {status}"));
+                wrong.push(format!("the cancellation was confirmed, but the status is {status}"));
             }
             Cancel::NotRequested if status == "cancelled" => {
-                wrong.push("nobody cancelled it, and it is cancelled".to_owned());
+                wrong.push("cancelled without a request".to_owned());
             }
             Cancel::NotRequested | Cancel::Requested | Cancel::Confirmed => {}
         }
@@ -270,7 +279,7 @@ impl Evidence {
                     wrong.push(format!("dead_lettered is {}", job["dead_lettered"]));
                 }
                 if dead_lettered && !exhausted(job) {
-                    wrong.push("given up before its last attempt".to_owned());
+                    wrong.push("failed before its last attempt".to_owned());
                 }
             }
             // All attempts were lost. `compare_attempts` has checked the reason of each.
@@ -278,7 +287,7 @@ impl Evidence {
             (_, "cancelled") => {}
             (expected, _) => {
                 let text: String = format!("{expected:?}").chars().take(100).collect();
-                wrong.push(format!("it is {status} ({failed:?}), expected {text}"));
+                wrong.push(format!("status {status} ({failed:?}), expected {text}"));
             }
         }
     }
@@ -308,10 +317,10 @@ impl Evidence {
                 let counted: Result<BTreeMap<String, u64>, _> =
                     serde_json::from_value(answer.json()["word_count"].clone());
                 if counted.ok().as_ref() != Some(words) {
-                    wrong.push("the histogram is another one".to_owned());
+                    wrong.push("the histogram differs".to_owned());
                 }
             }
-            answer => wrong.push(format!("no result: {answer:?}")),
+            answer => wrong.push(format!("cannot read the result: {answer:?}")),
         }
     }
 }

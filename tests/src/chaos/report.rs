@@ -29,8 +29,8 @@ pub fn table(evidence: &Evidence, differences: &[Difference]) -> String {
             nodes => format!("{nodes} nats-servers, {nodes} replicas, sync_interval 1s"),
         },
     );
-    row("faults for", format!("{} s", run.time.as_secs()));
-    row("whole run", format!("{} s", evidence.took.as_secs()));
+    row("duration of the faults", format!("{} s", run.time.as_secs()));
+    row("duration of the run", format!("{} s", evidence.took.as_secs()));
     let features = &evidence.features;
     row(
         "features",
@@ -62,10 +62,10 @@ pub fn table(evidence: &Evidence, differences: &[Difference]) -> String {
         row(&format!("  {fault}"), count.to_string());
     }
     let visits: usize = evidence.visits.values().map(Vec::len).sum();
-    row("pages asked for", visits.to_string());
+    row("page requests", visits.to_string());
     let polls: u64 = evidence.submissions.values().map(|one| one.polls.answered).sum();
     row("polls answered", polls.to_string());
-    row("longest to a final state", format!("{:.1} s", longest(evidence).as_secs_f64()));
+    row("longest time to a final state", format!("{:.1} s", longest(evidence).as_secs_f64()));
     row("differences", differences.len().to_string());
     let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     rows.iter().fold(String::new(), |mut text, (name, value)| {
@@ -85,12 +85,12 @@ fn ends(evidence: &Evidence) -> BTreeMap<String, usize> {
             let last = record.last();
             let expects_words = matches!(submission.plan.expected(), Expected::Words(_));
             let end = match &last.job {
-                None => "  taken back".to_owned(),
+                None => "  rolled back".to_owned(),
                 Some(_) if Evidence::is_orphan(submission, record) => {
                     "  never queued, ended by the sweeper".to_owned()
                 }
                 Some(job) if last.status() == "failed" && expects_words && exhausted(job) => {
-                    "  failed: every attempt hit by a fault".to_owned()
+                    "  failed: a fault in every attempt".to_owned()
                 }
                 Some(job) if last.status() == "failed" => {
                     format!("  failed: {}", job["failure"]["code"].as_str().unwrap_or_default())
@@ -165,7 +165,7 @@ fn history(evidence: &Evidence, name: &str, outputs: &[(String, String)]) -> Str
     }
     for visit in evidence.visits.get(name).into_iter().flatten() {
         last = last.max(*visit);
-        let _ = writeln!(text, "page asked for {}", clock(*visit));
+        let _ = writeln!(text, "page requested {}", clock(*visit));
     }
     for incident in evidence.incidents.iter().filter(|one| one.overlaps(submission.sent, last)) {
         let end = incident.end.map_or_else(String::new, clock);

@@ -216,7 +216,7 @@ impl Rules {
                 Decision::Pass
             }
             Action::Answer { answer, forward } => {
-                let reply = reply.expect("a request wants an answer");
+                let reply = reply.expect("a request has a reply subject");
                 // The newest match is used, because subscriptions of closed connections stay in the
                 // list.
                 let known = |(pattern, _): &&(String, String)| reply.starts_with(pattern);

@@ -88,7 +88,7 @@ pub fn submit(stack: &Stack, body: &Value, trace_id: &str) -> String {
     assert_eq!(answer.status, 202, "{answer:?}");
     let response = answer.header("traceresponse").expect("traceresponse").to_owned();
     assert_eq!(&response[3..35], trace_id, "{answer:?}");
-    assert_ne!(&response[36..52], CALLER, "the span that answers: {answer:?}");
+    assert_ne!(&response[36..52], CALLER, "the span of the caller: {answer:?}");
     let timing = format!("traceparent;desc=\"{response}\"");
     assert_eq!(answer.header("server-timing"), Some(timing.as_str()));
     answer.json()["job_id"].as_str().expect("an id").to_owned()
@@ -210,7 +210,7 @@ fn count_without_caller(stack: &Stack) -> Case {
 fn fail_and_repeat(stack: &Stack, site: &Site) -> Case {
     let url = site.put("/soon", Page::status("502 Bad Gateway"));
     let job_id = submit(stack, &json!({"url": url}), "33f7651916cd43dd8448eb211c80319c");
-    wait_for("it has failed once", LIMIT, || (site.hits("/soon") == 1).then_some(()));
+    wait_for("the page is requested", LIMIT, || (site.hits("/soon") == 1).then_some(()));
     site.put("/soon", Page::new("text/html", "better late"));
     const NAMES: &[&str] = &[
         "POST /v1/jobs",
@@ -277,7 +277,7 @@ fn cancel_running(stack: &Stack, site: &Site) -> Case {
         let process = trace.only_span("process jobs");
         cancel.assert_child_of(trace.only_span("POST /v1/jobs"));
         cancel.assert_attributes(&[("job.id", job["job_id"].as_str().expect("an id"))]);
-        assert_eq!(cancel.links.len(), 1, "to the request that asked for it: {cancel:#?}");
+        assert_eq!(cancel.links.len(), 1, "a link to the cancel request: {cancel:#?}");
         process.assert_attributes(&[("job.status", "cancelled")]);
         assert!(!process.is_error, "{process:#?}");
     })
