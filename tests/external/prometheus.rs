@@ -48,7 +48,7 @@ fn promtool_accepts_the_rules_and_every_alert_has_a_test() {
 /// A Prometheus that scrapes a stack every second.
 struct Prometheus {
     client: Client,
-    // Dropped first, because the process writes to the directory.
+    // Before `_directory`, so that the process stops before its directory is removed.
     _process: Process,
     _directory: TempDir,
 }

@@ -159,6 +159,7 @@ fn cluster_arguments(index: usize, port: u16, dialled: &[String]) -> Vec<String>
         format!("--name=n{index}"),
         "--cluster_name=test".to_owned(),
         format!("--cluster=nats://127.0.0.1:{port}"),
+        // An unusable address, so that members do not learn routes around the proxies.
         "--cluster_advertise=127.0.0.1:1".to_owned(),
         format!("--routes={}", routes.join(",")),
         "--no_advertise".to_owned(),

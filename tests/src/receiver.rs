@@ -120,6 +120,7 @@ impl Receiver {
     /// Sets the replies on a path, one per request. The last one is repeated.
     pub fn set_replies(&self, path: &str, replies: &[Reply]) {
         let mut replies = replies.to_vec();
+        // In reverse order, so that `pop` returns the next reply.
         replies.reverse();
         self.state.lock().expect("state").replies.insert(path.to_owned(), replies);
     }

@@ -232,6 +232,7 @@ impl Load {
         let result = self.send_to_any_gateway(random, method, &path, &headers, body.as_bytes());
         let (verdict, id, answer) = classify(&result);
         self.ledger.change(name, |submission| {
+            // The first answer replaces the initial verdict; only later ones are combined with it.
             let is_repeat = !submission.answers.is_empty();
             let earlier = is_repeat.then_some(submission.verdict);
             submission.verdict = earlier.map_or(verdict, |earlier| earlier.combine(verdict));

@@ -208,6 +208,7 @@ impl Evidence {
         let runs = record.runs();
         let felt: Vec<&Incident> =
             self.incidents.iter().filter(|one| one.overlaps(created, finished)).collect();
+        // A job may be cancelled before its first request, so its number of requests is not exact.
         if felt.is_empty() && job["status"] != "cancelled" {
             return (runs, runs);
         }
