@@ -184,14 +184,12 @@ impl Admin {
         });
     }
 
-    /// Publishes text jobs directly to the queue, without a gateway, and returns their ids. The
-    /// jobs have no records.
+    /// Publishes text jobs without records directly to the queue, and returns their ids.
     pub fn publish_jobs(&self, lane: &str, count: usize, text: &str) -> Vec<String> {
         let ids: Vec<String> =
             (0..count).map(|n| format!("0198f0c2-0000-7000-8000-{n:012x}")).collect();
         runtime().block_on(async {
-            // The NATS client limits the number of unacknowledged publishes, so wait after each
-            // chunk.
+            // The NATS client limits the number of unacknowledged publishes.
             for ids in ids.chunks(2000) {
                 let mut sent = Vec::with_capacity(ids.len());
                 for id in ids {
