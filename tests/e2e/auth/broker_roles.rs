@@ -1,5 +1,5 @@
-//! What each role may do works, and what it may not do is refused: over the wire, with its own
-//! credentials, on the configuration that we ship.
+//! Rights of each role: permitted requests succeed and all others are refused, over the wire, with
+//! the credentials of the role and the shipped configuration.
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write};
@@ -57,7 +57,7 @@ fn assert_every_role_has_exactly_its_rights(settings: &str) {
             session.assert_subscribe_refused(role, "$JS.EVENT.ADVISORY.>");
         }
     }
-    // Nothing of it had any effect.
+    // None of the refused requests had an effect.
     let left = |name: &str| runtime().block_on(message_count(&admin.jetstream(), name));
     assert_eq!([left("JOBS"), left("KV_job_state")], [1, 1]);
     assert_eq!([left("DEAD_JOBS"), left("KV_leases"), left("OBJ_results")], [0, 0, 0]);
@@ -69,7 +69,7 @@ fn assert_every_role_has_exactly_its_rights(settings: &str) {
     assert_worker_receives_and_acknowledges(&nats, settings == ACK_SUBJECTS_V2);
 }
 
-/// Takes the job that waits in the bulk lane, and removes it by an acknowledgement.
+/// Pulls the job of the bulk lane and removes it with an acknowledgement.
 fn assert_worker_receives_and_acknowledges(nats: &Nats, expects_version_2: bool) {
     let worker = Session::open(nats, "worker");
     runtime().block_on(async {
@@ -150,7 +150,7 @@ fn drift_of_the_topology_is_reported_before_it_is_corrected() {
     runtime().block_on(jetstream.get_stream("OTHER")).expect("what is not ours stays");
 }
 
-/// Returns the lines of an account in the configuration that we ship.
+/// Returns the lines of an account in the shipped configuration.
 fn account_configuration(name: &str) -> String {
     let shipped = std::fs::read_to_string(shipped_configuration()).expect("a configuration");
     let begin = shipped.find(&format!("\n  {name} {{\n")).expect("the account");
@@ -164,8 +164,9 @@ fn between<'a>(text: &'a str, before: &str, after: &str) -> BTreeSet<&'a str> {
     parts.map(|(part, _)| part).collect()
 }
 
-/// Permissions give a refusal its reason, imports are the boundary. One without the other would be
-/// a time-out without a reason, or a right that was never granted.
+/// Imports are the boundary between the accounts; permissions turn a refusal into an error with a
+/// reason. A permission without an import would end in a timeout, and an import without a
+/// permission could never be used.
 #[test]
 fn an_account_imports_exactly_what_its_user_may_publish() {
     for (name, also_imported) in [("SWEEPER", Some("$JS.API.INFO")), ("INSPECTOR", None)] {
@@ -180,11 +181,11 @@ fn an_account_imports_exactly_what_its_user_may_publish() {
     }
 }
 
-/// The three programs and the roles that they have.
+/// The three programs and their roles.
 const PROGRAMS: [(&str, &str); 3] =
     [("wordmill-nats", "admin"), ("wordmill-gateway", "gateway"), ("wordmill-worker", "worker")];
 
-/// Asserts that each of the three programs fails at its start and logs `sentence` once.
+/// Asserts that each of the three programs fails at startup and logs `sentence` exactly once.
 fn assert_all_programs_refuse(address: &str, sentence: &str) {
     for (name, role) in PROGRAMS {
         let mut command = service_command(name, role, address, &[]);
@@ -240,7 +241,8 @@ fn a_server_that_is_too_old_is_refused_in_one_sentence() {
     assert_all_programs_refuse(&address, sentence);
 }
 
-/// Speaks as much of the NATS protocol as a client needs to feel connected.
+/// Implements the part of the NATS protocol that a client needs to consider itself connected: INFO
+/// and PONG.
 fn greet_as_old_server(stream: &TcpStream) -> Option<()> {
     let mut writer = stream;
     let info = json!({

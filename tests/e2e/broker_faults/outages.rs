@@ -11,7 +11,7 @@ use wordmill_tests::site::{Page, Site};
 use wordmill_tests::stack::{Gateway, Nats, Stack, Worker, wait_until_ready};
 use wordmill_tests::{LIMIT, wait_for};
 
-/// What is promised is 3 s; the rest is for a busy machine.
+/// The documented maximum is 3 s; the rest is a margin for busy machines.
 const ANSWER_MAX: Duration = Duration::from_secs(4);
 
 fn assert_unavailable(client: &Client) {
@@ -105,7 +105,7 @@ fn an_unconfirmed_job_is_named_and_exists() {
     wait_until_ready(client);
     let job = client.get(&format!("/v1/jobs/{job_id}"));
     assert_eq!(job.json()["status"], "queued", "{job:?}");
-    // However often it was repeated, it was stored once.
+    // The message is stored once, regardless of the number of retries.
     assert_eq!(stack.admin.message_count("JOBS"), 1);
 
     let _worker = Worker::start(&stack.nats.address(), &[]);
@@ -139,7 +139,7 @@ fn a_full_queue_declines_and_leaves_nothing_behind() {
         let problem = declined.expect_problem(503, "queue_full");
         assert!(problem.get("job_id").is_none(), "{problem}");
     }
-    // Polls go on, and what was declined is as if it had never been: only markers, which expire.
+    // Polls still work. Refused jobs leave only tombstones, which expire.
     for job_id in &accepted {
         let job = stack.client().get(&format!("/v1/jobs/{job_id}"));
         assert_eq!(job.json()["status"], "queued", "{job:?}");

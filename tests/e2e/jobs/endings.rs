@@ -1,4 +1,4 @@
-//! How jobs end: results small and large, retries, dead letters, crashes, expiry.
+//! Ends of jobs: small and large results, further attempts, dead letters, crashes, expiry.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

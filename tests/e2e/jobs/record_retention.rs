@@ -22,7 +22,8 @@ fn record_ttl(admin: &Admin, job_id: &str) -> Option<String> {
     headers.into_iter().find(|(name, _)| name == "Nats-TTL").map(|(_, value)| value)
 }
 
-/// Withdraws a queued job behind everybody's back, as the record of a cancelled one looks.
+/// Rewrites the record of a queued job as cancelled, with this time to live and without the
+/// gateway.
 fn cancel_behind_gateway(admin: &Admin, job_id: &str, ttl: &str) {
     let subject = format!("$KV.job_state.public.{job_id}");
     let (record, _) = admin.last_message("KV_job_state", &subject).expect("the record");

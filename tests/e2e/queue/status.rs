@@ -15,7 +15,7 @@ fn get_queue(client: &Client) -> Value {
     answer.json()
 }
 
-/// Waits until the queue is as it should be; workers say what they do every two seconds.
+/// Waits until the status of the queue satisfies `is_shown`. Workers report every two seconds.
 fn wait_until_queue_shows(client: &Client, what: &str, is_shown: impl Fn(&Value) -> bool) -> Value {
     wait_for(what, LIMIT, || Some(get_queue(client)).filter(|queue| is_shown(queue)))
 }
