@@ -159,7 +159,7 @@ fn an_interrupted_wait_prints_how_to_continue() {
     {
         wait_for("nobody waits", LIMIT, || waiting_are(0.0));
         let mut waiting = wordmill.start(&["count", "a.txt"]);
-        // A command that waits for its job already knows the job's id.
+        // A waiting command already has the id of its job.
         wait_for("it waits for its job", LIMIT, || waiting_are(1.0));
         let jobs = list_jobs(&stack);
         assert_eq!(jobs.len(), sent.len() + 1, "{jobs:?}");

@@ -23,7 +23,7 @@ fn etag(answer: &Answer) -> String {
     answer.header("etag").unwrap_or_else(|| panic!("no ETag: {answer:?}")).to_owned()
 }
 
-/// Polls a job like a client that knows its revision.
+/// Polls a job with the entity tag of an earlier response.
 fn poll(client: &Client, job_id: &str, wait: &str, known: &str) -> Answer {
     let path = format!("/v1/jobs/{job_id}{wait}");
     client.send("GET", &path, &[("if-none-match", known)], &[])
