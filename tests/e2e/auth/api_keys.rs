@@ -30,7 +30,7 @@ fn start_stack_with_keys(gateways: usize, workers: usize, keys: &Keyring) -> Sta
 /// Waits until the gateway accepts a key, or until it refuses it if `expected` is false.
 fn wait_until_key_is_valid(client: &Client, key: &str, expected: bool) {
     let status = if expected { 404 } else { 401 };
-    wait_for("the keys are read again", RELOAD_TIME_MAX, || {
+    wait_for("the keys are reloaded", RELOAD_TIME_MAX, || {
         (client.with_key(key).get(UNKNOWN).status == status).then_some(())
     });
 }
@@ -105,14 +105,14 @@ fn keys_are_rotated_while_the_gateway_runs() {
         let before = complaint_count(&gateway.output());
         fs::write(keys.path(), broken).expect("written");
         gateway.signal(Signal::HUP);
-        wait_for("the gateway complains", RELOAD_TIME_MAX, || {
+        wait_for("the gateway logs an error", RELOAD_TIME_MAX, || {
             (complaint_count(&gateway.output()) > before).then_some(())
         });
         wait_until_key_is_valid(&client, &new, true);
     }
     fs::remove_file(keys.path()).expect("removed");
     gateway.signal(Signal::HUP);
-    wait_for("the gateway misses its file", RELOAD_TIME_MAX, || {
+    wait_for("the gateway reports the missing key file", RELOAD_TIME_MAX, || {
         gateway.output().contains("No such file").then_some(())
     });
     wait_until_key_is_valid(&client, &new, true);
@@ -216,10 +216,10 @@ fn requests_beyond_the_rate_of_a_key_get_a_retry_after() {
     let stack = start_stack_with_keys(1, 0, &keys);
     let slow = stack.client().with_key(&slow);
     let free = stack.client().with_key(&free);
-    let limited: Answer = wait_for("the rate is used up", LIMIT, || {
+    let limited: Answer = wait_for("the rate limit is reached", LIMIT, || {
         let answer = slow.get(UNKNOWN);
         assert_eq!(answer.header("ratelimit-policy"), Some("\"requests\";q=3;w=3"));
-        let left = answer.header("ratelimit").expect("what is left");
+        let left = answer.header("ratelimit").expect("a ratelimit field");
         assert!(left.starts_with("\"requests\";r=") && left.contains(";t="), "{left}");
         (answer.status != 404).then_some(answer)
     });
@@ -231,7 +231,7 @@ fn requests_beyond_the_rate_of_a_key_get_a_retry_after() {
     assert_eq!(answer.header("ratelimit"), None);
     wait_for("the key may send again", LIMIT, || (slow.get(UNKNOWN).status == 404).then_some(()));
     // The older contract answers in its own envelope.
-    let limited = wait_for("the rate is used up", LIMIT, || {
+    let limited = wait_for("the rate limit is reached", LIMIT, || {
         let answer = slow.get("/word-count/x");
         (answer.status == 429).then_some(answer)
     });
@@ -273,7 +273,7 @@ fn an_owner_cannot_have_more_unfinished_jobs_than_its_quota() {
     // Once a worker has finished the jobs, the owner can submit again.
     let address = stack.nats.address();
     stack.workers.push(wordmill_tests::stack::Worker::start(&address, &[]));
-    let job_id = wait_for("there is room again", LIMIT, || {
+    let job_id = wait_for("the quota admits another job", LIMIT, || {
         let answer = a.post("/v1/jobs", &text(3));
         (answer.status == 202).then(|| answer.json()["job_id"].as_str().expect("id").to_owned())
     });

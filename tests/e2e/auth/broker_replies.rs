@@ -196,7 +196,7 @@ fn receive_job(worker: &Session) -> String {
         let mut deliveries = worker.client.subscribe(inbox.clone()).await.expect("subscribed");
         let next = "$JS.API.CONSUMER.MSG.NEXT.JOBS.interactive";
         let ask = r#"{"batch":1,"no_wait":true}"#;
-        worker.client.publish_with_reply(next, inbox, ask.into()).await.expect("asked");
+        worker.client.publish_with_reply(next, inbox, ask.into()).await.expect("sent");
         let delivery = tokio::time::timeout(LIMIT, deliveries.next()).await.expect("an answer");
         delivery.expect("a delivery").reply.expect("a reply subject").to_string()
     })

@@ -77,11 +77,11 @@ fn assert_worker_receives_and_acknowledges(nats: &Nats, expects_version_2: bool)
         let mut deliveries = worker.client.subscribe(inbox.clone()).await.expect("subscribed");
         let ask = r#"{"batch":1,"no_wait":true}"#;
         let next = "$JS.API.CONSUMER.MSG.NEXT.JOBS.bulk";
-        worker.client.publish_with_reply(next, inbox, ask.into()).await.expect("asked");
+        worker.client.publish_with_reply(next, inbox, ask.into()).await.expect("sent");
         let delivery = tokio::time::timeout(LIMIT, deliveries.next()).await.expect("an answer");
         let delivery = delivery.expect("a delivery");
         assert_eq!(delivery.subject.as_str(), "jobs.bulk.public.x", "{delivery:?}");
-        let acknowledge = delivery.reply.expect("where to acknowledge");
+        let acknowledge = delivery.reply.expect("a reply subject");
         let is_version_2 = acknowledge.split('.').nth(4) == Some("JOBS");
         assert_eq!(is_version_2, expects_version_2, "{acknowledge}");
         worker.client.request(acknowledge, "+ACK".into()).await.expect("acknowledged");
@@ -90,7 +90,7 @@ fn assert_worker_receives_and_acknowledges(nats: &Nats, expects_version_2: bool)
     assert_eq!(
         runtime().block_on(message_count(&admin.jetstream(), "JOBS")),
         1,
-        "only the other lane's"
+        "only the interactive job is left"
     );
 }
 
@@ -147,7 +147,7 @@ fn drift_of_the_topology_is_reported_before_it_is_corrected() {
     assert!(report.contains("stream JOBS: corrected\n  max_msgs is 1000"), "{report}");
     assert_eq!(max_messages(), 2_000_000);
     assert_eq!(nats.provision(&[]).matches(": unchanged").count(), 11);
-    runtime().block_on(jetstream.get_stream("OTHER")).expect("what is not ours stays");
+    runtime().block_on(jetstream.get_stream("OTHER")).expect("an unknown stream is left alone");
 }
 
 /// Returns the lines of an account in the shipped configuration.
@@ -172,7 +172,7 @@ fn an_account_imports_exactly_what_its_user_may_publish() {
     for (name, also_imported) in [("SWEEPER", Some("$JS.API.INFO")), ("INSPECTOR", None)] {
         let account = account_configuration(name);
         let (user, imports) = account.split_once("imports = [").expect("imports");
-        let publish = user.split_once("subscribe").expect("what it may hear").0;
+        let publish = user.split_once("subscribe").expect("subscribe permissions").0;
         let mut may_publish = between(publish, "    \"", "\"");
         may_publish.extend(also_imported);
         let services = between(imports, "service: { account: WORDMILL, subject: \"", "\"");
@@ -196,7 +196,7 @@ fn assert_all_programs_refuse(address: &str, sentence: &str) {
         let mut process = Process::start(name, command);
         let status = process.wait_for_exit(LIMIT);
         assert!(!status.success(), "{name}: {}", process.output());
-        wait_for(&format!("{name} says: {sentence}"), LIMIT, || {
+        wait_for(&format!("{name} logs: {sentence}"), LIMIT, || {
             (process.output().matches(sentence).count() == 1).then_some(())
         });
     }

@@ -211,7 +211,7 @@ fn create_owned_jobs(client: Client, site: &Site) -> OwnedJobs {
         let job = client.get(&format!("/v1/jobs/{running}")).json();
         (job["status"] == "running").then_some(())
     });
-    wait_for("the dead letter is there", LIMIT, || {
+    wait_for("the dead letter is stored", LIMIT, || {
         (client.get(&format!("/v1/dead-letters/{dead}")).status == 200).then_some(())
     });
     OwnedJobs { client, done, dead, running }
@@ -301,7 +301,7 @@ fn one_owner_learns_nothing_of_anothers_jobs_on_any_route() {
     let of_a = ids(&batch_of_a);
     let of_b = ids(&batch_of_b.json());
     assert!(of_a[0] != of_b[0] && of_a[1] != of_b[1], "{of_a:?} {of_b:?}");
-    assert_eq!(theirs.snapshot(), before, "nothing happened to the other owner's jobs");
+    assert_eq!(theirs.snapshot(), before, "the other owner's jobs are unchanged");
 }
 
 #[test]
@@ -314,7 +314,7 @@ fn unreadable_messages_are_shown_to_the_owner_public_only() {
     let a = stack.client().with_key(&a);
     let public = stack.client().with_key(&public);
     Admin::connect(&stack.nats).publish("jobs.bulk.a.nonsense", "this is no job");
-    let letter = wait_for("the message is put aside", LIMIT, || {
+    let letter = wait_for("the message becomes a dead letter", LIMIT, || {
         let list = public.get("/v1/dead-letters").json();
         list["data"][0]["id"].as_str().map(str::to_owned)
     });

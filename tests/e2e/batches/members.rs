@@ -176,7 +176,7 @@ fn lines_and_batches_are_bounded() {
     assert!(sent["lines"][9_999]["job_id"].is_string(), "{}", sent["lines"][9_999]);
     let last = &sent["lines"][10_000];
     assert_fields(last, json!({"line": 10_001, "problem.code": "input_too_large"}));
-    assert_eq!(array_length(&sent["lines"]), 10_001, "lines after the bound are not read");
+    assert_eq!(array_length(&sent["lines"]), 10_001, "lines beyond the limit are not read");
     let waiting = get_batch(client, require_batch_id(&sent));
     assert_eq!(waiting["counts"]["queued"], 2, "{waiting}");
     // Two batches of two jobs each, with one message per job and per batch.
@@ -237,7 +237,7 @@ fn an_interrupted_batch_continues_under_its_key() {
     assert_eq!(codes.filter(|line| line["job_id"].is_string()).count() as u64, accepted);
 
     admin.reconfigure("JOBS", |config| config.max_messages = 10_000);
-    let whole = wait_for("there is room again", LIMIT, || {
+    let whole = wait_for("the queue has room again", LIMIT, || {
         let answer = send_lines(client, "", &key, &lines);
         (answer.status == 202).then(|| answer.json())
     });
@@ -288,7 +288,7 @@ fn failed_and_cancelled_members_are_counted_as_such() {
         client.send("POST", &format!("/v1/jobs/{}/retry", require_batch_id(&sent)), &[], &[]);
     let again = client.wait_until_final(again.json()["job_id"].as_str().expect("an id"), LIMIT);
     assert_fields(&again, json!({"counts.gone": 1, "totals.words": 0}));
-    assert_eq!(get_batch(client, require_batch_id(&sent)), done, "the first stays as it was");
+    assert_eq!(get_batch(client, require_batch_id(&sent)), done, "the first batch is unchanged");
 }
 
 #[test]

@@ -82,7 +82,7 @@ fn a_worker_that_dies_while_it_merges_is_replaced() {
     let long =
         |from: u32| (from..from + 9000).map(|n| format!("w{n}")).collect::<Vec<_>>().join(" ");
     let sent = submit_batch(client, &[json!({"text": long(0)}), json!({"text": long(5000)})]);
-    wait_for("the sum is begun, and noted", LIMIT, || {
+    wait_for("the merge has started and is recorded", LIMIT, || {
         let running = get_batch(client, require_batch_id(&sent))["status"] == "running";
         (running && reads.count() > 0).then_some(())
     });

@@ -72,8 +72,8 @@ fn write_configuration_without_ack_rights(directory: &Path) -> PathBuf {
 
 #[test]
 fn refused_acknowledgements_make_the_worker_unready() {
-    let directory = TempDir::new().expect("one");
-    let store = TempDir::new().expect("another");
+    let directory = TempDir::new().expect("a directory");
+    let store = TempDir::new().expect("a second directory");
     let refusing = write_configuration_without_ack_rights(directory.path());
     let mut nats = Nats::start_configured(store.path(), &refusing, Vec::new());
     nats.provision(&[]);

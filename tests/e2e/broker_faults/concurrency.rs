@@ -54,7 +54,7 @@ fn two_gateways_that_repair_one_job_publish_one_message() {
                 let body = &body;
                 scope.spawn(move || submit_named(client, body))
             });
-            wait_for("both are about to put it in", LIMIT, || {
+            wait_for("both gateways are about to publish", LIMIT, || {
                 held_messages.iter().all(|handle| handle.count() > 0).then_some(())
             });
             stack.proxies.iter().for_each(Proxy::release);
@@ -78,7 +78,7 @@ fn wait_until_message_ids_expire(admin: &Admin) {
     let publish = |subject| admin.publish_with(subject, "", &[("Nats-Msg-Id", "probe")]);
     publish(first);
     let before = admin.last_sequence("JOBS");
-    wait_for("an id may be used again", LIMIT, || {
+    wait_for("a message id can be used again", LIMIT, || {
         publish(second);
         (admin.last_sequence("JOBS") > before).then_some(())
     });
@@ -108,7 +108,7 @@ fn a_message_that_arrives_after_its_job_was_done_is_not_run() {
     let records = stack.admin.message_count("KV_job_state");
     let before = stack.admin.last_sequence("JOBS");
     stack.proxies[0].release();
-    wait_for("the stream takes it once more", LIMIT, || {
+    wait_for("the stream stores the late message", LIMIT, || {
         (stack.admin.last_sequence("JOBS") > before).then_some(())
     });
     stack.admin.wait_until_idle();

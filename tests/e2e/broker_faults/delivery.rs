@@ -96,7 +96,7 @@ fn a_job_delivered_before_its_time_is_sent_back() {
     let handle = stack.proxy().add_rule(Rule::lose(ACK).containing("-NAK").times(1));
     let url = stack.site.put("/busy", Page::status("503 Service Unavailable"));
     let job_id = stack.client().submit_url(&url);
-    wait_for("the wish is lost", LIMIT, || (handle.count() == 1).then_some(()));
+    wait_for("the negative acknowledgement is lost", LIMIT, || (handle.count() == 1).then_some(()));
     let sent_back = stack.proxy().add_rule(Rule::pass(ACK).containing("-NAK"));
     wait_for("the job is sent back", LIMIT, || (sent_back.count() > 0).then_some(()));
     assert_eq!(array_length(&stack.job(&job_id)["attempts"]), 1);
@@ -162,7 +162,7 @@ impl GatedPages {
         let visitors = AtomicUsize::new(0);
         site.handle(move |_, _| {
             let visitor = visitors.fetch_add(1, Ordering::SeqCst);
-            wait_for("it is the visitor's turn", LIMIT, || {
+            wait_for("the request may be answered", LIMIT, || {
                 (turns.load(Ordering::SeqCst) > visitor).then_some(())
             });
             pages.get(visitor).cloned().unwrap_or_else(|| Page::status("410 Gone"))
@@ -191,12 +191,14 @@ fn run_job_on_two_workers(page: Page, written: &str) -> Value {
         stack.proxy().add_rule(rule);
     }
     let job_id = stack.client().submit_url(&stack.site.url("/page"));
-    wait_for("the first has asked", LIMIT, || (stack.site.hits("/page") == 1).then_some(()));
+    wait_for("the first fetches the page", LIMIT, || (stack.site.hits("/page") == 1).then_some(()));
     let _second = stack.start_direct_worker(&[]);
-    wait_for("the second has asked", LIMIT, || (stack.site.hits("/page") == 2).then_some(()));
+    wait_for("the second fetches the page", LIMIT, || {
+        (stack.site.hits("/page") == 2).then_some(())
+    });
     let late = stack.proxy().add_rule(Rule::lose_answers(RECORDS).containing(written));
     turns.answer_next();
-    wait_for("the first says what it found", LIMIT, || (late.count() > 0).then_some(()));
+    wait_for("the first ends its attempt", LIMIT, || (late.count() > 0).then_some(()));
     assert_eq!(stack.job(&job_id)["status"], "running");
     stack.proxy().release();
     if written.contains("failed") {
@@ -256,7 +258,7 @@ fn a_write_in_flight_for_long_is_waited_for() {
     let busy = Rule::answer(RECORDS, ON_ITS_WAY, Forward::No).containing("succeeded");
     let handle = stack.proxy().add_rule(busy);
     let job_id = submit_page(&stack, "/page");
-    wait_for("it was tried some times", LIMIT, || (handle.count() >= 4).then_some(()));
+    wait_for("the write was tried several times", LIMIT, || (handle.count() >= 4).then_some(()));
     stack.proxy().release();
     assert_done_in_one_attempt(&stack, "/page", &job_id);
 }
@@ -289,9 +291,9 @@ fn a_job_whose_progress_cannot_be_written_continues() {
     // The page takes longer than the ack wait of 3 s, while these requests stay unanswered.
     let page = Page::new("text/plain", "two words").after(Duration::from_secs(6));
     let job_id = stack.client().submit_url(&stack.site.put("/page", page));
-    wait_for("the first has asked", LIMIT, || (stack.site.hits("/page") == 1).then_some(()));
+    wait_for("the first fetches the page", LIMIT, || (stack.site.hits("/page") == 1).then_some(()));
     let _second = stack.start_direct_worker(&[]);
-    wait_for("nobody answers", LIMIT, || {
+    wait_for("neither write nor read is answered", LIMIT, || {
         (unwritten.count() > 0 && unread.count() > 1).then_some(())
     });
     stack.proxy().release();
@@ -308,7 +310,7 @@ fn stop_worker_during_job(rules: Vec<Rule>, is_expected: impl Fn(&[usize]) -> bo
     let handles: Vec<_> = rules.into_iter().map(|rule| stack.proxy().add_rule(rule)).collect();
     let slow = Page::new("text/plain", "two words").after(Duration::from_secs(30));
     let job_id = stack.client().submit_url(&stack.site.put("/page", slow));
-    wait_for("the job is in hand", LIMIT, || (handles[0].count() > 0).then_some(()));
+    wait_for("the start is written", LIMIT, || (handles[0].count() > 0).then_some(()));
     worker.process.signal(Signal::TERM);
     assert!(worker.process.wait_for_exit(LIMIT).success(), "{}", worker.process.output());
     let counts: Vec<usize> = handles.iter().map(wordmill_tests::proxy::RuleHandle::count).collect();
@@ -328,7 +330,7 @@ fn an_unconfirmed_start_is_handed_back() {
         Rule::lose_answers(LOOK_AT_LEADER).times(1),
     ];
     let job = stop_worker_during_job(rules, |counts| counts == [1, 1]);
-    assert_eq!(array_length(&job["attempts"]), 1, "a hand-back is no attempt: {job}");
+    assert_eq!(array_length(&job["attempts"]), 1, "not an attempt: {job}");
 }
 
 #[test]
@@ -338,7 +340,7 @@ fn an_unconfirmed_hand_back_takes_effect() {
         Rule::lose_answers(RECORDS).containing(r#""status":"queued""#).times(1),
     ];
     let job = stop_worker_during_job(rules, |counts| counts == [1, 1]);
-    assert_eq!(array_length(&job["attempts"]), 1, "a hand-back is no attempt: {job}");
+    assert_eq!(array_length(&job["attempts"]), 1, "not an attempt: {job}");
 }
 
 #[test]
@@ -363,9 +365,9 @@ fn a_job_sent_to_a_stopping_worker_is_done_at_once_by_another() {
         let held_messages = stack.proxy().add_rule(Rule::hold(ACK).containing("job_id"));
         let ended = stack.proxy().add_rule(Rule::pass("$JS.API.DIRECT.GET.KV_job_state"));
         let job_id = submit_page(&stack, &path);
-        wait_for("the job is on its way", LIMIT, || (held_messages.count() == 1).then_some(()));
+        wait_for("the job is in flight", LIMIT, || (held_messages.count() == 1).then_some(()));
         worker.process.signal(Signal::TERM);
-        wait_for("the worker takes no more", LIMIT, || (ended.count() > 0).then_some(()));
+        wait_for("the worker pulls no more jobs", LIMIT, || (ended.count() > 0).then_some(()));
         stack.proxy().release();
         assert!(worker.process.wait_for_exit(LIMIT).success(), "{}", worker.process.output());
         let _second = stack.start_direct_worker(&[]);
@@ -373,5 +375,5 @@ fn a_job_sent_to_a_stopping_worker_is_done_at_once_by_another() {
         assert_done_in_one_attempt(&stack, &path, &job_id);
         started.elapsed() < Duration::from_secs(15)
     });
-    assert!(in_time, "a job that was on its way was dropped, three times");
+    assert!(in_time, "a job in flight was dropped in each of three tries");
 }

@@ -55,7 +55,7 @@ fn services_wait_for_a_broker_and_for_its_provisioning() {
 
     nats.restart();
     for client in [&gateway.client, &worker.health] {
-        wait_for("the services name what is missing", LIMIT, || {
+        wait_for("the services report the missing streams", LIMIT, || {
             waiting_reason(client).contains("run wordmill-nats provision").then_some(())
         });
     }
@@ -71,11 +71,11 @@ fn a_broker_killed_in_mid_flight_costs_only_time() {
     let site = Site::start();
     let slow = Page::new("text/plain", "slow but sure").after(Duration::from_secs(4));
     let job_id = stack.client().submit_url(&site.put("/slow", slow));
-    wait_for("the page is asked for", LIMIT, || (site.hits("/slow") > 0).then_some(()));
+    wait_for("the page is requested", LIMIT, || (site.hits("/slow") > 0).then_some(()));
 
     stack.nats.process.kill();
     assert_unavailable(stack.client());
-    wait_for("readiness notices", LIMIT, || {
+    wait_for("neither service is ready", LIMIT, || {
         (stack.client().get("/readyz").status == 503
             && stack.workers[0].health.get("/readyz").status == 503)
             .then_some(())
@@ -163,7 +163,7 @@ fn a_deleted_queue_declines_jobs() {
     admin.delete_stream("JOBS");
     let declined = stack.client().post("/v1/jobs", &json!({"text": "a"}));
     let problem = declined.expect_problem(503, "broker_unavailable");
-    assert!(problem.get("job_id").is_none(), "nothing was queued, and that is certain: {problem}");
+    assert!(problem.get("job_id").is_none(), "the job is certainly not queued: {problem}");
     stack.nats.provision(&[]);
     let worker = Worker::start(&stack.nats.address(), &[]);
     wait_until_ready(&worker.health);

@@ -25,7 +25,7 @@ const LED: [&str; 4] =
 
 /// Returns a server that leads neither the queue nor the records.
 fn find_follower(admin: &Admin, cluster: &Cluster) -> usize {
-    wait_for("somebody leads", LIMIT, || {
+    wait_for("both streams have a leader", LIMIT, || {
         let leaders = ["JOBS", "KV_job_state"].map(|stream| admin.leader(stream));
         let follows = |index: &usize| !leaders.contains(&format!("n{index}"));
         leaders.iter().all(|leader| !leader.is_empty()).then_some(())?;
@@ -52,7 +52,7 @@ fn while_behind(cluster: &Cluster, admin: &Admin, mut look: impl FnMut(usize) ->
             Ok(_) | Err(_) => {}
         }
     }
-    panic!("no answer of a server that is behind was met");
+    panic!("no read met the lagging server in time");
 }
 
 fn record_subject(job_id: &str) -> String {

@@ -41,7 +41,7 @@ fn assert_all_done_in_one_attempt(stack: &ProxiedStack, ids: &[String]) {
 }
 
 fn newest_record(stack: &ProxiedStack) -> StoredMessage {
-    stack.admin.all_messages("KV_job_state").pop().expect("a record or a marker")
+    stack.admin.all_messages("KV_job_state").pop().expect("a record or a tombstone")
 }
 
 fn two_words() -> Value {
@@ -61,7 +61,7 @@ fn a_worker_faster_than_the_record_changes_nothing() {
         let held_messages = stack.proxy().add_rule(Rule::hold(RECORDS));
         let job_id = std::thread::scope(|scope| {
             let submitting = scope.spawn(|| stack.client().submit(&two_words()));
-            wait_for("the worker is done", LIMIT, || {
+            wait_for("the worker has written the record", LIMIT, || {
                 let written = stack.admin.message_count("KV_job_state") > before;
                 (held_messages.count() == 1 && written).then_some(())
             });
@@ -73,11 +73,11 @@ fn a_worker_faster_than_the_record_changes_nothing() {
         assert_eq!(
             stack.admin.message_count("KV_job_state"),
             before + 1,
-            "nothing was written after"
+            "no write after that of the worker"
         );
         hidden() == unconfirmed
     });
-    assert!(refused, "the record always came too late");
+    assert!(refused, "the record was released too late in each round");
     stack.admin.wait_until_idle();
 }
 
@@ -136,7 +136,7 @@ fn a_job_too_large_for_the_queue_is_declined_and_rolled_back() {
     let declined = stack.client().post("/v1/jobs", &json!({"text": "word ".repeat(1000)}));
     let problem = declined.expect_problem(413, "input_too_large");
     assert!(problem.get("job_id").is_none(), "{problem}");
-    assert_eq!(newest_record(&stack).payload, b"", "only a marker");
+    assert_eq!(newest_record(&stack).payload, b"", "only a tombstone");
     assert_eq!(stack.admin.message_count("JOBS"), 0);
     let job_id = stack.client().submit(&two_words());
     assert_all_done_in_one_attempt(&stack, &[job_id]);
@@ -156,7 +156,7 @@ fn the_record_of_a_declined_job_is_rolled_back_or_swept() {
         newest_record(&stack)
     };
     // The record was written, but the write was not confirmed.
-    assert_eq!(decline(Rule::lose_answers(RECORDS).times(1)).payload, b"", "only a marker");
+    assert_eq!(decline(Rule::lose_answers(RECORDS).times(1)).payload, b"", "only a tombstone");
     // The record was not written, so there is nothing to roll back.
     let before = stack.admin.message_count("KV_job_state");
     decline(Rule::lose(RECORDS).times(1));

@@ -14,7 +14,7 @@ pub fn create_folder(files: &[(&str, &[u8])]) -> TempDir {
     let folder = TempDir::new().expect("a directory");
     for (name, content) in files {
         let path = folder.path().join(name);
-        fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+        fs::create_dir_all(path.parent().expect("a folder")).expect("created");
         fs::write(path, content).expect("written");
     }
     folder
@@ -267,7 +267,7 @@ fn every_error_has_a_message_and_an_exit_code() {
 
     let refused = wordmill.run(&["count", "a.txt", "a.txt", "--option", "colour=red"]);
     assert_eq!(refused.expect_failure(4, &["(invalid_option, status 422, trace "]), "");
-    assert_eq!(refused.stderr.lines().count(), 1, "once is enough: {refused:?}");
+    assert_eq!(refused.stderr.lines().count(), 1, "reported once: {refused:?}");
 
     for (arguments, complaint) in [
         (&["count", "--rule", "words", "a.txt"][..], "possible values"),
@@ -287,7 +287,7 @@ fn every_error_has_a_message_and_an_exit_code() {
     wordmill
         .run(&["count", "a.txt", "--output", "no/such/folder/x"])
         .expect_failure(5, &["cannot write"]);
-    assert_eq!(list_jobs(&stack).len(), before, "what cannot be written is not counted");
+    assert_eq!(list_jobs(&stack).len(), before, "no job without an output");
 
     let help = wordmill.run(&["--help"]);
     for part in ["Examples:", "wordmill count", "Exit codes:", "124", "WORDMILL_API_KEY"] {

@@ -117,7 +117,7 @@ fn results_come_in_the_requested_format() {
     wordmill
         .run(&["result", "nonsense", "-f", "csv", "-o", "out.csv"])
         .expect_failure(4, &["invalid_job_id"]);
-    assert_eq!(fs::read_to_string(&path).expect("kept"), csv);
+    assert_eq!(fs::read_to_string(&path).expect("the file still exists"), csv);
 
     let explained = wordmill.run(&["explain", id, "--rules", "unicode,whitespace"]);
     let text = explained.expect_success();
@@ -157,16 +157,16 @@ fn an_interrupted_wait_prints_how_to_continue() {
     for (signal, code, said) in
         [(Signal::INT, 130, "interrupted"), (Signal::TERM, 143, "terminated")]
     {
-        wait_for("nobody waits", LIMIT, || waiting_are(0.0));
+        wait_for("no client waits", LIMIT, || waiting_are(0.0));
         let mut waiting = wordmill.start(&["count", "a.txt"]);
         // A waiting command already has the id of its job.
-        wait_for("it waits for its job", LIMIT, || waiting_are(1.0));
+        wait_for("the command waits for its job", LIMIT, || waiting_are(1.0));
         let jobs = list_jobs(&stack);
         assert_eq!(jobs.len(), sent.len() + 1, "{jobs:?}");
         let job_id = jobs[0]["job_id"].as_str().expect("an id").to_owned();
         waiting.signal(signal);
         assert_eq!(waiting.wait_for_exit(LIMIT).code(), Some(code), "{}", waiting.output());
-        let output = wait_for("it has said everything", LIMIT, || {
+        let output = wait_for("the command has printed how to continue", LIMIT, || {
             waiting.output().contains("wordmill wait").then(|| waiting.output())
         });
         assert!(output.contains(said), "{output}");
@@ -217,7 +217,7 @@ fn dead_letters_are_shown_replayed_and_deleted() {
     let died = wordmill.run(&["count", &url, &url, "-f", "json"]);
     died.expect_failure(1, &["fetch_http_5xx"]);
     let admin = Admin::connect(&stack.nats);
-    wait_for("the letters are kept", LIMIT, || {
+    wait_for("the dead letters are stored", LIMIT, || {
         (admin.message_count("DEAD_JOBS") == 2).then_some(())
     });
 

@@ -78,7 +78,7 @@ fn an_unreadable_message_fails_as_internal() {
     let admin = Admin::connect(&stack.nats);
     let client = stack.client();
     admin.publish("jobs.bulk.public.0198f0c2-0000-7000-8000-000000000001", "this is no job");
-    let letters = wordmill_tests::wait_for("the message is kept", LIMIT, || {
+    let letters = wordmill_tests::wait_for("the message becomes a dead letter", LIMIT, || {
         let letters = client.get("/v1/dead-letters").json();
         letters["data"][0].is_object().then_some(letters)
     });

@@ -30,7 +30,7 @@ fn require_envelope(answer: &Answer, status: u16) -> Value {
 }
 
 fn wait_until_ended(client: &Client, job_id: &str) -> Value {
-    wait_for("the older contract says that the job has ended", Duration::from_secs(20), || {
+    wait_for("the job has ended", Duration::from_secs(20), || {
         let envelope =
             require_envelope(&send_older_request(client, &json!({"job_id": job_id})), 200);
         assert_eq!(envelope["message"], format!("Fetched Job: {job_id}"));
@@ -92,7 +92,7 @@ fn an_unreadable_large_result_never_looks_complete() {
     assert!(admin.message_count("OBJ_results") > 2, "several chunks");
     admin.delete_message("OBJ_results", admin.last_sequence("OBJ_results") - 1);
     let cut = client.try_send("GET", &path, &[], &[]);
-    assert!(cut.is_err(), "an answer without an end: {cut:?}");
+    assert!(cut.is_err(), "the answer must be incomplete: {cut:?}");
     admin.purge("OBJ_results", "$O.results.>");
     let gone = client.get(&path);
     assert_eq!(require_envelope(&gone, 500)["data"], json!({}), "{gone:?}");
@@ -153,7 +153,7 @@ fn health_shows_whether_the_services_are_online() {
     assert_eq!(health["data"], json!({"status": "PASS", "info": "All services are online"}));
 
     stack.nats.process.kill();
-    let down = wait_for("health notices", Duration::from_secs(10), || {
+    let down = wait_for("the health check fails", Duration::from_secs(10), || {
         let answer = stack.client().get("/health");
         (answer.status != 200).then_some(answer)
     });

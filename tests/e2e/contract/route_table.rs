@@ -192,7 +192,7 @@ fn every_operation_with_a_key_checks_the_key_and_its_rate() {
     let client = gateway.client.with_key(&key);
     for case in hasty {
         // The first request uses up the rate limit, unless the machine is slow.
-        let answer = wait_for("it is one too many", LIMIT, || {
+        let answer = wait_for("the rate limit is reached", LIMIT, || {
             client.get("/nothing");
             Some(case.send(&client, &names)).filter(|answer| answer.status == 429)
         });

@@ -160,7 +160,7 @@ fn a_client_that_does_not_read_its_answers_is_cut_off() {
         let request = format!("GET /v1/jobs/{job_id}/result HTTP/1.1\r\nHost: localhost\r\n\r\n");
         deaf.write_all(request.repeat(100).as_bytes()).expect("sent");
         deaf.set_nonblocking(true).expect("set");
-        wait_for("the connection is gone", LIMIT, || {
+        wait_for("the connection is closed", LIMIT, || {
             pause(Duration::from_millis(200));
             // Writing to a closed connection fails.
             let written = deaf.write(b"G");
@@ -239,7 +239,7 @@ fn a_shutdown_closes_idle_connections_and_finishes_requests() {
     let started = Instant::now();
     gateway.signal(Signal::TERM);
     wait_for("idle connections are closed", LIMIT, || idle.iter_mut().all(is_closed).then_some(()));
-    assert!(gateway.exit_status().is_none(), "a request is open");
+    assert!(gateway.exit_status().is_none(), "a request is still open");
     open.write_all(body.as_bytes()).expect("sent");
     assert!(read_rest(&mut open).starts_with("HTTP/1.1 202"));
     assert!(gateway.wait_for_exit(LIMIT).success());

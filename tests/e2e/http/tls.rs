@@ -100,7 +100,7 @@ fn a_job_goes_from_submission_to_result_over_https() {
     let other = Authority::new().certify("localhost").certificate;
     let other = folder.write("other.pem", &other);
     command.env("WORDMILL_TLS_CERT", other);
-    assert!(!command.status().expect("the check runs").success(), "another service answers");
+    assert!(!command.status().expect("the check runs").success(), "an untrusted certificate");
 }
 
 #[test]
@@ -144,12 +144,12 @@ fn a_renewed_certificate_is_loaded_and_half_a_renewal_is_not() {
     folder.write("cert.pem", &renewed.certificate);
     gateway.process.signal(Signal::HUP);
     let reason = "WORDMILL_TLS_KEY is not the key of WORDMILL_TLS_CERT";
-    wait_for("the gateway complains", LIMIT, || {
+    wait_for("the gateway logs the mismatch", LIMIT, || {
         gateway.process.output().contains(reason).then_some(())
     });
     assert_eq!(before.get("/livez").status, 200);
     folder.write("key.pem", &renewed.key);
-    wait_for("the new certificate counts", LIMIT, || {
+    wait_for("the new certificate is used", LIMIT, || {
         after.try_send("GET", "/livez", &[], b"").is_ok().then_some(())
     });
     connection_error(&before);
@@ -215,7 +215,7 @@ fn nats_with_tls(folder: &Folder, authority: &Authority, more: &[&str]) -> Nats 
 
 /// Waits until a gateway reports this reason for not being ready.
 fn wait_until_waiting_because(gateway: &Gateway, reason: &str) {
-    wait_for(&format!("the gateway says {reason}"), LIMIT, || {
+    wait_for(&format!("the gateway reports {reason}"), LIMIT, || {
         let answer = gateway.client.get("/readyz");
         assert_eq!(answer.status, 503, "{answer:?}");
         answer.text.contains(reason).then_some(())

@@ -58,8 +58,8 @@ fn addresses_that_must_not_be_fetched_are_never_dialled() {
         assert_eq!(array_length(&job["attempts"]), 1, "{url}: {job}");
         assert_eq!(job["dead_lettered"], false, "{url}: {job}");
     }
-    assert_eq!(trap.connections(), 0, "something was dialled");
-    assert_eq!(trap6.connections(), 0, "something was dialled");
+    assert_eq!(trap.connections(), 0, "a connection was opened");
+    assert_eq!(trap6.connections(), 0, "a connection was opened");
     assert_eq!(allowed.hits("/to-the-trap"), 1);
 
     // The allowed address works, so it is the guard that refused the others.
@@ -123,8 +123,8 @@ fn an_allowed_port_opens_no_other_port_of_its_network() {
     let failure = &webhook["attempts"][0]["failure"];
     assert_eq!(failure["code"], "url_blocked", "{webhook}");
     assert!(failure["detail"].as_str().expect("a sentence").contains(refused), "{webhook}");
-    assert_eq!(trap.connections(), 0, "something was dialled");
-    assert_eq!(elsewhere.connections(), 0, "something was dialled");
+    assert_eq!(trap.connections(), 0, "a connection was opened");
+    assert_eq!(elsewhere.connections(), 0, "a connection was opened");
 }
 
 #[test]

@@ -56,7 +56,7 @@ fn a_servers_retry_after_is_honoured_and_clamped() {
                 &job["attempts"][0]["ended_at"],
                 &job["attempts"][1]["started_at"],
             );
-            assert!(gap >= least && gap < 1500, "{after:?} is no wish: {gap}, {job}");
+            assert!(gap >= least && gap < 1500, "{after:?} must be ignored: {gap}, {job}");
             continue;
         }
         let job = wait_until_retry_is_scheduled(&stack, job_id);
@@ -139,7 +139,7 @@ fn jobs_that_wait_for_a_dead_host_delay_no_other() {
         assert!(took < Duration::from_secs(3), "{lane}: {took:?}");
     }
     // The worker stores the final state first, and acknowledges the job afterwards.
-    wait_for("only they wait", LIMIT, || {
+    wait_for("only the dead jobs wait", LIMIT, || {
         (admin.pending_and_unacknowledged("bulk") == (0, DEAD)).then_some(())
     });
 }

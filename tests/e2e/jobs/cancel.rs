@@ -80,7 +80,7 @@ fn a_cancelled_job_whose_record_has_expired_is_not_run() {
     assert_eq!(try_cancel(client, &job_id).status, 200);
     let path = format!("/v1/jobs/{job_id}");
     wait_for("the record expires", LIMIT, || (client.get(&path).status != 200).then_some(()));
-    assert_eq!(admin.message_count("JOBS"), 1, "the message is still there");
+    assert_eq!(admin.message_count("JOBS"), 1, "the message is still queued");
     client.get(&path).expect_problem(410, "result_expired");
     try_cancel(client, &job_id).expect_problem(410, "result_expired");
 

@@ -20,7 +20,7 @@ fn create_dead_letters(stack: &Stack, admin: &Admin, bodies: &[Value]) -> Vec<St
     for id in &ids {
         assert_eq!(stack.client().wait_until_final(id, LIMIT)["dead_lettered"], true);
     }
-    wait_for("the letters are kept", LIMIT, || {
+    wait_for("the dead letters are stored", LIMIT, || {
         (admin.message_count("DEAD_JOBS") == before + ids.len() as u64).then_some(())
     });
     ids
@@ -238,7 +238,7 @@ fn a_job_that_kills_its_workers_is_given_up() {
     let mut kills = 0;
     let job = loop {
         let mut worker = Worker::start(&stack.nats.address(), &[("WORDMILL_ATTEMPTS", "2")]);
-        let ended = wait_for("the job starts, or is given up", LIMIT, || {
+        let ended = wait_for("the job starts or fails", LIMIT, || {
             if site.hits("/poison") > kills {
                 return Some(None);
             }
@@ -252,10 +252,10 @@ fn a_job_that_kills_its_workers_is_given_up() {
         }
         worker.process.kill();
         kills += 1;
-        assert!(kills <= ATTEMPTS + 1, "it starts again and again");
+        assert!(kills <= ATTEMPTS + 1, "the job is started too often");
     };
     assert!((ATTEMPTS..=ATTEMPTS + 1).contains(&kills), "{kills}: {job}");
-    assert_eq!(site.hits("/poison"), kills, "not started when it was given up");
+    assert_eq!(site.hits("/poison"), kills, "not started after the last attempt");
     assert_fields(&job, json!({"failure.code": "worker_crashed", "dead_lettered": true}));
     let attempts = job["attempts"].as_array().expect("attempts");
     assert_eq!(attempts.len(), ATTEMPTS, "{job}");

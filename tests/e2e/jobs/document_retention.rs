@@ -20,7 +20,7 @@ fn a_repeat_gets_the_same_job_and_keeps_no_second_copy() {
     let message_count = admin.message_count("OBJ_documents");
     assert!(message_count > 1);
     let only_one = || {
-        wait_for("one copy is kept", LIMIT, || {
+        wait_for("only one copy is stored", LIMIT, || {
             (admin.message_count("OBJ_documents") == message_count).then_some(())
         });
     };
@@ -96,7 +96,7 @@ fn the_document_of_a_dead_letter_is_kept_for_its_replay() {
     let job = client.wait_until_final(&new, LIMIT);
     assert_fields(&job, json!({"totals.words": words, "retry_of": id}));
     let only_that_of_the_letter = || {
-        wait_for("the letter's document is kept", LIMIT, || {
+        wait_for("only the letter's document is stored", LIMIT, || {
             (admin.message_count("OBJ_documents") == message_count).then_some(())
         });
     };
@@ -142,14 +142,18 @@ fn a_document_that_is_gone_or_changed_fails_its_job() {
     // The last chunk of this document is missing.
     let cut = require_accepted(&post_document(&client, "", &[TEXT], &text));
     let last = admin.all_messages("OBJ_documents");
-    let chunk =
-        last.iter().rfind(|message| message.subject.starts_with("$O.documents.C.")).expect("one");
+    let chunk = last
+        .iter()
+        .rfind(|message| message.subject.starts_with("$O.documents.C."))
+        .expect("a chunk");
     admin.delete_message("OBJ_documents", chunk.revision);
     // The last chunk of this document is replaced by another one.
     let changed = require_accepted(&post_document(&client, "", &[TEXT], &text));
     let last = admin.all_messages("OBJ_documents");
-    let chunk =
-        last.iter().rfind(|message| message.subject.starts_with("$O.documents.C.")).expect("one");
+    let chunk = last
+        .iter()
+        .rfind(|message| message.subject.starts_with("$O.documents.C."))
+        .expect("a chunk");
     admin.delete_message("OBJ_documents", chunk.revision);
     let other = String::from_utf8(chunk.payload.clone()).expect("text").replace('w', "v");
     admin.publish(&chunk.subject, &other);
@@ -219,7 +223,7 @@ fn the_sweeper_removes_only_documents_without_a_job() {
     let chunks = format!("$O.documents.C.{nobody}_ab_cd");
     admin.publish(&chunks, "a chunk");
     assert_eq!(admin.message_count("OBJ_documents"), message_count + 5);
-    wait_for("what no job has is removed", LIMIT, || {
+    wait_for("documents without a job are removed", LIMIT, || {
         (admin.message_count("OBJ_documents") == message_count).then_some(())
     });
     let worker = Worker::start(&stack.nats.address(), &[]);

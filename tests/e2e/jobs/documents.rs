@@ -30,14 +30,14 @@ pub fn large_text() -> (Vec<u8>, u64) {
 
 /// Waits until the document store is empty.
 pub fn wait_until_store_is_empty(admin: &Admin) {
-    wait_for("no document is kept", LIMIT, || {
+    wait_for("no document is stored", LIMIT, || {
         (admin.message_count("OBJ_documents") == 0).then_some(())
     });
 }
 
 /// Waits until a part of a document is stored.
 fn wait_until_document_is_stored(admin: &Admin) {
-    wait_for("a document is kept", LIMIT, || {
+    wait_for("a document is stored", LIMIT, || {
         (admin.message_count("OBJ_documents") > 0).then_some(())
     });
 }
@@ -256,7 +256,7 @@ fn a_refused_document_leaves_nothing_behind() {
     ] {
         post_document(client, query, &[TEXT], &megabyte).expect_problem(status, code);
     }
-    wait_for("only what was accepted is kept", LIMIT, || {
+    wait_for("only accepted documents are stored", LIMIT, || {
         (admin.message_count("OBJ_documents") == message_count && admin.message_count("JOBS") == 2)
             .then_some(())
     });

@@ -20,9 +20,9 @@ fn header<'a>(stream: &'a EventStream, name: &str) -> Option<&'a str> {
 
 /// Returns the id of the next event and its job.
 fn next_job(stream: &mut EventStream) -> (String, Value) {
-    match stream.next_job(LIMIT).expect("the stream goes on") {
+    match stream.next_job(LIMIT).expect("the stream continues") {
         Event::Job { id, data } => (id, data),
-        Event::Comment => unreachable!("comments are passed over"),
+        Event::Comment => unreachable!("comments are skipped"),
     }
 }
 
@@ -147,7 +147,7 @@ fn a_shutdown_ends_streams_and_waits_at_once() {
     let started = Instant::now();
     assert!(stack.gateways[0].process.stop().success());
     assert!(started.elapsed() < Duration::from_secs(20), "not cut off by the grace period");
-    assert_eq!(stream.next_job(LIMIT), None, "ended, not broken off");
+    assert_eq!(stream.next_job(LIMIT), None, "the stream ended regularly");
     // The wait ends with the unchanged job, unless its request was sent too late.
     if let Ok(answer) = waiting.join() {
         assert_eq!(answer.json()["status"], "queued", "{answer:?}");

@@ -102,7 +102,7 @@ fn a_repeat_repairs_a_record_without_message() {
         admin.reconfigure("JOBS", |config| config.duplicate_window = window);
         admin.remove_message("JOBS", &subject);
         assert_eq!(admin.message_count("JOBS"), 0);
-        wait_for("the repeat puts the job in again", LIMIT, || {
+        wait_for("the repeated request publishes the job again", LIMIT, || {
             let answer = post_with_key(stack.client(), "k", &body);
             // Lost twice: both message ids are taken until the deduplication window has passed.
             if answer.status == 503 {

@@ -59,7 +59,7 @@ fn the_newest_change_comes_first_and_pages_do_not_overlap() {
     submitted.reverse();
 
     let first = list(client, "");
-    assert_eq!(ids(&first.json()), submitted[..20], "20 unless asked for otherwise");
+    assert_eq!(ids(&first.json()), submitted[..20], "20 by default");
     let job = client.get(&format!("/v1/jobs/{}", submitted[0])).json();
     assert_eq!(first.json()["data"][0], job, "a job looks the same in the list");
     for limit in [1, 7, 44, 45, 46, 100] {
@@ -155,7 +155,7 @@ fn a_walk_lists_every_unchanged_job_exactly_once() {
         number += 1;
     }
     let once: HashSet<_> = listed_ids.iter().collect();
-    assert_eq!(once.len(), listed_ids.len(), "none twice");
+    assert_eq!(once.len(), listed_ids.len(), "no job is listed twice");
     let unchanged = submitted.iter().enumerate().filter(|(n, _)| n % 3 != 0);
     for (n, job_id) in unchanged {
         assert!(once.contains(job_id), "job {n} was missed");

@@ -138,7 +138,7 @@ fn a_result_may_be_cached_until_it_expires() {
     let job_id = client.submit(&json!({"text": "a b a"}));
     client.wait_until_final(&job_id, LIMIT);
     let answer = get_result(client, &job_id, "", &[]);
-    let cache = answer.header("cache-control").expect("a rule").to_owned();
+    let cache = answer.header("cache-control").expect("a cache policy").to_owned();
     let seconds =
         cache.strip_prefix("private, max-age=").and_then(|rest| rest.strip_suffix(", immutable"));
     let seconds: u64 = seconds.and_then(|text| text.parse().ok()).expect("seconds");
@@ -181,6 +181,6 @@ fn a_missing_result_is_a_problem_in_every_format() {
     let path = format!("/v1/jobs/{job_id}/result?format=csv");
     client.get(&path).expect_problem(409, "job_not_finished");
     client.send("POST", &format!("/v1/jobs/{job_id}/cancel"), &[], &[]);
-    wait_for("it is cancelled", LIMIT, || (client.get(&path).status == 409).then_some(()));
+    wait_for("the job is cancelled", LIMIT, || (client.get(&path).status == 409).then_some(()));
     client.get(&path).expect_problem(409, "job_cancelled");
 }

@@ -115,7 +115,7 @@ fn a_dead_letter_keeps_the_text_of_its_job() {
     let mut other = message;
     other["created_at"] = json!("2020-01-01T00:00:00Z");
     admin.publish(&format!("dead.interactive.public.{new}"), &other.to_string());
-    assert_eq!(retry_job(client, &new, &[]).len(), new.len(), "its own message still waits");
+    assert_eq!(retry_job(client, &new, &[]).len(), new.len(), "its own message is queued");
     admin.remove_message("JOBS", &format!("jobs.interactive.public.{new}"));
     send_retry(client, &new, &[]).expect_problem(410, "source_gone");
 }

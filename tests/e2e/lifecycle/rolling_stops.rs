@@ -71,9 +71,9 @@ fn stopping_any_part_in_mid_load_loses_and_doubles_nothing() {
         wait_for("more pages were fetched", LIMIT, || (site.connections() > 50).then_some(()));
         stack.gateways[1].process.signal(Signal::TERM);
         let status = stack.workers[0].process.wait_for_exit(LIMIT);
-        assert!(status.success(), "the worker ends well: {status}");
+        assert!(status.success(), "the worker exits with success: {status}");
         let status = stack.gateways[1].process.wait_for_exit(LIMIT);
-        assert!(status.success(), "the gateway ends well: {status}");
+        assert!(status.success(), "the gateway exits with success: {status}");
         pause(Duration::from_millis(500));
         stop.store(true, Ordering::SeqCst);
         let mut accepted = BTreeMap::new();
@@ -90,13 +90,13 @@ fn stopping_any_part_in_mid_load_loses_and_doubles_nothing() {
         assert_eq!(job["status"], "succeeded", "{job}");
         assert_eq!(job["totals"]["words"], *words, "{job}");
         let attempts = job["attempts"].as_array().expect("attempts");
-        assert_eq!(attempts.len(), 1, "nothing was done twice: {job}");
+        assert_eq!(attempts.len(), 1, "the job has only one attempt: {job}");
         workers.insert(attempts[0]["worker"].to_string());
         if let Some(path) = path {
             assert_eq!(site.hits(path), 1, "fetched once: {job}");
         }
     }
-    assert!(workers.len() >= 3, "the work was shared by {workers:?} only");
+    assert!(workers.len() >= 3, "only {workers:?} ran jobs");
     Admin::connect(&stack.nats).wait_until_idle();
 }
 
@@ -118,7 +118,7 @@ fn a_stopping_worker_hands_back_unfinished_jobs_at_once() {
 
     let job = stack.client().get(&format!("/v1/jobs/{job_id}")).json();
     assert_eq!(job["status"], "queued", "{job}");
-    assert_eq!(job["attempts"], json!([]), "a hand-back is no attempt: {job}");
+    assert_eq!(job["attempts"], json!([]), "not an attempt: {job}");
     // The job is redelivered at once, instead of after the ack wait of 30 s.
     let second = Worker::start(&stack.nats.address(), &[]);
     wait_until_ready(&second.health);

@@ -69,7 +69,7 @@ fn a_job_without_a_message_is_failed_and_nothing_else_is() {
     let revision = || client.get(&format!("/v1/jobs/{healed}")).header("etag").map(str::to_owned);
     let before = revision();
     assert_eq!(accepted_id(&submit_named(&client, "healed")), healed);
-    assert_ne!(revision(), before, "a sweeper that is about to end it must fail");
+    assert_ne!(revision(), before, "a new revision makes a concurrent sweeper fail");
     let named_and_lost = accepted_id(&submit_named(&client, "lost"));
     admin.remove_message("JOBS", &message_subject(&named_and_lost));
 
@@ -149,7 +149,7 @@ fn only_objects_without_a_job_are_removed() {
     for orphan in &orphans {
         wait_for("the orphan is removed", LIMIT, || (!admin.has_result(orphan)).then_some(()));
     }
-    wait_for("its parts are, too", LIMIT, || {
+    wait_for("the parts of the orphans are removed", LIMIT, || {
         (admin.message_count("OBJ_results") == parts).then_some(())
     });
     assert_eq!(client.result(&large)["word_count"].as_object().map(|all| all.len()), Some(12_000));

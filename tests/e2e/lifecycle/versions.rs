@@ -77,7 +77,7 @@ fn find_in_list(client: &Client, id: &str) -> Value {
 /// Waits until a worker has returned `count` messages because of an unknown part. No job may become
 /// a dead letter meanwhile.
 fn wait_for_return(broker: &Broker, worker: &Worker, (queue, part): (&str, &str), count: f64) {
-    let what = format!("{count} messages of {queue} are given back for {part}");
+    let what = format!("{count} messages of {queue} are returned because of {part}");
     wait_for(&what, RETURN_TIME_MAX, || {
         if broker.admin.message_count("DEAD_JOBS") > 0 {
             let dead = broker.admin.all_messages("DEAD_JOBS");
@@ -99,7 +99,7 @@ fn jobs_of_a_newer_gateway_survive_its_rollback() {
     assert_eq!(broker.admin.message_count("DEAD_JOBS"), 0);
     assert_eq!(broker.admin.message_count("JOBS"), 2);
     let (_, unacknowledged) = broker.admin.pending_and_unacknowledged("interactive");
-    assert_eq!(unacknowledged, 2, "both come again later");
+    assert_eq!(unacknowledged, 2, "both are redelivered later");
 
     // Other jobs run meanwhile.
     let plain = new_gateway.client.submit(&json!({"text": "a b c"}));

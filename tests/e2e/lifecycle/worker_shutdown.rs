@@ -41,11 +41,7 @@ fn running_work_is_finished_within_the_grace_period() {
     let job = stack.client().get(&format!("/v1/jobs/{job_id}")).json();
     assert_eq!(count_attempts(&job), 1, "{job}");
     assert_eq!(site.hits("/page"), 1, "{job}");
-    assert_eq!(
-        Admin::connect(&stack.nats).message_count("JOBS"),
-        0,
-        "the acknowledgement has arrived"
-    );
+    assert_eq!(Admin::connect(&stack.nats).message_count("JOBS"), 0, "the job is acknowledged");
 }
 
 #[test]

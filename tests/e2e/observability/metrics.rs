@@ -49,7 +49,7 @@ fn assert_documented(
     let shown = shown.map(|(name, kind)| (name.clone(), (kind.clone(), metrics.labels(name))));
     let (of_page, shown): (BTreeMap<_, _>, BTreeMap<_, _>) = (of_page.collect(), shown.collect());
     for (name, row) in &of_page {
-        assert_eq!(shown.get(name), Some(row), "{name} is documented otherwise than shown");
+        assert_eq!(shown.get(name), Some(row), "{name} differs from its documentation");
     }
     for name in shown.keys() {
         assert!(of_page.contains_key(name), "{name} is not documented");

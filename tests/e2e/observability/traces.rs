@@ -201,7 +201,7 @@ fn each_line_of_a_batch_is_a_trace_linked_to_the_request() {
         line.assert_attributes(&[("job.id", job_id)]);
         publish.assert_child_of(line);
         trace.only_span("process jobs").assert_child_of(publish);
-        assert!(all.insert(trace_id(&job).to_owned()), "a trace of its own: {job}");
+        assert!(all.insert(trace_id(&job).to_owned()), "each line has its own trace: {job}");
     }
 }
 
@@ -318,7 +318,7 @@ fn a_bad_collector_costs_spans_and_nothing_else() {
             assert_eq!(stack.client().wait_until_final(&job_id, LIMIT)["status"], "succeeded");
         }
         if let Some(collector) = reached {
-            wait_for("somebody has tried", LIMIT, || (collector.requests() > 0).then_some(()));
+            wait_for("a request arrives", LIMIT, || (collector.requests() > 0).then_some(()));
         }
         for process in [&mut stack.gateways[0].process, &mut stack.workers[0].process] {
             let started = Instant::now();
@@ -331,7 +331,7 @@ fn a_bad_collector_costs_spans_and_nothing_else() {
                 "{warning}"
             );
             let noise = process.output().matches("spans cannot be sent").count();
-            assert!(noise <= 1, "said once: {}", process.output());
+            assert!(noise <= 1, "logged once: {}", process.output());
         }
     }
 }

@@ -22,7 +22,7 @@ fn submit_bulk(client: &Client) -> Answer {
 
 /// Waits until the gateway refuses bulk jobs.
 fn wait_until_bulk_is_declined(client: &Client) -> Answer {
-    wait_for("bulk is declined", NOTICE_TIME_MAX, || {
+    wait_for("bulk jobs are refused", NOTICE_TIME_MAX, || {
         pause(Duration::from_millis(200));
         Some(submit_bulk(client)).filter(|answer| answer.status != 202)
     })
@@ -30,7 +30,7 @@ fn wait_until_bulk_is_declined(client: &Client) -> Answer {
 
 fn expect_queue_full(answer: &Answer) {
     answer.expect_problem(503, "queue_full");
-    let after: u64 = answer.header("retry-after").expect("when").parse().expect("seconds");
+    let after: u64 = answer.header("retry-after").expect("a field").parse().expect("seconds");
     assert!((1..=60).contains(&after), "{answer:?}");
 }
 
@@ -81,7 +81,7 @@ fn bytes_are_bounded_like_the_number_of_jobs() {
     let small = wait_until_bulk_is_declined(client);
     expect_queue_full(&small);
     let older = "http://example.org/".to_owned() + &"a".repeat(8000);
-    wait_for("even small jobs find no room", NOTICE_TIME_MAX, || {
+    wait_for("even small jobs are refused", NOTICE_TIME_MAX, || {
         (client.post("/v1/jobs", &json!({"url": older})).status == 503).then_some(())
     });
     assert_eq!(client.get(&format!("/v1/jobs/{job_id}")).json()["status"], "queued");
@@ -120,7 +120,7 @@ fn a_declined_client_gets_a_realistic_retry_after() {
     let ratio = retry_after_s as f64 / expected;
     assert!(
         (0.3..3.0).contains(&ratio),
-        "told {retry_after_s} s, expected {expected} s with {left} left"
+        "answered {retry_after_s} s, expected {expected} s with {left} left"
     );
 }
 

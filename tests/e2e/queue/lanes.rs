@@ -37,7 +37,7 @@ fn interactive_jobs_do_not_wait_behind_bulk() {
     admin.publish_jobs("bulk", BACKLOG, "a short text");
     let busy = slowest_interactive_job(client);
     let pending = admin.pending_count("bulk");
-    assert!(pending > 0, "the backlog was worked off before anything was measured");
+    assert!(pending > 0, "the backlog was empty before the measurement");
     assert!(busy < empty + Duration::from_secs(1), "{empty:?} when empty, {busy:?} when busy");
 
     // A continuous interactive load, from more clients than there are slots.
@@ -56,7 +56,7 @@ fn interactive_jobs_do_not_wait_behind_bulk() {
     });
     let bulk = pending - admin.pending_count("bulk");
     println!("{empty:?} when empty, {busy:?} when busy; then {interactive} to {bulk}");
-    assert!(bulk > 0, "bulk stood still while {interactive} interactive jobs were done");
+    assert!(bulk > 0, "no bulk job ran while {interactive} interactive jobs were done");
 }
 
 #[test]
@@ -149,7 +149,7 @@ fn small_jobs_run_without_a_slot_up_to_a_bound() {
     // All jobs hang at the read of their record.
     proxy.add_rule(Rule::hold_answers("$JS.API.DIRECT.GET.KV_job_state"));
     admin.publish_jobs("interactive", 220, "a short text");
-    wait_for("as many as there is room for", LIMIT, || {
+    wait_for("all slots are used", LIMIT, || {
         (admin.pending_and_unacknowledged("interactive") == (220 - IN_HAND_MAX, IN_HAND_MAX))
             .then_some(())
     });
@@ -178,14 +178,12 @@ fn late_deliveries_are_finished_before_more_are_requested() {
         proxy.add_rule(Rule::hold("jobs.interactive.").in_direction(Direction::ToClient));
     let submit = |number| client.submit(&json!({"url": site.url(&format!("/{number}"))}));
     let jobs: Vec<String> = (0..16).map(submit).collect();
-    wait_for("a request was given up and made again", LIMIT, || {
-        (held_messages.count() >= 2).then_some(())
-    });
+    wait_for("the pull request was repeated", LIMIT, || (held_messages.count() >= 2).then_some(()));
     let (waiting, _) = admin.pending_and_unacknowledged("interactive");
     proxy.release();
 
     let mut in_hand = Vec::new();
-    wait_for("nearly all were handed out", LIMIT, || {
+    wait_for("nearly all messages are delivered", LIMIT, || {
         let (left, handed_out) = admin.pending_and_unacknowledged("interactive");
         // By then, both late deliveries are finished.
         if left < waiting {

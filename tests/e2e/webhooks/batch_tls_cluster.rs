@@ -127,10 +127,10 @@ fn a_webhook_outlives_the_server_that_leads_its_queue() {
     // The next attempt is due soon.
     let leader = admin.leader("WEBHOOKS");
     let index = (0..addresses.len()).find(|index| leader == format!("n{index}"));
-    let index = index.expect("somebody leads");
+    let index = index.expect("a leader");
     cluster.nodes[index].process.kill();
     receiver.wait_for_requests("/hook", 2, LIMIT);
-    wait_for("it is known to be delivered", LIMIT, || {
+    wait_for("the webhook is delivered", LIMIT, || {
         // Without a leader the gateway answers 503.
         let answer = client.get(&format!("/v1/jobs/{job_id}"));
         (answer.status == 200 && answer.json()["webhook"]["status"] == "delivered").then_some(())
@@ -147,7 +147,7 @@ fn a_webhook_outlives_the_server_that_leads_its_queue() {
         (answer.status == 202).then(|| answer.json()["job_id"].as_str().expect("an id").to_owned())
     });
     receiver.wait_for_requests("/next", 1, LIMIT);
-    wait_for("it is known to be delivered", LIMIT, || {
+    wait_for("the webhook is delivered", LIMIT, || {
         let answer = client.get(&format!("/v1/jobs/{next}"));
         (answer.status == 200 && answer.json()["webhook"]["status"] == "delivered").then_some(())
     });

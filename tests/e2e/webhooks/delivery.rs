@@ -225,7 +225,7 @@ fn a_retry_after_of_a_receiver_is_honoured() {
     receiver.set_replies("/later", &[later]);
     let hook = json!({"url": receiver.url("/later")});
     let waits = client.submit(&json!({"text": "a b", "webhook": hook}));
-    let webhook = wait_for("the first attempt is over", LIMIT, || {
+    let webhook = wait_for("the first attempt has ended", LIMIT, || {
         Some(get_webhook(client, &waits)).filter(|it| it["attempts"][0]["status_code"] == 429)
     });
     assert_eq!(webhook["status"], "waiting", "{webhook}");
@@ -281,7 +281,7 @@ fn a_webhook_can_be_sent_again_once_its_job_is_final() {
     let admin = Admin::connect(&stack.nats);
     let state =
         admin.last_message("KV_webhook_state", &format!("$KV.webhook_state.public.{job_id}"));
-    assert_eq!(state.map(|(payload, _)| payload), Some(String::new()), "only its marker is left");
+    assert_eq!(state.map(|(payload, _)| payload), Some(String::new()), "only a tombstone is left");
 }
 
 #[test]

@@ -90,7 +90,7 @@ fn a_webhook_survives_the_worker_that_orders_it() {
         // This worker has no secrets, so it delivers no webhooks itself.
         let mut first = stack.start_proxied_worker(&[]);
         let job_id = submit_with_webhook(&stack, path);
-        wait_for("the first worker is there", LIMIT, || (handle.count() > 0).then_some(()));
+        wait_for("the fault is reached", LIMIT, || (handle.count() > 0).then_some(()));
         first.process.kill();
         stack.proxy().release();
         let second = stack.start_direct_worker(&FAST_RETRIES);
@@ -173,7 +173,7 @@ fn repeated_orders_deliver_a_webhook_once() {
     });
     let sent_back = stack.proxy().add_rule(Rule::pass(ACK).containing("-NAK"));
     stack.admin.publish(&format!("webhooks.public.{job_id}"), &order.to_string());
-    wait_for("the other order is sent back", LIMIT, || (sent_back.count() > 0).then_some(()));
+    wait_for("the other message is returned", LIMIT, || (sent_back.count() > 0).then_some(()));
     assert_eq!(stack.receiver.requests("/busy").len(), 2);
     assert_eq!(attempt_count(&get_webhook(stack.client(), &job_id)), 2);
 
@@ -198,7 +198,7 @@ fn a_full_webhook_queue_delays_only_its_jobs_messages() {
     stack.admin.reconfigure("WEBHOOKS", |config| config.max_messages = 1);
     let sent_back = stack.proxy().add_rule(Rule::pass(ACK_JOB).containing("-NAK"));
     let second = submit_with_webhook(&stack, "/hook");
-    wait_for("its message is sent back", LIMIT, || (sent_back.count() > 0).then_some(()));
+    wait_for("the message is returned", LIMIT, || (sent_back.count() > 0).then_some(()));
     // The job still succeeds, and so do later ones.
     assert_eq!(stack.client().wait_until_final(&second, LIMIT)["status"], "succeeded");
     let other = stack.client().submit(&json!({"text": "a b c"}));
@@ -247,7 +247,7 @@ fn webhooks_survive_a_restart_of_the_broker() {
     receiver.set_replies("/hook", &[BUSY, OK]);
     let hook = json!({"text": "a b", "webhook": {"url": receiver.url("/hook")}});
     let job_id = stack.client().submit(&hook);
-    wait_for("the first attempt is over", LIMIT, || {
+    wait_for("the first attempt has ended", LIMIT, || {
         (get_webhook(stack.client(), &job_id)["attempts"][0]["status_code"] == 503).then_some(())
     });
     stack.nats.process.kill();

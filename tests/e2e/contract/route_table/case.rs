@@ -39,7 +39,7 @@ impl Names {
         while let (Some(id), Some((start, end))) = (self.all_ids, find_name(&filled)) {
             filled.replace_range(start..end, id);
         }
-        assert!(find_name(&filled).is_none(), "nobody knows {filled}");
+        assert!(find_name(&filled).is_none(), "a name has no value: {filled}");
         filled
     }
 }

@@ -258,7 +258,7 @@ fn limits_of_state_and_size_are_reported_on_every_route() {
     admin.reconfigure("WEBHOOKS", |config| config.max_messages = 1);
     receiver.set_replies("/busy", &[Reply::Status("503 Service Unavailable", "")]);
     admin.reconfigure("JOBS", |config| config.max_messages = 1000);
-    wait_for("there is room again", LIMIT, || {
+    wait_for("the queue has room again", LIMIT, || {
         let body = json!({"text": "a", "webhook": {"url": receiver.url("/busy")}});
         (client.post("/v1/jobs", &body).status == 202).then_some(())
     });
@@ -279,7 +279,7 @@ fn an_exhausted_quota_is_reported_on_every_route() {
     client.wait_until_final(&failed, LIMIT);
     names.add("failed", failed);
     let slow = site.put("/slow", Page::new("text/plain", "slow").after(LIMIT));
-    wait_for("there is room for one more", LIMIT, || {
+    wait_for("the quota admits one more job", LIMIT, || {
         (client.post("/v1/jobs", &json!({"url": slow})).status == 202).then_some(())
     });
     send_and_check(quotas(), &client, &names);
@@ -322,7 +322,7 @@ fn an_exhausted_in_flight_budget_is_reported_on_every_route() {
         .collect();
     // All uploads must hold their share before the jobs arrive; a late one would leave too much
     // budget free.
-    wait_for("there is no room for one more document", LIMIT, || {
+    wait_for("the budget has no room for another document", LIMIT, || {
         let metrics = Metrics::fetch(client);
         let [used, all] = ["taken_bytes", "bytes"]
             .map(|name| metrics.sum(&format!("wordmill_submission_room_{name}"), &[]));
@@ -341,9 +341,9 @@ fn an_exhausted_in_flight_budget_is_reported_on_every_route() {
                 }
             });
         }
-        wait_for("the room is full", LIMIT, || (held_messages.count() >= 8).then_some(()));
+        wait_for("the budget is exhausted", LIMIT, || (held_messages.count() >= 8).then_some(()));
         for case in exhausted_budget() {
-            let answer = wait_for("it is declined", LIMIT, || {
+            let answer = wait_for("the request is refused", LIMIT, || {
                 // The held jobs return their budget at the same time. A case that is admitted then
                 // would create its job, so a probe is sent first.
                 let is_full = |answer: &Answer| answer.text.contains("overloaded");
