@@ -18,9 +18,9 @@ const BOUNDS: Bounds = Bounds { rounds: 10, seconds: 20 };
 /// The state of the polled job.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Job {
-    /// Queued: no worker may run.
+    /// Queued: requires that no worker runs.
     Queued,
-    /// Finished: a worker must run.
+    /// Finished: requires a running worker.
     Finished,
 }
 

@@ -1,4 +1,4 @@
-//! The report: a table for people, JSON for programs.
+//! Report of a run, as Markdown tables and as JSON.
 
 use std::fmt::Write as _;
 
@@ -6,18 +6,18 @@ use serde_json::{Value, json};
 
 use crate::measure::{SideResult, Spread};
 
-/// The target of a figure.
+/// Target of a row.
 #[derive(Clone, Copy)]
 pub enum Target {
-    /// The ratio, at least.
+    /// Minimum ratio to the baseline.
     Share(f64),
-    /// The ratio, at most.
+    /// Maximum ratio to the baseline.
     Times(f64),
-    /// The figure itself, at most.
+    /// Maximum of Wordmill's own figure, in the unit of the row.
     Below(f64),
 }
 
-/// One comparison.
+/// One measurement of Wordmill and its baseline.
 pub struct Row {
     pub what: String,
     /// The unit of `wordmill` and `baseline`.
@@ -26,12 +26,12 @@ pub struct Row {
     pub baseline: Option<(String, Spread)>,
     pub ratio: Option<Spread>,
     pub target: Option<Target>,
-    /// Latencies in milliseconds: 50 %, 99 % and 99.9 % of all do not exceed them.
+    /// Latencies in milliseconds: the percentiles 50, 99 and 99.9.
     pub latencies_ms: Option<[f64; 3]>,
 }
 
 impl Row {
-    /// Compares numbers per second.
+    /// Compares rates per second.
     pub fn rate(what: impl Into<String>, wordmill: &SideResult, baseline: &SideResult) -> Self {
         Self {
             what: what.into(),
@@ -44,7 +44,7 @@ impl Row {
         }
     }
 
-    /// Compares latencies.
+    /// Compares median latencies.
     pub fn time(
         what: impl Into<String>,
         wordmill: &SideResult,
@@ -151,12 +151,13 @@ fn format_number(value: f64) -> String {
     format!("{value:.digits$}")
 }
 
-/// The CPU time and memory of the processes for one kind of work.
+/// CPU time and memory of the processes for one kind of work.
 pub struct Expense {
     pub what: String,
     pub jobs: usize,
-    /// Of gateway, workers and broker.
+    /// CPU time per job in microseconds: gateway, workers, broker.
     pub cpu_us: [f64; 3],
+    /// Resident memory in MiB, in the same order.
     pub memory_mib: [f64; 3],
 }
 

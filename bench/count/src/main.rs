@@ -1,9 +1,9 @@
 //! Measures how fast words are counted, compared with other counters.
 //!
-//! `make bench-count` prints the tables of docs/performance.md. All counters run on one thread, in
-//! turns, and the shortest CPU time counts, so that the ratios of one run are reliable; the
-//! megabytes per second depend on the machine. The texts are installed on the machine or generated
-//! here.
+//! `make bench-count` prints the tables that docs/performance.md summarizes. All counters run on one
+//! thread, in turns, and the shortest CPU time counts, so that the ratios of one run are reliable;
+//! the megabytes per second depend on the machine. The texts are installed on the machine or
+//! generated here.
 
 mod corpus;
 mod rival;
@@ -13,7 +13,7 @@ use wordmill_count::{Hints, Options};
 
 use self::corpus::{Pages, Text};
 
-/// The number of counts by which the time of a small document is measured.
+/// Number of counts over which the time of a small document is measured.
 const SMALL_DOCUMENTS: usize = 2000;
 
 fn main() {
