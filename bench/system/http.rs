@@ -171,8 +171,9 @@ pub async fn load(
     gather(tasks, count, started).await
 }
 
-/// Sends `count` requests at a constant rate, independent of the responses: each waits for a free
-/// connection, and that wait is part of its latency.
+/// Sends `count` requests at a constant rate, independent of the responses. Each waits for a free
+/// connection, and that wait is part of its latency: otherwise a slow server would delay the
+/// requests and hide its own latency (coordinated omission).
 pub async fn load_at_rate(
     address: SocketAddr,
     connections: usize,

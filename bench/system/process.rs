@@ -61,8 +61,8 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // A paused process handles SIGTERM only after SIGCONT. Errors are ignored, since it may have
-        // ended already.
+        // A paused process handles SIGTERM only after SIGCONT. Errors are ignored, since it may
+        // have ended already.
         let _ = self.pause(false);
         let _ = self.signal(Signal::TERM);
         let end = Instant::now() + STOP_MAX;

@@ -1,9 +1,9 @@
 //! Measures how fast words are counted, compared with other counters.
 //!
-//! `make bench-count` prints the tables that docs/performance.md summarizes. All counters run on one
-//! thread, in turns, and the shortest CPU time counts, so that the ratios of one run are reliable;
-//! the megabytes per second depend on the machine. The texts are installed on the machine or
-//! generated here.
+//! `make bench-count` prints the tables that docs/performance.md summarizes. All counters run on
+//! one thread, in turns, and the shortest CPU time counts, so that the ratios of one run are
+//! reliable; the megabytes per second depend on the machine. The texts are installed on the machine
+//! or generated here.
 
 mod corpus;
 mod rival;
