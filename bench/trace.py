@@ -243,15 +243,15 @@ def main():
                 print(f"round {turn + 1}: " + ", ".join(figures), file=sys.stderr, flush=True)
             for stack in stacks.values():
                 if any(number(port, "wordmill_telemetry_dropped_spans_total") for port in (stack.gateway, stack.worker)):
-                    raise SystemExit("spans were dropped: what the others cost was not measured")
+                    raise SystemExit("spans were dropped, so the cost of tracing was not measured")
         finally:
             for stack in stacks.values():
                 stack.stop()
     taking.terminate()
     if received.value == 0:
-        raise SystemExit("no spans reached the sink: nothing was measured")
-    print(f"{ROUNDS} rounds of {JOBS} jobs over {CONNECTIONS} connections, medians; {received.value / 1e6:.1f} MB of spans taken\n")
-    print("| tracing | submitted/s | finished/s | CPU µs a job, gateway | worker | both | more than off, round by round |")
+        raise SystemExit("no spans reached the sink, so nothing was measured")
+    print(f"{ROUNDS} rounds of {JOBS} jobs over {CONNECTIONS} connections, medians; {received.value / 1e6:.1f} MB of spans received\n")
+    print("| tracing | submitted/s | finished/s | CPU µs per job, gateway | worker | both | more than off (range of rounds) |")
     print("|---|---|---|---|---|---|---|")
     base = None
     for name, _ in MODES:

@@ -89,7 +89,7 @@ impl Connection {
         let length = match length {
             Some(length) => length?,
             None if matches!(status, 204 | 304) => 0,
-            None => bail!("an answer without a length: {head}"),
+            None => bail!("response without a Content-Length: {head}"),
         };
         while self.buffer.len() < length {
             self.read_more().await?;
@@ -212,7 +212,7 @@ pub async fn load_at_rate(
 
 fn expect(response: &Response, expected: u16) -> Result<()> {
     let body = String::from_utf8_lossy(&response.body);
-    ensure!(response.status == expected, "{} and not {expected}: {body}", response.status);
+    ensure!(response.status == expected, "status {}, not {expected}: {body}", response.status);
     Ok(())
 }
 

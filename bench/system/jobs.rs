@@ -99,7 +99,7 @@ async fn finish(
     let succeeded = succeeded_after - succeeded;
     ensure!(
         finished == succeeded && finished == jobs as u64,
-        "of {jobs} jobs {finished} finished, {succeeded} with success"
+        "{finished} of {jobs} jobs finished, {succeeded} succeeded"
     );
     let what = row.what.clone();
     bench.report.add(row);
@@ -140,7 +140,7 @@ pub async fn measure_latency(bench: &mut Bench) -> Result<()> {
     let slice =
         load_at_rate(bench.stack.address, PACED_CONNECTIONS, per_second, count, &requests, 200)
             .await?;
-    let name = format!("text of 1 kB, at {per_second:.0} per s (half of what it can do), p99");
+    let name = format!("text of 1 kB, at {per_second:.0} per s (half of the maximum), p99");
     let measured = SideResult { name, done: count, rates: Vec::new(), latencies: slice.latencies };
     let mut row =
         Row::time(measured.name.clone(), &measured, None).with_target(Target::Below(25.0));

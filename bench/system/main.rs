@@ -113,16 +113,16 @@ fn parse_arguments(words: &[&str]) -> Result<Arguments> {
         match word {
             "--full" => arguments.full = true,
             "--update" => arguments.update = true,
-            "--only" => arguments.only = (*words.next().context("--only what?")?).to_owned(),
+            "--only" => arguments.only = (*words.next().context("--only needs a name")?).to_owned(),
             "--against" => {
-                arguments.against = Some(words.next().context("--against what?")?.into())
+                arguments.against = Some(words.next().context("--against needs a folder")?.into())
             }
             // Added by `cargo bench`.
             "--bench" => {}
             _ => bail!("unknown argument {word}"),
         }
     }
-    ensure!(!arguments.update || arguments.only.is_empty(), "--update needs a whole run");
+    ensure!(!arguments.update || arguments.only.is_empty(), "--update excludes --only");
     Ok(arguments)
 }
 
@@ -300,7 +300,7 @@ fn describe_conditions(bench: &Bench, started: Instant) -> Result<String> {
     Ok(format!(
         "{cpus} processors ({processor}) for everything, load generator included; nats-server \
          {nats}, one server, `sync_interval: 1s`; tracing off, log at `info` and discarded; texts \
-         of {TEXT_BYTES} bytes; {:.0} min, load of the machine in the end {load}.",
+         of {TEXT_BYTES} bytes; {:.0} min, load average of the last 15 min {load}.",
         started.elapsed().as_secs_f64() / 60.0
     ))
 }

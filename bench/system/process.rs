@@ -32,9 +32,9 @@ impl Process {
         // state; user and system time are fields 14 and 15.
         let (_, rest) = stat.rsplit_once(')').context("no name in stat")?;
         let fields: Vec<&str> = rest.split_whitespace().collect();
-        ensure!(fields.first().is_some_and(|state| *state != "Z"), "{} has ended", self.name);
+        ensure!(fields.first().is_some_and(|state| *state != "Z"), "{} has exited", self.name);
         let mut ticks = 0;
-        for time in fields.get(11..13).context("stat is short")? {
+        for time in fields.get(11..13).context("too few fields in stat")? {
             ticks += time.parse::<u64>()?;
         }
         Ok(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)

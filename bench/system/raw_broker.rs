@@ -52,7 +52,7 @@ impl MessageTemplate {
         let id_offsets = payload.windows(ID_LENGTH).enumerate();
         let id_offsets = id_offsets.filter(|(_, window)| *window == id.as_bytes());
         let id_offsets: Vec<usize> = id_offsets.map(|(offset, _)| offset).collect();
-        ensure!(!id_offsets.is_empty(), "{subject} does not name its job");
+        ensure!(!id_offsets.is_empty(), "the message on {subject} does not contain its job id");
         Ok(Self { headers: message.headers, payload, id_offsets })
     }
 

@@ -217,7 +217,7 @@ impl Report {
             let _ = writeln!(text, "{}", row.line());
         }
         text.push_str(
-            "\n| CPU and memory | jobs | gateway, µs a job | worker | nats-server | gateway, MiB \
+            "\n| CPU and memory | jobs | gateway, µs per job | worker | nats-server | gateway, MiB \
              | worker | nats-server |\n",
         );
         text.push_str("|---|---|---|---|---|---|---|---|\n");

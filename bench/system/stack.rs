@@ -59,7 +59,7 @@ impl Broker {
         let mut command = service(folder, "wordmill-nats", "admin", &url)?;
         let output = command.arg("provision").output()?;
         let log = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "not provisioned: {log}");
+        ensure!(output.status.success(), "provisioning failed: {log}");
         Ok(Self { process, url, jetstream, _directory: directory })
     }
 
@@ -172,7 +172,7 @@ impl Stack {
         let response = Connection::open(self.address).await?.send(&request).await?;
         ensure!(
             response.status == 202,
-            "not accepted: {}",
+            "job not accepted: {}",
             String::from_utf8_lossy(&response.body)
         );
         let job: Value = serde_json::from_slice(&response.body)?;

@@ -85,7 +85,7 @@ impl Pages {
 }
 
 fn print_missing(name: &str) {
-    println!("not measured, because it is not installed: {name}");
+    println!("not installed, therefore not measured: {name}");
 }
 
 fn guide(language: &str) -> String {

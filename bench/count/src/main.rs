@@ -41,7 +41,7 @@ fn main() {
         compare_pages(pages);
     }
     println!();
-    println!("| one document | µs on a processor |");
+    println!("| one document | CPU µs |");
     println!("|---|---|");
     if let Some(text) = texts.iter().find(|text| text.name.starts_with("English")) {
         measure_small("text/plain", &text.text, 1000);
@@ -62,7 +62,7 @@ fn compare_text(corpus: &Text) {
         &|| timing::of_thread(|| rival::unicode_words(text)),
         &|| wc.run(),
     ]);
-    let [wordmill, whole, naive, wc] = seconds[..] else { unreachable!("four ways") };
+    let [wordmill, whole, naive, wc] = seconds[..] else { unreachable!("four counters") };
     println!(
         "| {} | {:.1} | {:.0} | {:.0} | {} | {:.0} | {} | {:.0} |",
         corpus.name,
@@ -91,7 +91,7 @@ fn compare_pages(set: &Pages) {
         &|| timing::of_thread(|| each(&|page| rival::scraper(page.as_bytes()))),
         &|| timing::of_thread(|| each(&with_html5gum)),
     ]);
-    let [wordmill, scraper, html5gum] = seconds[..] else { unreachable!("three ways") };
+    let [wordmill, scraper, html5gum] = seconds[..] else { unreachable!("three counters") };
     println!(
         "| {} | {} | {:.1} | {:.0} | {:.0} | {} | {:.0} | {:.1} |",
         set.name,
