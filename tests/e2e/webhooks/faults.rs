@@ -177,8 +177,7 @@ fn repeated_orders_deliver_a_webhook_once() {
     assert_eq!(stack.receiver.requests("/busy").len(), 2);
     assert_eq!(attempt_count(&get_webhook(stack.client(), &job_id)), 2);
 
-    // A message that is not an order is dropped. One of a newer format waits. Neither delays
-    // others.
+    // An invalid webhook message is dropped. One of a newer format waits. Neither delays others.
     stack.admin.publish("webhooks.public.nonsense", "this is no order");
     stack.admin.publish("webhooks.public.newer", r#"{"format":99}"#);
     let never = "webhooks.public.0198f0c2-0000-7000-8000-000000000000";

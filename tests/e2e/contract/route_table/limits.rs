@@ -327,6 +327,7 @@ fn an_exhausted_in_flight_budget_is_reported_on_every_route() {
         let [used, all] = ["taken_bytes", "bytes"]
             .map(|name| metrics.sum(&format!("wordmill_submission_room_{name}"), &[]));
         let (used, all) = used.zip(all)?;
+        // Less than the share of one document is left.
         (all - used < used / f64::from(DOCUMENTS)).then_some(())
     });
     // The rest of the budget is taken by jobs whose messages the proxy holds back.
