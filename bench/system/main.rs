@@ -318,7 +318,7 @@ fn write(report: &Report, arguments: &Arguments) -> Result<()> {
         let (before, rest) =
             text.split_once(BEGIN).context("docs/performance.md has no begin marker")?;
         let (_, after) = rest.split_once(END).context("docs/performance.md has no end marker")?;
-        fs::write(page, format!("{before}{BEGIN}{}{END}{after}", report.markdown()))?;
+        fs::write(page, format!("{before}{BEGIN}{}{END}{after}", report.page_markdown()))?;
     }
     Ok(())
 }

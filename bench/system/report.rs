@@ -6,6 +6,27 @@ use serde_json::{Value, json};
 
 use crate::measure::{SideResult, Spread};
 
+/// Rows of the page docs/performance.md, by the beginning of their names. Each selects the first
+/// row that matches: variants, for example with more workers, are measured later.
+const PAGE_ROWS: &[&str] = &[
+    "submissions, text of 1 kB",
+    "batch lines, text of 1 kB",
+    "polls, finished job",
+    "full jobs, text of 1 kB",
+    "full jobs, page of 40 kB",
+    "full jobs, page of 2 MB",
+    "text of 1 kB, alone",
+    "text of 1 kB, at",
+];
+/// Expenses of that page, selected in the same way.
+const PAGE_EXPENSES: &[&str] = &[
+    "submissions, text of 1 kB",
+    "polls, finished job",
+    "full jobs, text of 1 kB",
+    "full jobs, page of 40 kB",
+    "full jobs, page of 2 MB",
+];
+
 /// Target of a row.
 #[derive(Clone, Copy)]
 pub enum Target {
@@ -205,15 +226,34 @@ impl Report {
         self.expenses.push(expense);
     }
 
-    /// Returns the tables, as `docs/performance.md` has them.
+    /// Returns all rows and expenses as tables.
     pub fn markdown(&self) -> String {
+        self.tables(self.rows.iter(), self.expenses.iter())
+    }
+
+    /// Returns the tables with the main rows and expenses, for `docs/performance.md`.
+    pub fn page_markdown(&self) -> String {
+        let rows = PAGE_ROWS
+            .iter()
+            .filter_map(|name| self.rows.iter().find(|row| row.what.starts_with(*name)));
+        let expenses = PAGE_EXPENSES
+            .iter()
+            .filter_map(|name| self.expenses.iter().find(|row| row.what.starts_with(*name)));
+        self.tables(rows, expenses)
+    }
+
+    fn tables<'a>(
+        &self,
+        rows: impl Iterator<Item = &'a Row>,
+        expenses: impl Iterator<Item = &'a Expense>,
+    ) -> String {
         let mut text = format!("{}\n\n", self.conditions);
         text.push_str(
             "| what | Wordmill | baseline | ratio (rounds) | target | p50 ms | p99 ms | p99.9 ms \
              |\n",
         );
         text.push_str("|---|---|---|---|---|---|---|---|\n");
-        for row in &self.rows {
+        for row in rows {
             let _ = writeln!(text, "{}", row.line());
         }
         text.push_str(
@@ -221,7 +261,7 @@ impl Report {
              | worker | nats-server |\n",
         );
         text.push_str("|---|---|---|---|---|---|---|---|\n");
-        for expense in &self.expenses {
+        for expense in expenses {
             let _ = writeln!(text, "{}", expense.line());
         }
         text
