@@ -83,7 +83,8 @@ pub fn check_format(format: u32, key: &JobKey) -> Result<(), Error> {
     Err(newer(key, format.into()))
 }
 
-/// Refuses a record with a state that only a newer version supports. Call it before acting on a record.
+/// Refuses a record with a state that only a newer version supports. Call it before acting on a
+/// record.
 ///
 /// # Errors
 /// [`Error::Newer`].
