@@ -1,12 +1,12 @@
 # syntax=docker/dockerfile:1
 
-# One build, three small images: gateway, worker, provision. The compiler's version is that of rust-toolchain.toml, the Debian release
-# of both stages is the same, because the binaries link its C library.
+# One build and three small images: gateway, worker, provision. The version of the compiler is that of rust-toolchain.toml. Both stages
+# use the same Debian release, because the binaries link its C library.
 FROM rust:1.95.0-bookworm AS build
 WORKDIR /src
 COPY . .
-# The allocator has to know the largest page of memory that it may meet: 64 KiB on ARM, whatever this machine's kernel uses.
-# The cache mounts keep the registry and the compiled dependencies between builds, so that a change here compiles our crates only.
+# jemalloc is compiled for a maximum page size: 64 KiB on ARM, regardless of the kernel of the build machine.
+# The cache mounts keep the registry and the compiled dependencies, so that a rebuild compiles only the changed crates.
 RUN --mount=type=cache,id=wordmill-registry,target=/usr/local/cargo/registry \
     --mount=type=cache,id=wordmill-target,target=/src/target,sharing=locked \
     case "$(uname -m)" in aarch64) export JEMALLOC_SYS_WITH_LG_PAGE=16 ;; esac \
@@ -14,7 +14,7 @@ RUN --mount=type=cache,id=wordmill-registry,target=/usr/local/cargo/registry \
     && mkdir /out \
     && cp target/release/wordmill-gateway target/release/wordmill-worker target/release/wordmill-nats /out/
 
-# C library, root certificates, a user without rights (65532); no shell, no package manager.
+# Contains the C library, root certificates and an unprivileged user (65532), but no shell and no package manager.
 FROM gcr.io/distroless/cc-debian12:nonroot AS base
 USER 65532:65532
 WORKDIR /

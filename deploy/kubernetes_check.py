@@ -1,7 +1,7 @@
-"""Checks deploy/kubernetes: each manifest against the schema of its kind, and all of them against each other and the rest of the tree.
+"""Checks deploy/kubernetes: each manifest against the schema of its kind, and all manifests against each other and the rest of the tree.
 
-Uses real programs: `kubernetes-validate`, which ships the schemas of Kubernetes, KEDA's own definition, nats-server for its configuration
-and promtool for the queries that decide how many workers there are. Part of deploy/validate.
+Uses real programs: `kubernetes-validate`, which contains the schemas of Kubernetes, the definition of KEDA, nats-server for its
+configuration, and promtool for the queries that set the number of workers. Part of deploy/validate.
 """
 
 import json
@@ -18,7 +18,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "deploy/kubernetes"
 VALIDATOR_VERSION = "1.37.0"
 KEDA = "github.com/kedacore/keda/v2@v2.21.0"
-# Runs with the validator's own Python, which has PyYAML too. Reads every manifest, prints them as JSON, and what is wrong with them.
+# Runs in the environment of the validator, which has PyYAML, too. Prints all manifests and their problems as JSON.
 VALIDATE = """
 import json, pathlib, sys
 import jsonschema, kubernetes_validate, yaml
@@ -37,7 +37,7 @@ def strict(schema):
             strict(part)
 
 strict(scaled)
-# A definition leaves these to Kubernetes.
+# KEDA's definition leaves the metadata to Kubernetes.
 scaled["properties"]["metadata"] = {"type": "object"}
 manifests, problems = [], []
 for path in sorted(folder.glob("*.yaml")):
@@ -56,7 +56,7 @@ json.dump({"manifests": manifests, "problems": problems}, sys.stdout)
 
 
 def validator():
-    """Returns the Python of an environment that has the validator, making it if there is none yet."""
+    """Returns the Python of an environment with the validator. Creates the environment if it is missing."""
     home = pinned.TOOLS / f"kubernetes-validate-{VALIDATOR_VERSION}"
     python = home / "bin/python"
     with pinned.lock():
@@ -70,7 +70,7 @@ def validator():
 
 
 def keda_definition():
-    """Returns the path of KEDA's definition of a ScaledObject, from the source of its release."""
+    """Returns the path of KEDA's definition of a ScaledObject, which is in the source of the release."""
     told = pinned.attempt(["go", "mod", "download", "-json", KEDA], "go mod download", {"GOFLAGS": "-mod=mod", "GOWORK": "off"}, "/")
     return f"{json.loads(told)['Dir']}/config/crd/bases/keda.sh_scaledobjects.yaml"
 
@@ -80,7 +80,7 @@ def containers(manifest):
 
 
 def problems(nats_server):
-    """Returns every problem, as sentences."""
+    """Returns all problems as sentences."""
     try:
         command = [validator(), "-c", VALIDATE, str(FOLDER), VALIDATOR_VERSION, keda_definition()]
     except pinned.Unavailable as error:
@@ -102,7 +102,7 @@ def problems(nats_server):
 
 
 def selectors(manifests):
-    """Whatever selects pods selects those of a manifest here, and what mounts or probes a port finds it."""
+    """Checks that selectors match pods, and that probed ports and mounted volumes exist."""
     labels = {name: manifest["spec"]["template"]["metadata"]["labels"] for (_, name), manifest in manifests.items() if containers(manifest)}
     for (kind, name), manifest in manifests.items():
         selector = manifest.get("spec", {}).get("selector")
@@ -115,24 +115,24 @@ def selectors(manifests):
             for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
                 port = container.get(probe, {}).get("httpGet", {}).get("port")
                 if port and port not in ports:
-                    yield f"{name}: {probe} asks port {port}, which the container does not name"
+                    yield f"{name}: {probe} uses port {port}, which the container does not define"
             volumes = {volume["name"] for volume in manifest["spec"]["template"]["spec"].get("volumes", [])}
             volumes |= {claim["metadata"]["name"] for claim in manifest["spec"].get("volumeClaimTemplates", [])}
             for mount in container.get("volumeMounts", []):
                 if mount["name"] not in volumes:
-                    yield f"{name}: there is no volume {mount['name']}"
+                    yield f"{name}: the volume {mount['name']} does not exist"
             fence = container.get("securityContext", {})
             if not fence.get("readOnlyRootFilesystem") or fence.get("allowPrivilegeEscalation") is not False:
-                yield f"{name}: not fenced in"
+                yield f"{name}: may write to its root file system or gain privileges"
             if not container.get("resources", {}).get("limits", {}).get("memory"):
-                yield f"{name}: no limit on memory"
+                yield f"{name}: no memory limit"
     service = manifests["Service", "gateway"]["spec"]["ports"][0]["targetPort"]
     if service not in {port["name"] for port in containers(manifests["Deployment", "gateway"])[0]["ports"]}:
-        yield f"the Service gateway leads to port {service}, which gateways do not have"
+        yield f"the Service gateway uses port {service}, which gateways do not define"
 
 
 def settings(manifests):
-    """Every variable is one that the service reads."""
+    """Checks that the services read every variable, and that all ports of a service agree."""
     code = "".join(path.read_text() for crate in ("common", "nats", "gateway", "worker") for path in (ROOT / crate).glob("**/src/**/*.rs"))
     names = set(manifests["ConfigMap", "wordmill"]["data"])
     for (_, name), manifest in manifests.items():
@@ -146,11 +146,11 @@ def settings(manifests):
         port = str(containers(manifests["Deployment", name])[0]["ports"][0]["containerPort"])
         scraped = manifests["Deployment", name]["spec"]["template"]["metadata"]["annotations"]["prometheus.io/port"]
         if {port, scraped} != {listen.rpartition(":")[2]}:
-            yield f"{name} listens on {listen}, its port is {port}, and Prometheus is sent to {scraped}"
+            yield f"{name} listens on {listen}, its port is {port}, and Prometheus scrapes {scraped}"
 
 
 def references(manifests):
-    """Every secret, configuration and key that is referred to is made by the README or by a manifest."""
+    """Checks that the README or a manifest creates every secret, ConfigMap and key that is used."""
     readme = (FOLDER / "README.md").read_text()
     made = set(re.findall(r"kubectl create (?:secret generic|configmap) ([\w-]+)", readme)) | {n for k, n in manifests if k == "ConfigMap"}
     keys = set(re.findall(r"--from-literal=([\w-]+)=", readme))
@@ -158,21 +158,21 @@ def references(manifests):
         text = json.dumps(manifest.get("spec", {}).get("template", {}))
         for needed in re.findall(r'"(?:secretName|(?:configMap|configMapRef)": \{"name)": "([\w-]+)"', text):
             if needed not in made:
-                yield f"{kind} {name}: nobody makes {needed}"
+                yield f"{kind} {name}: neither the README nor a manifest creates {needed}"
     for (kind, name), manifest in manifests.items():
         for container in containers(manifest):
             for variable in container.get("env", []):
                 reference = variable.get("valueFrom", {}).get("secretKeyRef")
                 if reference and (reference["name"] not in made or reference["key"] not in keys):
-                    yield f"{kind} {name}: {variable['name']} comes from {reference}, which the README does not make"
+                    yield f"{kind} {name}: {variable['name']} comes from {reference}, which the README does not create"
     kustomization = next(m for (kind, _), m in manifests.items() if kind == "Kustomization")
     there = {path.name for path in FOLDER.glob("*.yaml")} - {"kustomization.yaml"}
     if set(kustomization["resources"]) != there:
-        yield f"kustomization.yaml names {sorted(kustomization['resources'])}, there are {sorted(there)}"
+        yield f"kustomization.yaml names {sorted(kustomization['resources'])}, the folder has {sorted(there)}"
 
 
 def images(manifests):
-    """Our images are those of the compose stack; the broker's version is the same there."""
+    """Checks that the images, and the version of the broker, are those of the compose stack."""
     compose = (ROOT / "docker-compose.yml").read_text()
     known = set(re.findall(r"^    image: (\S+)", compose, re.M))
     kustomization = next(m for (kind, _), m in manifests.items() if kind == "Kustomization")
@@ -180,13 +180,13 @@ def images(manifests):
     for (kind, name), manifest in manifests.items():
         for container in containers(manifest):
             if container["image"] not in known:
-                yield f"{kind} {name}: the image {container['image']} is none of docker-compose.yml"
+                yield f"{kind} {name}: the image {container['image']} is not in docker-compose.yml"
             if ":" not in container["image"] and container["image"] not in named:
                 yield f"{kind} {name}: kustomization.yaml does not name {container['image']}"
 
 
 def broker(manifests, nats_server):
-    """nats-server accepts the configuration with the environment of its manifest, and the peers are those that there will be."""
+    """Checks that nats-server accepts the configuration with the environment of its manifest, and that the numbers of servers agree."""
     environment = {}
     for variable in containers(manifests["StatefulSet", "nats"])[0]["env"]:
         value = variable.get("value", f"p{len(environment)}")
@@ -197,37 +197,37 @@ def broker(manifests, nats_server):
         command = [nats_server, "--config", f"{folder}/nats.conf", "--store_dir", f"{folder}/data", "-t"]
         run = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment})
     if run.returncode != 0:
-        yield f"nats-server refuses deploy/kubernetes/nats.conf: {(run.stdout + run.stderr).strip()}"
+        yield f"nats-server rejects deploy/kubernetes/nats.conf: {(run.stdout + run.stderr).strip()}"
     replicas = manifests["StatefulSet", "nats"]["spec"]["replicas"]
     routes = sum(name.startswith("ROUTE_") for name in environment)
     urls = manifests["ConfigMap", "wordmill"]["data"]["WORDMILL_NATS_URL"].count("nats://")
     copies = int(manifests["ConfigMap", "wordmill"]["data"]["WORDMILL_REPLICAS"])
     if {replicas, routes, urls, copies} != {3}:
-        yield f"{replicas} servers, {routes} routes, {urls} addresses, {copies} copies of everything"
+        yield f"{replicas} servers, {routes} routes, {urls} addresses and {copies} stream replicas: all must be 3"
 
 
 CASES = [
-    ("nobody waits, but one job waits for its next attempt", {"age": {"interactive": 500, "bulk": 0}, "waiting": {"interactive": 0, "bulk": 0}}, 0, 0),
-    ("work is late", {"age": {"interactive": 45, "bulk": 900}, "waiting": {"interactive": 30, "bulk": 4000}}, 45, 4030),
-    ("only bulk work is late", {"age": {"interactive": 0, "bulk": 900}, "waiting": {"interactive": 0, "bulk": 4000}}, 0, 4000),
-    ("no gateway can be asked", {}, None, None),
+    ("no job waits for a worker, but one waits for its next attempt", {"age": {"interactive": 500, "bulk": 0}, "waiting": {"interactive": 0, "bulk": 0}}, 0, 0),
+    ("all jobs are late", {"age": {"interactive": 45, "bulk": 900}, "waiting": {"interactive": 30, "bulk": 4000}}, 45, 4030),
+    ("only bulk jobs are late", {"age": {"interactive": 0, "bulk": 900}, "waiting": {"interactive": 0, "bulk": 4000}}, 0, 4000),
+    ("no gateway can be scraped", {}, None, None),
 ]
 SERIES = {"age": "wordmill_queue_oldest_age_seconds", "waiting": "wordmill_jobs_waiting"}
 
 
 def scaling(manifests):
-    """The queries say what is meant, by promtool, and name numbers that are documented."""
+    """Checks the results of the queries with promtool, and that their metrics are documented."""
     scaled = manifests["ScaledObject", "worker"]["spec"]
     if scaled["scaleTargetRef"]["name"] != "worker":
-        yield "the ScaledObject is not that of the workers"
+        yield "the ScaledObject does not scale the workers"
     queries = {trigger["name"]: trigger["metadata"]["query"] for trigger in scaled["triggers"]}
     documented = (ROOT / "docs/metrics.md").read_text()
     for name in set(re.findall(r"\bwordmill_\w+", " ".join(queries.values()))):
         if f"`{name}`" not in documented:
-            yield f"scaling.yaml asks for {name}, which docs/metrics.md does not know"
+            yield f"scaling.yaml uses {name}, which docs/metrics.md does not describe"
     tests = []
     for _, given, age, waiting in CASES:
-        # Two gateways say the same.
+        # Both gateways report the same values.
         series = [
             {"series": f'{SERIES[name]}{{lane="{lane}",instance="{gateway}"}}', "values": f"{value}x5"}
             for name, lanes in given.items()
@@ -246,4 +246,4 @@ def scaling(manifests):
         file.flush()
         run = subprocess.run(["promtool", "test", "rules", file.name], capture_output=True, text=True)
     if run.returncode != 0:
-        yield f"the queries of scaling.yaml do not say what they should: {(run.stdout + run.stderr).strip()}"
+        yield f"the queries of scaling.yaml return unexpected values: {(run.stdout + run.stderr).strip()}"

@@ -1,4 +1,4 @@
-"""Runs the real nginx with deploy/nginx.conf in front of a stand-in gateway and reports what does not come through."""
+"""Runs nginx with deploy/nginx.conf in front of a mock gateway, and reports requests and responses that are lost or changed."""
 
 import contextlib
 import http.client
@@ -18,7 +18,7 @@ BODY_BYTES = 3 * 1024 * 1024  # more than nginx's own default limit of 1 MiB
 
 
 class Gateway(http.server.BaseHTTPRequestHandler):
-    """Echoes what it was sent; /v1/jobs/x/events sends one event and stays open."""
+    """Echoes requests. /v1/jobs/x/events sends one event and stays open."""
 
     protocol_version = "HTTP/1.1"
     release = threading.Event()
@@ -50,15 +50,15 @@ class Gateway(http.server.BaseHTTPRequestHandler):
 
 
 def problems(nginx, conf):
-    """Returns what is wrong with the configuration, in sentences."""
+    """Returns the problems of the configuration as sentences."""
     with tempfile.TemporaryDirectory() as scratch:
         test = subprocess.run([nginx, "-t", "-p", scratch, "-c", str(conf)], capture_output=True, text=True)
         if test.returncode != 0:
-            return [f"nginx refuses deploy/nginx.conf: {test.stderr.strip()}"]
+            return [f"nginx rejects deploy/nginx.conf: {test.stderr.strip()}"]
         port, gateway_port = free_ports(2)
         text, places = local_copy(conf.read_text(), scratch, port, gateway_port)
         if places != [1, 1]:
-            return [f"nginx.conf should name its port and the gateway once each, found {places}"]
+            return [f"nginx.conf must set its port and the gateway once each, found {places}"]
         local = pathlib.Path(scratch) / "nginx.conf"
         local.write_text(text)
         log = open(pathlib.Path(scratch) / "log", "w+")
@@ -73,14 +73,14 @@ def problems(nginx, conf):
 
 
 def local_copy(text, scratch, port, gateway_port):
-    """Returns the configuration with this machine's ports and folders, and how often each was found."""
+    """Returns the configuration with local ports and folders, and the numbers of replaced ports."""
     text, listens = re.subn(r"listen \d+;", f"listen 127.0.0.1:{port};", text)
     text, gateways = re.subn(r"set \$gateway \S+;", f"set $gateway 127.0.0.1:{gateway_port};", text)
     return text.replace(" /tmp/", f" {scratch}/"), [listens, gateways]
 
 
 def observe(port, gateway_port):
-    """Yields a sentence for each thing that a client or a gateway would miss."""
+    """Yields a sentence for each difference that a client or a gateway would notice."""
     status, headers, body = ask(port, "GET", "/v1/jobs/1")
     if status != 503 or headers.get("Content-Type") != "application/problem+json" or json.loads(body)["code"] != "gateway_unavailable":
         yield f"nginx without a gateway answers {status} {headers.get('Content-Type')}, not a problem document"
@@ -101,21 +101,21 @@ def observe_gateway(port, life):
     path = "/v1/jobs?lane=bulk&label=a%3Ab"
     status, _, body = ask(port, "POST", path, b"x" * BODY_BYTES, sent)
     if status != 200:
-        yield f"a {life} gateway is not reached: nginx answers {status}"
+        yield f"nginx does not reach a {life} gateway, and answers {status}"
         return
     echo = json.loads(body)
     got = echo["headers"]
     if echo["path"] != path or echo["bytes"] != BODY_BYTES:
-        yield f"the request arrives changed: {echo['path']}, {echo['bytes']} bytes"
+        yield f"nginx changes the request: {echo['path']}, {echo['bytes']} bytes"
     for name, wanted in [("traceparent", TRACEPARENT), ("idempotency-key", "k"), ("x-forwarded-for", "192.0.2.7, 127.0.0.1")]:
         if got.get(name) != wanted:
-            yield f"the gateway sees {name}: {got.get(name)}, not {wanted}"
+            yield f"the gateway receives {name}: {got.get(name)} instead of {wanted}"
     if got.get("host") != f"127.0.0.1:{port}":
-        yield f"the gateway sees host: {got.get('host')}"
+        yield f"the gateway receives host: {got.get('host')}"
 
     status, _, body = ask(port, "GET", "/word-count", b'{"job_id":"1"}')
     if json.loads(body).get("bytes") != 14:
-        yield "the body of a GET does not arrive"
+        yield "nginx drops the body of a GET"
     status, _, body = ask(port, "GET", "/metrics")
     if (status, json.loads(body).get("code")) != (404, "route_not_found"):
         yield f"/metrics reaches a gateway from outside: nginx answers {status}"
@@ -128,9 +128,9 @@ def observe_gateway(port, life):
     connection.request("GET", "/v1/jobs/1/events")
     try:
         if connection.getresponse().read(9) != b"data: 1\n\n":
-            yield "an event arrives changed"
+            yield "nginx changes an event"
     except TimeoutError:
-        yield "an event is held back until its stream ends"
+        yield "nginx buffers an event until its stream ends"
     finally:
         Gateway.release.set()
         connection.close()

@@ -1,4 +1,4 @@
-//! What people type.
+//! Command line arguments, parsed by clap. Doc comments of fields become texts of `--help`.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,22 +10,22 @@ use url::Url;
 
 use crate::exit;
 
-/// Where `make run` listens.
+/// Address on which `make run` listens.
 const DEFAULT_SERVER: &str = "http://127.0.0.1:8080";
 
-/// Examples for those who ask the command for help.
+/// Examples at the end of `wordmill --help`.
 const EXAMPLES: &str = "\
 Examples:
-  wordmill count book.txt                    how many words, by every rule
-  wordmill count --top 10 https://a.example/ the most frequent words of a page, too
-  wordmill count letters/ --format csv       a line for each file of a folder
-  wordmill count letters/ --merge --top 50   the words of all files together
-  pdftotext paper.pdf - | wordmill count     whatever another program prints
-  wordmill count --no-wait *.txt > ids       submit, and come back later:
-  xargs wordmill wait < ids
-  wordmill list --status failed              what went wrong";
+  wordmill count book.txt                    count a file, by every rule
+  wordmill count --top 10 https://a.example/ also show the most frequent words of a page
+  wordmill count letters/ --format csv       print one row for each file of a folder
+  wordmill count letters/ --merge --top 50   merge all files into one histogram
+  pdftotext paper.pdf - | wordmill count     count the output of another program
+  wordmill count --no-wait *.txt > ids       submit now ...
+  xargs wordmill wait < ids                  ... and wait for the results later
+  wordmill list --status failed              list failed jobs";
 
-/// Counts words with Wordmill, from a terminal or a script.
+/// Count words of files, web pages and standard input with a Wordmill server
 #[derive(Debug, Parser)]
 #[command(
     name = "wordmill",
@@ -41,7 +41,7 @@ pub(crate) struct Arguments {
     pub(crate) action: Action,
 }
 
-/// Where the server is, and how long it may take.
+/// Address of the server, API key and time limits.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Server")]
 pub(crate) struct ServerArguments {
@@ -56,53 +56,53 @@ pub(crate) struct ServerArguments {
         value_hint = ValueHint::Url,
     )]
     pub(crate) server: Url,
-    // Help is no Markdown: what would be code there is written as a text here.
+    // Not a doc comment: clippy demands backticks in those, which clap would print.
     #[arg(
         long,
         global = true,
         value_name = "FILE",
         value_hint = ValueHint::FilePath,
-        help = "File with the API key; without it the environment has it: WORDMILL_API_KEY"
+        help = "File with the API key (default: the key in the variable WORDMILL_API_KEY)"
     )]
     pub(crate) key_file: Option<PathBuf>,
-    /// Longest time for everything, such as 30s, 10m or 2h; then the command ends, the jobs go on
+    /// Stop after TIME, for example 30s, 10m or 2h; submitted jobs continue
     #[arg(long, global = true, value_name = "TIME", value_parser = duration)]
     pub(crate) timeout: Option<Duration>,
-    /// For how long a request is repeated that fails in a way that may pass (429, 5xx, a lost connection)
+    /// How long to retry a request after a transient error (408, 429, 5xx, lost connection)
     #[arg(long, global = true, value_name = "TIME", default_value = "60s", value_parser = duration)]
     pub(crate) retry_time: Duration,
 }
 
-/// What is to be done.
+/// Subcommands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Action {
-    /// Count the words of files, folders, pages or standard input
+    /// Count the words of files, folders, URLs or standard input
     Count(CountArguments),
-    /// Show how jobs are doing
+    /// Show the status of jobs
     Status(SelectionArguments),
-    /// Wait for jobs to end, and show how they ended
+    /// Wait until jobs are finished, and show their final status
     Wait(SelectionArguments),
-    /// Print what a job counted
+    /// Print the result of a job
     Result(ResultArguments),
-    /// Print what two rules count differently, for a job counted with --explain
+    /// Print why two rules count differently, for a job counted with --explain
     Explain(ExplainArguments),
     /// Cancel jobs
     Cancel(SelectionArguments),
-    /// Do ended jobs again, as new ones
+    /// Submit finished jobs again, as new jobs
     Retry(SelectionArguments),
-    /// Delete ended jobs and their results
+    /// Delete finished jobs and their results
     Delete(DeleteArguments),
-    /// List jobs, the newest change first
+    /// List jobs, the most recently changed first
     List(ListArguments),
-    /// Show what waits, what is in work, and which workers there are
+    /// Show waiting and running jobs, and the workers
     Queue(PrintArguments),
-    /// Jobs that were given up: look at them, do them again, delete them
+    /// List, show, replay or delete jobs that failed for good
     #[command(subcommand)]
     DeadLetters(DeadLettersAction),
-    /// Print a script that completes this command in a shell
+    /// Print a completion script for a shell
     #[command(after_help = COMPLETIONS)]
     Completions {
-        /// Which shell
+        /// Shell that runs the script
         shell: Shell,
     },
 }
@@ -113,44 +113,44 @@ Examples:
   wordmill completions zsh > ~/.zfunc/_wordmill
   wordmill completions fish > ~/.config/fish/completions/wordmill.fish";
 
-/// In which form something is printed.
+/// Output format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
-    /// For people
+    /// Text for people; may change between versions
     Table,
-    /// For programs: everything that the service says; of jobs and dead letters, one a line
+    /// All fields of the API; jobs and dead letters as one object per line
     Json,
-    /// For spreadsheets: one line for each source, job or word
+    /// For spreadsheets: one row for each source, job or word
     Csv,
 }
 
-/// How something is printed.
+/// Output options.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Output")]
 pub(crate) struct PrintArguments {
-    /// In which form
+    /// Output format
     #[arg(long, short = 'f', value_enum, default_value_t = Format::Table)]
     pub(crate) format: Format,
-    /// Write to a file, which appears when all is well
+    /// Write output to FILE (created only on success)
     #[arg(long, short = 'o', value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) output: Option<PathBuf>,
 }
 
-/// `count`.
+/// Arguments of `count`.
 #[derive(Debug, Args)]
 #[command(after_help = COUNTING)]
 pub(crate) struct CountArguments {
-    /// Files, folders, URLs, or - for standard input; that is counted if nothing is named and something
-    /// is piped in
+    /// Files, folders, URLs, or - for standard input (default: standard input, unless it is a
+    /// terminal)
     #[arg(value_name = "SOURCE", value_hint = ValueHint::AnyPath)]
     pub(crate) sources: Vec<PathBuf>,
-    /// One histogram of all sources together; URLs alone become a batch, which the service adds up
+    /// Merge all sources into one histogram; several URLs without files become one batch
     #[arg(long)]
     pub(crate) merge: bool,
-    /// Show the N most frequent words, too; with --merge --format json or csv only these
+    /// Also show the N most frequent words; with --merge and JSON or CSV, print only these
     #[arg(long, value_name = "N")]
     pub(crate) top: Option<usize>,
-    /// Show what two rules count differently, too
+    /// Also show why two rules count differently (default: unicode,whitespace)
     #[arg(
         long,
         conflicts_with = "merge",
@@ -160,10 +160,10 @@ pub(crate) struct CountArguments {
         default_missing_value = "unicode,whitespace",
     )]
     pub(crate) explain: Option<String>,
-    /// Wait until everything is counted; this is the default
+    /// Wait for the results (the default)
     #[arg(long, overrides_with = "no_wait")]
     pub(crate) wait: bool,
-    /// Submit, print the ids of the jobs, and end
+    /// Submit, print the job ids, and exit
     #[arg(long, conflicts_with_all = ["top", "explain"])]
     pub(crate) no_wait: bool,
     #[command(flatten)]
@@ -173,98 +173,99 @@ pub(crate) struct CountArguments {
 }
 
 const COUNTING: &str = "\
-Below a folder every text is counted, except hidden files; links are not followed. A file that is named is sent whatever it is, and \
-the service says what it thinks of it. Pages are fetched by the service, not from here.";
+In folders, all text files are counted except hidden ones; symbolic links are skipped. A file that \
+is named is always sent: the server rejects it if it does not support its format. The server also \
+fetches the URLs, so it must be able to reach them.";
 
-/// How jobs are to be counted.
+/// Options of counting, labels and lane.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Counting")]
 pub(crate) struct OptionArguments {
-    /// What a word is (docs/counting.md)
+    /// Definition of a word (see docs/counting.md)
     #[arg(
         long,
         value_parser = PossibleValuesParser::new(["unicode", "whitespace", "office", "gmx"]),
     )]
     pub(crate) rule: Option<String>,
-    /// What becomes of upper case
+    /// Letter case handling
     #[arg(long, value_parser = PossibleValuesParser::new(["lower", "fold", "keep"]))]
     pub(crate) case: Option<String>,
-    /// All of a page, or its article
+    /// Count the whole page or only the main article
     #[arg(long, value_parser = PossibleValuesParser::new(["page", "main"]))]
     pub(crate) scope: Option<String>,
-    /// Language of the sources, such as ja or pt-BR
+    /// Language of the sources, for example ja or pt-BR
     #[arg(long, value_name = "TAG")]
     pub(crate) language: Option<String>,
     #[arg(
         long = "option",
         value_name = "NAME=VALUE",
         value_parser = pair,
-        help = "Any other option of docs/counting.md, such as min_len=3 or stop_words=the"
+        help = "Another option of docs/counting.md, for example min_len=3 or stop_words=the"
     )]
     pub(crate) others: Vec<(String, String)>,
-    /// A label for the jobs, to find them by
+    /// Attach a label to the jobs, to filter lists by it
     #[arg(long = "label", short = 'l', value_name = "NAME=VALUE", value_parser = pair)]
     pub(crate) labels: Vec<(String, String)>,
-    /// Which queue; bulk if there are more than 20 sources, else interactive
+    /// Lane of the queue (default: bulk for more than 20 sources, otherwise interactive)
     #[arg(long, value_parser = PossibleValuesParser::new(["interactive", "bulk"]))]
     pub(crate) lane: Option<String>,
-    /// Content type of files and of standard input, such as text/html; else the name says it, or the
-    /// service finds out
+    /// Content type of files and standard input, for example text/html (default: derived from the
+    /// file extension, otherwise detected by the server)
     #[arg(long = "type", value_name = "TYPE", value_parser = content_type)]
     pub(crate) content_type: Option<String>,
 }
 
-/// Jobs by their ids.
+/// Arguments of the actions that take job ids.
 #[derive(Debug, Args)]
 pub(crate) struct SelectionArguments {
-    /// Ids of jobs
+    /// Job ids
     #[arg(value_name = "ID", required = true)]
     pub(crate) ids: Vec<String>,
     #[command(flatten)]
     pub(crate) print: PrintArguments,
 }
 
-/// `delete`.
+/// Arguments of `delete`.
 #[derive(Debug, Args)]
 pub(crate) struct DeleteArguments {
-    /// Ids of jobs that have ended
+    /// Ids of finished jobs
     #[arg(value_name = "ID", required = true)]
     pub(crate) ids: Vec<String>,
 }
 
-/// `result`.
+/// Arguments of `result`.
 #[derive(Debug, Args)]
 pub(crate) struct ResultArguments {
-    /// Id of a job that has succeeded
+    /// Id of a succeeded job
     #[arg(value_name = "ID")]
     pub(crate) id: String,
-    /// Only the N most frequent words; a table has 20 unless it is told otherwise
+    /// Only the N most frequent words (a table shows 20 by default)
     #[arg(long, value_name = "N")]
     pub(crate) top: Option<usize>,
-    /// Only words that occur so often
+    /// Only words with at least N occurrences
     #[arg(long, value_name = "N")]
     pub(crate) min_count: Option<u64>,
     #[command(flatten)]
     pub(crate) print: PrintArguments,
 }
 
-/// `explain`.
+/// Arguments of `explain`.
 #[derive(Debug, Args)]
 pub(crate) struct ExplainArguments {
-    /// Id of a job that has succeeded
+    /// Id of a succeeded job
     #[arg(value_name = "ID")]
     pub(crate) id: String,
-    /// Which two rules
+    /// The two rules to compare
     #[arg(long, value_name = "RULE,RULE", default_value = "unicode,whitespace")]
     pub(crate) rules: String,
     #[command(flatten)]
     pub(crate) print: PrintArguments,
 }
 
-/// `list`.
+/// Arguments of `list`.
 #[derive(Debug, Args)]
 pub(crate) struct ListArguments {
-    /// Only jobs that are so
+    /// Only jobs with this status
     #[arg(
         long,
         value_parser = PossibleValuesParser::new(["queued", "running", "succeeded", "failed", "cancelled"]),
@@ -273,7 +274,7 @@ pub(crate) struct ListArguments {
     /// Only jobs with this label
     #[arg(long, short = 'l', value_name = "NAME=VALUE", value_parser = pair)]
     pub(crate) label: Option<(String, String)>,
-    /// Most jobs that are listed
+    /// Maximum number of jobs
     #[arg(
         long,
         value_name = "N",
@@ -285,25 +286,25 @@ pub(crate) struct ListArguments {
     pub(crate) print: PrintArguments,
 }
 
-/// `dead-letters`.
+/// Subcommands of `dead-letters`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum DeadLettersAction {
-    /// List them, the newest first
+    /// List dead letters, the newest first
     List(DeadLettersListArguments),
-    /// Show one, with the reason
+    /// Show one dead letter and the reason of the failure
     Show(ShowArguments),
-    /// Do them again, each as a new job; a repeat starts no other
+    /// Submit the jobs of dead letters again, each at most once
     Replay(ReplayArguments),
-    /// Delete them
+    /// Delete dead letters
     Delete(DeleteLettersArguments),
 }
 
-/// `dead-letters list`.
+/// Arguments of `dead-letters list`.
 #[derive(Debug, Args)]
 pub(crate) struct DeadLettersListArguments {
     #[command(flatten)]
     pub(crate) filter: FilterArguments,
-    /// Most letters that are listed
+    /// Maximum number of dead letters
     #[arg(
         long,
         value_name = "N",
@@ -315,18 +316,18 @@ pub(crate) struct DeadLettersListArguments {
     pub(crate) print: PrintArguments,
 }
 
-/// Which dead letters.
+/// Filter for dead letters.
 #[derive(Debug, Args)]
 pub(crate) struct FilterArguments {
-    /// Only those that failed with this code
+    /// Only dead letters with this failure code
     #[arg(long)]
     pub(crate) code: Option<String>,
-    /// Only those of this queue
+    /// Only dead letters of this lane
     #[arg(long, value_parser = PossibleValuesParser::new(["interactive", "bulk"]))]
     pub(crate) lane: Option<String>,
 }
 
-/// `dead-letters show`.
+/// Arguments of `dead-letters show`.
 #[derive(Debug, Args)]
 pub(crate) struct ShowArguments {
     /// Id of a dead letter
@@ -336,7 +337,7 @@ pub(crate) struct ShowArguments {
     pub(crate) print: PrintArguments,
 }
 
-/// `dead-letters replay`.
+/// Arguments of `dead-letters replay`.
 #[derive(Debug, Args)]
 #[command(
     group = clap::ArgGroup::new("which").required(true).multiple(true).args(["ids", "code", "lane", "all"]),
@@ -347,17 +348,17 @@ pub(crate) struct ReplayArguments {
     pub(crate) ids: Vec<String>,
     #[command(flatten)]
     pub(crate) filter: FilterArguments,
-    /// All of them
+    /// Replay all dead letters
     #[arg(long, conflicts_with_all = ["code", "lane"])]
     pub(crate) all: bool,
-    /// Only say what would be done
+    /// Dry run: only show what would be replayed
     #[arg(long)]
     pub(crate) dry_run: bool,
     #[command(flatten)]
     pub(crate) print: PrintArguments,
 }
 
-/// `dead-letters delete`.
+/// Arguments of `dead-letters delete`.
 #[derive(Debug, Args)]
 pub(crate) struct DeleteLettersArguments {
     /// Ids of dead letters
@@ -365,23 +366,23 @@ pub(crate) struct DeleteLettersArguments {
     pub(crate) ids: Vec<String>,
 }
 
-/// Reads the address of a server.
+/// Parses the address of a server.
 fn server_url(text: &str) -> Result<Url, String> {
-    let url: Url = text.parse().map_err(|error| format!("{error}; write http://host:port"))?;
+    let url: Url = text.parse().map_err(|error| format!("{error}; expected http://host:port"))?;
     if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
-        return Err("an address begins with http:// or https://".to_owned());
+        return Err("the URL must begin with http:// or https://".to_owned());
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return Err("an address has no name and password; use --key-file".to_owned());
+        return Err("the URL must not contain a user name or password; use --key-file".to_owned());
     }
     if url.query().is_some() || url.fragment().is_some() {
-        return Err("an address ends before ? and #".to_owned());
+        return Err("the URL must not contain a query (?) or a fragment (#)".to_owned());
     }
     Ok(url)
 }
 
-/// Reads a time as the service's settings have it: `250ms`, `30s`, `5m`, `12h`, `7d`; a bare number is
-/// seconds.
+/// Parses a duration as the service does in its settings: `250ms`, `30s`, `5m`, `12h`, `7d`. A
+/// number without a unit is in seconds.
 fn duration(text: &str) -> Result<Duration, String> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
@@ -391,13 +392,13 @@ fn duration(text: &str) -> Result<Duration, String> {
         "m" => 60_000,
         "h" => 3_600_000,
         "d" => 86_400_000,
-        _ => return Err("a time is written 250ms, 30s, 5m, 12h or 7d".to_owned()),
+        _ => return Err("a time has the form 250ms, 30s, 5m, 12h or 7d".to_owned()),
     };
-    let number: u64 = number.parse().map_err(|_| "a time begins with a number".to_owned())?;
-    number.checked_mul(unit_ms).map(Duration::from_millis).ok_or_else(|| "it is too long".into())
+    let number: u64 = number.parse().map_err(|_| "not a valid number".to_owned())?;
+    number.checked_mul(unit_ms).map(Duration::from_millis).ok_or_else(|| "too long".into())
 }
 
-/// Reads `name=value`.
+/// Parses `name=value`.
 fn pair(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
@@ -405,13 +406,13 @@ fn pair(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// Reads a content type, which has to fit into a line of a form.
+/// Validates a content type, which is written into a header line of a multipart form.
 fn content_type(text: &str) -> Result<String, String> {
     let is_visible = text.chars().all(|c| c == ' ' || c.is_ascii_graphic());
     if is_visible && text.contains('/') && text.len() <= 255 {
         Ok(text.to_owned())
     } else {
-        Err("a content type is written text/plain".to_owned())
+        Err("a content type has the form text/plain".to_owned())
     }
 }
 

@@ -1,4 +1,4 @@
-//! Many pages as one batch, which the service adds up.
+//! Counting several URLs as one batch, which the server merges.
 
 use std::collections::BTreeMap;
 
@@ -18,14 +18,14 @@ use crate::session::Session;
 use crate::source::Source;
 use crate::submit::Plan;
 
-/// What is answered to a batch.
+/// Response to the submission of a batch.
 #[derive(Debug, Deserialize)]
 struct BatchAnswer {
     batch_id: String,
     lines: Vec<Line>,
 }
 
-/// What became of one page.
+/// Outcome of one line of a batch: a job, or the problem of a refused URL.
 #[derive(Debug, Deserialize)]
 struct Line {
     line: usize,
@@ -33,24 +33,24 @@ struct Line {
     problem: Option<Problem>,
 }
 
-/// A batch, and the pages in it.
+/// A submitted batch with one row for each URL.
 #[derive(Debug)]
 pub(crate) struct Batch {
     pub(crate) batch_id: String,
     pub(crate) rows: Vec<Row>,
-    /// The jobs of the rows; those that were refused have none.
+    /// Job ids of the rows, in the same order; `None` if the line was refused.
     members: Vec<Option<String>>,
 }
 
-/// Tells whether sources can be one batch: those that the service fetches itself.
+/// Returns whether sources can be one batch: at least two, and all of them URLs.
 pub(crate) fn is_one(sources: &[Source]) -> bool {
     sources.len() > 1 && sources.iter().all(|source| matches!(source, Source::Url(_)))
 }
 
-/// Submits pages as one batch; what is wrong with one of them is told.
+/// Submits URLs as one batch, and prints the reason for each refused line.
 ///
 /// # Errors
-/// Those of the request.
+/// Errors of the request. If the server refuses the whole batch, the reasons are printed first.
 pub(crate) async fn submit(
     session: &Session,
     plan: &Plan,
@@ -64,7 +64,7 @@ pub(crate) async fn submit(
     let accepted = match answer {
         Ok(answer) => answer.json::<BatchAnswer>()?,
         Err(error) => {
-            // If none of them is a job, each says why.
+            // The server refused the whole batch. Its problem names the reason for each line.
             if let Error::Problem(problem) = &error {
                 refuse(session, &mut rows, serde_json::from_value(problem.lines()).ok());
             }
@@ -74,6 +74,7 @@ pub(crate) async fn submit(
     session.remember_job(&accepted.batch_id);
     let mut members = vec![None; rows.len()];
     for line in &accepted.lines {
+        // The API numbers lines from 1.
         let member = line.line.checked_sub(1).and_then(|index| members.get_mut(index));
         if let Some(member) = member {
             member.clone_from(&line.job_id);
@@ -83,7 +84,7 @@ pub(crate) async fn submit(
     Ok(Batch { batch_id: accepted.batch_id, rows, members })
 }
 
-/// Tells which pages were refused, and why.
+/// Prints the refused lines with their reasons, and sets the errors of their rows.
 fn refuse(session: &Session, rows: &mut [Row], lines: Option<Vec<Line>>) {
     for line in lines.into_iter().flatten() {
         let row = line.line.checked_sub(1).and_then(|index| rows.get_mut(index));
@@ -96,11 +97,11 @@ fn refuse(session: &Session, rows: &mut [Row], lines: Option<Vec<Line>>) {
 }
 
 impl Batch {
-    /// Waits until everything is added up, and returns the batch itself. If something in it went wrong,
-    /// or `all` is to be known, its members are looked at.
+    /// Waits until the batch is final, and returns it. Fetches the members, too, if `all` is set or
+    /// if one of them failed or was cancelled.
     ///
     /// # Errors
-    /// Those of the requests.
+    /// Errors of the requests.
     pub(crate) async fn wait(&mut self, session: &Session, all: bool) -> Result<FetchedJob, Error> {
         session.progress.begin("counting", 1, 0);
         let noticed = |job: &crate::job::Job| session.progress.part(job.progress_thousandths());

@@ -1,4 +1,4 @@
-//! Bodies of requests. A document is read piece by piece, each time it is sent.
+//! Request bodies. A document is streamed from its file, again for each attempt.
 
 use std::fs::File;
 use std::io;
@@ -17,39 +17,39 @@ use serde_json::Value;
 
 use crate::error::Error;
 
-/// How much of a file is read at once.
+/// Maximum number of bytes that are read from a file at once.
 const PIECE_BYTES: usize = 64 << 10;
 
-/// What hyper sends.
+/// Type of the bodies that hyper sends.
 pub(crate) type Body = UnsyncBoxBody<Bytes, io::Error>;
 
-/// What a request carries.
+/// Content of a request. It can be sent several times.
 #[derive(Debug, Clone)]
 pub(crate) enum Payload {
     Nothing,
     Json(Bytes),
-    /// JSON, one value a line.
+    /// NDJSON: one JSON value per line.
     Lines(Bytes),
     Form(Form),
 }
 
-/// A form with one file.
+/// Multipart form with one file.
 #[derive(Debug, Clone)]
 pub(crate) struct Form {
-    /// What it is called in messages.
+    /// Name of the source in error messages.
     name: String,
     file: Arc<File>,
     size_bytes: u64,
     head: Bytes,
     tail: Bytes,
     content_type: HeaderValue,
-    /// How much of it has been sent.
+    /// Number of file bytes that the current attempt has sent.
     sent: Arc<AtomicU64>,
-    /// Grows by as much, for all forms together.
+    /// Sum of `sent` over all forms, for the progress line.
     progress: Arc<AtomicU64>,
 }
 
-/// One try to send a body.
+/// State of one attempt to send a body.
 #[derive(Debug, Default)]
 pub(crate) struct Attempt {
     sent: AtomicU64,
@@ -57,12 +57,12 @@ pub(crate) struct Attempt {
 }
 
 impl Attempt {
-    /// Returns how many bytes were handed over.
+    /// Returns the number of file bytes that were passed to hyper.
     pub(crate) fn sent(&self) -> u64 {
         self.sent.load(Ordering::Relaxed)
     }
 
-    /// Takes why the body could not be read to its end.
+    /// Takes the error that ended the body early, for example if the file could not be read.
     pub(crate) fn failure(&self) -> Option<Error> {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
@@ -73,12 +73,12 @@ impl Attempt {
 }
 
 impl Payload {
-    /// Returns JSON.
+    /// Creates a JSON payload.
     pub(crate) fn json(value: &Value) -> Self {
         Self::Json(value.to_string().into())
     }
 
-    /// Returns what it is; `None` if there is nothing.
+    /// Returns the content type, or `None` without content.
     pub(crate) fn content_type(&self) -> Option<HeaderValue> {
         match self {
             Self::Nothing => None,
@@ -88,7 +88,7 @@ impl Payload {
         }
     }
 
-    /// Returns how long it is.
+    /// Returns the length in bytes.
     pub(crate) fn size_bytes(&self) -> u64 {
         match self {
             Self::Nothing => 0,
@@ -97,7 +97,7 @@ impl Payload {
         }
     }
 
-    /// Returns it from its beginning.
+    /// Creates the body for an attempt. It starts at the beginning.
     pub(crate) fn body(&self, attempt: &Arc<Attempt>) -> Body {
         match self {
             Self::Nothing => Empty::new().map_err(|never| match never {}).boxed_unsync(),
@@ -109,16 +109,17 @@ impl Payload {
     }
 }
 
-/// How far a form has been sent.
+/// Next part of a form to send.
 enum FormPart {
     Head,
+    /// Offset of the next byte.
     File(u64),
     End,
 }
 
 impl Form {
-    /// Returns a form with a file of `size_bytes`, called `name` in messages and `file_name` by the
-    /// server.
+    /// Creates a form with a file of `size_bytes`. Messages use `name`, the server gets
+    /// `file_name`. The content type defaults to `application/octet-stream`.
     pub(crate) fn new(
         name: &str,
         file: Arc<File>,
@@ -150,7 +151,7 @@ impl Form {
     }
 
     fn body(&self, attempt: &Arc<Attempt>) -> Body {
-        // Whatever was sent before is sent again.
+        // A retry sends the file again, so the bytes of the previous attempt do not count.
         self.progress.fetch_sub(self.sent.swap(0, Ordering::Relaxed), Ordering::Relaxed);
         let form = self.clone();
         let attempt = Arc::clone(attempt);
@@ -188,7 +189,7 @@ impl Form {
         Ok(Some((Frame::data(data), next)))
     }
 
-    /// Reads a piece, off the thread that does everything else.
+    /// Reads a piece of the file on a blocking thread.
     async fn piece(&self, offset: u64) -> io::Result<Bytes> {
         let file = Arc::clone(&self.file);
         let left = usize::try_from(self.size_bytes - offset).unwrap_or(usize::MAX);
@@ -202,7 +203,7 @@ impl Form {
         if piece.is_empty() {
             return Err(io::Error::new(
                 io::ErrorKind::UnexpectedEof,
-                "it became shorter while it was sent",
+                "the file became shorter while it was sent",
             ));
         }
         Ok(piece.into())
@@ -213,7 +214,8 @@ fn length(bytes: &Bytes) -> u64 {
     u64::try_from(bytes.len()).unwrap_or(u64::MAX)
 }
 
-/// Writes a file's name as browsers do.
+/// Escapes quotation marks and line breaks in a file name as browsers do, and removes other control
+/// characters.
 fn quote_file_name(name: &str) -> String {
     let mut quoted = String::with_capacity(name.len());
     for c in name.chars() {
@@ -228,7 +230,7 @@ fn quote_file_name(name: &str) -> String {
     quoted
 }
 
-/// Returns a line that no document contains, except by a chance of 1 in 2^128.
+/// Returns a boundary. The probability that a document contains it is 1 in 2^128.
 fn boundary() -> Result<String, Error> {
     Ok(format!("wordmill-{}", nonce()?))
 }
@@ -237,7 +239,7 @@ fn boundary() -> Result<String, Error> {
 pub(crate) fn nonce() -> Result<String, Error> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).map_err(|error| Error::File {
-        what: "cannot read randomness".to_owned(),
+        what: "cannot get random bytes".to_owned(),
         source: io::Error::other(error),
     })?;
     Ok(HEXLOWER.encode(&bytes))
@@ -282,6 +284,6 @@ mod tests {
         let attempt = Arc::default();
         assert!(payload.body(&attempt).collect().await.is_err());
         let failure = attempt.failure().unwrap().to_string();
-        assert_eq!(failure, "cannot read x: it became shorter while it was sent");
+        assert_eq!(failure, "cannot read x: the file became shorter while it was sent");
     }
 }

@@ -1,4 +1,4 @@
-//! Requests to one server: sent again while that may help, and bounded in time and size.
+//! HTTP client for one server. It retries transient errors, and bounds times and sizes.
 
 use std::error::Error as _;
 use std::sync::Arc;
@@ -28,48 +28,49 @@ use crate::error::{Error, Problem};
 use crate::request::Request;
 use crate::retry;
 
-/// Longest time to connect.
+/// Timeout of opening a connection.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(10);
-/// Longest silence of a server that has something to say, and of a connection that takes nothing.
+/// Idle timeout: maximum time without progress in sending a request or receiving a response.
 const SILENCE_TIME_MAX: Duration = Duration::from_secs(60);
-/// Largest answer that is held in memory. Results are not: they are passed on as they come.
+/// Maximum size of a buffered response. Results are streamed instead.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
-/// Connections that are kept for the next request.
+/// Maximum number of idle connections in the pool.
 const IDLE_CONNECTIONS_MAX: usize = 32;
 
-/// Where the server is, and as whom it is asked.
+/// Address of the server, credentials and retry time.
 #[derive(Debug)]
 pub(crate) struct Server {
     pub(crate) url: Url,
-    /// Complete: `Bearer wm_…`, marked as secret.
+    /// Value of the header `Authorization`: `Bearer wm_…`, marked as sensitive.
     pub(crate) key: Option<HeaderValue>,
-    /// For how long a request is sent again.
+    /// How long a request is retried, starting at its first failure.
     pub(crate) retry_time: Duration,
 }
 
-/// A client of one server.
+/// HTTP client of one server.
 #[derive(Debug)]
 pub(crate) struct Client {
     http: Http<HttpsConnector<HttpConnector>, Body>,
     server: Server,
-    /// One that nobody can connect to and that has never answered is not waited for: its address is
-    /// wrong, as a rule.
+    /// Whether the server has answered a request before. Until then a failed connection is not
+    /// retried, because the address is probably wrong.
     has_answered: AtomicBool,
 }
 
-/// An answer that is no error.
+/// Response of the server.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
     headers: HeaderMap,
-    /// All of it, unless it is streamed.
+    /// Complete body; empty if the response is streamed.
     pub(crate) body: Bytes,
+    /// Unread body of a streamed response.
     rest: Option<Incoming>,
     server: String,
 }
 
 impl Answer {
-    /// Returns the entity tag.
+    /// Returns the entity tag (`ETag`).
     pub(crate) fn etag(&self) -> Option<&HeaderValue> {
         self.headers.get(ETAG)
     }
@@ -79,17 +80,17 @@ impl Answer {
         Some(Duration::from_secs(seconds))
     }
 
-    /// Reads the body as JSON.
+    /// Deserializes the body from JSON.
     pub(crate) fn json<T: DeserializeOwned>(&self) -> Result<T, Error> {
         serde_json::from_slice(&self.body).map_err(|error| self.unexpected(error))
     }
 
-    /// Says what is wrong with it.
+    /// Creates an [`Error::UnexpectedAnswer`] for this response.
     pub(crate) fn unexpected(&self, detail: impl std::fmt::Display) -> Error {
         Error::UnexpectedAnswer { server: self.server.clone(), detail: detail.to_string() }
     }
 
-    /// Returns the next piece of a streamed body; `None` after the last.
+    /// Returns the next piece of a streamed body, or `None` at its end.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, Error> {
         let cut = |detail: String| Error::Unreachable { server: self.server.clone(), detail };
         let Some(body) = &mut self.rest else {
@@ -97,10 +98,12 @@ impl Answer {
         };
         loop {
             let frame = tokio::time::timeout(SILENCE_TIME_MAX, body.frame()).await;
-            let frame = frame.map_err(|_| cut("the answer stopped in the middle".to_owned()))?;
+            let frame = frame.map_err(|_| cut("the response stopped before its end".to_owned()))?;
             match frame {
                 None => return Ok(None),
-                Some(Err(_)) => return Err(cut("the answer was cut off".to_owned())),
+                Some(Err(_)) => {
+                    return Err(cut("the connection broke within the response".to_owned()));
+                }
                 Some(Ok(frame)) => {
                     if let Ok(data) = frame.into_data() {
                         return Ok(Some(data));
@@ -111,17 +114,17 @@ impl Answer {
     }
 }
 
-/// Why one try got no answer.
+/// Error of one attempt.
 #[derive(Debug)]
 enum AttemptError {
-    /// Another try may do better.
+    /// A retry may succeed.
     Transient(Error),
-    /// None would.
+    /// A retry would fail, too.
     Permanent(Error),
 }
 
 impl Client {
-    /// Returns a client.
+    /// Creates a client.
     ///
     /// # Errors
     /// [`Error::File`] if the root certificates of this machine cannot be read.
@@ -130,10 +133,10 @@ impl Client {
         let config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(|error| Error::LimitExceeded(format!("TLS cannot be set up: {error}")))?;
-        // Reading them takes time, and only HTTPS needs them.
+        // Loading the root certificates takes time, and only HTTPS needs them.
         let config = if server.url.scheme() == "https" {
             config.with_native_roots().map_err(Error::file(
-                "cannot read this machine's root certificates (SSL_CERT_FILE may name others)",
+                "cannot read this machine's root certificates (SSL_CERT_FILE can name others)",
             ))?
         } else {
             config.with_root_certificates(RootCertStore::empty())
@@ -152,17 +155,18 @@ impl Client {
         Ok(Self { http, server, has_answered: AtomicBool::new(false) })
     }
 
-    /// Returns the address of the server, as people know it.
+    /// Returns the address of the server for messages.
     pub(crate) fn name(&self) -> String {
         self.server.url.as_str().trim_end_matches('/').to_owned()
     }
 
-    /// Sends a request, again if that may help, and returns the answer if it is a good one.
+    /// Sends a request, retries it after transient errors, and returns a successful response.
     ///
     /// # Errors
-    /// Those of the last try.
+    /// The error of the last attempt.
     pub(crate) async fn send(&self, request: &Request) -> Result<Answer, Error> {
-        // From the first failure on: a long document, or a long wait, may have gone before.
+        // The retry time starts at the first failure: the first attempt may have sent a long
+        // document, or waited for a job.
         let mut end = None;
         let mut tries = 0;
         loop {
@@ -172,7 +176,7 @@ impl Client {
                 Ok(answer) if retry::is_transient(answer.status) => {
                     (answer.retry_after(), self.check_status(answer))
                 }
-                // The first try had arrived, only its answer had not.
+                // The first attempt deleted the resource, but its response was lost.
                 Ok(answer)
                     if tries > 1
                         && request.method == Method::DELETE
@@ -193,19 +197,19 @@ impl Client {
         }
     }
 
-    /// Tells a good answer from a bad one.
+    /// Returns responses with status 2xx and 304, and turns all others into errors.
     fn check_status(&self, answer: Answer) -> Result<Answer, Error> {
         match answer.status {
             200..300 | 304 => Ok(answer),
             300..400 => {
                 let to = answer.headers.get("location").and_then(|to| to.to_str().ok());
-                let detail = format!("it redirects to {}", to.unwrap_or("another place"));
+                let detail = format!("it redirects to {}", to.unwrap_or("an unknown address"));
                 Err(answer.unexpected(detail))
             }
             status => {
                 let mut problem = Problem::read(status, &answer.body);
                 if status == 401 && self.server.key.is_none() {
-                    problem.add("No key was sent: --key-file or WORDMILL_API_KEY names one.");
+                    problem.add("No API key was sent: set --key-file or WORDMILL_API_KEY.");
                 }
                 Err(Error::Problem(Box::new(problem)))
             }
@@ -218,11 +222,13 @@ impl Client {
         let built = self.build(request, &attempt).map_err(AttemptError::Permanent)?;
         let allowed = SILENCE_TIME_MAX + request.waits;
         let answered = with_idle_timeout(self.http.request(built), &attempt, allowed).await;
+        // If the file could not be read, hyper reports a broken connection: the read error is the
+        // cause.
         if let Some(error) = attempt.failure() {
             return Err(AttemptError::Permanent(error));
         }
         let Some(answered) = answered else {
-            let detail = format!("nothing was heard for {} s", allowed.as_secs());
+            let detail = format!("no response for {} s", allowed.as_secs());
             return Err(AttemptError::Transient(unreachable(detail)));
         };
         let response = match answered {
@@ -261,7 +267,7 @@ impl Client {
         let body = request.payload.body(attempt);
         built
             .body(body)
-            .map_err(|error| Error::Usage(format!("{url} cannot be asked for: {error}")))
+            .map_err(|error| Error::Usage(format!("cannot build a request for {url}: {error}")))
     }
 
     async fn read(
@@ -283,22 +289,23 @@ impl Client {
         let mut received = BytesMut::new();
         loop {
             let frame = tokio::time::timeout(SILENCE_TIME_MAX, body.frame()).await;
-            match frame.map_err(|_| cut("the answer stopped in the middle"))? {
+            match frame.map_err(|_| cut("the response stopped before its end"))? {
                 None => return Ok(answer(received.freeze(), None)),
-                Some(Err(_)) => return Err(cut("the answer was cut off")),
+                Some(Err(_)) => return Err(cut("the connection broke within the response")),
                 Some(Ok(frame)) => {
                     received.extend_from_slice(&frame.into_data().unwrap_or_default());
                 }
             }
             if received.len() > ANSWER_BYTES_MAX {
-                let detail = "an answer of the server is too large to be held in memory";
+                let detail = "a response of the server is too large to be held in memory";
                 return Err(AttemptError::Permanent(Error::LimitExceeded(detail.to_owned())));
             }
         }
     }
 }
 
-/// Waits for an exchange as long as something moves; `None` if nothing did for `allowed`.
+/// Waits for an exchange while its body makes progress. Returns `None` if no byte of the body was
+/// sent within `allowed`.
 async fn with_idle_timeout<T>(
     exchange: impl Future<Output = T>,
     attempt: &Attempt,
@@ -318,13 +325,13 @@ async fn with_idle_timeout<T>(
     }
 }
 
-/// Returns what an error was caused by, from the most general to the most special.
+/// Joins the causes of an error, from the most general to the most specific.
 fn causes(error: &hyper_util::client::legacy::Error) -> String {
     let mut causes: Vec<String> = Vec::new();
     let mut cause = error.source();
     while let Some(source) = cause {
         let text = source.to_string();
-        // Some repeat what they were caused by.
+        // Some errors repeat the text of their cause.
         if !causes.iter().any(|before| before.contains(&text)) {
             causes.push(text);
         }
@@ -334,6 +341,6 @@ fn causes(error: &hyper_util::client::legacy::Error) -> String {
 }
 
 fn jitter() -> f64 {
-    // Without randomness all come back at the same time, which is no reason to give up.
+    // Without randomness all clients retry at the same time. That is better than failing.
     f64::from(getrandom::u32().unwrap_or(0)) / f64::from(u32::MAX)
 }

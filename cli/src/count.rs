@@ -1,4 +1,4 @@
-//! `wordmill count`: sources in, numbers out.
+//! `wordmill count`: submits sources, waits for the jobs, and prints the results.
 
 use futures_util::{StreamExt, stream};
 
@@ -16,15 +16,19 @@ use crate::submit::Plan;
 use crate::text::pluralize;
 use crate::words::{self, MergedHistogram};
 
-/// How many sources are sent at once.
+/// Maximum number of submissions in flight.
 const SUBMISSIONS_IN_FLIGHT_MAX: usize = 8;
-/// Counts.
+
+/// Runs `wordmill count`.
 ///
 /// # Errors
-/// Whatever holds for all sources; what is wrong with one of them is told, and the rest goes on.
+/// Errors that affect every source. An error of a single source is printed, and the others
+/// continue.
 pub(crate) async fn run(session: &Session, arguments: CountArguments) -> Result<(), Error> {
     if arguments.explain.is_some() && arguments.print.format == Format::Csv {
-        return Err(Error::Usage("an explanation is no table; use --format json".to_owned()));
+        return Err(Error::Usage(
+            "an explanation cannot be printed as CSV; use --format json".to_owned(),
+        ));
     }
     let out = session.out(&arguments.print)?;
     let named = arguments.sources.clone();
@@ -36,7 +40,7 @@ pub(crate) async fn run(session: &Session, arguments: CountArguments) -> Result<
     let (sources, size_bytes) =
         finding.await.map_err(|error| Error::LimitExceeded(error.to_string()))??;
     if sources.left_out > 0 {
-        session.note(&format!("{} left out: no text", pluralize(sources.left_out, "file")));
+        session.note(&format!("{} skipped: not text", pluralize(sources.left_out, "file")));
     }
     let plan = Plan::new(&arguments.options, arguments.explain.is_some(), sources.all.len())?;
     session.progress.begin("sending", sources.all.len(), size_bytes);
@@ -44,8 +48,7 @@ pub(crate) async fn run(session: &Session, arguments: CountArguments) -> Result<
         return count_as_batch(session, &arguments, &plan, &sources.all, out).await;
     }
     if arguments.merge && arguments.no_wait {
-        let detail =
-            "files are merged here, so somebody has to wait for them; pages alone are a batch";
+        let detail = "files are merged on this machine: remove --no-wait, or name only URLs";
         return Err(Error::Usage(detail.to_owned()));
     }
     let mut rows = submit(session, &plan, sources.all).await?;
@@ -65,7 +68,7 @@ pub(crate) async fn run(session: &Session, arguments: CountArguments) -> Result<
     report::print_rows(out, &arguments, &rows)
 }
 
-/// Counts pages as one batch, which the service adds up.
+/// Counts URLs as one batch, which the server merges.
 async fn count_as_batch(
     session: &Session,
     arguments: &CountArguments,
@@ -87,7 +90,7 @@ async fn count_as_batch(
     report::print_merged(out, format, &batch.rows, &merged, &words)
 }
 
-/// Submits everything.
+/// Submits all sources, and returns their rows in the same order.
 async fn submit(session: &Session, plan: &Plan, sources: Vec<Source>) -> Result<Vec<Row>, Error> {
     let submitting =
         stream::iter(sources.into_iter().enumerate()).map(|(number, source)| async move {
@@ -108,7 +111,7 @@ async fn submit(session: &Session, plan: &Plan, sources: Vec<Source>) -> Result<
     Ok(rows)
 }
 
-/// Waits until every job has ended.
+/// Waits until every job is final.
 async fn wait(session: &Session, rows: &mut [Row]) -> Result<(), Error> {
     let ids: Vec<Option<String>> =
         rows.iter().map(|row| Some(row.fetched.as_ref()?.job.job_id.clone())).collect();
@@ -132,7 +135,7 @@ async fn wait(session: &Session, rows: &mut [Row]) -> Result<(), Error> {
     Ok(())
 }
 
-/// Adds up what was counted, in the order of the sources.
+/// Merges the histograms of the succeeded jobs, in the order of the sources.
 async fn merge(session: &Session, rows: &mut [Row]) -> Result<MergedHistogram, Error> {
     session.progress.begin("merging", rows.len(), 0);
     let mut merged = MergedHistogram::default();
@@ -145,7 +148,7 @@ async fn merge(session: &Session, rows: &mut [Row]) -> Result<MergedHistogram, E
     Ok(merged)
 }
 
-/// Asks for words and explanations.
+/// Fetches the requested words and explanations of the succeeded jobs.
 async fn fetch_details(
     session: &Session,
     arguments: &CountArguments,

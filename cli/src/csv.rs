@@ -1,18 +1,18 @@
-//! Tables for spreadsheets, as the service writes them: `gateway/src/read/csv.rs` explains the rule.
+//! CSV output, in the same format as the service: `gateway/src/read/csv.rs` explains the rule.
 
 /// Characters that begin a formula, full-width and small forms included.
 const FORMULA_CHARS: [char; 12] =
     ['=', '+', '-', '@', '＝', '＋', '－', '＠', '﹦', '﹢', '﹣', '﹫'];
-/// Characters at which some reader begins another cell.
+/// Characters at which some spreadsheet starts a new cell.
 const SEPARATORS: [char; 5] = [',', ';', '\t', '\r', '\n'];
 
-/// Returns one line.
+/// Formats one row.
 pub(crate) fn line<'a>(fields: impl IntoIterator<Item = &'a str>) -> String {
     let fields: Vec<String> = fields.into_iter().map(field).collect();
     format!("{}\r\n", fields.join(","))
 }
 
-/// Returns a text as one field.
+/// Formats a text as one field.
 fn field(text: &str) -> String {
     let has_separator = text.contains(SEPARATORS);
     let mut guarded = String::with_capacity(text.len() + 2);
@@ -21,7 +21,7 @@ fn field(text: &str) -> String {
     }
     if has_separator {
         for cell in text.split_inclusive(SEPARATORS) {
-            // The front of the first one is guarded already.
+            // The start of the first cell is guarded already.
             if !guarded.is_empty() && guarded.ends_with(SEPARATORS) && is_formula(cell) {
                 guarded.push('\'');
             }
@@ -36,7 +36,7 @@ fn field(text: &str) -> String {
     guarded
 }
 
-/// Returns whether a cell that begins like this could be evaluated.
+/// Returns whether a spreadsheet could evaluate a cell with this beginning.
 fn is_formula(cell: &str) -> bool {
     cell.trim_start_matches(is_passed_over).starts_with(FORMULA_CHARS)
 }

@@ -1,4 +1,4 @@
-//! `wordmill dead-letters`: jobs that were given up.
+//! `wordmill dead-letters`: lists, shows, replays and deletes jobs that failed for good.
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -18,9 +18,9 @@ use crate::session::Session;
 use crate::table::{Alignment, Table};
 use crate::text::{pluralize, replace_control_chars, size};
 
-/// Most letters that one request replays.
+/// Maximum number of ids in one replay request.
 const REPLAY_MAX: usize = 100;
-/// Most requests of one replay.
+/// Maximum number of requests of one replay.
 const REQUESTS_MAX: usize = 10_000;
 
 #[derive(Debug, Deserialize)]
@@ -41,7 +41,7 @@ struct Failure {
     detail: Option<String>,
 }
 
-/// What became of one letter.
+/// Outcome of the replay of one dead letter.
 #[derive(Debug, Deserialize)]
 struct Line {
     id: String,
@@ -51,10 +51,10 @@ struct Line {
     detail: Option<String>,
 }
 
-/// `wordmill dead-letters`.
+/// Runs `wordmill dead-letters`.
 ///
 /// # Errors
-/// Those of the requests and of the output.
+/// Errors of the requests and of the output.
 pub(crate) async fn run(session: &Session, action: DeadLettersAction) -> Result<(), Error> {
     match action {
         DeadLettersAction::List(arguments) => list(session, arguments).await,
@@ -106,7 +106,7 @@ async fn list(session: &Session, arguments: DeadLettersListArguments) -> Result<
     match arguments.print.format {
         Format::Table if letters.is_empty() => {}
         Format::Table => {
-            let titles = ["id", "died", "code", "lane", "source"];
+            let titles = ["id", "failed", "code", "lane", "source"];
             let columns = titles.map(|title| (title, Alignment::Left));
             let mut table = Table::new(&columns);
             for letter in &letters {
@@ -148,14 +148,16 @@ async fn show(session: &Session, arguments: ShowArguments) -> Result<(), Error> 
     match arguments.print.format {
         Format::Json => out.text(&json::pretty(&value)?)?,
         Format::Csv => {
-            return Err(Error::Usage("one letter is no table; use --format json".to_owned()));
+            return Err(Error::Usage(
+                "a single dead letter cannot be printed as CSV; use --format json".to_owned(),
+            ));
         }
         Format::Table => {
             let mut table = Table::new(&[("", Alignment::Left), ("", Alignment::Left)]);
             for (name, value) in [
                 ("dead letter", Some(letter.id.clone())),
                 ("reason", Some(letter.code())),
-                ("died", Some(without_fraction(&letter.dead_at))),
+                ("failed", Some(without_fraction(&letter.dead_at))),
                 ("attempts", letter.attempts.map(|attempts| attempts.to_string())),
                 ("source", Some(letter.source())),
                 ("lane", Some(letter.lane.clone())),
@@ -174,7 +176,7 @@ async fn show(session: &Session, arguments: ShowArguments) -> Result<(), Error> 
     out.finish()
 }
 
-/// Replays letters, a number of them with each request.
+/// Replays dead letters in batches: by id, or page by page all that match the filter.
 async fn replay(session: &Session, arguments: ReplayArguments) -> Result<(), Error> {
     let mut out = session.out(&arguments.print)?;
     let mut data: Vec<Value> = Vec::new();
@@ -218,7 +220,7 @@ async fn replay(session: &Session, arguments: ReplayArguments) -> Result<(), Err
     out.finish()?;
     let is_good = |line: &&Line| matches!(line.outcome.as_str(), "replayed" | "would_replay");
     let good = lines.iter().filter(is_good).count();
-    let done = if dry_run { "would be done again" } else { "done again" };
+    let done = if dry_run { "would be replayed" } else { "replayed" };
     session.note(&format!("{} of {} {done}", good, pluralize(lines.len(), "dead letter")));
     if good < lines.len() {
         session.raise_exit_code(exit::REFUSED);

@@ -1,4 +1,4 @@
-//! Why something did not work, in words for a person and as an exit code.
+//! Errors, with a message for people, a stable code for programs, and an exit code.
 
 use std::fmt;
 use std::io;
@@ -8,55 +8,55 @@ use serde_json::{Value, json};
 
 use crate::exit;
 
-/// What a job that will never have a result is refused with.
+/// Codes of the problems if the result of a failed or cancelled job is requested.
 const UNSUCCESSFUL_JOB_CODES: [&str; 2] = ["job_failed", "job_cancelled"];
-/// Refusals that do not depend on which source is sent: the next one would get the same.
+/// Codes of problems that every source would get, for example because of a wrong option.
 const SOURCE_INDEPENDENT_CODES: [&str; 5] =
     ["unauthenticated", "invalid_option", "invalid_label", "invalid_query", "route_not_found"];
 
-/// Why something did not work.
+/// Error of the command.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// The server answered, but not as it was hoped.
+    /// The server answered with a problem.
     #[error("{0}")]
     Problem(Box<Problem>),
-    /// No answer came.
+    /// The server cannot be reached, or its response is incomplete.
     #[error("{server} cannot be reached: {detail}")]
     Unreachable {
-        /// Where it was looked for.
+        /// Address of the server.
         server: String,
-        /// What the connection ended with.
+        /// Cause, for example `Connection refused`.
         detail: String,
     },
-    /// The answer is none of this API.
-    #[error("{server} does not answer as Wordmill does: {detail}")]
+    /// The response does not follow the API.
+    #[error("unexpected response from {server}, which may not be Wordmill: {detail}")]
     UnexpectedAnswer {
-        /// Who answered.
+        /// Address of the server.
         server: String,
-        /// What is strange.
+        /// Difference from the expected response.
         detail: String,
     },
-    /// A file here cannot be read or written.
+    /// A local file cannot be read or written.
     #[error("{what}: {source}")]
     File {
-        /// What was attempted.
+        /// Failed operation, for example `cannot read a.txt`.
         what: String,
-        /// What the system said.
+        /// Cause.
         source: io::Error,
     },
-    /// A limit of this command.
+    /// A limit of this command is exceeded, or it cannot work on this machine.
     #[error("{0}")]
     LimitExceeded(String),
-    /// The command line contradicts itself or the world.
+    /// The command line is invalid.
     #[error("{0}")]
     Usage(String),
-    /// Whoever reads our output has gone: there is nobody to tell.
-    #[error("nobody reads the output")]
+    /// The reader of the output has closed the pipe. The command then ends without a message.
+    #[error("the reader of the output has closed the pipe")]
     ClosedPipe,
 }
 
 impl Error {
-    /// Names what was attempted with a file.
+    /// Returns a function that turns an I/O error into [`Error::File`], for `map_err`.
     pub(crate) fn file(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         let what = what.into();
         |source| Self::File { what, source }
@@ -78,7 +78,7 @@ impl Error {
         }
     }
 
-    /// Returns a stable code: the service's own, or one for what went wrong here.
+    /// Returns a stable code: that of the problem, or one for a local error.
     pub(crate) fn code(&self) -> &str {
         match self {
             Self::Problem(problem) => problem.code(),
@@ -91,7 +91,7 @@ impl Error {
         }
     }
 
-    /// Returns the error for programs.
+    /// Returns the error as JSON.
     pub(crate) fn to_json(&self) -> Value {
         let code = self.code();
         if let Self::Problem(problem) = self {
@@ -101,7 +101,7 @@ impl Error {
         json!({"code": code, "detail": self.to_string()})
     }
 
-    /// Tells whether every further source would meet the same.
+    /// Returns whether every further source would fail in the same way.
     pub(crate) fn affects_every_source(&self) -> bool {
         match self {
             Self::Problem(problem) => {
@@ -116,7 +116,7 @@ impl Error {
     }
 }
 
-/// An error as the API describes it (RFC 9457), or as much as can be made of another answer.
+/// Error response of the API (RFC 9457). If another server answered, only the status is set.
 #[derive(Debug, Clone, Default, Deserialize)]
 pub(crate) struct Problem {
     #[serde(skip)]
@@ -125,32 +125,32 @@ pub(crate) struct Problem {
     detail: String,
     code: Option<String>,
     trace_id: Option<String>,
-    /// The job that may have been accepted all the same.
+    /// Id of a job that may have been accepted despite the error.
     job_id: Option<String>,
-    /// Why each line of a batch was refused.
+    /// Outcome of each line of a refused batch.
     #[serde(default)]
     lines: Value,
 }
 
 impl Problem {
-    /// Reads the body of an answer that is an error. Whoever stands between us and the service may
-    /// answer, too, in a form of its own.
+    /// Parses the body of an error response. If it is not from the API, for example from a proxy,
+    /// only the status is known.
     pub(crate) fn read(status: u16, body: &[u8]) -> Self {
         let read = serde_json::from_slice(body).unwrap_or_default();
         Self { status, ..read }
     }
 
-    /// Returns what is said of each line of a batch.
+    /// Returns the outcome of each line of a refused batch.
     pub(crate) fn lines(&self) -> Value {
         self.lines.clone()
     }
 
-    /// Adds a sentence.
+    /// Appends a sentence to the detail.
     pub(crate) fn add(&mut self, sentence: &str) {
         self.detail = format!("{} {sentence}", self.detail.trim_end());
     }
 
-    /// Returns the stable code; empty if it is not one of the API's errors.
+    /// Returns the stable code; empty if the response is not from the API.
     pub(crate) fn code(&self) -> &str {
         self.code.as_deref().unwrap_or_default()
     }
@@ -159,10 +159,10 @@ impl Problem {
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(code) = &self.code else {
-            return write!(f, "the answer has status {} and says no more", self.status);
+            return write!(f, "the server answered with status {} and no details", self.status);
         };
         write!(f, "{} ({code}", self.detail.trim_end())?;
-        // A line of a batch has none of its own.
+        // Problems of batch lines have no status.
         if self.status > 0 {
             write!(f, ", status {}", self.status)?;
         }
@@ -198,7 +198,8 @@ mod tests {
     fn an_answer_of_another_server_is_an_error() {
         for body in ["", "<html>502</html>", "[]", "{\"code\": 7}", "\u{0}"] {
             let error = answered(502, body);
-            assert_eq!(error.to_string(), "the answer has status 502 and says no more", "{body:?}");
+            let expected = "the server answered with status 502 and no details";
+            assert_eq!(error.to_string(), expected, "{body:?}");
             assert_eq!(error.exit_code(), exit::UNAVAILABLE);
         }
     }

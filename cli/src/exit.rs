@@ -1,33 +1,33 @@
-//! Exit codes: what a script can tell apart.
+//! Exit codes.
 
-/// All is well. A reader that goes away early, such as `head`, is well, too.
+/// Success, or the reader of the output closed the pipe early, for example `head`.
 pub(crate) const OK: u8 = 0;
 /// A job failed or was cancelled.
 pub(crate) const FAILED: u8 = 1;
-/// The command line cannot be used.
+/// The command line is invalid.
 pub(crate) const USAGE: u8 = 2;
-/// The server cannot be reached, or went on to answer with its own faults.
+/// The server cannot be reached, or answered with 5xx until the retry time was over.
 pub(crate) const UNAVAILABLE: u8 = 3;
-/// The server refused.
+/// The server refused a request (4xx).
 pub(crate) const REFUSED: u8 = 4;
-/// A file here could not be read or written.
+/// A local file cannot be read or written.
 pub(crate) const LOCAL: u8 = 5;
-/// Time was up (`--timeout`); jobs go on.
+/// The time limit (`--timeout`) was reached. Submitted jobs continue.
 pub(crate) const TIME_UP: u8 = 124;
-/// Ctrl-C; jobs go on.
+/// Interrupted by Ctrl-C. Submitted jobs continue.
 pub(crate) const INTERRUPTED: u8 = 130;
-/// SIGTERM; jobs go on.
+/// Terminated by SIGTERM. Submitted jobs continue.
 pub(crate) const TERMINATED: u8 = 143;
 
-/// The table as `--help` shows it.
+/// Table of exit codes in `--help`.
 pub(crate) const HELP: &str = "\
 Exit codes:
-    0  all is well
+    0  success
     1  a job failed or was cancelled
-    2  the command line cannot be used
-    3  the server cannot be reached, or went on to answer with its own faults (5xx)
-    4  the server refused (4xx): what it says has a code, see docs/errors.md
-    5  a file here could not be read or written
-  124  time was up (--timeout); the jobs go on
-  130  interrupted (Ctrl-C), 143 terminated; the jobs go on
-With several sources or ids it is the highest that applies.";
+    2  invalid command line
+    3  the server cannot be reached, or answered with 5xx until --retry-time was over
+    4  the server refused a request (4xx); docs/errors.md explains the codes
+    5  a local file cannot be read or written
+  124  time limit reached (--timeout); submitted jobs continue
+  130  interrupted (Ctrl-C), 143 terminated; submitted jobs continue
+With several sources or ids, the highest code that applies is returned.";

@@ -1,4 +1,4 @@
-//! What two rules count differently: `wordmill explain`, and `count --explain`.
+//! Explanations why two rules count differently: `wordmill explain` and `count --explain`.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -12,9 +12,9 @@ use crate::session::Session;
 use crate::table::{Alignment, Table};
 use crate::text::{number, replace_control_chars, size};
 
-/// Tokens in a table.
+/// Maximum number of tokens in a table.
 const TABLE_TOKENS: usize = 20;
-/// How much of a sample is shown on each side, in characters.
+/// Characters of context on each side of a token.
 const CONTEXT_CHARS: usize = 16;
 
 #[derive(Debug, Deserialize)]
@@ -43,13 +43,15 @@ struct Sample {
     after: String,
 }
 
-/// `wordmill explain`.
+/// Runs `wordmill explain`.
 ///
 /// # Errors
-/// Those of the request and of the output.
+/// Errors of the request and of the output, and [`Error::Usage`] for CSV.
 pub(crate) async fn run(session: &Session, arguments: ExplainArguments) -> Result<(), Error> {
     if arguments.print.format == Format::Csv {
-        return Err(Error::Usage("an explanation is no table; use --format json".to_owned()));
+        return Err(Error::Usage(
+            "an explanation cannot be printed as CSV; use --format json".to_owned(),
+        ));
     }
     let mut out = session.out(&arguments.print)?;
     let request = Request::get(&["v1", "jobs", &arguments.id, "explain"]);
@@ -62,7 +64,7 @@ pub(crate) async fn run(session: &Session, arguments: ExplainArguments) -> Resul
     out.finish()
 }
 
-/// Returns an explanation for people.
+/// Formats an explanation as a table, or as JSON if it does not have the expected fields.
 pub(crate) fn table(explanation: &Value) -> String {
     let Ok(read) = Explanation::deserialize(explanation) else {
         return format!("{}\n", replace_control_chars(&explanation.to_string()));
@@ -79,9 +81,9 @@ pub(crate) fn table(explanation: &Value) -> String {
         total(right)
     );
     if read.tokens.is_empty() {
-        text += "They count the same.\n";
+        text += "Both rules count the same.\n";
     }
-    let titles = [left.as_str(), right, "times", "why", "what"];
+    let titles = [left.as_str(), right, "count", "reason", "context"];
     let sides =
         [Alignment::Right, Alignment::Right, Alignment::Right, Alignment::Left, Alignment::Left];
     let columns: Vec<(&str, Alignment)> = titles.into_iter().zip(sides).collect();
@@ -110,7 +112,8 @@ pub(crate) fn table(explanation: &Value) -> String {
         text += &table.render();
     }
     if read.tokens.len() > TABLE_TOKENS {
-        text += &format!("and {} more; --format json has all\n", read.tokens.len() - TABLE_TOKENS);
+        text +=
+            &format!("and {} more; --format json shows all\n", read.tokens.len() - TABLE_TOKENS);
     }
     for (kind, bytes) in &read.dropped_bytes {
         text +=
@@ -137,13 +140,13 @@ mod tests {
         });
         let expected = "\
 unicode 3, whitespace 1,234
-unicode  whitespace  times  why                     what
+unicode  whitespace  count  reason                  context
       1         0.5      2  written without spaces   at all, a long [図書館] b
 left out of the page: script, 1.2 kB
 ";
         assert_eq!(table(&explanation), expected);
         let same = json!({"rules": ["a", "b"], "totals": {"a": 1, "b": 1}});
-        assert_eq!(table(&same), "a 1, b 1\nThey count the same.\n");
+        assert_eq!(table(&same), "a 1, b 1\nBoth rules count the same.\n");
         assert_eq!(table(&json!([])), "[]\n");
     }
 }

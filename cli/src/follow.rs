@@ -1,4 +1,4 @@
-//! Waiting for jobs to end.
+//! Waiting for jobs by long polls.
 
 use hyper::header::{HeaderValue, IF_NONE_MATCH};
 
@@ -7,16 +7,16 @@ use crate::job::{FetchedJob, Job};
 use crate::request::Request;
 use crate::session::Session;
 
-/// How long the server is asked to wait for a change, in seconds: less than proxies wait for an answer.
+/// Length of a long poll in seconds. Proxies usually wait longer for a response.
 const WAIT_S: u64 = 20;
 
-/// How many jobs are followed at once.
+/// Maximum number of jobs that are followed at the same time.
 pub(crate) const FOLLOWED_JOBS_MAX: usize = 16;
 
-/// Waits until a job has ended; each change on the way is `noticed`.
+/// Waits until a job is final. Calls `noticed` with each earlier version of it.
 ///
 /// # Errors
-/// Those of the requests.
+/// Errors of the requests, and [`Error::UnexpectedAnswer`] if an unfinished job has no `ETag`.
 pub(crate) async fn wait_for_end(
     session: &Session,
     job_id: &str,
@@ -29,6 +29,7 @@ pub(crate) async fn wait_for_end(
             request = request.header(IF_NONE_MATCH, etag.clone());
         }
         let answer = session.client.send(&request).await?;
+        // The long poll ended without a change.
         if answer.status == 304 {
             continue;
         }
@@ -39,7 +40,7 @@ pub(crate) async fn wait_for_end(
             return Ok(fetched);
         }
         if etag.is_none() {
-            // Not to ask in a circle.
+            // Without an `ETag` the server answers immediately, and this would be a busy loop.
             return Err(answer.unexpected("an unfinished job has no ETag"));
         }
         noticed(&fetched.job);

@@ -1,4 +1,4 @@
-//! A job as the API shows it: the parts that are printed.
+//! Jobs as the API represents them: the fields that are printed.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::client::Answer;
 use crate::error::Error;
 
-/// A job, and the whole of what was said of it.
+/// A job, with the complete JSON of the response.
 #[derive(Debug, Clone)]
 pub(crate) struct FetchedJob {
     pub(crate) job: Job,
@@ -26,7 +26,7 @@ pub(crate) struct Job {
     #[serde(default)]
     pub(crate) attempts: Vec<Attempt>,
     pub(crate) progress: Option<Progress>,
-    /// Of a batch: how many of its jobs are how.
+    /// Number of members of a batch by status.
     pub(crate) counts: Option<BTreeMap<String, u64>>,
     pub(crate) created_at: String,
     pub(crate) finished_at: Option<String>,
@@ -89,32 +89,32 @@ pub(crate) struct Failure {
 }
 
 impl FetchedJob {
-    /// Reads an answer about one job.
+    /// Parses a response with one job.
     ///
     /// # Errors
-    /// [`Error::Strange`].
+    /// [`Error::UnexpectedAnswer`] if it is not a job.
     pub(crate) fn of(answer: &Answer) -> Result<Self, Error> {
         Self::read(answer.json()?).map_err(|error| answer.unexpected(error))
     }
 
-    /// Reads one job.
+    /// Parses one job.
     pub(crate) fn read(value: Value) -> Result<Self, serde_json::Error> {
         Ok(Self { job: Job::deserialize(&value)?, value })
     }
 }
 
 impl Job {
-    /// Tells whether the job has ended.
+    /// Returns whether the job is final.
     pub(crate) fn is_final(&self) -> bool {
         matches!(self.status.as_str(), "succeeded" | "failed" | "cancelled")
     }
 
-    /// Tells whether there is a result.
+    /// Returns whether the job has a result.
     pub(crate) fn has_succeeded(&self) -> bool {
         self.status == "succeeded"
     }
 
-    /// Returns why there will be no result, for a job that ended without one.
+    /// Returns the reason why there is no result, for a failed or cancelled job.
     pub(crate) fn failure_text(&self) -> Option<String> {
         let job_id = &self.job_id;
         let trace_id = &self.trace_id;
@@ -130,7 +130,8 @@ impl Job {
         }
     }
 
-    /// Returns how much of it is done, in thousandths; `None` if nobody knows.
+    /// Returns the progress in thousandths: the finished members of a batch, or the counted bytes.
+    /// `None` if it is unknown.
     pub(crate) fn progress_thousandths(&self) -> Option<u64> {
         if let Some(counts) = &self.counts {
             let of = |status: &str| counts.get(status).copied().unwrap_or_default();
@@ -145,13 +146,13 @@ impl Job {
 }
 
 impl Source {
-    /// Returns what people know it by.
+    /// Returns the URL, the file name, or else the kind, for example `(text)`.
     pub(crate) fn name(&self) -> String {
         let name = self.url.as_ref().or(self.file_name.as_ref());
         name.map_or_else(|| format!("({})", self.kind), Clone::clone)
     }
 
-    /// Returns its size in bytes, as far as it is known.
+    /// Returns the size in bytes, if it is known.
     pub(crate) fn size_bytes(&self) -> Option<u64> {
         self.size_bytes
     }

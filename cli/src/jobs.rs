@@ -1,4 +1,4 @@
-//! Jobs by their ids: `status`, `wait`, `result`, `cancel`, `retry`, `delete`; and `list`.
+//! Actions on existing jobs: `status`, `wait`, `result`, `cancel`, `retry`, `delete` and `list`.
 
 use futures_util::{StreamExt, stream};
 use hyper::Method;
@@ -24,24 +24,24 @@ use crate::table::{Alignment, Table};
 use crate::text::{number, replace_control_chars, size};
 use crate::words::CountedWords;
 
-/// How many jobs are asked about at once.
+/// Maximum number of requests in flight.
 const REQUESTS_IN_FLIGHT_MAX: usize = 16;
-/// Most jobs on one page of a list.
+/// Maximum number of jobs on one page of a list.
 const PAGE_ITEMS_MAX: u32 = 100;
-/// Most pages that are read for one list: a page may be empty and have a next one.
+/// Maximum number of pages that are read for one list. A page may be empty and have a successor.
 const PAGES_MAX: u32 = 1000;
 
-/// A page of a list.
+/// One page of a list.
 #[derive(Debug, Deserialize)]
 pub(crate) struct ListPage {
     pub(crate) data: Vec<Value>,
     pub(crate) next_cursor: Option<String>,
 }
 
-/// `wordmill status`.
+/// Runs `wordmill status`.
 ///
 /// # Errors
-/// Whatever holds for all jobs.
+/// Errors that affect every job. An error of a single job is printed.
 pub(crate) async fn status(session: &Session, arguments: SelectionArguments) -> Result<(), Error> {
     let out = session.out(&arguments.print)?;
     let jobs = for_each_id(session, &arguments.ids, |id| async move {
@@ -50,10 +50,10 @@ pub(crate) async fn status(session: &Session, arguments: SelectionArguments) -> 
     print(out, arguments.print.format, &jobs.await?)
 }
 
-/// `wordmill wait`.
+/// Runs `wordmill wait`.
 ///
 /// # Errors
-/// Whatever holds for all jobs.
+/// Errors that affect every job. An error of a single job is printed.
 pub(crate) async fn wait(session: &Session, arguments: SelectionArguments) -> Result<(), Error> {
     let out = session.out(&arguments.print)?;
     arguments.ids.iter().for_each(|id| session.remember_job(id));
@@ -64,7 +64,7 @@ pub(crate) async fn wait(session: &Session, arguments: SelectionArguments) -> Re
         })
         .await;
         session.progress.step();
-        // Of one that cannot be followed there is no more to say.
+        // Also after an error: waiting for this job again would not help.
         session.forget_job(&id);
         ended
     });
@@ -76,10 +76,10 @@ pub(crate) async fn wait(session: &Session, arguments: SelectionArguments) -> Re
     print(out, arguments.print.format, &jobs)
 }
 
-/// `wordmill cancel`.
+/// Runs `wordmill cancel`.
 ///
 /// # Errors
-/// Whatever holds for all jobs.
+/// Errors that affect every job. An error of a single job is printed.
 pub(crate) async fn cancel(session: &Session, arguments: SelectionArguments) -> Result<(), Error> {
     let out = session.out(&arguments.print)?;
     let jobs = for_each_id(session, &arguments.ids, |id| async move {
@@ -89,16 +89,16 @@ pub(crate) async fn cancel(session: &Session, arguments: SelectionArguments) -> 
     print(out, arguments.print.format, &jobs.await?)
 }
 
-/// `wordmill retry`.
+/// Runs `wordmill retry`.
 ///
 /// # Errors
-/// Whatever holds for all jobs.
+/// Errors that affect every job. An error of a single job is printed.
 pub(crate) async fn retry(session: &Session, arguments: SelectionArguments) -> Result<(), Error> {
     let out = session.out(&arguments.print)?;
     let nonce = &nonce()?;
     let jobs = for_each_id(session, &arguments.ids, |id| async move {
         let key = HeaderValue::try_from(format!("wordmill-{nonce}-{id}"));
-        let key = key.map_err(|_| Error::Usage(format!("{id} is no id of a job")))?;
+        let key = key.map_err(|_| Error::Usage(format!("{id} is not a valid job id")))?;
         let request = Request::post(&["v1", "jobs", &id, "retry"], Payload::Nothing);
         let request = request.header(HeaderName::from_static("idempotency-key"), key);
         FetchedJob::of(&session.client.send(&request).await?)
@@ -106,18 +106,18 @@ pub(crate) async fn retry(session: &Session, arguments: SelectionArguments) -> R
     print(out, arguments.print.format, &jobs.await?)
 }
 
-/// `wordmill delete`.
+/// Runs `wordmill delete`.
 ///
 /// # Errors
-/// Whatever holds for all jobs.
+/// Errors that affect every job. An error of a single job is printed.
 pub(crate) async fn delete(session: &Session, arguments: DeleteArguments) -> Result<(), Error> {
     remove(session, "jobs", &arguments.ids).await
 }
 
-/// Deletes things of one kind.
+/// Deletes resources of one kind: `jobs` or `dead-letters`.
 ///
 /// # Errors
-/// Whatever holds for all of them.
+/// Errors that affect every resource. An error of a single one is printed.
 pub(crate) async fn remove(session: &Session, kind: &str, ids: &[String]) -> Result<(), Error> {
     for_each_id(session, ids, |id| async move {
         session.client.send(&Request::new(Method::DELETE, &["v1", kind, &id])).await.map(drop)
@@ -126,7 +126,8 @@ pub(crate) async fn remove(session: &Session, kind: &str, ids: &[String]) -> Res
     Ok(())
 }
 
-/// Asks for each of several things; what is wrong with one of them is told.
+/// Sends one request for each id, several at a time, and returns the answers in the order of the
+/// ids. An error of a single id is printed.
 async fn for_each_id<T, Answer: Future<Output = Result<T, Error>>>(
     session: &Session,
     ids: &[String],
@@ -148,10 +149,10 @@ async fn for_each_id<T, Answer: Future<Output = Result<T, Error>>>(
     Ok(all)
 }
 
-/// `wordmill result`.
+/// Runs `wordmill result`.
 ///
 /// # Errors
-/// Those of the request and of the output.
+/// Errors of the request and of the output.
 pub(crate) async fn result(session: &Session, arguments: ResultArguments) -> Result<(), Error> {
     let mut out = session.out(&arguments.print)?;
     let mut request = Request::get(&["v1", "jobs", &arguments.id, "result"]);
@@ -175,7 +176,7 @@ pub(crate) async fn result(session: &Session, arguments: ResultArguments) -> Res
         out.text(&report::format_words(&counted.word_count))?;
         return out.finish();
     }
-    // As the service writes it, piece by piece.
+    // Streams the JSON or CSV of the service unchanged.
     let mut answer = session.client.send(&request.streamed()).await?;
     while let Some(piece) = answer.next().await? {
         out.bytes(&piece)?;
@@ -186,10 +187,10 @@ pub(crate) async fn result(session: &Session, arguments: ResultArguments) -> Res
     out.finish()
 }
 
-/// `wordmill list`.
+/// Runs `wordmill list`.
 ///
 /// # Errors
-/// Those of the requests and of the output.
+/// Errors of the requests and of the output.
 pub(crate) async fn list(session: &Session, arguments: ListArguments) -> Result<(), Error> {
     let out = session.out(&arguments.print)?;
     let mut request = Vec::new();
@@ -209,10 +210,10 @@ pub(crate) async fn list(session: &Session, arguments: ListArguments) -> Result<
     }
 }
 
-/// Reads a list, page by page, up to a number of entries.
+/// Reads a list page by page, up to `limit` entries.
 ///
 /// # Errors
-/// Those of the requests.
+/// Errors of the requests.
 pub(crate) async fn pages(
     session: &Session,
     kind: &str,
@@ -242,7 +243,7 @@ pub(crate) async fn pages(
     Ok(all)
 }
 
-/// Prints jobs: one in all detail, several one a line.
+/// Prints jobs. A table shows a single job with all details, several with one row each.
 fn print(mut out: Output<'_>, format: Format, jobs: &[FetchedJob]) -> Result<(), Error> {
     match (format, jobs) {
         (Format::Table, [one]) => out.text(&details(&one.job))?,
@@ -294,7 +295,7 @@ fn print_table(mut out: Output<'_>, jobs: &[FetchedJob]) -> Result<(), Error> {
     out.finish()
 }
 
-/// Returns a time without its fractions of a second.
+/// Removes the fraction of a second from a timestamp.
 pub(crate) fn without_fraction(time: &str) -> String {
     match time.split_once('.') {
         Some((seconds, _)) => format!("{seconds}Z"),
@@ -302,7 +303,7 @@ pub(crate) fn without_fraction(time: &str) -> String {
     }
 }
 
-/// Returns everything that a person wants to know about one job.
+/// Formats the details of one job.
 fn details(job: &Job) -> String {
     let mut table = Table::new(&[("", Alignment::Left), ("", Alignment::Left)]);
     let mut fact = |name: &str, value: Option<String>| {
@@ -318,7 +319,7 @@ fn details(job: &Job) -> String {
     fact("source", Some(job.source.name()));
     fact("size", job.source.size_bytes().map(size));
     fact(
-        "done",
+        "progress",
         job.progress_thousandths()
             .filter(|_| !job.is_final())
             .map(|part| format!("{} %", part / 10)),
@@ -345,7 +346,7 @@ fn details(job: &Job) -> String {
     fact("trace", Some(job.trace_id.clone()));
     let link = job.links.get("trace").and_then(Value::as_str);
     let mut text = table.render();
-    // Whole, because a sentence that is cut helps nobody, and neither does half of an address.
+    // Below the table and in full: cells are truncated.
     if let Some(failure) = failure {
         text += &format!("{}\n", replace_control_chars(&failure.detail));
     }

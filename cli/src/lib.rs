@@ -1,9 +1,8 @@
-//! The command `wordmill`: files, folders, pages and standard input are counted, and jobs looked after,
+//! The command `wordmill`: counts files, folders, web pages and standard input, and manages jobs,
 //! from a terminal or a script.
 //!
-//! It talks the public HTTP API and knows nothing else of the service: no crate of ours is among its
-//! dependencies. [`main`] is all there is to call; `arguments` says what people type, and each action
-//! has a module.
+//! It uses the public HTTP API only, and depends on no other crate of this workspace. [`main`] is
+//! the entry point, `arguments` defines the command line, and each action has a module.
 
 mod arguments;
 mod batch;
@@ -46,7 +45,7 @@ use crate::out::Output;
 use crate::progress::Progress;
 use crate::session::{Session, print_error};
 
-/// Does what the command line says, and returns how it ended.
+/// Parses the command line, runs the action, and returns the exit code.
 #[must_use]
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -61,12 +60,12 @@ pub fn main() -> ExitCode {
         }
     };
     let code = runtime.block_on(run(arguments));
-    // Somebody may still wait for a pipe.
+    // Does not wait for blocking threads: one may still be reading from a pipe.
     runtime.shutdown_background();
     ExitCode::from(code)
 }
 
-/// How a session ended that was not left to itself.
+/// How a session ended: by itself, or stopped by a signal or the time limit.
 enum Ending {
     Done(Result<(), Error>),
     Stopped(&'static str, u8),
@@ -79,10 +78,15 @@ async fn run(arguments: Arguments) -> u8 {
     };
     let timeout = arguments.server.timeout;
     let ended = tokio::select! {
+        // A signal or the time limit wins, even if the action finishes at the same time.
         biased;
         stopped = wait_for_signal() => stopped,
-        () = wait_for_timeout(timeout) => Ending::Stopped("time is up (--timeout)", exit::TIME_UP),
-        done = session.progress.show_during(run_action(&session, arguments.action)) => Ending::Done(done),
+        () = wait_for_timeout(timeout) => {
+            Ending::Stopped("time limit reached (--timeout)", exit::TIME_UP)
+        }
+        done = session.progress.show_during(run_action(&session, arguments.action)) => {
+            Ending::Done(done)
+        }
     };
     session.progress.clear();
     let code = match ended {
@@ -115,7 +119,7 @@ async fn run_action(session: &Session, action: Action) -> Result<(), Error> {
     }
 }
 
-/// Tells what went wrong, and returns the exit code.
+/// Prints the error, if there is one, and returns the exit code.
 fn exit_code_of(done: Result<(), Error>) -> u8 {
     match done {
         Ok(()) => exit::OK,
@@ -127,11 +131,11 @@ fn exit_code_of(done: Result<(), Error>) -> u8 {
     }
 }
 
-/// Waits for a signal that asks for the end.
+/// Waits for SIGINT or SIGTERM.
 async fn wait_for_signal() -> Ending {
     let signals = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
     let (Ok(mut interrupt), Ok(mut terminate)) = signals else {
-        // Then the system ends the process as it always did.
+        // Without handlers, the default action of the signals still ends the process.
         return std::future::pending().await;
     };
     tokio::select! {

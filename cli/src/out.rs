@@ -1,4 +1,4 @@
-//! Where results go: standard output or a file.
+//! Output of results to standard output or to a file.
 
 use std::fs::{File, Permissions};
 use std::io::{self, BufWriter, IsTerminal, Write};
@@ -11,32 +11,32 @@ use crate::error::Error;
 use crate::progress::Progress;
 use crate::text::is_control;
 
-/// Where results go. Once there are some, no progress is shown any more.
+/// Destination of results. The first write ends the progress line.
 #[derive(Debug)]
 pub(crate) struct Output<'a> {
     progress: &'a Progress,
     destination: Destination,
-    /// The beginning of a character whose end has not come yet.
+    /// Start of a UTF-8 character whose other bytes are still missing. Used for terminals.
     buffered: Vec<u8>,
 }
 
 #[derive(Debug)]
 enum Destination {
-    /// What is written there is read by other programs.
+    /// Standard output that another program reads. Bytes are written unchanged.
     Pipe(BufWriter<io::Stdout>),
-    /// A terminal obeys what it is sent.
+    /// Standard output on a terminal. Control characters are replaced.
     Terminal(BufWriter<io::Stdout>),
-    /// A file that appears whole or not at all.
+    /// Temporary file that is renamed to the path when it is complete.
     New(BufWriter<NamedTempFile>, PathBuf),
-    /// Something that can only be written into, such as `/dev/null`.
+    /// Existing path that is not a regular file, for example `/dev/null`.
     Device(BufWriter<File>, PathBuf),
 }
 
 impl<'a> Output<'a> {
-    /// Opens a file, or standard output if none is named.
+    /// Opens a file, or standard output without a path.
     ///
     /// # Errors
-    /// [`Error::File`].
+    /// [`Error::File`] if the file cannot be created.
     pub(crate) fn open(progress: &'a Progress, path: Option<&Path>) -> Result<Self, Error> {
         let destination = match path {
             None if io::stdout().is_terminal() => {
@@ -51,12 +51,12 @@ impl<'a> Output<'a> {
     /// Writes a text.
     ///
     /// # Errors
-    /// [`Error::File`], and [`Error::NobodyReads`] if the reader has gone.
+    /// [`Error::File`], or [`Error::ClosedPipe`] if the reader has closed the pipe.
     pub(crate) fn text(&mut self, text: &str) -> Result<(), Error> {
         self.bytes(text.as_bytes())
     }
 
-    /// Writes bytes, which are UTF-8 in the end, but may be cut anywhere.
+    /// Writes bytes of UTF-8 text. A call may end in the middle of a character.
     ///
     /// # Errors
     /// Those of [`Self::text`].
@@ -75,7 +75,7 @@ impl<'a> Output<'a> {
         written.map_err(|error| self.failed(error))
     }
 
-    /// Writes what is left, and lets the file appear.
+    /// Flushes the output. A new file appears under its name now.
     ///
     /// # Errors
     /// Those of [`Self::text`].
@@ -117,7 +117,7 @@ fn open(path: &Path) -> io::Result<Destination> {
         let file = File::options().write(true).open(path)?;
         return Ok(Destination::Device(BufWriter::new(file), path.to_owned()));
     }
-    // What a link leads to is replaced, not the link.
+    // Replaces the target of a symbolic link and keeps the link.
     let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     let mode = path.metadata().map_or(0o666, |metadata| metadata.permissions().mode() & 0o777);
@@ -128,8 +128,8 @@ fn open(path: &Path) -> io::Result<Destination> {
     Ok(Destination::New(BufWriter::new(file), path))
 }
 
-/// Removes the complete characters from `buffered`, and returns them without control characters,
-/// except for ends of lines.
+/// Removes the complete characters from `buffered`, and returns them with control characters
+/// replaced. Line feeds are kept, carriage returns removed.
 fn take_printable(buffered: &mut Vec<u8>) -> String {
     let complete_bytes = match std::str::from_utf8(buffered) {
         Err(error) if error.error_len().is_none() => error.valid_up_to(),

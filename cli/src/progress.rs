@@ -1,4 +1,4 @@
-//! A line on standard error that tells how far things are, if a person looks at it.
+//! Progress line on standard error, shown only on a terminal.
 
 use std::cell::RefCell;
 use std::io::{self, IsTerminal, Write};
@@ -8,16 +8,16 @@ use std::time::Duration;
 
 use crate::text::{cut, number, size};
 
-/// How often the line is drawn.
+/// Interval between two updates of the line.
 const INTERVAL: Duration = Duration::from_millis(100);
-/// How long the bar is, in characters.
+/// Length of the bar in characters.
 const BAR_CHARS: u64 = 24;
-/// How wide a terminal is that does not say it.
+/// Width of a terminal that does not report its size.
 const TERMINAL_COLUMNS_DEFAULT: u16 = 80;
-/// Back to the beginning of the line, which becomes empty.
+/// Escape sequence that clears the line and moves the cursor to its start.
 const CLEAR: &str = "\r\x1b[K";
 
-/// How far things are.
+/// Progress of the current activity.
 #[derive(Debug)]
 pub(crate) struct Progress {
     is_shown: bool,
@@ -31,15 +31,15 @@ struct State {
     activity: &'static str,
     done: u64,
     all: u64,
-    /// If it is known how many bytes there are to be sent.
+    /// Total number of bytes to send; 0 if unknown.
     all_bytes: u64,
-    /// How much of the only one is done, in thousandths.
+    /// Progress of a single job in thousandths. Used if `all` is 1.
     part: Option<u64>,
     is_drawn: bool,
 }
 
 impl Progress {
-    /// Returns one that is shown if a terminal can show it.
+    /// Creates the progress line. It is shown if standard error is a terminal and not a dumb one.
     pub(crate) fn new(is_dumb: bool) -> Self {
         Self {
             is_shown: !is_dumb && io::stderr().is_terminal(),
@@ -48,24 +48,24 @@ impl Progress {
         }
     }
 
-    /// Begins something that has a number of steps, and perhaps bytes to be sent.
+    /// Starts an activity with `all` steps and `all_bytes` bytes to send.
     pub(crate) fn begin(&self, activity: &'static str, all: usize, all_bytes: u64) {
         let all = u64::try_from(all).unwrap_or(u64::MAX);
         let is_drawn = self.state.borrow().is_drawn;
         *self.state.borrow_mut() = State { activity, all, all_bytes, is_drawn, ..State::default() };
     }
 
-    /// Notes a step.
+    /// Counts a finished step.
     pub(crate) fn step(&self) {
         self.state.borrow_mut().done += 1;
     }
 
-    /// Notes how far the only job is, in thousandths.
+    /// Sets the progress of a single job in thousandths.
     pub(crate) fn part(&self, part: Option<u64>) {
         self.state.borrow_mut().part = part;
     }
 
-    /// Does something, and shows how far it is meanwhile.
+    /// Runs a future, and updates the line meanwhile.
     pub(crate) async fn show_during<T>(&self, work: impl Future<Output = T>) -> T {
         let mut work = std::pin::pin!(work);
         loop {
@@ -80,13 +80,13 @@ impl Progress {
         }
     }
 
-    /// Shows nothing any more.
+    /// Removes the line until the next activity starts.
     pub(crate) fn end(&self) {
         self.clear();
         self.state.borrow_mut().all = 0;
     }
 
-    /// Takes the line away, so that something else can be printed.
+    /// Removes the line, so that other output can be printed. The next update draws it again.
     pub(crate) fn clear(&self) {
         if std::mem::take(&mut self.state.borrow_mut().is_drawn) {
             show(CLEAR);
@@ -131,7 +131,7 @@ impl State {
 
 fn show(text: &str) {
     let mut err = io::stderr().lock();
-    // Whoever cannot see it does not miss it.
+    // Errors are ignored: the line is only a convenience.
     let _ = err.write_all(text.as_bytes()).and_then(|()| err.flush());
 }
 

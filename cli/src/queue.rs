@@ -1,4 +1,4 @@
-//! `wordmill queue`: what waits, what is in work, and who works.
+//! `wordmill queue`: shows waiting and running jobs, and the workers.
 
 use std::collections::BTreeMap;
 
@@ -37,10 +37,10 @@ struct Worker {
     in_work: BTreeMap<String, u64>,
 }
 
-/// `wordmill queue`.
+/// Runs `wordmill queue`.
 ///
 /// # Errors
-/// Those of the request and of the output.
+/// Errors of the request and of the output.
 pub(crate) async fn run(session: &Session, arguments: PrintArguments) -> Result<(), Error> {
     let mut out = session.out(&arguments)?;
     let answer = session.client.send(&Request::get(&["v1", "queue"])).await?;
@@ -56,7 +56,7 @@ pub(crate) async fn run(session: &Session, arguments: PrintArguments) -> Result<
 }
 
 fn table(queue: &Queue) -> String {
-    let titles = ["jobs", "waiting", "in work", "for retry", "redelivered", "oldest"];
+    let titles = ["jobs", "waiting", "running", "for retry", "redelivered", "oldest"];
     let mut columns = vec![("lane", Alignment::Left)];
     columns.extend(titles.map(|title| (title, Alignment::Right)));
     let mut table = Table::new(&columns);
@@ -70,7 +70,7 @@ fn table(queue: &Queue) -> String {
         return format!("{lanes}\nNo worker has been seen.\n");
     }
     let columns =
-        [("worker", Alignment::Left), ("in work", Alignment::Right), ("slots", Alignment::Right)];
+        [("worker", Alignment::Left), ("running", Alignment::Right), ("slots", Alignment::Right)];
     let mut table = Table::new(&columns);
     for worker in &queue.workers {
         let in_work = worker.in_work.values().sum();
@@ -105,7 +105,7 @@ impl Lane {
     }
 }
 
-/// Returns an age in the largest unit that fits.
+/// Formats an age in the largest unit that fits, rounded down, for example `2 h`.
 fn age(ms: u64) -> String {
     let seconds = ms / 1000;
     match seconds {

@@ -1,4 +1,4 @@
-//! What `wordmill count` prints.
+//! Output of `wordmill count`.
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -16,21 +16,21 @@ use crate::table::{Alignment, Table};
 use crate::text::{number, pluralize, replace_control_chars};
 use crate::words::{self, MergedHistogram, Words};
 
-/// Words in a table, unless it is told otherwise.
+/// Default number of words in a table.
 pub(crate) const TABLE_WORDS: usize = 20;
-/// The columns of totals.
+/// Titles of the columns with totals.
 const TOTALS: [&str; 3] = ["words", "unique", "characters"];
 
-/// Returns how many words of a merged histogram are printed.
+/// Returns how many words of a merged histogram are printed; `None` for all.
 pub(crate) fn top(arguments: &CountArguments) -> Option<usize> {
     let is_table = arguments.print.format == Format::Table;
     arguments.top.or_else(|| is_table.then_some(TABLE_WORDS))
 }
 
-/// Prints the ids of jobs that go on, or what was accepted.
+/// Prints the submitted jobs of `--no-wait`: their ids, or all rows as JSON or CSV.
 ///
 /// # Errors
-/// Those of [`Out`].
+/// Those of [`Output::text`].
 pub(crate) fn print_submitted(
     mut out: Output<'_>,
     format: Format,
@@ -48,10 +48,10 @@ pub(crate) fn print_submitted(
     out.finish()
 }
 
-/// Prints the id of a batch that goes on, or what was accepted.
+/// Prints the submitted batch of `--no-wait`: its id, or all rows as JSON or CSV.
 ///
 /// # Errors
-/// Those of [`Out`].
+/// Those of [`Output::text`].
 pub(crate) fn print_batch(mut out: Output<'_>, format: Format, batch: &Batch) -> Result<(), Error> {
     let id = replace_control_chars(&batch.batch_id);
     out.text(&match format {
@@ -64,10 +64,10 @@ pub(crate) fn print_batch(mut out: Output<'_>, format: Format, batch: &Batch) ->
     out.finish()
 }
 
-/// Prints one line for each source, and their sum.
+/// Prints one row for each source, and the totals. A table with a single source shows details.
 ///
 /// # Errors
-/// Those of [`Out`].
+/// Those of [`Output::text`].
 pub(crate) fn print_rows(
     mut out: Output<'_>,
     arguments: &CountArguments,
@@ -86,10 +86,10 @@ pub(crate) fn print_rows(
     out.finish()
 }
 
-/// Prints one histogram of all sources.
+/// Prints the merged histogram of all sources.
 ///
 /// # Errors
-/// Those of [`Out`].
+/// Those of [`Output::text`].
 pub(crate) fn print_merged(
     mut out: Output<'_>,
     format: Format,
@@ -110,7 +110,8 @@ pub(crate) fn print_merged(
                 "rule": merged.rule,
                 "sources": sources(rows),
             });
-            // The histogram is the last member, as in a result, and keeps its order.
+            // The histogram is the last member, as in a result. A `Value` would sort its words, so
+            // it is serialized separately.
             let head = head.to_string();
             let head = head.strip_suffix('}').unwrap_or(&head);
             out.text(&format!("{head},\"word_count\":"))?;
@@ -127,7 +128,7 @@ pub(crate) fn print_merged(
     out.finish()
 }
 
-/// Everything that is known of one source.
+/// JSON of one source: its job or error, and the requested details.
 #[derive(Debug, Serialize)]
 struct SourceView<'a> {
     source: &'a str,
@@ -166,7 +167,8 @@ impl<'a> SourceView<'a> {
     }
 }
 
-/// Returns the sum of all totals. How many different words there are together only `--merge` can tell.
+/// Returns the sum of all totals, without `unique_words`: only `--merge` can tell how many distinct
+/// words the sources have together.
 fn sum(rows: &[Row]) -> Value {
     let mut sum = Totals::default();
     for totals in rows.iter().filter_map(|row| row.succeeded()?.job.totals) {
@@ -212,7 +214,7 @@ fn csv_rows(rows: &[Row]) -> String {
     text
 }
 
-/// Returns what became of a source that is no job.
+/// Returns the status of a source without a job.
 fn status(row: &Row) -> &'static str {
     match row.error {
         Some(Error::Problem(_)) => "refused",
@@ -230,8 +232,8 @@ fn csv_words(rows: &[Row]) -> String {
     text
 }
 
-/// Returns a table with a line for each source. Names come last, as `wc` has them, so that letters of
-/// any width and direction disturb nothing.
+/// Formats a table with a row for each source. Names follow the numbers, as in the output of `wc`,
+/// so that wide and right-to-left letters do not disturb the columns of numbers.
 fn summary(rows: &[Row]) -> String {
     let has_words = rows.iter().any(|row| row.top.is_some());
     let mut columns = TOTALS.map(|title| (title, Alignment::Right)).to_vec();
@@ -267,7 +269,7 @@ fn summary(rows: &[Row]) -> String {
     text
 }
 
-/// Returns everything about the only source.
+/// Formats the details of a single source.
 fn details(row: &Row, job: &Job) -> String {
     let totals = job.totals.unwrap_or_default();
     let by_rule = job.totals_by_rule.clone().unwrap_or_default();
@@ -283,7 +285,7 @@ fn details(row: &Row, job: &Job) -> String {
     text
 }
 
-/// Returns totals, and how other rules count.
+/// Formats the totals, and the words by other rules.
 pub(crate) fn totals_text(
     totals: &Totals,
     by_rule: &std::collections::BTreeMap<String, u64>,
@@ -303,7 +305,7 @@ pub(crate) fn totals_text(
     table.render()
 }
 
-/// Returns words under each other, each after its count.
+/// Formats one word per line, after its count.
 pub(crate) fn format_words(words: &Words) -> String {
     let mut table = Table::new(&[("", Alignment::Right), ("", Alignment::Left)]);
     for (word, count) in &words.0 {

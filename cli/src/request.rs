@@ -1,4 +1,4 @@
-//! Requests, as often as they have to be sent.
+//! Requests to the API, which can be sent several times.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use url::Url;
 
 use crate::body::Payload;
 
-/// One request.
+/// Request to the API.
 #[derive(Debug)]
 pub(crate) struct Request {
     pub(crate) method: Method,
@@ -16,14 +16,14 @@ pub(crate) struct Request {
     query: Vec<(String, String)>,
     pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
     pub(crate) payload: Payload,
-    /// How long the server was asked to wait before it answers.
+    /// Time that the server may wait before it answers (`?wait`). Extends the idle timeout.
     pub(crate) waits: Duration,
-    /// Whether the body of a good answer is read piece by piece.
+    /// Whether the body of a successful response is streamed instead of buffered.
     pub(crate) is_streamed: bool,
 }
 
 impl Request {
-    /// Returns a request for `/v1/…`, given segment by segment.
+    /// Creates a request. `path` is a list of segments, for example `["v1", "jobs"]`.
     pub(crate) fn new(method: Method, path: &[&str]) -> Self {
         Self {
             method,
@@ -36,12 +36,12 @@ impl Request {
         }
     }
 
-    /// Returns a `GET`.
+    /// Creates a `GET` request.
     pub(crate) fn get(path: &[&str]) -> Self {
         Self::new(Method::GET, path)
     }
 
-    /// Returns a `POST`.
+    /// Creates a `POST` request.
     pub(crate) fn post(path: &[&str], payload: Payload) -> Self {
         Self { payload, ..Self::new(Method::POST, path) }
     }
@@ -64,19 +64,19 @@ impl Request {
         self
     }
 
-    /// Lets the server wait before it answers.
+    /// Lets the server wait up to `seconds` for a change before it answers.
     pub(crate) fn wait(mut self, seconds: u64) -> Self {
         self.waits = Duration::from_secs(seconds);
         self.query("wait", seconds.to_string())
     }
 
-    /// Leaves the body of a good answer to be read piece by piece.
+    /// Streams the body of a successful response instead of buffering it.
     pub(crate) fn streamed(mut self) -> Self {
         self.is_streamed = true;
         self
     }
 
-    /// Returns where it goes, at a server that may have a path itself.
+    /// Returns the URL of the request. The path of `base`, if it has one, is kept.
     pub(crate) fn url(&self, base: &Url) -> Url {
         let mut url = base.clone();
         if let Ok(mut segments) = url.path_segments_mut() {

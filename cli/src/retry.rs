@@ -1,28 +1,31 @@
-//! When a request is sent again, and for how long.
+//! Retries: which responses are transient, and how long to wait.
 
 use std::time::Duration;
 
-/// Wait after the first try that failed.
+/// Upper bound of the pause after the first attempt.
 const PAUSE_MIN: Duration = Duration::from_millis(200);
-/// Longest wait of our own choosing.
+/// Upper bound of the pauses of the backoff.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
-/// Longest wait that a server may ask for.
+/// Upper bound of the pause that a server may ask for (`Retry-After`).
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(120);
 
-/// Tells whether an answer with this status may be another one soon.
+/// Returns whether a response with this status may be transient.
 pub(crate) fn is_transient(status: u16) -> bool {
     matches!(status, 408 | 429) || status >= 500
 }
 
-/// Returns how long to wait after a number of `tries`: as long as the server asked for, else twice as long
-/// each time, with `jitter` (0 to 1) so that many do not come back at once. `None` if that would be
-/// later than `left` allows.
+/// Returns the pause after a number of failed `tries`, or `None` if it would be longer than `left`.
+///
+/// The pause is `retry_after`, or exponential backoff without it. `jitter` (0 to 1) makes it
+/// longer, so that clients do not all retry at the same time. For example, the third attempt is
+/// followed by 400 to 800 ms.
 pub(crate) fn pause(
     tries: u32,
     retry_after: Option<Duration>,
     jitter: f64,
     left: Duration,
 ) -> Option<Duration> {
+    // 200 ms, 400 ms, 800 ms and so on, up to 5 s.
     let own = PAUSE_MIN.saturating_mul(2_u32.saturating_pow(tries.saturating_sub(1)));
     let own = own.min(PAUSE_MAX);
     let least = retry_after

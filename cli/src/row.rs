@@ -1,4 +1,4 @@
-//! One source of `wordmill count`, and the job that was made of it.
+//! One source of `wordmill count`, and its job.
 
 use serde_json::Value;
 
@@ -8,27 +8,27 @@ use crate::job::FetchedJob;
 use crate::session::Session;
 use crate::words::Words;
 
-/// One source, and what became of it.
+/// A source with its job, or with the error that prevented one.
 #[derive(Debug)]
 pub(crate) struct Row {
     pub(crate) name: String,
     /// The job, if it was accepted.
     pub(crate) fetched: Option<FetchedJob>,
-    /// Why there is no job, or no more of it.
+    /// Error of the submission, or of a later request for the job.
     pub(crate) error: Option<Error>,
-    /// The most frequent words, if they were asked for.
+    /// The most frequent words, if requested.
     pub(crate) top: Option<Words>,
-    /// What two rules count differently, if that was asked for.
+    /// Explanation of two rules, if requested.
     pub(crate) explanation: Option<Value>,
 }
 
 impl Row {
-    /// Returns one of which nothing is known yet.
+    /// Creates a row without a job.
     pub(crate) fn new(name: String) -> Self {
         Self { name, fetched: None, error: None, top: None, explanation: None }
     }
 
-    /// Notes that its job has ended, and tells if it has no result.
+    /// Sets the final job, and prints the reason if it has no result.
     pub(crate) fn set_job(&mut self, session: &Session, fetched: FetchedJob) {
         if let Some(end) = fetched.job.failure_text() {
             session.note(&format!("{}: {end}", self.name));
@@ -37,10 +37,10 @@ impl Row {
         self.fetched = Some(fetched);
     }
 
-    /// Notes and tells what is wrong with it, unless it is wrong with all.
+    /// Sets and prints the error of this source.
     ///
     /// # Errors
-    /// What holds for all.
+    /// Returns `error` if it affects every source.
     pub(crate) fn refuse(&mut self, session: &Session, error: Error) -> Result<(), Error> {
         if error.affects_every_source() {
             return Err(error);

@@ -1,4 +1,4 @@
-//! One invocation: whom it asks, what it tells on standard error, and how it ends.
+//! State of one invocation: client, messages on standard error, exit code.
 
 use std::cell::{Cell, RefCell};
 use std::ffi::OsString;
@@ -16,28 +16,28 @@ use crate::out::Output;
 use crate::progress::Progress;
 use crate::text::{pluralize, replace_control_chars};
 
-/// Where the key is found if no file is named.
+/// Environment variable with the API key. Used without `--key-file`.
 const KEY_VARIABLE: &str = "WORDMILL_API_KEY";
-/// Largest file with a key, in bytes.
+/// Maximum size of a key file in bytes.
 const KEY_BYTES_MAX: u64 = 4096;
-/// Most ids in the command that leads back to jobs.
+/// Maximum number of ids in the printed `wordmill wait` command.
 const LISTED_IDS_MAX: usize = 20;
 
-/// One invocation.
+/// State of one invocation.
 #[derive(Debug)]
 pub(crate) struct Session {
     pub(crate) client: Client,
     pub(crate) progress: Progress,
-    /// Jobs that were accepted and have not been seen to end.
+    /// Ids of accepted jobs that are not known to be final.
     open: RefCell<Vec<String>>,
     exit_code: Cell<u8>,
 }
 
 impl Session {
-    /// Prepares everything; no request is sent yet.
+    /// Reads the API key and creates the client. Sends no request.
     ///
     /// # Errors
-    /// [`Error::File`] and [`Error::Usage`] if the key cannot be had.
+    /// [`Error::File`] if the key cannot be read, [`Error::Usage`] if it is not a valid key.
     pub(crate) fn open(arguments: &ServerArguments) -> Result<Self, Error> {
         let key = match &arguments.key_file {
             Some(path) => Some(key_of(path)?),
@@ -55,7 +55,8 @@ impl Session {
         })
     }
 
-    /// Opens what results are written to. Before anything is asked for, so that nothing is done in vain.
+    /// Opens the output. Called before any request, so that no job is submitted if the output
+    /// cannot be written.
     ///
     /// # Errors
     /// [`Error::File`].
@@ -63,15 +64,15 @@ impl Session {
         Output::open(&self.progress, arguments.output.as_deref())
     }
 
-    /// Tells something that is no result.
+    /// Prints a message on standard error.
     pub(crate) fn note(&self, text: &str) {
         self.progress.clear();
         print_error(text);
     }
 
-    /// Tells that something went wrong with one of several things, and remembers it for the end.
+    /// Prints the error of one source or id, and remembers its exit code.
     pub(crate) fn fail(&self, name: &str, error: &Error) {
-        // An error with a file names it.
+        // The text of an error with a file already names it.
         if matches!(error, Error::File { .. } | Error::LimitExceeded(_)) {
             self.note(&error.to_string());
         } else {
@@ -90,17 +91,17 @@ impl Session {
         self.exit_code.get()
     }
 
-    /// Remembers a job that somebody may want to come back to.
+    /// Remembers an unfinished job, for [`Self::print_unfinished_jobs`].
     pub(crate) fn remember_job(&self, job_id: &str) {
         self.open.borrow_mut().push(job_id.to_owned());
     }
 
-    /// Forgets a job that has ended.
+    /// Forgets a job that is final.
     pub(crate) fn forget_job(&self, job_id: &str) {
         self.open.borrow_mut().retain(|open| open != job_id);
     }
 
-    /// Tells how to come back to jobs that go on.
+    /// Prints the command that waits for the unfinished jobs.
     pub(crate) fn print_unfinished_jobs(&self) {
         let open = self.open.borrow();
         if open.is_empty() {
@@ -108,8 +109,8 @@ impl Session {
         }
         let ids: Vec<String> =
             open.iter().take(LISTED_IDS_MAX).map(|id| replace_control_chars(id)).collect();
-        let goes = if open.len() == 1 { "goes" } else { "go" };
-        let mut text = format!("{} {goes} on; to come back:", pluralize(open.len(), "job"));
+        let verb = if open.len() == 1 { "continues" } else { "continue" };
+        let mut text = format!("{} {verb}; to wait for the results:", pluralize(open.len(), "job"));
         text += &format!("\n  wordmill wait {}", ids.join(" "));
         if open.len() > LISTED_IDS_MAX {
             text += &format!("\n  wordmill list   shows {} more", open.len() - LISTED_IDS_MAX);
@@ -119,17 +120,17 @@ impl Session {
     }
 }
 
-/// Tells what is wrong, in one line.
+/// Prints a message in one line on standard error.
 pub(crate) fn print_error(text: &str) {
     print_line(&replace_control_chars(text));
 }
 
 fn print_line(text: &str) {
-    // There is nobody to tell that nobody can be told.
+    // If standard error is closed, the message is lost.
     let _ = writeln!(io::stderr(), "wordmill: {text}");
 }
 
-/// Returns what the environment says; what is empty says nothing.
+/// Returns an environment variable. An empty one counts as not set.
 fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
 }
@@ -138,7 +139,7 @@ fn key_of(path: &Path) -> Result<String, Error> {
     let cannot = || Error::file(format!("cannot read the key in {}", path.display()));
     let metadata = fs::metadata(path).map_err(cannot())?;
     if metadata.is_file() && metadata.len() > KEY_BYTES_MAX {
-        return Err(Error::Usage(format!("{} is too large for a key", path.display())));
+        return Err(Error::Usage(format!("{} is too large for an API key", path.display())));
     }
     fs::read_to_string(path).map_err(cannot())
 }
@@ -146,9 +147,9 @@ fn key_of(path: &Path) -> Result<String, Error> {
 fn bearer(key: &str) -> Result<HeaderValue, Error> {
     let is_key = !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_graphic());
     let value = HeaderValue::try_from(format!("Bearer {key}")).ok().filter(|_| is_key);
-    // What was found instead may be a secret, too.
+    // The message must not contain the value, which may be a secret.
     let mut value = value.ok_or_else(|| {
-        Error::Usage(format!("what --key-file or {KEY_VARIABLE} names is no key (wm_…)"))
+        Error::Usage(format!("the value of --key-file or {KEY_VARIABLE} is not an API key (wm_…)"))
     })?;
     value.set_sensitive(true);
     Ok(value)

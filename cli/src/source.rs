@@ -1,4 +1,4 @@
-//! What is counted: files, what is below folders, URLs, and standard input.
+//! Sources to count: files, folders, URLs and standard input.
 
 use std::fs::{self, File};
 use std::io::{self, IsTerminal, Read};
@@ -7,38 +7,38 @@ use std::sync::Arc;
 
 use crate::error::Error;
 
-/// Most sources of one invocation.
+/// Maximum number of sources of one invocation.
 pub(crate) const SOURCES_MAX: usize = 10_000;
-/// Most bytes that are taken from a pipe: they are kept in a temporary file, so that they can be sent
-/// again and their size be told.
+/// Maximum number of bytes that are read from a pipe. They are copied to a temporary file, so that
+/// their size is known and they can be sent again.
 const PIPED_BYTES_MAX: u64 = 4 << 30;
-/// How much of a file below a folder is looked at.
+/// Number of bytes that decide whether a file in a folder is text.
 const SNIFFED_BYTES: u64 = 8 << 10;
-/// Deepest folder below one that is named.
+/// Maximum depth of folders below a named one.
 const DEPTH_MAX: usize = 100;
-/// The name of standard input.
+/// Argument for standard input.
 const STDIN: &str = "-";
 
-/// One thing to count.
+/// One source to count.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Source {
-    /// A page, which the service fetches.
+    /// Web page that the server fetches.
     Url(String),
-    /// A file, or a pipe that has a name.
+    /// File or named pipe.
     File(PathBuf),
     /// Standard input.
     Stdin,
 }
 
-/// What there is to count.
+/// All sources of one invocation.
 #[derive(Debug, Default)]
 pub(crate) struct Sources {
     pub(crate) all: Vec<Source>,
-    /// Files below folders that were left out because they are no text.
+    /// Number of files in folders that were skipped because they are not text.
     pub(crate) left_out: usize,
 }
 
-/// A file that can be read as often as it has to be sent.
+/// Open file that can be sent several times.
 #[derive(Debug, Clone)]
 pub(crate) struct Document {
     pub(crate) file: Arc<File>,
@@ -46,7 +46,7 @@ pub(crate) struct Document {
 }
 
 impl Source {
-    /// Returns what people call it.
+    /// Returns the name for messages and tables.
     pub(crate) fn name(&self) -> String {
         match self {
             Self::Url(url) => url.clone(),
@@ -55,7 +55,7 @@ impl Source {
         }
     }
 
-    /// Returns how many bytes there are to send, as far as that is known.
+    /// Returns the size of a file in bytes. The size of other sources is unknown: 0.
     pub(crate) fn size_bytes(&self) -> u64 {
         match self {
             Self::File(path) => fs::metadata(path).map_or(0, |metadata| metadata.len()),
@@ -64,14 +64,15 @@ impl Source {
     }
 }
 
-/// Finds everything that is named. Blocks while folders are read.
+/// Finds the sources that the arguments name. Blocks while it reads folders.
 ///
 /// # Errors
-/// [`Error::Usage`] if there is nothing or too much, [`Error::File`] if a folder cannot be read.
+/// [`Error::Usage`] if there are no sources or too many, [`Error::File`] if a folder cannot be
+/// read.
 pub(crate) fn find(named: &[PathBuf]) -> Result<Sources, Error> {
     if named.is_empty() {
         if io::stdin().is_terminal() {
-            let detail = "name files, folders or URLs to count, or pipe a text in";
+            let detail = "nothing to count: name files, folders or URLs, or pipe text in";
             return Err(Error::Usage(detail.to_owned()));
         }
         return Ok(Sources { all: vec![Source::Stdin], left_out: 0 });
@@ -92,7 +93,7 @@ pub(crate) fn find(named: &[PathBuf]) -> Result<Sources, Error> {
         }
     }
     if sources.all.is_empty() {
-        let detail = "there is no text below the folders that are named";
+        let detail = "the named folders contain no text files";
         return Err(Error::Usage(detail.to_owned()));
     }
     Ok(sources)
@@ -106,15 +107,15 @@ fn is_url(name: &str) -> bool {
 impl Sources {
     fn add(&mut self, source: Source) -> Result<(), Error> {
         if self.all.len() >= SOURCES_MAX {
-            let detail = format!("these are more than {SOURCES_MAX} sources; name fewer at once");
+            let detail = format!("more than {SOURCES_MAX} sources; name fewer at once");
             return Err(Error::Usage(detail));
         }
         self.all.push(source);
         Ok(())
     }
 
-    /// Adds the texts below a folder, by name. What is hidden is left out, and so are links, which
-    /// may lead in circles or to what is here already.
+    /// Adds the text files below a folder, sorted by name. Skips hidden files, and symbolic links,
+    /// which may form a circle or lead to files that are already included.
     fn add_folder(&mut self, top: &Path) -> Result<(), Error> {
         let mut waiting = vec![(top.to_owned(), 0)];
         while let Some((folder, depth)) = waiting.pop() {
@@ -135,7 +136,7 @@ impl Sources {
             files.sort_unstable();
             folders.sort_unstable();
             for path in files {
-                // One that cannot be opened is named when it is sent.
+                // A file that cannot be opened is reported when it is sent.
                 if looks_like_text(&path).unwrap_or(true) {
                     self.add(Source::File(path))?;
                 } else {
@@ -143,14 +144,15 @@ impl Sources {
                 }
             }
             folders.retain(|(_, depth)| *depth <= DEPTH_MAX);
+            // Reversed, because the last folder is visited first.
             waiting.extend(folders.into_iter().rev());
         }
         Ok(())
     }
 }
 
-/// Tells texts from pictures, archives and programs: those have zero bytes. UTF-16 has them, too, and
-/// says what it is.
+/// Returns whether a file is text. Pictures, archives and programs contain zero bytes. UTF-16 does,
+/// too, but starts with a byte order mark.
 fn looks_like_text(path: &Path) -> io::Result<bool> {
     let mut begin = Vec::new();
     File::open(path)?.take(SNIFFED_BYTES).read_to_end(&mut begin)?;
@@ -163,10 +165,10 @@ fn is_text(begin: &[u8]) -> bool {
 }
 
 impl Document {
-    /// Opens a file, or keeps what comes out of a pipe. Blocks.
+    /// Opens a file, or copies a pipe to a temporary file. Blocks.
     ///
     /// # Errors
-    /// [`Error::File`] and [`Error::TooMuch`].
+    /// [`Error::File`], or [`Error::LimitExceeded`] if a pipe has more than [`PIPED_BYTES_MAX`].
     pub(crate) fn open(source: &Source) -> Result<Self, Error> {
         let name = source.name();
         let cannot = || Error::file(format!("cannot read {name}"));
@@ -188,16 +190,16 @@ impl Document {
             tempfile::tempfile().map_err(Error::file("cannot write a temporary file"))?;
         let mut piped = piped.take(PIPED_BYTES_MAX + 1);
         let size_bytes = io::copy(&mut piped, &mut file)
-            .map_err(Error::file(format!("cannot keep what {name} brings")))?;
+            .map_err(Error::file(format!("cannot copy {name} to a temporary file")))?;
         if size_bytes > PIPED_BYTES_MAX {
-            let detail = format!("{name} brings more than {} GiB", PIPED_BYTES_MAX >> 30);
+            let detail = format!("{name} has more than {} GiB", PIPED_BYTES_MAX >> 30);
             return Err(Error::LimitExceeded(detail));
         }
         Ok(Self { file: Arc::new(file), size_bytes })
     }
 }
 
-/// Returns what a file's name says of its content; the service looks at what is left open.
+/// Returns the content type for a file extension. `None` lets the service detect it.
 pub(crate) fn content_type(source: &Source) -> Option<&'static str> {
     let Source::File(path) = source else {
         return None;
@@ -265,7 +267,7 @@ mod tests {
         let expected = ["a.txt", "z.txt", "b/c.md", "b/utf16.txt", "b/deep/d"];
         let expected = expected.map(|name| path(name).to_string_lossy().into_owned());
         assert_eq!((names.as_slice(), sources.left_out), (&expected[..], 2));
-        // What is named is sent, whatever it is.
+        // A named file is always sent, even if it is not text.
         let named = [path("picture.png"), path("nowhere"), PathBuf::from("-")];
         assert_eq!(find(&named).unwrap().all.len(), 3);
         assert!(find(&[PathBuf::from("-"), PathBuf::from("-")]).is_err());

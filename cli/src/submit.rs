@@ -1,4 +1,4 @@
-//! Sources become jobs.
+//! Submission of sources as jobs.
 
 use std::sync::Arc;
 
@@ -13,26 +13,26 @@ use crate::request::Request;
 use crate::session::Session;
 use crate::source::{Document, Source, content_type};
 
-/// From how many sources on they are no longer interactive, unless it is said otherwise.
+/// Maximum number of sources for the lane `interactive`, unless `--lane` is given.
 const BULK_FROM_SOURCES: usize = 20;
-/// Options that are lists of texts.
+/// Options that are lists, and may be given several times.
 const LISTS: [&str; 1] = ["stop_words"];
-/// Header with the name of a submission, which makes a repeat harmless.
+/// Header that makes a repeated submission idempotent.
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
-/// How the sources of one invocation are to be counted.
+/// Settings for the jobs of one invocation.
 #[derive(Debug)]
 pub(crate) struct Plan {
     options: Vec<(String, String)>,
     labels: Vec<(String, String)>,
     lane: Option<String>,
     content_type: Option<String>,
-    /// Tells this invocation from every other.
+    /// Random part of the idempotency keys of this invocation.
     nonce: String,
 }
 
 impl Plan {
-    /// Returns the plan for a number of sources.
+    /// Creates the plan for a number of sources.
     ///
     /// # Errors
     /// [`Error::Usage`] if an option or a label is given twice.
@@ -65,10 +65,10 @@ impl Plan {
         Ok(Self { options, labels, lane, content_type, nonce: nonce()? })
     }
 
-    /// Submits one source, the `number`th of all.
+    /// Submits one source. `number` is its index, which is part of the idempotency key.
     ///
     /// # Errors
-    /// Those of the request, and [`Error::File`].
+    /// Errors of the request, and [`Error::File`] if the source cannot be read.
     pub(crate) async fn submit(
         &self,
         session: &Session,
@@ -89,10 +89,10 @@ impl Plan {
         Ok(fetched)
     }
 
-    /// Names a submission, so that a repeat is harmless.
+    /// Adds an idempotency key, so that a repeated request creates no second job.
     ///
     /// # Errors
-    /// [`Error::Usage`] if the name cannot be one.
+    /// [`Error::Usage`] if the key is not a valid header value.
     pub(crate) fn with_idempotency_key(
         &self,
         request: Request,
@@ -119,7 +119,7 @@ impl Plan {
         Form::new(&name, file, size_bytes, &file_name, content_type, progress)
     }
 
-    /// Says in JSON what is to be done.
+    /// Returns the JSON of a job with a URL.
     fn job(&self, url: &str) -> Value {
         let mut job = Map::from_iter([("url".to_owned(), json!(url))]);
         if !self.options.is_empty() {
@@ -133,7 +133,7 @@ impl Plan {
         Value::Object(job)
     }
 
-    /// Says the same beside a document.
+    /// Returns the same settings as query parameters, for documents and batches.
     pub(crate) fn query(&self) -> Vec<(String, String)> {
         let labels = self.labels.iter().map(|(name, value)| format!("{name}:{value}"));
         let labels = labels.map(|label| ("label".to_owned(), label));
@@ -142,8 +142,8 @@ impl Plan {
     }
 }
 
-/// Writes options as JSON has them: a number or a truth value if it looks like one, else a text. The
-/// service reads those of a query in the same way.
+/// Converts options to JSON: values that look like numbers or booleans, and texts. The service
+/// parses query parameters in the same way.
 fn options(pairs: &[(String, String)]) -> Value {
     let mut options = Map::new();
     for (name, text) in pairs {

@@ -1,20 +1,20 @@
-//! Tables for people: columns by what characters take on a terminal.
+//! Text tables for terminals, aligned by the width of the characters.
 
 use crate::text::{cut, replace_control_chars, width};
 
-/// Most columns of one cell.
+/// Maximum width of a cell in columns.
 const CELL_COLUMNS_MAX: usize = 72;
-/// Between two columns of a table.
+/// Space between two columns.
 const GAP: &str = "  ";
 
-/// On which side of its column something stands.
+/// Alignment of a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Alignment {
     Left,
     Right,
 }
 
-/// Rows under titles. What comes from outside is made plain here.
+/// Table of text cells. Replaces control characters and truncates long cells.
 #[derive(Debug)]
 pub(crate) struct Table {
     columns: Vec<(String, Alignment)>,
@@ -22,13 +22,13 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    /// Returns a table without rows.
+    /// Creates a table without rows.
     pub(crate) fn new(columns: &[(&str, Alignment)]) -> Self {
         let columns = columns.iter().map(|(title, side)| ((*title).to_owned(), *side)).collect();
         Self { columns, rows: Vec::new() }
     }
 
-    /// Adds a row, as many cells as there are columns.
+    /// Adds a row. It must have one cell for each column.
     pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
         self.rows.push(
             cells
@@ -38,7 +38,7 @@ impl Table {
         );
     }
 
-    /// Writes the table. Without rows there is nothing to write.
+    /// Formats the table. It is empty without titles and rows.
     pub(crate) fn render(&self) -> String {
         let titles: Vec<String> = self.columns.iter().map(|(title, _)| title.clone()).collect();
         let has_titles = titles.iter().any(|title| !title.is_empty());

@@ -1,33 +1,33 @@
-//! Text as a terminal shows it.
+//! Text for terminals: control characters, widths, numbers and sizes.
 
 use std::fmt::Write as _;
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-/// Shown instead of what must not reach a terminal.
+/// Replacement for control characters.
 const REPLACEMENT: char = '\u{fffd}';
-/// Shown where something was cut.
+/// Mark of truncated text.
 const ELLIPSIS: char = '…';
 
-/// Returns a text in one line, without what a terminal would obey: control characters, and those that
-/// turn the direction of what follows. Letters of every direction stay as they are.
+/// Replaces the characters that a terminal interprets: control characters, line breaks, and
+/// overrides of the text direction. Letters of all directions are kept.
 pub(crate) fn replace_control_chars(text: &str) -> String {
     text.chars().map(|c| if is_control(c) { REPLACEMENT } else { c }).collect()
 }
 
-/// Tells whether a terminal does something other than to show the character.
+/// Returns whether a terminal interprets the character instead of showing it.
 pub(crate) fn is_control(c: char) -> bool {
     let separates_lines = matches!(c, '\u{2028}' | '\u{2029}');
     let turns = matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     c.is_control() || separates_lines || turns
 }
 
-/// Returns how many columns a plain text takes.
+/// Returns the width of a text in columns.
 pub(crate) fn width(text: &str) -> usize {
     text.width()
 }
 
-/// Cuts a plain text to a number of columns.
+/// Truncates a text to a number of columns.
 pub(crate) fn cut(text: &str, columns: usize) -> String {
     if width(text) <= columns {
         return text.to_owned();
@@ -45,7 +45,7 @@ pub(crate) fn cut(text: &str, columns: usize) -> String {
     cut
 }
 
-/// Returns a number with its thousands apart.
+/// Formats a number with commas between thousands.
 pub(crate) fn number(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
@@ -58,7 +58,7 @@ pub(crate) fn number(number: u64) -> String {
     text
 }
 
-/// Returns a size as people say it.
+/// Formats a size in decimal units, rounded down, for example `1.9 kB`.
 pub(crate) fn size(bytes: u64) -> String {
     let mut unit = 1;
     for name in ["B", "kB", "MB", "GB", "TB"] {
@@ -75,7 +75,7 @@ pub(crate) fn size(bytes: u64) -> String {
     String::new()
 }
 
-/// Returns "1 job", "2 jobs".
+/// Formats a count with a noun, for example `1 job` or `2 jobs`.
 pub(crate) fn pluralize(count: usize, what: &str) -> String {
     let count = u64::try_from(count).unwrap_or(u64::MAX);
     format!("{} {what}{}", number(count), if count == 1 { "" } else { "s" })

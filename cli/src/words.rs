@@ -1,4 +1,4 @@
-//! Histograms: words in the order in which the service hands them out.
+//! Histograms: words in the order of a result.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
@@ -12,12 +12,12 @@ use crate::error::Error;
 use crate::job::{Job, Rule, Totals};
 use crate::request::Request;
 
-/// Most different words of merged histograms: about 1 GB.
+/// Maximum number of distinct words in merged histograms: about 1 GB.
 const MERGED_WORDS_MAX: usize = 10_000_000;
-/// Longest line of a histogram, in bytes.
+/// Maximum length of a line of a histogram in bytes.
 const LINE_BYTES_MAX: usize = 1 << 20;
 
-/// Words and how often they occur, the most frequent first.
+/// Words with their numbers of occurrences, the most frequent first.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Words(pub(crate) Vec<(String, u64)>);
 
@@ -28,7 +28,7 @@ struct Entry {
     count: u64,
 }
 
-/// What a job counted.
+/// Result of a job.
 #[derive(Debug, Deserialize)]
 pub(crate) struct CountedWords {
     pub(crate) totals: Option<Totals>,
@@ -37,13 +37,13 @@ pub(crate) struct CountedWords {
     pub(crate) word_count: Words,
 }
 
-/// Several histograms as one.
+/// Merged histograms of several sources.
 #[derive(Debug, Default)]
 pub(crate) struct MergedHistogram {
     pub(crate) totals: Totals,
     pub(crate) totals_by_rule: BTreeMap<String, u64>,
     pub(crate) rule: Option<Rule>,
-    /// How many sources are in it.
+    /// Number of merged sources.
     pub(crate) sources: usize,
     words: HashMap<String, u64>,
 }
@@ -55,7 +55,7 @@ impl<'de> Deserialize<'de> for Words {
             type Value = Words;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("words and their counts")
+                f.write_str("an object of words and counts")
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Words, A::Error> {
@@ -76,10 +76,10 @@ impl Serialize for Words {
     }
 }
 
-/// Reads the most frequent words of a job that has succeeded.
+/// Fetches the most frequent words of a succeeded job.
 ///
 /// # Errors
-/// Those of the request.
+/// Errors of the request.
 pub(crate) async fn top(client: &Client, job_id: &str, top: usize) -> Result<Words, Error> {
     let request = Request::get(&["v1", "jobs", job_id, "result"]);
     let request = request.query("format", "json").query("top", top.to_string());
@@ -88,10 +88,11 @@ pub(crate) async fn top(client: &Client, job_id: &str, top: usize) -> Result<Wor
 }
 
 impl MergedHistogram {
-    /// Adds what a job that has succeeded counted. The histogram is read as it comes.
+    /// Adds the result of a succeeded job. The histogram is streamed.
     ///
     /// # Errors
-    /// Those of the request, and [`Error::TooMuch`].
+    /// Errors of the request, and [`Error::LimitExceeded`] for more than [`MERGED_WORDS_MAX`]
+    /// distinct words.
     pub(crate) async fn add(&mut self, client: &Client, job: &Job) -> Result<(), Error> {
         let request = Request::get(&["v1", "jobs", &job.job_id, "result"]);
         let request = request.query("format", "ndjson").streamed();
@@ -101,10 +102,11 @@ impl MergedHistogram {
             buffer.extend_from_slice(&piece);
             let Some(end) = buffer.iter().rposition(|byte| *byte == b'\n') else {
                 if buffer.len() > LINE_BYTES_MAX {
-                    return Err(answer.unexpected("a line of the result has no end"));
+                    return Err(answer.unexpected("a line of the result is too long"));
                 }
                 continue;
             };
+            // Counts complete lines. The incomplete one continues in the next piece.
             let rest = buffer.split_off(end + 1);
             for line in buffer.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
                 let Entry { word, count } =
@@ -114,7 +116,7 @@ impl MergedHistogram {
             buffer = rest;
         }
         if !buffer.is_empty() {
-            return Err(answer.unexpected("the last line of the result has no end"));
+            return Err(answer.unexpected("the result ends within a line"));
         }
         self.sum(job);
         Ok(())
@@ -124,14 +126,15 @@ impl MergedHistogram {
         let counted = self.words.entry(word).or_default();
         *counted = counted.saturating_add(count);
         if self.words.len() > MERGED_WORDS_MAX {
-            let detail = format!("together these are more than {MERGED_WORDS_MAX} different words");
+            let detail =
+                format!("the sources have more than {MERGED_WORDS_MAX} distinct words together");
             return Err(Error::LimitExceeded(detail));
         }
         Ok(())
     }
 
     fn sum(&mut self, job: &Job) {
-        // That of a batch stands for those of its jobs.
+        // A batch counts as its succeeded members.
         let counts = job.counts.as_ref();
         let of_batch = counts.and_then(|counts| usize::try_from(*counts.get("succeeded")?).ok());
         self.sources += of_batch.unwrap_or(1);
@@ -146,7 +149,7 @@ impl MergedHistogram {
         }
     }
 
-    /// Returns the words in the order of a result, only the `top` ones if that is said.
+    /// Takes the words in the order of a result, at most `top` of them.
     pub(crate) fn words(&mut self, top: Option<usize>) -> Words {
         let mut words: Vec<(String, u64)> = std::mem::take(&mut self.words).into_iter().collect();
         words.sort_unstable_by(|(a, a_count), (b, b_count)| {
@@ -157,7 +160,7 @@ impl MergedHistogram {
     }
 }
 
-/// Adds totals to others; how many different words there are together nobody can tell from them.
+/// Adds totals to a sum, except `unique_words`: the distinct words of both may overlap.
 pub(crate) fn add(sum: &mut Totals, more: &Totals) {
     for (sum, more) in [
         (&mut sum.words, more.words),

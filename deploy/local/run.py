@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Runs all of Wordmill on this machine, in the foreground: what `make run` calls.
+"""Runs all of Wordmill on this machine in the foreground. `make run` calls it.
 
-Starts nats-server, provisions it, starts one gateway and the workers, with TRACE=1 also a Jaeger that gets their traces, prefixes every line they
-print, restarts each of them that dies (supervisor.py has the rules), and stops all of it on Ctrl-C.
-Everything listens on loopback only, which is why fixed development passwords will do. Settings come from the environment: PORT,
-NATS_PORT, WORKERS, DATA_DIR, BIN_DIR, NATS_SERVER, TRACE, JAEGER and JAEGER_*PORT; OTEL_* and WORDMILL_* reach every service.
+Starts and provisions nats-server, then starts one gateway and the workers, with TRACE=1 also Jaeger for their traces. Prefixes every line
+of their output, restarts services that die (supervisor.py has the rules), and stops everything on Ctrl-C.
+Everything listens on loopback only, so the fixed development passwords are sufficient. Settings come from the environment: PORT,
+NATS_PORT, WORKERS, DATA_DIR, BIN_DIR, NATS_SERVER, TRACE, JAEGER and JAEGER_*PORT. OTEL_* and WORDMILL_* are passed to every service.
 """
 
 import errno
@@ -25,10 +25,10 @@ from supervisor import EXIT_USAGE, Stop, Supervisor, die_with  # noqa: E402
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 HOST = "127.0.0.1"
 ROLES = ["gateway", "worker", "sweeper", "inspector", "admin"]
-# Decided here, from PORT, NATS_PORT and the development passwords; everything else of the user's WORDMILL_* wins.
+# Variables that this program sets from PORT, NATS_PORT and the development passwords. All other WORDMILL_* of the user take precedence.
 DECIDED = {"WORDMILL_LISTEN": "PORT", "WORDMILL_NATS_URL": "NATS_PORT"}
 CREDENTIALS = {"WORDMILL_NATS_USER", "WORDMILL_NATS_PASSWORD", "WORDMILL_NATS_SWEEPER_USER", *(f"WORDMILL_NATS_{role.upper()}_PASSWORD" for role in ROLES)}
-# Signs webhooks in development: whoever can read this can sign them, so nothing but this command uses it.
+# Signs webhooks in development only: it is public, so everyone can sign with it.
 WEBHOOK_SECRET = "development-secret-of-make-run-only"
 
 WORKERS_MAX = 64
@@ -41,7 +41,7 @@ JAEGER_START_SECONDS = 60
 
 
 class Settings:
-    """What the environment asks for. Reports every bad setting at once."""
+    """Settings from the environment. Reports all invalid settings at once."""
 
     def __init__(self, environment):
         problems = []
@@ -60,9 +60,9 @@ class Settings:
             problems.append(f"PORT and NATS_PORT are both {self.port}")
         trace = environment.get("TRACE", "")
         if trace not in ("", "0", "1"):
-            problems.append(f"TRACE={trace} must be 1, or nothing")
+            problems.append(f"TRACE={trace} must be 1, 0 or empty")
         self.trace = trace == "1"
-        # By the names in jaeger.yaml.
+        # By the variables in jaeger.yaml.
         self.jaeger = {
             "JAEGER_HTTP": number("JAEGER_PORT", 16686, 1, 65535),
             "JAEGER_GRPC": number("JAEGER_GRPC_PORT", 16685, 1, 65535),
@@ -85,9 +85,9 @@ class Settings:
 
 
 def lock_data_dir(path):
-    """Returns a handle that holds the folder; None if another run holds it.
+    """Locks the data folder and returns its handle; None if another run holds the lock.
 
-    The lock is on the folder itself and the kernel drops it with the process, so there is no lock file that could stay behind.
+    The lock is on the folder itself. The kernel releases it when the process ends, so no lock file can be left behind.
     """
     path.mkdir(parents=True, exist_ok=True)
     handle = os.open(path, os.O_RDONLY)
@@ -108,14 +108,14 @@ def port_problem(host, port):
         try:
             probe.bind((address, port))
         except OSError as error:
-            return "taken by another program" if error.errno == errno.EADDRINUSE else f"not available ({error.strerror})"
+            return "used by another program" if error.errno == errno.EADDRINUSE else f"not available ({error.strerror})"
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.settimeout(1)
-        return "taken by another program" if probe.connect_ex((address, port)) == 0 else None
+        return "used by another program" if probe.connect_ex((address, port)) == 0 else None
 
 
 def check_start(settings):
-    """Finds everything that would stop us, before anything is started. Returns the lock on the data folder and the workers' ports."""
+    """Checks data folder and ports before anything is started. Returns the lock on the data folder and the workers' ports."""
     problems = []
     try:
         lock = lock_data_dir(settings.data_dir)
@@ -144,7 +144,7 @@ def check_start(settings):
 
 
 def worker_ports(settings):
-    """Counts up from the first port for workers and skips what is taken."""
+    """Returns the next free ports, starting at the first port for workers."""
     ports = []
     last = min(settings.worker_port + WORKER_PORTS_TRIED_MAX, 65536)
     for port in range(settings.worker_port, last):
@@ -153,22 +153,22 @@ def worker_ports(settings):
         if port not in (settings.port, settings.nats_port) and port_problem(settings.worker_host, port) is None:
             ports.append(port)
     if len(ports) < settings.workers:
-        raise Stop(1, f"no free ports for {settings.workers} workers from {settings.worker_host}:{settings.worker_port} up")
+        raise Stop(1, f"no free ports for {settings.workers} workers, starting at {settings.worker_host}:{settings.worker_port}")
     return ports
 
 
 def find(installer):
-    """Returns the path of a program, installing it if need be."""
+    """Returns the path of a program. Installs it if it is missing."""
     found = subprocess.run([str(ROOT / installer)], stdout=subprocess.PIPE, text=True, preexec_fn=die_with(os.getpid()))
     if found.returncode != 0:
-        raise Stop(1)  # it said why
+        raise Stop(1)  # the installer has printed the reason
     return found.stdout.strip()
 
 
 def service_environment(settings, user, **decided):
-    """The user's environment with the credentials of one role, and without those of the others."""
+    """Returns the user's environment with the credentials of one role, and without those of the others."""
     environment = {name: value for name, value in os.environ.items() if name not in CREDENTIALS}
-    environment.setdefault("WORDMILL_LOG_FORMAT", "pretty")  # a person reads along
+    environment.setdefault("WORDMILL_LOG_FORMAT", "pretty")  # for reading in a terminal
     environment["WORDMILL_NATS_URL"] = f"nats://{HOST}:{settings.nats_port}"
     environment["WORDMILL_NATS_USER"] = user
     environment["WORDMILL_NATS_PASSWORD"] = f"dev-{user}"
@@ -184,17 +184,17 @@ def nats_environment():
 
 
 def greeting_missing(port):
-    """Returns None once nats-server greets on its port."""
+    """Returns None if nats-server sends its greeting, else the reason."""
     try:
         with socket.create_connection((HOST, port), timeout=1) as connection:
             greeting = connection.recv(5)
     except OSError as error:
         return str(error)
-    return None if greeting == b"INFO " else "something else answered on its port"
+    return None if greeting == b"INFO " else "another program answers on its port"
 
 
 def not_ready(host, port, path="/readyz"):
-    """Returns None once the path answers 200, else what it said."""
+    """Returns None if the path answers with 200, else the error or the response."""
     connection = http.client.HTTPConnection(host.strip("[]"), port, timeout=1)
     try:
         connection.request("GET", path)
@@ -208,7 +208,7 @@ def not_ready(host, port, path="/readyz"):
 
 
 def inbox_prefix(role):
-    """Returns the inbox prefix that nats/server.conf allows a role; NATS users see only their own answers."""
+    """Returns the inbox prefix that nats/server.conf allows for a role. NATS users can read only their own replies."""
     return f"_INBOX_{role}"
 
 
@@ -227,26 +227,26 @@ ready
 
 {places}
 
-Submit a text, look at its job, read its words:
+Submit a text, show its job, show its words:
 
   job=$(curl -sS {gateway}/v1/jobs -H 'Content-Type: application/json' -d '{text}' \\
     | python3 -c 'import json, sys; print(json.load(sys.stdin)["job_id"])')
   curl -sS {gateway}/v1/jobs/$job
   curl -sS {gateway}/v1/jobs/$job/result
 
-Look into the queue (nats/install-cli prints where the CLI is, nats/README.md explains):
+Show the streams of NATS (nats/install-cli prints the path of the CLI, see nats/README.md):
 
   nats --server {nats} --user inspector --password dev-inspector --inbox-prefix {inbox_prefix("inspector")} stream report
 
-Ctrl-C stops everything; the next run finds the jobs of this one.
+Ctrl-C stops everything. The jobs are kept for the next run.
 
 """
 
 
 def start_jaeger(settings, supervisor, jaeger):
-    """Starts Jaeger, which has to be there before whoever sends it something."""
+    """Starts Jaeger. It must be ready before the services that send traces to it."""
     addresses = {name: f"{HOST}:{port}" for name, port in settings.jaeger.items()}
-    # It does not record itself.
+    # Jaeger must not record traces of itself.
     environment = {**os.environ, **addresses, "OTEL_TRACES_SAMPLER": "always_off"}
     command = [jaeger, "--config", ROOT / "deploy" / "local" / "jaeger.yaml"]
     check_readiness = functools.partial(not_ready, HOST, settings.jaeger["JAEGER_HTTP"], "/api/services")
@@ -267,10 +267,10 @@ def run(settings, supervisor, ports, nats_server, jaeger):
     admin = service_environment(settings, "admin")
     supervisor.run_once("provision", [binaries / "wordmill-nats", "provision"], admin, PROVISION_SECONDS)
 
-    # Fetching from loopback is allowed here alone, so that a local page can be counted.
+    # Only `make run` allows fetching from loopback, so that local pages can be counted.
     fetch_allow = os.environ.get("WORDMILL_FETCH_ALLOW", "127.0.0.0/8,::1/128")
     listen = f"{HOST}:{settings.port}"
-    # The sweeper runs in the gateway, as a user of its own.
+    # The sweeper runs in the gateway, but as another NATS user.
     gateway = service_environment(settings, "gateway", WORDMILL_LISTEN=listen, WORDMILL_NATS_SWEEPER_PASSWORD="dev-sweeper")
     check_readiness = functools.partial(not_ready, HOST, settings.port)
     services = [supervisor.start_service("gateway", [binaries / "wordmill-gateway"], gateway, check_readiness)]
@@ -303,7 +303,7 @@ def main():
     supervisor = Supervisor(names)
     for name, decider in DECIDED.items():
         if name in os.environ:
-            supervisor.say(f"{name} of the environment is not used: {decider} decides it here")
+            supervisor.say(f"{name} in the environment is ignored: set {decider} instead")
     try:
         run(settings, supervisor, ports, nats_server, jaeger)
     except Stop as stop:
@@ -317,7 +317,7 @@ def main():
         supervisor.stop_all()
     except Stop as stop:
         code = stop.code
-    os.close(lock)  # held until here, so that the next run cannot start before the last child of this one is gone
+    os.close(lock)  # only now, so that the next run cannot start before the last child of this one has ended
     return code
 
 

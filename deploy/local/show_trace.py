@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Shows the trace of a job in a terminal, as the Jaeger of `make run TRACE=1` knows it: what `make trace JOB=...` calls.
+"""Shows a trace from the Jaeger of `make run TRACE=1` in a terminal. `make trace JOB=...` calls it.
 
-Takes the id of a job or of a trace. A Jaeger that was built here has no pages, so this is how one looks at a trace without Docker.
+Takes the id of a job or of a trace. The Jaeger of deploy/install-jaeger has no web pages, so this shows traces without Docker.
 """
 
 import json
@@ -18,20 +18,20 @@ SHOWN = ["job.status", "job.attempt", "error.type", "http.response.status_code",
 
 
 def ask(path):
-    """Returns the traces that Jaeger answers with; none if it knows none."""
+    """Returns the traces that Jaeger finds, or none."""
     try:
         with urllib.request.urlopen(JAEGER + path, timeout=10) as answer:
             return json.load(answer)["data"] or []
     except urllib.error.HTTPError as error:
         if error.code == 404:
             return []
-        raise SystemExit(f"Jaeger answered with {error.code}") from error
+        raise SystemExit(f"Jaeger answered with status {error.code}") from error
     except OSError as error:
-        raise SystemExit(f"no Jaeger at {JAEGER}: {error}; start one with `make run TRACE=1`") from error
+        raise SystemExit(f"Jaeger at {JAEGER} cannot be reached: {error}; start it with `make run TRACE=1`") from error
 
 
 def find(name):
-    """Returns the trace with this id, or that of the job with this id."""
+    """Returns the trace with this id, or those of the job with this id."""
     if len(name) == 32 and name.isalnum():
         return ask(f"/api/traces/{name}")
     tags = json.dumps({"job.id": name})
@@ -49,7 +49,7 @@ def show(trace):
     length = max(max(span["startTime"] + span["duration"] for span in spans.values()) - begin, 1)
     children = {}
     for span in sorted(spans.values(), key=lambda span: span["startTime"]):
-        # Of a parent that is linked, too, Jaeger keeps only the link.
+        # Prefers the parent. If a span also links to its parent, Jaeger keeps only the link.
         references = sorted(span["references"], key=lambda one: one["refType"] != "CHILD_OF")
         parents = [one["spanID"] for one in references if one["spanID"] in spans]
         parent = parents[0] if parents else None
@@ -76,11 +76,11 @@ def show(trace):
 def main():
     name = sys.argv[1].strip() if len(sys.argv) == 2 else ""
     if not name:
-        print("which job? `make trace JOB=<id of a job or a trace>`", file=sys.stderr)
+        print("no id: run `make trace JOB=<id of a job or a trace>`", file=sys.stderr)
         return 64
     traces = find(name)
     if not traces:
-        print(f"Jaeger knows no trace of {name} (yet: spans take about a second)", file=sys.stderr)
+        print(f"Jaeger has no trace of {name}; a new trace appears after about a second", file=sys.stderr)
         return 1
     for trace in traces:
         show(trace)

@@ -1,6 +1,6 @@
-"""Child processes in the foreground: prefixed output, restarts, an order of stopping, no leftovers.
+"""Supervises child processes in the foreground: prefixes their output, restarts them, and stops them in order without leftovers.
 
-One thread does everything: a child's kernel-side death signal is tied to the thread that started it, and this one lives to the end.
+All children are started by one thread that lives until the end: the kernel sends the parent-death signal when the starting thread ends.
 
 A service that dies is restarted after 1 s, then after 2 s, 4 s and so on, at most 30 s. The run ends instead
 - at the third death of one service within a minute;
@@ -18,18 +18,18 @@ import subprocess
 import sys
 import time
 
-SERVERS = ("nats", "jaeger")  # stopped last: the services still talk to them while they end
+SERVERS = ("nats", "jaeger")  # stopped last, because the services need them while they drain
 DRAIN_SECONDS = 20
 NATS_STOP_SECONDS = 10
-SECOND_SIGNAL_SECONDS = 0.5  # make and the terminal may both pass on one Ctrl-C; a person needs longer than this
+SECOND_SIGNAL_SECONDS = 0.5  # make and the terminal may both send a signal for one Ctrl-C; a second key press takes longer
 LINE_BYTES_MAX = 64 * 1024
-EXIT_USAGE = 64  # how our services, and this command, reject settings
+EXIT_USAGE = 64  # exit code of our services and of this command for invalid settings
 
 RESTART_SECONDS_FIRST = 1
 RESTART_SECONDS_MAX = 30
-# Uptime after which the next delay is the first one again. It must not be shorter than the window below:
-# with 20 s, a service either ends the run or never gets beyond a delay of 2 s. With 60 s, one that dies
-# whenever it was up for 40 s is restarted after 1, 2, 4, 8, 16, 30, 30, ... s.
+# Uptime after which the next delay starts at the first one again. It must not be shorter than the window below:
+# with 20 s, a service either ends the run or never has a delay of more than 2 s. With 60 s, a service that dies
+# each time after 40 s is restarted after 1, 2, 4, 8, 16, 30, 30, ... s.
 RECOVERED_SECONDS = 60
 DEATHS_MAX = 3
 DEATHS_WINDOW_SECONDS = 60
@@ -44,7 +44,7 @@ PR_SET_PDEATHSIG = 1
 
 
 class Stop(Exception):
-    """Ends the run; carries the exit code."""
+    """Ends the run with an exit code and, optionally, a reason."""
 
     def __init__(self, code, reason=None):
         super().__init__(reason)
@@ -53,7 +53,7 @@ class Stop(Exception):
 
 
 class Child:
-    """One process of ours and the output it has not finished a line of."""
+    """A child process, and the start of an output line that is not complete yet."""
 
     def __init__(self, name, command, environment):
         self.name = name
@@ -64,7 +64,7 @@ class Child:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            # A session of its own: the terminal's Ctrl-C reaches only us, and we decide the order.
+            # In a new session the Ctrl-C of the terminal does not reach the child: the supervisor stops all in order.
             start_new_session=True,
             preexec_fn=die_with(os.getpid()),
         )
@@ -72,12 +72,12 @@ class Child:
         os.set_blocking(self.output, False)
 
     def signal(self, number):
-        """Signals the process; one that has already ended is not an error."""
+        """Sends a signal to the process, unless it has already ended."""
         if self.process.poll() is None:
             self.process.send_signal(number)
 
     def kill(self):
-        """Ends the process and whatever it started."""
+        """Kills the process and all processes that it started."""
         try:
             os.killpg(self.process.pid, signal.SIGKILL)
         except (ProcessLookupError, PermissionError):
@@ -85,7 +85,7 @@ class Child:
 
 
 def die_with(parent):
-    """Returns what a new child runs before its program: asks the kernel to kill it when we die, even by SIGKILL (Linux only)."""
+    """Returns a function that a child runs before its program: the kernel then kills it when we die, even by SIGKILL (Linux only)."""
     if LIBC is None:
         return None
 
@@ -98,7 +98,7 @@ def die_with(parent):
 
 
 class Service:
-    """A program that runs until the end of the run: how to start it, its readiness, its deaths."""
+    """A program that runs until the end of the run: its command, readiness check and deaths."""
 
     def __init__(self, name, command, environment, check_readiness):
         self.name = name
@@ -126,7 +126,7 @@ class Service:
 
 
 class Supervisor:
-    """Owns the children, the services among them, their output and our signals."""
+    """Owns all children, including services, and handles their output and our signals."""
 
     def __init__(self, names):
         self.children = []
@@ -154,7 +154,7 @@ class Supervisor:
             self.signals.append(now)
 
     def say(self, text, name="wordmill"):
-        """Prints lines under our own name."""
+        """Prints lines with our own name as prefix."""
         for line in text.splitlines():
             self.print_line(name, line.encode())
 
@@ -165,7 +165,7 @@ class Supervisor:
         self.write(label.encode() + line + b"\n")
 
     def write(self, data):
-        """Prints bytes; a reader who has gone away (`make run | head`) ends the run like Ctrl-C does."""
+        """Prints bytes. If the reader has closed the pipe (`make run | head`), the run ends as by Ctrl-C."""
         try:
             sys.stdout.buffer.write(data)
             sys.stdout.buffer.flush()
@@ -189,14 +189,14 @@ class Supervisor:
             self.schedule_restart(service, f"cannot be started: {error.strerror}")
 
     def start_service(self, name, command, environment, check_readiness):
-        """Starts a service, which `serve` restarts when it dies."""
+        """Starts a service. `serve` restarts it when it dies."""
         service = Service(name, command, environment, check_readiness)
         self.services.append(service)
         self.launch(service)
         return service
 
     def pump(self, seconds):
-        """Passes on output until something happens or the time is over."""
+        """Waits for output or a signal, at most for `seconds`, and prints the output."""
         for key, _ in self.selector.select(max(seconds, 0)):
             if key.data is None:
                 try:
@@ -223,7 +223,7 @@ class Supervisor:
             child.output = None
 
     def finish_output(self, child):
-        """Prints what an ended child had still in its pipe."""
+        """Prints the remaining output of an ended child, for at most 1 s."""
         deadline = time.monotonic() + 1
         while child.output is not None and time.monotonic() < deadline:
             self.pump(0.05)
@@ -235,7 +235,7 @@ class Supervisor:
         self.children.remove(child)
 
     def check(self):
-        """Raises `Stop` on a signal, and looks for services that have died."""
+        """Raises `Stop` after a signal, and schedules restarts of services that have died."""
         if self.signals:
             raise Stop(0)
         for service in self.services:
@@ -248,7 +248,7 @@ class Supervisor:
             self.schedule_restart(service, exit_text(code))
 
     def schedule_restart(self, service, cause):
-        """Schedules the restart of a dead service. Raises `Stop` where a restart would not help."""
+        """Schedules the restart of a dead service. Raises `Stop` if a restart would not help."""
         service.child = None
         if not self.is_serving:
             raise Stop(1, f"{service.name} died ({cause}) before everything was ready: stopping")
@@ -261,14 +261,14 @@ class Supervisor:
         service.due_at = now + delay
 
     def restart(self, service):
-        """Starts a dead service again, and schedules the checks of its readiness."""
+        """Starts a dead service again, and schedules its readiness checks."""
         now = time.monotonic()
         service.due_at = now + PROBE_SECONDS
         service.ready_by = now + READY_AGAIN_SECONDS
         self.launch(service)
 
     def probe(self, service):
-        """Prints one line about a restarted service: that it is ready, or that it is late."""
+        """Checks a restarted service, and prints one line when it is ready or late."""
         missing = service.check_readiness()
         now = time.monotonic()
         service.due_at = None
@@ -296,7 +296,7 @@ class Supervisor:
             self.pump(wait)
 
     def wait_until(self, condition, seconds, what):
-        """Pumps output until `condition` returns None; a text says what is still missing."""
+        """Pumps output until `condition` returns None instead of a text about the missing part."""
         deadline = time.monotonic() + seconds
         while True:
             self.check()
@@ -308,15 +308,15 @@ class Supervisor:
             self.pump(0.1)
 
     def run_once(self, name, command, environment, seconds):
-        """Runs a child to its end; anything but success stops the run."""
+        """Runs a child to its end. Raises `Stop` unless it succeeds."""
         child = self.start(name, command, environment)
-        self.wait_until(lambda: None if child.process.poll() is not None else "it still runs", seconds, f"{name} did not finish")
+        self.wait_until(lambda: None if child.process.poll() is not None else "it is still running", seconds, f"{name} did not finish")
         self.remove(child)
         if child.process.returncode != 0:
             raise Stop(1, f"{name} failed ({exit_text(child.process.returncode)})")
 
     def end(self, children, seconds):
-        """Asks children to end, waits, and kills those that did not."""
+        """Sends SIGTERM to children, waits, and kills those that have not ended."""
         for child in children:
             child.signal(signal.SIGTERM)
         deadline = time.monotonic() + seconds
@@ -338,7 +338,7 @@ class Supervisor:
             self.finish_output(child)
 
     def stop_all(self):
-        """Stops the services first, so that they can drain, then the server. Leaves nothing behind, however it ends."""
+        """Stops the services first, so that they can drain, then the servers. Kills remaining processes in any case."""
         if len(self.signals) == 1:
             self.say("stopping (press Ctrl-C again to stop at once)")
         servers = [child for child in self.children if child.name in SERVERS]

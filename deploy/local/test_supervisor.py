@@ -1,4 +1,4 @@
-"""Tests of the rules for restarts, with processes of the shell in place of services."""
+"""Tests of the restart rules, with shell scripts in place of services."""
 
 import os
 import pathlib
@@ -14,7 +14,7 @@ LIMIT_SECONDS = 10
 
 
 class RecordingSupervisor(Supervisor):
-    """Records printed lines; sends itself SIGINT when a line contains `last`."""
+    """Records printed lines. Sends SIGINT to itself when a line contains `last`."""
 
     def __init__(self, last):
         super().__init__(["wordmill", "service"])
@@ -76,7 +76,7 @@ class Restarts(unittest.TestCase):
         return supervisor
 
     def serve(self, supervisor):
-        """Runs `supervisor` to its end, and returns what ended it."""
+        """Runs `supervisor` to its end, and returns the `Stop` that ended it."""
         with self.assertRaises(Stop) as raised:
             supervisor.serve()
         return raised.exception
@@ -136,7 +136,7 @@ class Restarts(unittest.TestCase):
 
 
 def is_running(process_id):
-    """Returns whether a process runs; one that has ended and was not waited for yet does not."""
+    """Returns whether a process is running. A zombie is not."""
     state = subprocess.run(["ps", "-o", "stat=", "-p", str(process_id)], stdout=subprocess.PIPE, text=True, check=False).stdout
     return state.strip()[:1] not in ("", "Z")
 

@@ -1,21 +1,24 @@
-// The service, as this page asks it. Every failure becomes a `Problem` with a code and a sentence, also those
-// that come from no service: a connection that breaks, an answer of something in between.
+// Requests to the service. Every failure becomes a `Problem` with a code and a sentence, including
+// broken connections and responses of other servers, such as proxies.
 
-/** Where the key is while the tab is open. */
+/** Name of the API key in the session storage. */
 const KEY = 'wordmill.key';
-/** The stream says every 15 s that it is alive. After this silence it is not, in milliseconds. */
+/** Idle timeout of an event stream in milliseconds. The service sends a heartbeat every 15 s. */
 const SILENCE_MAX = 40_000;
-/** The longest wait before a broken stream is taken up again, in milliseconds. */
+/** Maximum pause before a broken stream is opened again, in milliseconds. */
 const PAUSE_MAX = 15_000;
 
 let signedOut = () => {};
 
-/** Says what to do when the service asks for a key. */
+/** Sets the function that is called with the problem if the service requires a key (status 401). */
 export function onSignedOut(action) {
   signedOut = action;
 }
 
-/** The key lives in this tab alone and goes with it: never on disk, never in a cookie that another page could ride on. */
+/**
+ * Returns the API key. It is stored for this tab only, and never on disk. It is not a cookie,
+ * because browsers send cookies with requests from other sites, too.
+ */
 export function key() {
   return sessionStorage.getItem(KEY);
 }
@@ -35,17 +38,17 @@ export class Problem extends Error {
   }
 }
 
-/** Makes a problem of whatever was thrown; `null` if somebody left. */
+/** Converts an exception to a problem; `null` if the request was aborted. */
 export function problemOf(error) {
   if (error instanceof Problem) return error;
   if (error?.name === 'AbortError') return null;
   console.warn(error);
-  return new Problem({ code: 'page_defect', title: 'This page failed', detail: 'Load it again; if that does not help, it is a defect of the page.' });
+  return new Problem({ code: 'page_defect', title: 'Error in this page', detail: 'Reload the page. If the error comes back, it is a bug of the page.' });
 }
 
 function unreachable() {
   const detail = navigator.onLine
-    ? 'The connection failed before an answer came. What was sent may have arrived: look at the jobs before you send it again.'
+    ? 'The connection failed before a response arrived. The request may have been accepted: check the list of jobs before you send it again.'
     : 'This device is offline.';
   return new Problem({ code: 'unreachable', title: 'The service cannot be reached', detail, retryable: true });
 }
@@ -56,20 +59,20 @@ function headers(more) {
   return all;
 }
 
-/** Makes the problem that an answer is. */
+/** Creates the problem for an error response. */
 function refusal(status, text) {
   let body = null;
   try {
     body = JSON.parse(text);
-  } catch { /* an answer of something in between */ }
+  } catch { /* not a response of the service */ }
   if (body?.code) return new Problem(body);
   return new Problem({
-    code: `http_${status}`, status, title: 'An answer that is not the service’s',
-    detail: `Something between this page and the service answered with status ${status}.`, retryable: status >= 500,
+    code: `http_${status}`, status, title: 'Unexpected response',
+    detail: `Another server, for example a proxy, answered with status ${status}.`, retryable: status >= 500,
   });
 }
 
-/** Sends a request; returns the response if it is a good one. */
+/** Sends a request and returns the response. Throws a `Problem` unless its status is 2xx. */
 export async function send(method, path, { json, body, type, headers: more, signal } = {}) {
   const fields = headers({ Accept: 'application/json', ...more });
   if (json !== undefined) fields.set('Content-Type', 'application/json');
@@ -86,7 +89,7 @@ export async function send(method, path, { json, body, type, headers: more, sign
   throw problem;
 }
 
-/** Sends a request and returns the JSON of its answer; `null` if it has none. */
+/** Sends a request and returns the JSON of the response; `null` if it has no content (204). */
 export async function ask(method, path, request) {
   const response = await send(method, path, request);
   if (response.status === 204) return null;
@@ -97,7 +100,7 @@ export async function ask(method, path, request) {
   }
 }
 
-/** Reads an answer line by line, as objects. */
+/** Reads an NDJSON response. Yields the objects of complete lines as arrays, as they arrive. */
 export async function* lines(path, signal) {
   const response = await send('GET', path, { headers: { Accept: 'application/x-ndjson' }, signal });
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
@@ -113,7 +116,7 @@ export async function* lines(path, signal) {
   }
 }
 
-/** Sends a file, and says how much of it has gone; `fetch` cannot say that. */
+/** Uploads a form and reports its progress from 0 to 1. `fetch` cannot report progress. */
 export function upload(path, form, onSent, signal) {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
@@ -152,8 +155,8 @@ function pause(ms, signal) {
 }
 
 /**
- * Follows a job to its end. `onJob` gets it at each change; `onBroken` gets the problem and the wait in
- * milliseconds when the stream breaks, before it is taken up again where it was.
+ * Follows a job until it is final. Calls `onJob` at each change. If the stream breaks, calls
+ * `onBroken` with the problem and the pause in milliseconds, and then resumes after the last event.
  */
 export async function follow(job_id, { onJob, onBroken, signal }) {
   const path = `/v1/jobs/${job_id}/events`;
@@ -173,7 +176,7 @@ export async function follow(job_id, { onJob, onBroken, signal }) {
       const wait = Math.min(1000 * 2 ** (failures - 1), PAUSE_MAX);
       onBroken(problemOf(error), wait);
       await pause(wait, signal);
-      // Where streams are refused, looking now and then still tells how the job is.
+      // Also polls the job, because a proxy may block event streams altogether.
       const job = await ask('GET', `/v1/jobs/${job_id}`, { signal }).catch(() => null);
       if (job) onJob(job);
       if (job && isFinal(job)) return;
@@ -183,7 +186,7 @@ export async function follow(job_id, { onJob, onBroken, signal }) {
   }
 }
 
-/** Reads one stream of events. Returns whether nothing more is to come. */
+/** Reads one event stream. Returns whether the job is final, so that no more events follow. */
 async function stream(path, last, signal, onEvent) {
   const silence = new AbortController();
   const both = AbortSignal.any([signal, silence.signal]);
@@ -192,6 +195,7 @@ async function stream(path, last, signal, onEvent) {
   try {
     const more = { Accept: 'text/event-stream', ...(last && { 'Last-Event-ID': last }) };
     const response = await send('GET', path, { headers: more, signal: both });
+    // The event with the final job has already been received: there are no more.
     if (response.status === 204) return true;
     const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
     let rest = '';
@@ -233,7 +237,7 @@ export function isFinal(job) {
   return ['succeeded', 'failed', 'cancelled'].includes(job.status);
 }
 
-/** Lets the browser keep an answer as a file. With a key a plain link cannot do it. */
+/** Saves a response as a file. A plain link would not send the API key. */
 export async function save(path, name) {
   const response = await send('GET', path, { headers: { Accept: '*/*' } });
   const url = URL.createObjectURL(await response.blob());

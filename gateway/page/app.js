@@ -1,5 +1,6 @@
-// Begins here: which view belongs to which address, who is signed in, and where the focus goes.
-// Addresses are `#/jobs/<id>` and the like, so that the gateway serves one page and the back button works.
+// Entry point: selects the view for the address, signs in and out, and moves the focus.
+// Addresses are fragments such as `#/jobs/<id>`, so that the gateway serves a single page and the
+// back button works.
 
 import { key, onSignedOut, problemOf, signOut } from './api.js';
 import { announce, title, trouble } from './dom.js';
@@ -23,7 +24,7 @@ const signOutButton = document.getElementById('sign-out');
 let leaving = new AbortController();
 let isFirst = true;
 
-/** Names the page, in the window's title too. */
+/** Sets the title of the window. */
 function entitle(text) {
   document.title = text ? `${text} – Wordmill` : 'Wordmill';
 }
@@ -50,7 +51,7 @@ function show(address) {
   focus(root);
 }
 
-/** After a change of view the heading is where reading goes on; when the page opens, its beginning is. */
+/** Moves the focus to the heading after a change of the view, but not when the page is loaded. */
 function focus(root) {
   if (isFirst) {
     isFirst = false;
@@ -70,12 +71,12 @@ function mark(path) {
 }
 
 function missing({ root }) {
-  entitle('Nothing here');
-  root.append(title('Nothing here'), document.createTextNode('This page has no such address.'));
+  entitle('Not found');
+  root.append(title('Not found'), document.createTextNode('There is no page at this address.'));
 }
 
 onSignedOut((problem) => {
-  // A view may have asked several things at once.
+  // Several requests of a view may be refused at the same time.
   if (main.querySelector('#key')) return;
   leaving.abort();
   leaving = new AbortController();
@@ -89,7 +90,7 @@ onSignedOut((problem) => {
 
 signOutButton.addEventListener('click', () => {
   signOut();
-  // What was on the page belonged to the key.
+  // Reloads the page, because its content belongs to the owner of the key.
   location.hash = '#/';
   location.reload();
 });

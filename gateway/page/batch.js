@@ -1,12 +1,12 @@
-// What is special about a batch: how its pages stand, and which of them were refused.
+// Batches: the status of their pages, and the reasons why lines were refused.
 
 import { foreign, h, number, plural, section } from './dom.js';
-import { STATUS } from './jobs.js';
+import { STATUSES } from './jobs.js';
 
-/** Pages listed by their addresses. */
+/** Maximum number of pages that are listed by URL. */
 const LISTED = 100;
 
-/** What the service said of each line when a batch of this tab was sent: only that answer says it. */
+/** Outcomes of the lines by batch id, for batches of this tab. Only the first response has them. */
 const sent = new Map();
 
 export function remember(batch, urls) {
@@ -17,27 +17,26 @@ export function isBatch(job) {
   return job.source.kind === 'batch';
 }
 
-/** How many pages of a batch have ended, and how many there are. */
+/** Returns the number of finished pages of a batch, and of all. */
 export function ended(job) {
   const { queued = 0, running = 0, succeeded = 0, failed = 0, cancelled = 0 } = job.counts ?? {};
   const done = succeeded + failed + cancelled;
   return { done, total: done + queued + running };
 }
 
-/** How the pages of a batch stand now. */
+/** Shows the number of pages of a batch by status, and the lines if they are known. */
 export function members(job) {
   const counts = job.counts ?? {};
-  const names = { ...STATUS, refused: 'refused' };
-  const rows = Object.keys(names).filter((name) => counts[name] > 0)
-    .map((name) => h('tr', null, h('th', { scope: 'row' }, names[name]), h('td', { class: 'number' }, number(counts[name]))));
+  const rows = [...STATUSES, 'refused'].filter((name) => counts[name] > 0)
+    .map((name) => h('tr', null, h('th', { scope: 'row' }, name), h('td', { class: 'number' }, number(counts[name]))));
   const lines = sent.get(job.job_id) ?? [];
-  // What was refused comes first: somebody has to do something about it.
+  // Refused lines first: they need attention.
   const ordered = [...lines.filter((line) => line.problem), ...lines.filter((line) => !line.problem)];
   const rest = ordered.length - LISTED;
-  return section('Its pages',
+  return section('Pages',
     h('table', { class: 'plain' }, h('caption', { class: 'unseen' }, 'Pages by status'), h('tbody', null, rows)),
     ordered.length > 0 && h('ul', { class: 'sent' }, ordered.slice(0, LISTED).map(item)),
-    rest > 0 && h('p', { class: 'note' }, `${plural(rest, 'page')} more are among the jobs.`));
+    rest > 0 && h('p', { class: 'note' }, `${plural(rest, 'more page')}: see the list of jobs.`));
 }
 
 function item({ line, url, job_id, problem }) {

@@ -1,4 +1,4 @@
-// The first view: a text, addresses or files come in, and the last jobs are below.
+// The start view: a form for a text, URLs or files, and the recent jobs.
 
 import { ask, problemOf, upload } from './api.js';
 import { announce, bytes, foreign, h, number, plural, section, title, trouble } from './dom.js';
@@ -6,16 +6,16 @@ import { jobRows } from './jobs.js';
 import { chosen, optionFields } from './options.js';
 import { remember } from './batch.js';
 
-/** Longer texts go as a document, which has no limit of its own, in UTF-16 units. */
+/** Maximum length of a text in JSON, in UTF-16 units. Longer texts are sent as documents. */
 const TEXT_MAX = 200_000;
-/** What one batch takes. */
+/** Maximum number of lines of a batch. */
 const LINES_MAX = 10_000;
-/** Jobs listed below the form. */
+/** Number of recent jobs below the form. */
 const RECENT = 5;
 
 const URL_LINE = /^https?:\/\/\S+$/i;
 
-/** Tells what was typed: nothing, addresses or a text. */
+/** Classifies the input: nothing, URLs (one per line) or a text. */
 export function reading(text, isForcedText) {
   const filled = text.split('\n').map((line) => line.trim()).filter(Boolean);
   if (filled.length === 0) return { kind: 'nothing' };
@@ -28,10 +28,10 @@ export async function compose({ root, signal, entitle }) {
   entitle('Count words');
   const note = h('p', { id: 'what', class: 'note', 'aria-live': 'polite' });
   const asText = h('input', { type: 'checkbox', id: 'as-text' });
-  const asTextLine = h('label', { class: 'check', hidden: true }, asText, 'Count the addresses themselves, as a text');
+  const asTextLine = h('label', { class: 'check', hidden: true }, asText, 'Count the URLs themselves as a text');
   const text = h('textarea', {
     id: 'input', rows: '7', dir: 'auto', spellcheck: 'false', 'aria-describedby': 'what',
-    placeholder: 'Paste a text, or addresses of pages, one a line.',
+    placeholder: 'Paste a text, or the URLs of web pages, one per line.',
   });
   const files = h('input', { type: 'file', id: 'files', multiple: true, class: 'unseen' });
   const options = optionFields();
@@ -54,7 +54,7 @@ export async function compose({ root, signal, entitle }) {
     event.preventDefault();
     const read = reading(text.value, asText.checked);
     if (read.kind === 'nothing') {
-      place.replaceChildren(trouble({ title: 'Nothing to count', detail: 'Paste a text or addresses, or choose files.', code: 'empty' }));
+      place.replaceChildren(trouble({ title: 'Nothing to count', detail: 'Paste a text or URLs, or choose files.', code: 'empty' }));
       text.focus();
       return;
     }
@@ -71,10 +71,10 @@ export async function compose({ root, signal, entitle }) {
     }
   };
   const form = h('form', { onsubmit: submit },
-    h('label', { for: 'input', class: 'unseen' }, 'Text or addresses'),
+    h('label', { for: 'input', class: 'unseen' }, 'Text or URLs'),
     text, note, asTextLine,
     h('div', { class: 'row' }, button,
-      h('span', null, 'or ', h('label', { for: 'files', class: 'file' }, 'choose files'), files, h('span', { class: 'by-mouse' }, ', or drop them anywhere here'))),
+      h('span', null, 'or ', h('label', { for: 'files', class: 'file' }, 'choose files'), files, h('span', { class: 'by-mouse' }, ', or drop them anywhere on this page'))),
     place);
 
   const take = (list) => list.length > 0 && sendFiles([...list], chosen(options), place, signal);
@@ -84,30 +84,30 @@ export async function compose({ root, signal, entitle }) {
   });
   dropping(take, signal);
 
-  const recent = h('div', null, h('p', { class: 'note' }, 'Looking …'));
+  const recent = h('div', null, h('p', { class: 'note' }, 'Loading …'));
   root.append(title('Count words'),
-    h('p', { class: 'lead' }, 'Of a text, a file or a page; by four rules at once, with the reasons why they differ.'),
-    section('What', form), section('How', options), section('Lately', recent));
+    h('p', { class: 'lead' }, 'Count a text, a file or a web page by four rules at once, and see why the counts differ.'),
+    section('Source', form), section('Options', options), section('Recent jobs', recent));
   describe();
 
   const page = await ask('GET', `/v1/jobs?limit=${RECENT}`, { signal });
   recent.replaceChildren(page.data.length === 0
-    ? h('p', { class: 'note' }, 'No jobs yet. What you count appears here.')
+    ? h('p', { class: 'note' }, 'No jobs yet. Your jobs appear here.')
     : h('div', null, jobRows(page.data), h('p', null, h('a', { href: '#/jobs' }, 'All jobs'))));
 }
 
 function describeReading(read, text) {
-  if (read.kind === 'nothing') return 'Of several addresses one batch is made, with one merged result.';
+  if (read.kind === 'nothing') return 'Several URLs become one batch with a merged result.';
   if (read.kind === 'urls') {
-    if (read.urls.length > LINES_MAX) return `${number(read.urls.length)} addresses; one batch takes ${number(LINES_MAX)}.`;
-    return read.urls.length === 1 ? 'The page at this address will be fetched and counted.' : `${plural(read.urls.length, 'page')} will be fetched and counted, as one batch.`;
+    if (read.urls.length > LINES_MAX) return `${number(read.urls.length)} URLs are too many: a batch has at most ${number(LINES_MAX)}.`;
+    return read.urls.length === 1 ? 'The page at this URL will be fetched and counted.' : `${plural(read.urls.length, 'page')} will be fetched and counted as one batch.`;
   }
   const some = read.urls.length > 0 && read.urls.length < read.lines
-    ? ` ${plural(read.urls.length, 'line is an address', 'lines are addresses')}; to count the pages, remove the others.` : '';
+    ? ` ${plural(read.urls.length, 'line is a URL', 'lines are URLs')}. To count the pages, remove the other lines.` : '';
   return `A text of ${plural([...text].length, 'character')}.${some}`;
 }
 
-/** Starts what was asked for, and returns the job's id. */
+/** Submits the input, and returns the id of the job or batch. */
 async function start(read, text, options, signal) {
   if (read.kind === 'urls' && read.urls.length === 1) {
     return (await ask('POST', '/v1/jobs', { json: { url: read.urls[0], options }, signal })).job_id;
@@ -126,26 +126,26 @@ async function start(read, text, options, signal) {
   return (await ask('POST', '/v1/jobs', { json: { text, options }, signal })).job_id;
 }
 
-/** What was wrong with each line of a batch that was refused as a whole. */
+/** Shows the problem of each line of a batch that was refused as a whole, at most 20. */
 function refusedLines(problem, urls = []) {
   const lines = (problem.more?.lines ?? []).filter((line) => line.problem).slice(0, 20);
   return lines.map((line) => h('p', { class: 'note' }, `Line ${line.line}: `, foreign(urls[line.line - 1] ?? ''), ' ', line.problem.detail, ' ', h('code', null, line.problem.code)));
 }
 
-/** A job that may or may not have been accepted can be looked at. */
+/** Shows a link to a job that may have been accepted despite the problem. */
 function unsure(problem) {
   const id = problem.more?.job_id;
-  return id ? [h('p', null, h('a', { href: `#/jobs/${id}` }, 'Look whether the job was accepted'))] : [];
+  return id ? [h('p', null, h('a', { href: `#/jobs/${id}` }, 'Check whether the job was accepted'))] : [];
 }
 
-/** Files go one after the other; each is a job. A single one is shown at once. */
+/** Uploads files one after the other, each as a job. If it is a single one, opens its job. */
 async function sendFiles(list, options, place, signal) {
   const rows = list.map((file) => {
-    const state = h('span', { class: 'note' }, 'waits');
+    const state = h('span', { class: 'note' }, 'waiting');
     return { file, state, row: h('li', null, h('bdi', null, file.name), ' ', h('span', { class: 'note' }, bytes(file.size)), ' ', state) };
   });
   place.replaceChildren(h('ul', { class: 'sent', 'aria-label': 'Files' }, rows.map((row) => row.row)));
-  announce(`Sending ${plural(list.length, 'file')}`);
+  announce(`Uploading ${plural(list.length, 'file')}`);
   let good = 0;
   for (const { file, state } of rows) {
     try {
@@ -155,7 +155,7 @@ async function sendFiles(list, options, place, signal) {
         state.textContent = `${Math.round(part * 100)} %`;
       }, signal);
       good += 1;
-      state.replaceChildren(h('a', { href: `#/jobs/${job.job_id}` }, 'its job'));
+      state.replaceChildren(h('a', { href: `#/jobs/${job.job_id}` }, 'View job'));
       if (list.length === 1) location.hash = `#/jobs/${job.job_id}`;
     } catch (error) {
       const problem = problemOf(error);
@@ -163,10 +163,10 @@ async function sendFiles(list, options, place, signal) {
       state.replaceChildren(trouble(problem));
     }
   }
-  announce(`${plural(good, 'file')} sent`);
+  announce(`${plural(good, 'file')} uploaded`);
 }
 
-/** Takes files that are dropped anywhere on the page. */
+/** Accepts files that are dropped anywhere on the page. */
 function dropping(take, signal) {
   const over = (event) => {
     if (![...event.dataTransfer.types].includes('Files')) return;

@@ -1,27 +1,27 @@
-// Jobs that were given up: why, after how many attempts, and again.
+// Dead letters: jobs that failed for good, with the reasons. They can be replayed and deleted.
 
 import { ask, problemOf } from './api.js';
 import { announce, foreign, h, number, plural, time, title, trouble } from './dom.js';
 import { confirmed } from './job.js';
 import { sourceName } from './jobs.js';
 
-/** What one request replays. */
+/** Maximum number of dead letters in one replay request. */
 const REPLAY_MAX = 100;
 
 const OUTCOMES = {
-  replayed: 'Replayed', not_found: 'It is no longer there', unreadable: 'It is no job: there is nothing to do again',
-  gone: 'It was replayed before, and that job is no longer kept', source_gone: 'Its document is no longer kept',
-  refused: 'Not taken', not_tried: 'Not tried: time was up, or an earlier one was refused',
+  replayed: 'Replayed', not_found: 'Not found', unreadable: 'Not replayed, because it cannot be read as a job',
+  gone: 'Replayed before, and the new job is no longer stored', source_gone: 'Not replayed, because its document is no longer stored',
+  refused: 'Refused', not_tried: 'Not tried, because the time limit was reached or an earlier one was refused',
 };
 
 export async function deadLetters({ root, signal, entitle }) {
   entitle('Dead letters');
-  const place = h('div', null, h('p', { class: 'note' }, 'Looking …'));
+  const place = h('div', null, h('p', { class: 'note' }, 'Loading …'));
   const list = h('ol', { class: 'letters' });
   const all = h('div', { class: 'row' });
   const shown = [];
   const more = h('div', { class: 'row' });
-  root.append(title('Dead letters'), h('p', { class: 'lead' }, 'Jobs that were given up. They are kept until they are replayed and deleted, or expire.'), place);
+  root.append(title('Dead letters'), h('p', { class: 'lead' }, 'Jobs that failed for good. They are kept until you delete them or they expire, also after a replay.'), place);
   const load = async (cursor) => {
     const page = await ask('GET', `/v1/dead-letters?${new URLSearchParams({ limit: '50', ...(cursor && { cursor }) })}`, { signal });
     if (!cursor) place.replaceChildren(all, list, more);
@@ -29,8 +29,8 @@ export async function deadLetters({ root, signal, entitle }) {
     all.replaceChildren(...(shown.length > 1 ? [replayAll(shown, all, signal)] : []));
     list.append(...page.data.map((letter) => item(letter, signal)));
     const count = list.children.length;
-    const next = page.next_cursor && h('button', { type: 'button', onclick: () => again(page.next_cursor) }, count === 0 ? 'Look further back' : 'More');
-    more.replaceChildren(h('span', { class: 'note' }, count === 0 ? 'None. Every job was done, or failed for a reason that another try would not change.' : `${plural(count, 'letter')}, newest first.`), ...(next ? [next] : []));
+    const next = page.next_cursor && h('button', { type: 'button', onclick: () => again(page.next_cursor) }, count === 0 ? 'Search older entries' : 'Load more');
+    more.replaceChildren(h('span', { class: 'note' }, count === 0 ? 'No dead letters.' : `${plural(count, 'dead letter')}, newest first.`), ...(next ? [next] : []));
   };
   const again = (cursor) => load(cursor).catch((error) => {
     const problem = problemOf(error);
@@ -39,7 +39,7 @@ export async function deadLetters({ root, signal, entitle }) {
   await load(null);
 }
 
-/** A button that replays all that are listed. */
+/** Creates the button that replays all listed dead letters. */
 function replayAll(ids, place, signal) {
   const replay = async (event) => {
     event.target.disabled = true;
@@ -60,11 +60,11 @@ function replayAll(ids, place, signal) {
       event.target.disabled = false;
     }
   };
-  return h('button', { type: 'button', onclick: confirmed(replay) }, `Replay all ${number(ids.length)} listed here`);
+  return h('button', { type: 'button', onclick: confirmed(replay) }, `Replay all ${number(ids.length)} listed`);
 }
 
 function item(letter, signal) {
-  const name = letter.source ? sourceName(letter.source) : 'What cannot be read as a job';
+  const name = letter.source ? sourceName(letter.source) : 'Unreadable job';
   const said = h('div', { 'aria-live': 'polite' });
   const act = (action) => async (event) => {
     event.target.disabled = true;
@@ -81,7 +81,7 @@ function item(letter, signal) {
     const answer = await ask('POST', '/v1/dead-letters/replay', { json: { ids: [letter.id] }, signal });
     const [line] = answer.data;
     const text = [OUTCOMES[line.outcome] ?? line.outcome, line.detail && `: ${line.detail}`, '. '];
-    said.replaceChildren(h('p', { class: 'note' }, ...text.filter(Boolean), line.job_id && h('a', { href: `#/jobs/${line.job_id}` }, 'The new job')));
+    said.replaceChildren(h('p', { class: 'note' }, ...text.filter(Boolean), line.job_id && h('a', { href: `#/jobs/${line.job_id}` }, 'View new job')));
   });
   const remove = act(async () => {
     await ask('DELETE', `/v1/dead-letters/${letter.id}`, { signal });
@@ -94,7 +94,7 @@ function item(letter, signal) {
   const row = h('li', null,
     h('p', { class: 'name' }, letter.job_id ? h('a', { href: `#/jobs/${letter.job_id}` }, foreign(name)) : foreign(name)),
     h('p', null, letter.failure.detail, ' ', h('code', null, letter.failure.code)),
-    h('p', { class: 'note' }, 'Given up ', time(letter.dead_at), `${attempts}; ${letter.lane} lane.`,
+    h('p', { class: 'note' }, 'Failed ', time(letter.dead_at), `${attempts}; ${letter.lane} lane.`,
       letter.trace_id && [' Trace ', letter.links.trace ? h('a', { href: letter.links.trace, rel: 'noreferrer' }, letter.trace_id) : h('code', { class: 'digest' }, letter.trace_id)]),
     h('div', { class: 'row' },
       letter.job_id && h('button', { type: 'button', onclick: replay, 'aria-label': `Replay ${name}` }, 'Replay'),

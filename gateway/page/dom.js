@@ -1,7 +1,10 @@
-// Elements, and how numbers, sizes and times are written. Whatever comes from a document, a file's name or
-// an answer goes through `h` as text: nothing here, and nothing on this page, makes HTML out of a string.
+// Elements, and formats of numbers, sizes and times. Untrusted content, such as words and file
+// names, passes through `h` as text. No part of the page creates HTML from strings.
 
-/** Makes an element. Properties that begin with `on` are listeners; `false`, `null` and `undefined` are left out. */
+/**
+ * Creates an element. Properties that begin with `on` are listeners. `false`, `null` and
+ * `undefined` are skipped.
+ */
 export function h(tag, properties, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(properties ?? {})) {
@@ -14,17 +17,17 @@ export function h(tag, properties, ...children) {
   return element;
 }
 
-/** A part of the page: its heading stands in the margin. */
+/** Creates a section with its heading in the margin. */
 export function section(title, ...children) {
   return h('section', null, h('h2', null, title), h('div', { class: 'matter' }, ...children));
 }
 
-/** The heading of a view. It takes the focus when the view is opened. */
+/** Creates the heading of a view. It receives the focus when the view is opened. */
 export function title(...children) {
   return h('h1', { tabindex: '-1' }, ...children);
 }
 
-/** Text of somebody else, in whatever direction and language. */
+/** Isolates text from outside, which may have any language and direction. */
 export function foreign(text, language) {
   return h('bdi', { lang: language || null }, text);
 }
@@ -36,7 +39,7 @@ export function number(value) {
   return Number.isInteger(value) ? integers.format(value) : decimals.format(value);
 }
 
-/** A difference, with its sign. */
+/** Formats a difference with its sign. */
 export function signed(value) {
   return value > 0 ? `+${number(value)}` : value < 0 ? `−${number(-value)}` : '0';
 }
@@ -67,7 +70,7 @@ export function duration(ms) {
 const clock = new Intl.DateTimeFormat('en-GB', { hour: '2-digit', minute: '2-digit', second: '2-digit' });
 const calendar = new Intl.DateTimeFormat('en-GB', { day: 'numeric', month: 'short', year: 'numeric' });
 
-/** A point in time: the hour alone if it was today. */
+/** Formats a timestamp, without the date if it is today. */
 export function time(iso) {
   const date = new Date(iso);
   const isToday = date.toDateString() === new Date().toDateString();
@@ -75,19 +78,19 @@ export function time(iso) {
   return h('time', { datetime: iso, title: iso }, text);
 }
 
-/** Says something to whoever listens instead of looking. */
+/** Announces a text to screen readers. */
 export function announce(text) {
   document.getElementById('live').textContent = text;
 }
 
-/** What went wrong, in words, with its code; `again` is offered where it may help. */
+/** Shows a problem with its code, and a button that calls `again`, if given. */
 export function trouble(problem, again) {
   return h('div', { class: 'trouble', role: 'alert' },
     h('p', null, h('strong', null, problem.title), '. ', problem.detail, ' ', h('code', null, problem.code)),
     again && h('button', { type: 'button', onclick: again }, 'Try again'));
 }
 
-/** A term and what it is, for a receipt; nothing if there is nothing to say. */
+/** Creates a term with its values for a list of details; nothing without values. */
 export function entry(term, ...values) {
   const said = values.flat().filter((value) => value !== null && value !== undefined && value !== false && value !== '');
   return said.length > 0 && [h('dt', null, term), h('dd', null, ...said)];

@@ -1,4 +1,4 @@
-// Why two rules count differently: the tokens, the reasons, and where they stand in the document.
+// Why two rules count differently: tokens, reasons, and samples from the document.
 
 import { ask, problemOf } from './api.js';
 import { isBatch } from './batch.js';
@@ -7,25 +7,25 @@ import { languageOf } from './jobs.js';
 import { RULES } from './options.js';
 
 const REASONS = {
-  no_letter_or_digit: 'signs without a letter or digit, which are words only for rules that go by spaces',
+  no_letter_or_digit: 'characters without a letter or digit, which are words only for rules that split at spaces',
   written_without_spaces: 'a script written without spaces between words',
-  characters_divided: 'characters that are divided into a volume',
-  signs_inside: 'hyphens, slashes and other signs inside, which end words for some rules',
+  characters_divided: 'a number of characters that is divided by a factor',
+  signs_inside: 'hyphens, slashes and other signs inside, at which some rules split',
 };
-const DROPPED = { hidden: 'hidden parts', replaced: 'the title, and what stands in for media or forms' };
-/** Tokens shown before somebody asks for the rest. */
+const DROPPED = { hidden: 'hidden parts', replaced: 'the title, form fields, and alternatives to media and scripts' };
+/** Number of tokens that are shown at first. */
 const FIRST = 12;
 
-/** The part about the differences, for any two rules. */
+/** Creates the section that compares any two rules. */
 export function differences(job, signal) {
   const all = job.totals_by_rule ?? {};
   const names = Object.keys(RULES).filter((name) => name in all);
   if (isBatch(job)) {
-    return section('Why they differ', h('p', null, 'Of a batch this is known page by page: the job of each page says it.'));
+    return section('Why they differ', h('p', null, 'Not available for a batch. Open the job of a single page.'));
   }
   if (!job.options.explain) {
     const areEqual = new Set(Object.values(all)).size <= 1;
-    return section('Why they differ', h('p', null, areEqual ? 'All four rules count the same here.' : 'This job did not record it. Count it again with “Record why the rules differ”.'));
+    return section('Why they differ', h('p', null, areEqual ? 'All four rules count the same here.' : 'Not recorded for this job. Count again with the option “Record why the rules differ”.'));
   }
   const own = job.rule?.name ?? job.options.rule;
   const farthest = names.reduce((best, name) => Math.abs(all[name] - all[own]) > Math.abs(all[best] - all[own]) ? name : best, names.find((name) => name !== own));
@@ -42,7 +42,7 @@ export function differences(job, signal) {
     }
     try {
       const explanation = await ask('GET', `/v1/jobs/${job.job_id}/explain?rules=${pair}`, { signal });
-      // Somebody may have chosen others meanwhile.
+      // The user may have selected other rules meanwhile.
       if (`${pair}` === `${left[1].value},${right[1].value}`) place.replaceChildren(...shown(explanation, languageOf(job)));
     } catch (error) {
       const problem = problemOf(error);
@@ -62,7 +62,7 @@ function shown(explanation, language) {
   const sentence = difference === 0
     ? `${label(left)} and ${label(right)} count the same`
     : `${label(right)} counts ${plural(Math.abs(difference), 'word')} ${difference > 0 ? 'more' : 'fewer'} than ${label(left)}`;
-  const parts = [h('p', { class: 'sentence' }, sentence, difference === 0 && tokens.length > 0 ? ' in all, but not the same words: what follows evens out.' : '.')];
+  const parts = [h('p', { class: 'sentence' }, sentence, difference === 0 && tokens.length > 0 ? ' in total, but not the same words: the differences below cancel each other out.' : '.')];
   const sums = new Map();
   for (const token of tokens) sums.set(token.reason, (sums.get(token.reason) ?? 0) + change(token, left, right));
   if (sums.size > 0) {
@@ -70,11 +70,11 @@ function shown(explanation, language) {
       h('span', { class: 'sum' }, signed(rounded(sum))), ' ', REASONS[reason] ?? reason))));
   }
   const rest = difference - explanation.listed_difference;
-  if (Math.abs(rest) >= 0.5) parts.push(h('p', { class: 'note' }, `${signed(rounded(rest))} come from rarer tokens that are not listed, or from rounding up.`));
+  if (Math.abs(rest) >= 0.5) parts.push(h('p', { class: 'note' }, `${signed(rounded(rest))} come from rarer tokens, which are not listed, or from rounding up.`));
   if (tokens.length > 0) parts.push(...tokenTable(tokens, left, right, language));
   const dropped = Object.entries(explanation.dropped_bytes).filter(([, size]) => size > 0);
   if (dropped.length > 0) {
-    parts.push(h('p', { class: 'note' }, 'Left out of the page, by every rule: ',
+    parts.push(h('p', { class: 'note' }, 'Parts of the page that no rule counts: ',
       dropped.map(([kind, size]) => `${DROPPED[kind] ?? kind} (${bytes(size)})`).join(', '), '.'));
   }
   return parts;
@@ -100,7 +100,7 @@ function tokenTable(tokens, left, right, language) {
   ];
   const head = [['Token'], ['Occurs', 1], [RULES[left]?.[0] ?? left, 1], [RULES[right]?.[0] ?? right, 1], ['Difference', 1]];
   const body = h('tbody', null, tokens.slice(0, FIRST).flatMap(rows));
-  const table = h('table', { class: 'tokens' }, h('caption', { class: 'unseen' }, 'What is counted differently'),
+  const table = h('table', { class: 'tokens' }, h('caption', { class: 'unseen' }, 'Tokens that are counted differently'),
     h('thead', null, h('tr', null, head.map(([text, isNumber]) => h('th', { scope: 'col', class: isNumber ? 'number' : null }, text)))), body);
   if (tokens.length <= FIRST) return [table];
   const more = h('button', { type: 'button', onclick: () => {
@@ -110,7 +110,7 @@ function tokenTable(tokens, left, right, language) {
   return [table, more];
 }
 
-/** The first place where a token stands, as a row of its own. */
+/** Creates a row with the first sample of a token in its context. */
 function context(token, language) {
   const [sample] = token.samples;
   if (!sample || (!sample.before && !sample.after)) return [];

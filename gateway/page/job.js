@@ -1,9 +1,9 @@
-// One job: how far it is while it is not done, then what it found or why it failed.
+// One job: its progress until it is final, then its result or the reason why it failed.
 
 import { ask, follow, isFinal, problemOf, save, key } from './api.js';
 import { ended, isBatch, members } from './batch.js';
 import { announce, bytes, duration, foreign, h, number, plural, section, time, title, trouble } from './dom.js';
-import { sourceName, statusName } from './jobs.js';
+import { sourceName } from './jobs.js';
 import { receipt, result } from './result.js';
 
 const KINDS = { url: 'Page', text: 'Text', document: 'File', batch: 'Batch' };
@@ -22,7 +22,7 @@ export async function job({ root, signal, id, entitle }) {
     const name = sourceName(job.source);
     kind.textContent = KINDS[job.source.kind] ?? 'Job';
     heading.replaceChildren(foreign(name));
-    entitle(`${name}: ${job.totals ? plural(job.totals.words, 'word') : statusName(job.status)}`);
+    entitle(`${name}: ${job.totals ? plural(job.totals.words, 'word') : job.status}`);
     actions.replaceChildren(...buttons(job, { root, signal, actions }));
     if (said.status !== job.status) {
       said.status = job.status;
@@ -37,7 +37,7 @@ export async function job({ root, signal, id, entitle }) {
     }
   };
   const broken = (problem, wait) => {
-    const text = `${problem.title}. The job goes on; this page looks again in ${duration(wait)}.`;
+    const text = `${problem.title}. The job continues; next connection attempt in ${duration(wait)}.`;
     announce(text);
     state.querySelector('.broken')?.remove();
     state.append(h('p', { class: 'broken note' }, text, ' ', h('code', null, problem.code)));
@@ -50,10 +50,10 @@ export async function job({ root, signal, id, entitle }) {
 
 function spoken(job) {
   const detail = job.failure ? ` ${job.failure.detail}` : job.totals ? ` ${plural(job.totals.words, 'word')}.` : '';
-  return `The job: ${statusName(job.status)}.${detail}`;
+  return `Job ${job.status}.${detail}`;
 }
 
-/** Writes how far a job is, into what is there, so that nothing jumps. */
+/** Updates the progress of a job in place, so that the layout does not jump. */
 function progress(state, job) {
   let bar = state.querySelector('progress');
   if (!bar) {
@@ -72,34 +72,34 @@ function progress(state, job) {
   state.querySelector('.tries').replaceChildren(...(isBatch(job) ? [members(job)] : attempts(job)));
 }
 
-/** How far a job is: bytes done, bytes in all where known, and the same in words. */
+/** Returns the counted bytes of a job, its total (`null` if unknown), and a text about both. */
 function stage({ status, progress: far, next_attempt_at: next }) {
   const { done_bytes: done = 0, total_bytes: total = null, stage } = far ?? {};
   const size = total > 0 ? `${bytes(done)} of ${bytes(total)}` : done > 0 ? bytes(done) : '';
   const doing = stage === 'fetch' ? 'Fetched and counted' : 'Counted';
-  if (status === 'running') return [done, total, `In work${size ? `. ${doing} so far: ${size}` : ''}.`];
-  if (status !== 'queued') return [done, total, `In the state “${status}”, which this page does not know.`];
-  return [done, total, next ? 'Waits for the next attempt.' : 'Waits for a worker.'];
+  if (status === 'running') return [done, total, `Running${size ? `. ${doing} so far: ${size}` : ''}.`];
+  if (status !== 'queued') return [done, total, `Status “${status}”, which is unknown to this version of the page.`];
+  return [done, total, next ? 'Queued until the next attempt.' : 'Queued until a worker is free.'];
 }
 
-/** How far a batch is: it is done when its pages are. */
+/** Returns the finished pages of a batch, all its pages, and a text about both. */
 function batchStage(job) {
   const { done, total } = ended(job);
-  const text = done < total ? `${number(done)} of ${plural(total, 'page')} ${done === 1 ? 'has' : 'have'} ended.` : 'All pages have ended; their words are added up.';
+  const text = done < total ? `${number(done)} of ${plural(total, 'page')} ${done === 1 ? 'has' : 'have'} finished.` : 'All pages have finished. Their results are being merged.';
   return [done, total, text];
 }
 
-/** The attempts that say more than that all is well. */
+/** Lists the attempts if one of them has failed. */
 function attempts(job) {
   if (!job.attempts.some((attempt) => attempt.failure)) return [];
   const items = job.attempts.map((attempt) => h('li', null,
     `Attempt ${attempt.number}, `, time(attempt.started_at), ', ', foreign(attempt.worker), ': ',
-    attempt.failure ? [attempt.failure.detail, ' ', h('code', null, attempt.failure.code)] : attempt.ended_at ? 'done' : 'in work'));
+    attempt.failure ? [attempt.failure.detail, ' ', h('code', null, attempt.failure.code)] : attempt.ended_at ? 'succeeded' : 'running'));
   const next = job.next_attempt_at && h('p', { class: 'note' }, 'Next attempt at ', time(job.next_attempt_at), '.');
   return [h('ol', { class: 'attempts' }, items), ...(next ? [next] : [])];
 }
 
-/** What can be done with a job now. */
+/** Creates the buttons and links for a job in its current status. */
 function buttons(job, { root, signal, actions }) {
   const act = (method, path, then) => async (event) => {
     event.target.disabled = true;
@@ -131,7 +131,7 @@ function buttons(job, { root, signal, actions }) {
   ];
 }
 
-/** Asks in place, by a second press, before something is lost. */
+/** Wraps a listener of a button: the action needs a second press within 4 s. */
 export function confirmed(action) {
   return (event) => {
     const button = event.target;
@@ -141,7 +141,7 @@ export function confirmed(action) {
     }
     const before = button.textContent;
     button.dataset.asked = 'yes';
-    button.textContent = `${before}: sure?`;
+    button.textContent = `Really ${before.toLowerCase()}?`;
     setTimeout(() => {
       delete button.dataset.asked;
       button.textContent = before;
@@ -154,7 +154,7 @@ function downloads(job, root) {
     const path = `${isBatch(job) ? `/v1/batches/${job.job_id}` : `/v1/jobs/${job.job_id}`}/result?format=${format}`;
     const name = `words-${job.job_id}.${format}`;
     const onclick = (event) => {
-      // A link carries no key.
+      // Without a key the browser follows the link. With one the page must send it.
       if (!key()) return;
       event.preventDefault();
       save(path, name).catch((error) => {
@@ -172,12 +172,12 @@ function end(job, body, signal) {
     return;
   }
   if (job.status === 'cancelled') {
-    body.append(h('p', { class: 'verdict' }, 'Cancelled'), h('p', { class: 'lead' }, 'It was stopped before it was done. There is no result, and none will appear.'));
+    body.append(h('p', { class: 'verdict' }, 'Cancelled'), h('p', { class: 'lead' }, 'The job was cancelled before it finished. It has no result.'));
   } else {
     body.append(h('p', { class: 'verdict bad' }, 'Failed'),
       h('p', { class: 'lead' }, job.failure.detail, ' ', h('code', null, job.failure.code)),
-      h('p', null, job.failure.retryable ? 'Another try may succeed.' : 'Another try would end the same way, unless something changes.',
-        job.dead_lettered && [' It is kept among the ', h('a', { href: '#/dead-letters' }, 'dead letters'), '.']));
+      h('p', null, job.failure.retryable ? 'A retry may succeed.' : 'A retry would fail in the same way, unless something changes.',
+        job.dead_lettered && [' The job is kept in the ', h('a', { href: '#/dead-letters' }, 'dead letters'), '.']));
     const tried = attempts(job);
     if (tried.length > 0) body.append(section('Attempts', tried));
   }

@@ -1,56 +1,50 @@
-// Jobs as a list: all of them, or those of one status, page by page.
+// List of jobs, page by page: all jobs, or those with one status.
 
 import { ask, problemOf } from './api.js';
 import { bytes, foreign, h, number, plural, time, title, trouble } from './dom.js';
 
-const STATUSES = ['queued', 'running', 'succeeded', 'failed', 'cancelled'];
-/** What a status is called, for people. */
-export const STATUS = { queued: 'waits', running: 'in work', succeeded: 'done', failed: 'failed', cancelled: 'cancelled' };
+export const STATUSES = ['queued', 'running', 'succeeded', 'failed', 'cancelled'];
 
-/** The name of a status; one that only a newer version of the service knows is shown as it is. */
-export function statusName(status) {
-  return STATUS[status] ?? status;
-}
-
-/** What a job counts, in a few words. */
+/** Returns a short name for the source of a job. */
 export function sourceName(source) {
   if (source.url) return source.url;
   if (source.file_name) return source.file_name;
   if (source.kind === 'batch') return source.batch ? `A batch of ${plural(source.batch.lines, 'page')}` : 'A batch';
   const size = source.size_bytes === undefined ? '' : ` of ${bytes(source.size_bytes)}`;
   if (source.kind === 'text') return `A text${size}`;
-  return source.kind === 'document' ? `A document${size}` : `A source of the kind ${source.kind}`;
+  return source.kind === 'document' ? `A document${size}` : `A source of kind ${source.kind}`;
 }
 
 /**
- * The language of what was counted, where it is known: so that the right letters are drawn, which differ
- * between Japanese and Chinese, and so that it is read aloud rightly.
+ * Returns the language of the counted words, or `null` if it is unknown. Browsers need it to draw
+ * shared characters in the Japanese or Chinese form, and screen readers to pronounce words.
  */
 export function languageOf(job) {
   if (job.options.language) return job.options.language;
+  // Only Japanese is written with kana.
   const isKana = ({ word }) => /[\p{Script=Hiragana}\p{Script=Katakana}]/u.test(word);
   return job.top_words?.some(isKana) ? 'ja' : null;
 }
 
-/** A table of jobs. */
+/** Creates a table of jobs. */
 export function jobRows(jobs) {
   const row = (job) => h('tr', { class: `is-${job.status}` },
     h('td', { class: 'wide' }, h('a', { href: `#/jobs/${job.job_id}` }, foreign(sourceName(job.source))),
       job.failure && h('span', { class: 'note' }, ' ', job.failure.code)),
-    h('td', null, h('span', { class: 'status' }, statusName(job.status))),
+    h('td', null, h('span', { class: 'status' }, job.status)),
     h('td', { class: 'number' }, job.totals ? number(job.totals.words) : ''),
     h('td', { class: 'number' }, time(job.created_at)));
-  const head = h('tr', null, h('th', { scope: 'col' }, 'Counted'), h('th', { scope: 'col' }, 'Status'),
-    h('th', { scope: 'col', class: 'number' }, 'Words'), h('th', { scope: 'col', class: 'number' }, 'Sent'));
+  const head = h('tr', null, h('th', { scope: 'col' }, 'Source'), h('th', { scope: 'col' }, 'Status'),
+    h('th', { scope: 'col', class: 'number' }, 'Words'), h('th', { scope: 'col', class: 'number' }, 'Created'));
   return h('table', { class: 'list' }, h('thead', null, head), h('tbody', null, jobs.map(row)));
 }
 
 export async function jobs({ root, signal, query, entitle }) {
   const status = STATUSES.includes(query.get('status')) ? query.get('status') : '';
-  entitle(status ? `Jobs: ${STATUS[status]}` : 'Jobs');
+  entitle(status ? `Jobs: ${status}` : 'Jobs');
   const choose = (value, text) => h('a', { href: value ? `#/jobs?status=${value}` : '#/jobs', 'aria-current': value === status ? 'true' : null }, text);
-  const filter = h('nav', { class: 'filter', 'aria-label': 'Status' }, choose('', 'all'), STATUSES.map((value) => choose(value, STATUS[value])));
-  const place = h('div', null, h('p', { class: 'note' }, 'Looking …'));
+  const filter = h('nav', { class: 'filter', 'aria-label': 'Status' }, choose('', 'all'), STATUSES.map((value) => choose(value, value)));
+  const place = h('div', null, h('p', { class: 'note' }, 'Loading …'));
   root.append(title('Jobs'), filter, place);
 
   let table = null;
@@ -64,9 +58,9 @@ export async function jobs({ root, signal, query, entitle }) {
     }
     table.tBodies[0].append(...jobRows(page.data).tBodies[0].rows);
     const count = table.tBodies[0].rows.length;
-    // A page may be empty and still have a next one: the work for each is bounded.
-    const next = page.next_cursor && h('button', { type: 'button', onclick: () => again(page.next_cursor) }, count === 0 ? 'Look further back' : 'More');
-    more.replaceChildren(h('span', { class: 'note' }, count === 0 ? 'None here.' : `${plural(count, 'job')}, latest change first.`), ...(next ? [next] : []));
+    // A page may be empty and have a successor: the service reads a bounded number of records.
+    const next = page.next_cursor && h('button', { type: 'button', onclick: () => again(page.next_cursor) }, count === 0 ? 'Search older jobs' : 'Load more');
+    more.replaceChildren(h('span', { class: 'note' }, count === 0 ? 'No jobs.' : `${plural(count, 'job')}, most recently changed first.`), ...(next ? [next] : []));
     table.hidden = count === 0;
   };
   const again = (cursor) => load(cursor).catch((error) => {

@@ -1,29 +1,29 @@
-// The queue now: what waits in each lane, how long already, and who works.
+// The queue: numbers of jobs in each lane, age of the oldest job, and the workers.
 
 import { ask, problemOf } from './api.js';
 import { announce, bytes, duration, foreign, h, number, plural, section, title, trouble } from './dom.js';
 
-/** How often the numbers are asked for, in milliseconds. */
+/** Polling interval in milliseconds. */
 const INTERVAL = 2000;
-/** From which age on waiting is shown as late, in milliseconds. */
+/** Age from which the oldest job is shown as late, in milliseconds. */
 const LATE = 60_000;
 
 const LANES = { interactive: 'Interactive', bulk: 'Bulk' };
 const COUNTS = {
-  depth: 'Not done', waiting: 'Waiting', in_work: 'In work', waiting_for_retry: 'Waiting for a retry', redelivered: 'Handed out more than once',
+  depth: 'Unfinished', waiting: 'Waiting', in_work: 'Running', waiting_for_retry: 'Waiting for a retry', redelivered: 'Redelivered',
 };
 
 export async function queue({ root, signal, entitle }) {
   entitle('Queue');
-  const place = h('div', null, h('p', { class: 'note' }, 'Looking …'));
+  const place = h('div', null, h('p', { class: 'note' }, 'Loading …'));
   const state = h('p', { class: 'note foot' });
   root.append(title('Queue'), place, state);
   let wasBroken = false;
   const look = async () => {
     try {
       show(place, await ask('GET', '/v1/queue', { signal }));
-      state.textContent = `As of now; looked at every ${INTERVAL / 1000} s.`;
-      if (wasBroken) announce('The numbers are fresh again');
+      state.textContent = `Updates every ${INTERVAL / 1000} s.`;
+      if (wasBroken) announce('The numbers are up to date again');
       wasBroken = false;
     } catch (error) {
       const problem = problemOf(error);
@@ -33,7 +33,7 @@ export async function queue({ root, signal, entitle }) {
     }
   };
   await look();
-  // Nobody looks at a page that is hidden.
+  // No requests while the page is hidden.
   const timer = setInterval(() => !document.hidden && look(), INTERVAL);
   signal.addEventListener('abort', () => clearInterval(timer));
 }
@@ -48,8 +48,8 @@ function show(place, queue) {
   const room = queue.size_bytes_max ? ` of at most ${bytes(queue.size_bytes_max)}` : '';
   const age = Math.max(queue.lanes.interactive.oldest_age_ms ?? 0, queue.lanes.bulk.oldest_age_ms ?? 0);
   place.replaceChildren(
-    h('p', { class: 'total' }, h('span', { class: 'figure' }, number(queue.depth)), ' ', queue.depth === 1 ? 'job is not done' : 'jobs are not done'),
-    h('p', { class: 'lead' }, queue.depth === 0 ? 'Nothing waits.' : age > LATE ? `The oldest has been here for ${duration(age)}: work is late.` : `The oldest has been here for ${duration(age)}.`),
+    h('p', { class: 'total' }, h('span', { class: 'figure' }, number(queue.depth)), ' ', queue.depth === 1 ? 'unfinished job' : 'unfinished jobs'),
+    h('p', { class: 'lead' }, queue.depth === 0 ? 'The queue is empty.' : age > LATE ? `The oldest job is late: it is ${duration(age)} old.` : `The oldest job is ${duration(age)} old.`),
     section('Lanes',
       h('table', { class: 'lanes' }, h('caption', { class: 'unseen' }, 'Jobs in each lane'),
         h('thead', null, h('tr', null, h('td', null), Object.values(LANES).map((label) => h('th', { scope: 'col', class: 'number' }, label)))),
@@ -59,7 +59,7 @@ function show(place, queue) {
 }
 
 function workers(queue) {
-  if (queue.workers_seen === 0) return h('p', { class: 'late' }, 'No worker has been seen. Jobs wait until one is there.');
+  if (queue.workers_seen === 0) return h('p', { class: 'late' }, 'No worker has been seen. Jobs wait until one starts.');
   const row = (worker) => {
     const busy = worker.in_work.interactive + worker.in_work.bulk;
     const fill = h('span');
@@ -68,6 +68,6 @@ function workers(queue) {
       h('td', { class: 'number' }, `${number(busy)} of ${plural(worker.slots, 'slot')}`), h('td', { class: 'bar', 'aria-hidden': 'true' }, fill));
   };
   return h('table', { class: 'chart' }, h('caption', { class: 'unseen' }, 'Workers'),
-    h('thead', { class: 'unseen' }, h('tr', null, h('th', { scope: 'col' }, 'Worker'), h('th', { scope: 'col' }, 'In work'), h('td', null))),
+    h('thead', { class: 'unseen' }, h('tr', null, h('th', { scope: 'col' }, 'Worker'), h('th', { scope: 'col' }, 'Running jobs'), h('td', null))),
     h('tbody', null, queue.workers.map(row)));
 }

@@ -1,4 +1,4 @@
-// What a job found: the total, the same by every rule, the most frequent words, and the receipt.
+// Result of a job: total, totals by every rule, most frequent words, all words, and details.
 
 import { bytes, duration, entry, foreign, h, number, plural, section, signed, time } from './dom.js';
 import { differences } from './explain.js';
@@ -8,8 +8,8 @@ import { RULES } from './options.js';
 import { wordTable } from './words.js';
 
 const CHARSET_FROM = {
-  bom: 'by its byte order mark', header: 'as the header says', meta: 'as the page says', xml: 'as its XML declaration says',
-  detected: 'found by looking', default: 'because nothing says otherwise',
+  bom: 'from the byte order mark', header: 'from the HTTP header', meta: 'from a meta element', xml: 'from the XML declaration',
+  detected: 'detected', default: 'by default',
 };
 
 export function result(job, body, signal) {
@@ -17,23 +17,23 @@ export function result(job, body, signal) {
   const language = languageOf(job);
   body.append(
     h('p', { class: 'total' }, h('span', { class: 'figure' }, number(totals.words)), ' ', totals.words === 1 ? 'word' : 'words'),
-    h('p', { class: 'lead' }, `${different(totals)}, in ${plural(totals.characters, 'character')} (${number(totals.characters_no_spaces)} without spaces).`,
+    h('p', { class: 'lead' }, `${different(totals)}; ${plural(totals.characters, 'character')} (${number(totals.characters_no_spaces)} without spaces).`,
       totals.overlong_words > 0 && ` ${plural(totals.overlong_words, 'word is', 'words are')} too long to be listed.`),
     ...(isBatch(job) ? [members(job)] : []),
-    section('By each rule', byRule(job), scopes(job)),
+    section('Words by rule', byRule(job), scopes(job)),
     differences(job, signal),
-    ...(job.top_words?.length > 0 ? [section('Most frequent', chart(job.top_words, language))] : []),
+    ...(job.top_words?.length > 0 ? [section('Most frequent words', chart(job.top_words, language))] : []),
     ...(totals.unique_words > 0 ? [section('All words', wordTable(job, language, signal))] : []),
     receipt(job),
   );
 }
 
 function different({ words, unique_words }) {
-  if (words === unique_words) return words === 1 ? 'A single one' : 'All of them different';
-  return `${number(unique_words)} of them different`;
+  if (words === unique_words) return words === 1 ? 'A single word' : 'All words different';
+  return `${plural(unique_words, 'different word')}`;
 }
 
-/** Every rule's total side by side, and how far it is from the one that was asked for. */
+/** Compares the totals of all rules with that of the rule of this job. */
 function byRule(job) {
   const all = job.totals_by_rule ?? {};
   const own = job.rule?.name ?? job.options.rule;
@@ -44,11 +44,11 @@ function byRule(job) {
     return h('tr', { class: isOwn ? 'own' : null },
       h('th', { scope: 'row' }, label, h('span', { class: 'note' }, meaning)),
       h('td', { class: 'number' }, number(all[name])),
-      h('td', { class: 'number note' }, isOwn ? 'listed' : signed(all[name] - all[own])),
+      h('td', { class: 'number note' }, isOwn ? 'selected' : signed(all[name] - all[own])),
       h('td', { class: 'bar', 'aria-hidden': 'true' }, bar(all[name] / most)));
   };
   const names = Object.keys(RULES).filter((name) => name in all);
-  return h('table', { class: 'rules' }, h('caption', { class: 'unseen' }, 'Words by each rule'),
+  return h('table', { class: 'rules' }, h('caption', { class: 'unseen' }, 'Words by rule'),
     h('thead', { class: 'unseen' }, h('tr', null, ['Rule', 'Words', 'Difference', ''].map((text) => text ? h('th', { scope: 'col' }, text) : h('td', null)))),
     h('tbody', null, names.map(row)));
 }
@@ -56,13 +56,13 @@ function byRule(job) {
 function scopes(job) {
   const scopes = job.totals_by_scope;
   if (!scopes || scopes.page === undefined || scopes.main === undefined) return null;
-  // Only pages have something around the article.
+  // Only HTML pages have text outside the main article.
   if (!/html/.test(job.source.content_type ?? '')) return null;
   const same = scopes.page === scopes.main;
-  const counted = job.options.scope === 'main' ? 'The article alone is counted here.' : 'The whole page is counted here.';
+  const counted = job.options.scope === 'main' ? 'This job counts the main article only.' : 'This job counts the whole page.';
   return h('p', { class: 'scopes' }, same
-    ? `The whole page and its article alone have the same ${plural(scopes.page, 'word')}.`
-    : `The whole page has ${plural(scopes.page, 'word')}, its article alone ${number(scopes.main)}. ${counted}`);
+    ? `The whole page and its main article both have ${plural(scopes.page, 'word')}.`
+    : `The whole page has ${plural(scopes.page, 'word')}, its main article ${number(scopes.main)}. ${counted}`);
 }
 
 function bar(part) {
@@ -81,30 +81,30 @@ function chart(words, language) {
       h('td', { class: 'bar', 'aria-hidden': 'true' }, bar(count / most))))));
 }
 
-/** What was read, and by what: enough to defend the number, and to count again. */
+/** Lists the details of a job: everything that is needed to verify or repeat the count. */
 export function receipt(job) {
   const { source, rule } = job;
   const took = job.started_at && job.finished_at && duration(new Date(job.finished_at) - new Date(job.started_at));
   const worker = job.attempts.at(-1)?.worker;
   const labels = Object.entries(job.labels ?? {}).map(([name, value]) => `${name}: ${value}`).join(', ');
   const changed = Object.entries(job.options).filter(([name, value]) => name !== 'explain' && value !== { rule: 'unicode', case: 'lower', scope: 'page' }[name]);
-  return section('Receipt', h('dl', { class: 'receipt' },
-    entry('Address', source.url && foreign(source.url)),
-    entry('Answered by', source.final_url && source.final_url !== source.url && foreign(source.final_url)),
+  return section('Details', h('dl', { class: 'receipt' },
+    entry('URL', source.url && foreign(source.url)),
+    entry('Final URL', source.final_url && source.final_url !== source.url && foreign(source.final_url)),
     entry('File', source.file_name && foreign(source.file_name)),
-    entry('Kind', source.content_type && foreign(source.content_type)),
-    entry('Read as', source.extractor && `${source.extractor.name}, version ${source.extractor.version}`),
+    entry('Content type', source.content_type && foreign(source.content_type)),
+    entry('Extractor', source.extractor && `${source.extractor.name}, version ${source.extractor.version}`),
     entry('Encoding', source.charset && `${source.charset}${CHARSET_FROM[source.charset_from] ? `, ${CHARSET_FROM[source.charset_from]}` : ''}`),
     entry('Size', source.size_bytes !== undefined && source.size_bytes !== null && bytes(source.size_bytes)),
     entry('SHA-256', source.sha256 && h('code', { class: 'digest' }, source.sha256)),
     entry('Rule', rule && `${RULES[rule.name]?.[0] ?? rule.name}, version ${rule.version}; Unicode ${rule.unicode}`),
     entry('Options', changed.length > 0 && changed.map(([name, value]) => `${name}: ${Array.isArray(value) ? value.join(' ') : value}`).join(', ')),
     entry('Labels', labels && foreign(labels)),
-    entry('Sent', time(job.created_at)),
-    entry('Ended', job.finished_at && time(job.finished_at), took && `, after ${took} of work`, worker && [', by ', foreign(worker)]),
+    entry('Created', time(job.created_at)),
+    entry('Finished', job.finished_at && time(job.finished_at), took && `, ${took} after the start`, worker && [', by ', foreign(worker)]),
     entry('Kept until', job.expires_at && time(job.expires_at)),
-    entry('Job', h('code', { class: 'digest' }, job.job_id)),
+    entry('Job id', h('code', { class: 'digest' }, job.job_id)),
     entry('Part of', job.batch && h('a', { href: `#/jobs/${job.batch}` }, 'a batch')),
-    entry('Again, of', job.retry_of && h('a', { href: `#/jobs/${job.retry_of}` }, job.retry_of)),
-    entry('Trace', job.trace_id && h('code', { class: 'digest' }, job.trace_id))));
+    entry('Retry of', job.retry_of && h('a', { href: `#/jobs/${job.retry_of}` }, job.retry_of)),
+    entry('Trace id', job.trace_id && h('code', { class: 'digest' }, job.trace_id))));
 }

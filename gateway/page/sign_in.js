@@ -1,9 +1,9 @@
-// Asks for an API key, where the service wants one.
+// Form for the API key, shown if the service requires one.
 
 import { ask, problemOf, signIn, signOut } from './api.js';
 import { h, title, trouble } from './dom.js';
 
-/** Returns the form; `done` is called when the key is good. */
+/** Returns the form. `done` is called after the service has accepted the key. */
 export function signInForm(problem, done) {
   const input = h('input', { id: 'key', name: 'key', type: 'password', autocomplete: 'off', spellcheck: 'false', required: true, 'aria-describedby': 'key-note' });
   const place = h('div', null, problem && trouble(problem));
@@ -22,11 +22,11 @@ export function signInForm(problem, done) {
     }
   };
   return h('div', { class: 'view narrow' }, title('Sign in'),
-    h('p', null, 'This service asks for an API key. Whoever runs it can give you one.'),
+    h('p', null, 'This service requires an API key. Its operator can give you one.'),
     h('form', { onsubmit: submit },
       h('label', { for: 'key' }, 'API key'),
       input,
-      h('p', { class: 'note', id: 'key-note' }, 'The key is kept in this tab only, is sent to this service only, and is forgotten when you close the tab or sign out.'),
+      h('p', { class: 'note', id: 'key-note' }, 'The key is stored in this tab only, sent to this service only, and removed when you close the tab or sign out.'),
       place,
       h('button', { class: 'primary' }, 'Sign in')));
 }

@@ -1,22 +1,22 @@
-// All words: a table that can be searched and sorted, fast with tens of thousands of them.
+// All words: a table with search and sorting that stays fast with tens of thousands of words.
 //
-// It is a real table, so that it can be read aloud and walked through. Its rows come in blocks; only the
-// blocks near what is seen have their rows, the others stand for their height. Words may be long and wrap,
-// so a block remembers how high it was.
+// It is an HTML table, so that screen readers and the keyboard can use it. Its rows are grouped in
+// blocks. Only blocks near the visible part contain their rows; the others are an empty row of the
+// same height. The height is measured, because long words wrap.
 
 import { lines, problemOf } from './api.js';
 import { announce, foreign, h, number, plural, trouble } from './dom.js';
 
-/** More words than anybody scrolls through, and than a page should hold. */
+/** Maximum number of words in the table, so that the memory of the page is bounded. */
 const WORDS_MAX = 500_000;
-/** Rows in one block. */
+/** Number of rows in a block. */
 const BLOCK = 100;
-/** Height of a row before anybody has seen it, in pixels. */
+/** Assumed height in pixels of a row that has not been shown yet. */
 const ROW_HEIGHT = 33;
 
 const collator = new Intl.Collator(undefined, { numeric: true });
 
-/** The order of the table. `frequent` is that of the service. */
+/** Comparison functions of the sort orders. `frequent` is the order of the service. */
 const ORDERS = {
   frequent: (a, b) => a.rank - b.rank,
   rare: (a, b) => b.rank - a.rank,
@@ -39,14 +39,17 @@ export function wordTable(job, language, signal) {
 async function read(job, signal) {
   const root = job.source.kind === 'batch' ? '/v1/batches' : '/v1/jobs';
   const words = [];
-  // One object a line: as members of one object, words that are numbers would lose their place.
+  // NDJSON instead of one object: JavaScript moves members whose names are integers to the front.
   for await (const some of lines(`${root}/${job.job_id}/result?format=ndjson&top=${WORDS_MAX}`, signal)) {
     for (const { word, count } of some) words.push({ word, count, rank: words.length, plain: plain(word) });
   }
   return words;
 }
 
-/** As it is searched: without case, and without accents on Latin, Greek and Cyrillic letters; other marks make other words. */
+/**
+ * Normalizes a word for the search: without case, and without accents of Latin, Greek and Cyrillic
+ * letters. Marks of other scripts are kept, because they distinguish words.
+ */
 function plain(text) {
   return text.normalize('NFD').replace(/[\u0300-\u036f]/g, '').toLowerCase();
 }
@@ -60,7 +63,7 @@ function table(words, totals, language, signal) {
   const wordHead = h('th', { scope: 'col' }, byWord);
   const countHead = h('th', { scope: 'col', class: 'number' }, byCount);
   const body = h('table', { class: 'all' }, h('caption', { class: 'unseen' }, 'All words'), h('thead', null, h('tr', { 'aria-rowindex': '1' },
-    wordHead, countHead, h('th', { scope: 'col', class: 'number' }, 'Of all'))));
+    wordHead, countHead, h('th', { scope: 'col', class: 'number' }, 'Share'))));
   const scroll = h('div', { class: 'scroll', tabindex: '0', role: 'region', 'aria-label': 'List of all words' }, body);
   const blocks = new Blocks(body, scroll, language, totals.words, signal);
 
@@ -70,7 +73,7 @@ function table(words, totals, language, signal) {
     wordHead.setAttribute('aria-sort', ['ascending', 'descending'].includes(state.order) ? state.order : 'none');
     countHead.setAttribute('aria-sort', { frequent: 'descending', rare: 'ascending' }[state.order] ?? 'none');
     const left = totals.unique_words - words.length;
-    const rest = left > 0 ? ` ${number(left)} rarer ones are in the download only.` : '';
+    const rest = left > 0 ? ` The download has ${number(left)} more, which are rarer.` : '';
     note.textContent = (state.wanted ? `${number(found.length)} of ${plural(words.length, 'word')}` : plural(words.length, 'different word')) + `.${rest}`;
   };
   let typing = 0;
@@ -84,7 +87,7 @@ function table(words, totals, language, signal) {
   const sort = (first, second) => () => {
     state.order = state.order === first ? second : first;
     show();
-    announce(`Sorted: ${{ frequent: 'most frequent first', rare: 'rarest first', ascending: 'by word', descending: 'by word, backwards' }[state.order]}`);
+    announce(`Sorted: ${{ frequent: 'most frequent first', rare: 'rarest first', ascending: 'by word, ascending', descending: 'by word, descending' }[state.order]}`);
   };
   byWord.addEventListener('click', sort('ascending', 'descending'));
   byCount.addEventListener('click', sort('frequent', 'rare'));
@@ -92,13 +95,14 @@ function table(words, totals, language, signal) {
   return [h('div', { class: 'row' }, h('label', { for: 'search' }, 'Search'), search, note), scroll];
 }
 
-/** The rows, in blocks of which only those near the view are there. */
+/** The rows of the table in blocks. Only blocks near the visible part contain their rows. */
 class Blocks {
   constructor(table, scroll, language, total, signal) {
     Object.assign(this, { table, scroll, language, total, entries: [] });
     this.observer = new IntersectionObserver((seen) => seen.forEach((one) => this.turn(one)), { root: scroll, rootMargin: '600px 0px' });
     signal.addEventListener('abort', () => this.observer.disconnect());
-    // Blocks change their height while a browser scrolls over them, and it would stop short of either end.
+    // The browser's own handling of these keys stops before the end, because the heights of blocks
+    // change while it scrolls.
     const ends = { Home: () => this.begin(), End: () => this.end() };
     scroll.addEventListener('keydown', (event) => {
       if (!Object.hasOwn(ends, event.key) || event.altKey || event.metaKey || event.shiftKey) return;
@@ -121,7 +125,7 @@ class Blocks {
     this.begin();
   }
 
-  // What is seen at an end is there at once, not a moment later.
+  // Fills the block at once. The observer would do so only after scrolling.
   begin() {
     this.show(this.table.tBodies[0]);
     this.scroll.scrollTop = 0;
@@ -139,6 +143,7 @@ class Blocks {
   turn({ target, isIntersecting, boundingClientRect }) {
     const isThere = target.dataset.there === 'yes';
     if (isIntersecting) this.show(target);
+    // Keeps a block that has the focus, which would be lost with its rows.
     if (!isIntersecting && isThere && !target.contains(document.activeElement)) this.empty(target, boundingClientRect.height);
   }
 

@@ -1,4 +1,4 @@
-//! The handlers, one file for each resource or action.
+//! Request handlers, one file for each resource or action.
 
 pub(crate) mod batches;
 pub(crate) mod cancel;

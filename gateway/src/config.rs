@@ -1,4 +1,4 @@
-//! The gateway's settings.
+//! Settings of the gateway.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -15,69 +15,76 @@ use crate::http::cors::Origins;
 use crate::http::{request_trace, tls};
 use crate::intake::upload;
 
-/// Everything that can be set.
+/// All settings of the gateway.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// `WORDMILL_LISTEN`: where HTTP is served. Port 0 takes any free one; the log says which.
+    /// `WORDMILL_LISTEN`: address of the HTTP server. Port 0 selects a free port, which the log
+    /// names.
     pub listen: SocketAddr,
-    /// `WORDMILL_KEYS_FILE`: the API keys, read again when they change. Without them everybody is the
-    /// owner `public`, and the service listens on loopback only, unless it is told to be
-    /// open (`WORDMILL_OPEN=true`) because something in front of it decides who may come in.
+    /// `WORDMILL_KEYS_FILE`: file with the API keys, reloaded when it changes. Without it, every
+    /// client acts as the owner `public`, and the gateway accepts only a loopback address in
+    /// `WORDMILL_LISTEN`. `WORDMILL_OPEN=true` allows other addresses, for a gateway behind a proxy
+    /// that authenticates clients.
     pub keys_file: Option<PathBuf>,
-    /// `WORDMILL_TLS_CERT`, `WORDMILL_TLS_KEY`: with them HTTPS is spoken, and only HTTPS. Both are read
-    /// again when they change.
+    /// `WORDMILL_TLS_CERT`, `WORDMILL_TLS_KEY`: certificate and private key. If they are set, the
+    /// gateway serves HTTPS only. Both files are reloaded when they change.
     pub tls: Option<tls::Files>,
-    /// `WORDMILL_HSTS_MAX_AGE`: how long browsers may reach this host name by HTTPS only
-    /// (`Strict-Transport-Security`), at most two years; none by default. A browser that has seen
-    /// it refuses plain HTTP on every port of the name until the time is over.
+    /// `WORDMILL_HSTS_MAX_AGE`: time for which browsers may use only HTTPS for this host name
+    /// (`Strict-Transport-Security`), at most two years. The default is zero: the header is not
+    /// sent. A browser that has seen the header refuses plain HTTP on every port of the host until
+    /// the time has passed.
     pub hsts_max_age: Duration,
-    /// `WORDMILL_CONNECTIONS_MAX`: most connections at once; others wait to be accepted. Each takes some
-    /// kilobytes and a file descriptor. Fewer than clients keep open makes new ones wait.
+    /// `WORDMILL_CONNECTIONS_MAX`: maximum number of connections. Further clients wait to be
+    /// accepted. Each connection uses some kilobytes and a file descriptor. The limit should exceed
+    /// the number of connections that clients keep open.
     pub connections_max: u32,
-    /// `WORDMILL_CLIENT_TIMEOUT`: how long a client may take for its TLS handshake, for the head of a
-    /// request, and for taking nothing of what it is sent. Long lets idle clients hold their
-    /// places, short cuts off those on slow networks.
+    /// `WORDMILL_CLIENT_TIMEOUT`: time limit for the TLS handshake, for the head of a request, and
+    /// for a write that makes no progress. A long timeout lets idle clients hold connections, a
+    /// short one disconnects clients on slow networks.
     pub client_timeout: Duration,
     /// `WORDMILL_NATS_URL`, `WORDMILL_NATS_USER`, `WORDMILL_NATS_PASSWORD`, `WORDMILL_NATS_CA`,
-    /// `WORDMILL_NATS_CERT`, `WORDMILL_NATS_KEY`: the broker.
+    /// `WORDMILL_NATS_CERT`, `WORDMILL_NATS_KEY`: address and credentials of the broker.
     pub broker: Settings,
-    /// `WORDMILL_REPLICAS`, `WORDMILL_RESULT_TTL`: what the topology depends on. All services and
-    /// `wordmill-nats` must agree.
+    /// `WORDMILL_REPLICAS`, `WORDMILL_RESULT_TTL`: parameters of the topology. All services and
+    /// `wordmill-nats` must use the same values.
     pub topology: topology::Settings,
-    /// `WORDMILL_JSON_SIZE_MAX`: largest JSON body in bytes, and so the largest text that is sent
-    /// inline. Below 1 KiB hardly a URL fits; above 2 MiB a text no longer fits into a message.
+    /// `WORDMILL_JSON_SIZE_MAX`: maximum size of a JSON body in bytes, and so of a text that is
+    /// sent inline. Below 1 KiB hardly a URL fits; above 2 MiB a text no longer fits into a
+    /// message.
     pub json_size_max: u64,
     /// `WORDMILL_DOCUMENT_SIZE_MAX`, `WORDMILL_UPLOAD_STALL_TIMEOUT`, `WORDMILL_UPLOAD_TIMEOUT`:
-    /// largest document, in bytes as sent; longest silence of its sender; longest time for all of
-    /// it, after which the sweeper removes what a gateway that died left of one. A document must
-    /// fit into what `WORDMILL_DOCUMENTS_SPACE` leaves.
+    /// maximum size of a document in bytes as sent, longest pause of its sender, and longest
+    /// duration of the upload. The sweeper removes an unfinished upload, for example of a crashed
+    /// gateway, only after that duration. A document must fit into the free space of
+    /// `WORDMILL_DOCUMENTS_SPACE`.
     pub uploads: upload::Limits,
-    /// `WORDMILL_WAITERS_MAX`: how many clients may wait for a job at once (`wait`, event streams).
-    /// Each holds a connection and a subscription; too few turns clients into pollers.
+    /// `WORDMILL_WAITERS_MAX`: maximum number of clients that follow a job at once (`wait`, event
+    /// streams). Each holds a connection and a subscription. Further clients have to poll.
     pub waiters_max: u32,
-    /// `WORDMILL_HOSTS`: names under which a gateway without keys can be reached, beside IP
-    /// addresses and `localhost`. Do not list a name whose pages others control: they could use the
-    /// gateway through a user's browser.
+    /// `WORDMILL_HOSTS`: host names of a gateway without keys, in addition to IP addresses and
+    /// `localhost`. Do not list a name whose pages others control: they could use the gateway
+    /// through a user's browser.
     pub hosts: Hosts,
-    /// `WORDMILL_CORS_ORIGINS`: other origins whose pages may use the API from a browser, `*` for
-    /// all, which needs keys. None unless it is set.
+    /// `WORDMILL_CORS_ORIGINS`: other origins whose pages may use the API from a browser. `*`
+    /// allows all and requires keys. None by default.
     pub cors_origins: Origins,
-    /// `WORDMILL_WEBHOOK_SECRETS`: what webhooks are signed with, as the workers have it. Without it
-    /// jobs that ask for a webhook are refused.
+    /// `WORDMILL_WEBHOOK_SECRETS`: secrets that sign webhooks, the same as on the workers. Without
+    /// them, jobs with a webhook are refused.
     pub webhooks: Option<Secrets>,
-    /// `WORDMILL_SHUTDOWN_GRACE`: how long open requests may take after the signal to stop. Too
-    /// short cuts off answers, too long delays a restart.
+    /// `WORDMILL_SHUTDOWN_GRACE`: time for open requests to finish after the shutdown signal. A
+    /// short time interrupts answers, a long one delays restarts.
     pub shutdown_grace: Duration,
-    /// What the sweeper does.
+    /// Settings of the sweeper.
     pub sweeper: Sweeper,
-    /// `WORDMILL_TRACE_INBOUND`, `WORDMILL_TRACE_URL`: the trace of a request.
+    /// `WORDMILL_TRACE_INBOUND`, `WORDMILL_TRACE_URL`: use of incoming trace contexts, and links to
+    /// traces.
     pub trace: request_trace::Settings,
-    /// `WORDMILL_LOG*`, `WORDMILL_TRACE`, `OTEL_*`: the log, and which spans go where.
+    /// `WORDMILL_LOG*`, `WORDMILL_TRACE`, `OTEL_*`: the log, and the export of spans.
     pub telemetry: telemetry::Config,
 }
 
 impl Config {
-    /// Reads the settings; `env` keeps what is wrong with them.
+    /// Reads the settings. `env` collects the errors.
     pub fn read(env: &mut Env) -> Self {
         let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 8080));
         let kib = 1 << 10;
@@ -131,11 +138,11 @@ fn read_keys_file(env: &mut Env, listen: SocketAddr) -> Option<PathBuf> {
     let keys_file = env.file("WORDMILL_KEYS_FILE");
     let is_open = env.flag("WORDMILL_OPEN", false);
     match &keys_file {
-        Some(_) if is_open => env.refuse("WORDMILL_OPEN=true and WORDMILL_KEYS_FILE contradict each other"),
+        Some(_) if is_open => env.refuse("WORDMILL_OPEN=true contradicts WORDMILL_KEYS_FILE"),
         None if !is_open && !is_private(listen) => env.refuse(format!(
-            "WORDMILL_LISTEN={listen} can be reached from other machines, and there are no API keys: \
-             set WORDMILL_KEYS_FILE, or WORDMILL_OPEN=true if something in front of the gateway \
-             decides who may come in"
+            "WORDMILL_LISTEN={listen} can be reached from other machines, but there are no API \
+             keys: set WORDMILL_KEYS_FILE, or WORDMILL_OPEN=true if a proxy in front of the \
+             gateway authenticates clients"
         )),
         Some(_) | None => {}
     }
@@ -151,8 +158,8 @@ fn read_cors_origins(env: &mut Env, has_keys: bool) -> Origins {
     let origins = env.read("WORDMILL_CORS_ORIGINS", Origins::default(), Origins::parse);
     if origins.is_any() && !has_keys {
         env.refuse(
-            "WORDMILL_CORS_ORIGINS=* without API keys lets every web page use the gateway: list the \
-             origins, or set WORDMILL_KEYS_FILE",
+            "WORDMILL_CORS_ORIGINS=* without API keys lets every web page use the gateway: list \
+             the origins, or set WORDMILL_KEYS_FILE",
         );
     }
     origins
@@ -170,7 +177,7 @@ fn read_tls(env: &mut Env) -> Option<tls::Files> {
         (Some(certificate), Some(key)) => Some(tls::Files { certificate, key }),
         (None, None) => None,
         (Some(_), None) | (None, Some(_)) => {
-            env.refuse("WORDMILL_TLS_CERT and WORDMILL_TLS_KEY go together");
+            env.refuse("set both WORDMILL_TLS_CERT and WORDMILL_TLS_KEY, or neither");
             None
         }
     }
@@ -188,19 +195,21 @@ fn read_hsts_max_age(env: &mut Env, has_tls: bool) -> Duration {
     max_age
 }
 
-/// What the sweeper does, and how often.
+/// Settings of the sweeper.
 #[derive(Debug, Clone)]
 pub struct Sweeper {
-    /// `WORDMILL_NATS_SWEEPER_USER`, `WORDMILL_NATS_SWEEPER_PASSWORD`: its own credentials; without
-    /// a password there is no sweeper in this gateway.
+    /// `WORDMILL_NATS_SWEEPER_USER`, `WORDMILL_NATS_SWEEPER_PASSWORD`: credentials of the sweeper.
+    /// Without a password, this gateway runs no sweeper.
     pub broker: Option<Settings>,
-    /// `WORDMILL_SWEEP_INTERVAL`: wait between two sweeps, each of which looks at a bounded number
-    /// of records. Short costs the broker reads, long lets lost jobs and alarms wait.
+    /// `WORDMILL_SWEEP_INTERVAL`: pause between two sweeps. Each sweep reads a bounded number of
+    /// records. A short interval burdens the broker with reads, a long one delays the detection of
+    /// lost jobs and the alarm.
     pub interval: Duration,
-    /// `WORDMILL_SWEEP_GRACE`: how long a record without a message, and a result without a record,
-    /// are left alone. Below a few minutes, a broker that was away may cost jobs their result.
+    /// `WORDMILL_SWEEP_GRACE`: minimum age of a record without a message, or of a result without a
+    /// record, before the sweeper acts on it. Below a few minutes, an outage of the broker may cost
+    /// jobs their result.
     pub grace: Duration,
-    /// `WORDMILL_ALARM_AGE`: from which age on the oldest unfinished job is warned about.
+    /// `WORDMILL_ALARM_AGE`: age of the oldest unfinished job from which each sweep logs a warning.
     pub alarm_age: Duration,
 }
 
@@ -208,7 +217,7 @@ impl Sweeper {
     fn read(env: &mut Env, gateway: &Settings) -> Self {
         let second = Duration::from_secs(1);
         let minute = Duration::from_secs(60);
-        // A record may be older than its message by as much as a request may take.
+        // A record may be older than its message by the duration of one request.
         let grace_min = Duration::from_secs(3);
         let hour = 60 * minute;
         let day = 24 * 60 * minute;

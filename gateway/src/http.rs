@@ -1,4 +1,4 @@
-//! HTTP: connections, requests and answers, independent of jobs.
+//! HTTP connections, requests and answers, as all handlers use them.
 
 pub mod browser;
 pub(crate) mod conditional;

@@ -1,7 +1,8 @@
-//! HTTP in, queue out: takes jobs, tells how they are doing, hands out results. Never counts.
+//! The HTTP API of Wordmill: validates and enqueues jobs, reports their state and serves results.
+//! Counting is left to the workers.
 //!
-//! [`run`] is the whole service; `routes` maps paths to handlers, and `problem` alone turns errors
-//! into HTTP answers.
+//! [`run`] is the whole service. `routes` maps paths to handlers, and `http::problem` maps every
+//! error to an HTTP answer.
 
 mod api;
 pub mod auth;
@@ -58,10 +59,10 @@ use crate::read::follow::Waiters;
 use crate::read::job_view::JobView;
 use crate::spec::openapi::{Access, Description};
 
-/// How long what cut-off uploads left may take to be removed at a shutdown.
+/// Maximum time at shutdown for removing the documents of interrupted uploads.
 const CLEAN_UP_TIME_MAX: Duration = Duration::from_secs(5);
 
-/// The streams that have to be there.
+/// Streams that must exist before the gateway is ready.
 const REQUIRED_STREAMS: [&str; 7] = [
     JOBS,
     JOB_STATE_STREAM,
@@ -72,7 +73,8 @@ const REQUIRED_STREAMS: [&str; 7] = [
     WEBHOOK_STATE_STREAM,
 ];
 
-/// What every handler works with. There are dozens of clones for each connection, so they share it.
+/// State that all handlers share. Each connection makes dozens of clones, so it is reference
+/// counted.
 #[derive(Debug, Clone)]
 struct App(Arc<AppState>);
 
@@ -84,11 +86,11 @@ impl Deref for App {
     }
 }
 
-/// The parts of an [`App`].
+/// The fields of an [`App`].
 #[derive(Debug)]
 struct AppState {
     keys: Keys,
-    /// Applies without keys only.
+    /// Checks requests from browsers. Used only if the gateway has no API keys.
     browser_policy: BrowserPolicy,
     broker: Broker,
     queue: Queue,
@@ -101,29 +103,31 @@ struct AppState {
     in_flight_budget: InFlightBudget,
     description: Description,
     trace: request_trace::Settings,
-    /// What is spoken: `http`, or `https`.
+    /// URL scheme that spans record: `http`, or `https` with a certificate.
     scheme: &'static str,
     uploads: Uploads,
     waiters: Waiters,
     webhooks: Webhooks,
-    /// Whether somebody can deliver them.
+    /// Whether `WORDMILL_WEBHOOK_SECRETS` is set. If not, jobs with a webhook are refused.
     webhooks_enabled: bool,
     health: watch::Receiver<Health>,
     json_size_max: usize,
-    /// How many copies of a record there are.
+    /// Number of replicas of each record. With more than one, a read from a replica may be
+    /// outdated.
     replicas: u32,
 }
 
 impl App {
-    /// Returns the answer about a job.
+    /// Returns the API representation of a job.
     fn view<'a>(&self, job: &'a Job) -> JobView<'a> {
         JobView::of(job).with_trace_link(&self.trace)
     }
 
-    /// Returns the answer about a job that a record holds.
+    /// Returns the API representation of a stored record.
     ///
     /// # Errors
-    /// [`Corrupt`](wordmill_nats::Error::Corrupt) for what is no record.
+    /// [`Corrupt`](wordmill_nats::Error::Corrupt) if the value is not a valid record, and
+    /// [`Newer`](wordmill_nats::Error::Newer) if its format is newer than this version.
     fn view_record<'a>(
         &self,
         record: &'a RawRecord,
@@ -133,24 +137,25 @@ impl App {
     }
 }
 
-/// Why the service ended other than by being told to.
+/// Reason why the service stopped without a shutdown signal.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The broker is not one we can work with.
+    /// The broker cannot be used: for example it is too old or has no JetStream.
     #[error(transparent)]
     Broker(#[from] ConnectError),
-    /// Something could not be opened.
+    /// A request to the broker failed.
     #[error(transparent)]
     Open(#[from] wordmill_nats::Error),
-    /// The keys, or the certificate, cannot be used.
+    /// The API keys or the TLS certificate cannot be used.
     #[error(transparent)]
     Files(#[from] reload::Error),
 }
 
-/// Serves until `shutdown`, then lets open requests finish within the grace period.
+/// Runs the gateway until `shutdown` is cancelled, then drains open requests within the grace
+/// period.
 ///
 /// # Errors
-/// See [`Error`]; a broker that is away is none.
+/// See [`Error`]. An unreachable broker is not an error: the gateway is not ready and keeps trying.
 pub async fn run(
     config: Config,
     listener: TcpListener,
@@ -203,11 +208,12 @@ pub async fn run(
             () = follow(following_certificate) => {}
             () = queue_status::watch(&app, &queue_status) => {}
             () = drained => {
-                warn!("the grace period is over; requests that are still open are cut off");
+                warn!("grace period exceeded; closing open requests");
             }
         }
         Ok(())
     };
+    // Also stops the sweeper if the server fails.
     let serving = async {
         let ended: Result<(), Error> = serving.await;
         sweeping.cancel();
@@ -217,7 +223,7 @@ pub async fn run(
         tokio::join!(serving, sweeper::run(&config, &sweeping, &queue_status, &metrics));
     ended?;
     if tokio::time::timeout(CLEAN_UP_TIME_MAX, app.uploads.finish()).await.is_err() {
-        warn!("documents that no job has are left to the sweeper");
+        warn!("documents of interrupted uploads not removed in time; leaving them to the sweeper");
     }
     broker.finish().await;
     info!("stopped");
@@ -248,16 +254,16 @@ async fn serve_http(
     serve(listener, make_service, settings, shutdown).await;
 }
 
-/// Waits until open requests have had their time after the signal to stop.
+/// Waits for `shutdown` and then for the grace period.
 async fn wait_for_grace(shutdown: &CancellationToken, grace: Duration) {
     shutdown.cancelled().await;
     tokio::time::sleep(grace).await;
 }
 
-/// Reads the keys, if there are to be any.
+/// Reads the API keys, if `WORDMILL_KEYS_FILE` is set.
 async fn open_keys(config: &Config) -> Result<(Keys, Option<FileWatch<api_keys::Table>>), Error> {
     let Some(path) = &config.keys_file else {
-        info!("no API keys: whoever can connect may do everything as the owner public");
+        info!("no API keys configured: every client has full access as the owner public");
         return Ok((Keys(None), None));
     };
     let opened = FileWatch::open("API keys", vec![path.clone()], api_keys::parse).await?;
@@ -265,7 +271,7 @@ async fn open_keys(config: &Config) -> Result<(Keys, Option<FileWatch<api_keys::
     Ok((Keys(Some(table)), Some(followed)))
 }
 
-/// Reads certificate and key, if HTTPS is to be spoken.
+/// Reads the TLS certificate and its key, if they are configured.
 async fn open_tls(
     config: &Config,
 ) -> Result<(Option<Tls>, Option<FileWatch<tls::ServerConfig>>), Error> {
@@ -275,7 +281,7 @@ async fn open_tls(
     Ok((Some(Tls(current)), Some(followed)))
 }
 
-/// Reads files again for as long as it is polled; waits if there are none.
+/// Reloads the files whenever they change; waits forever if there are none.
 async fn follow<T>(followed: Option<FileWatch<T>>) {
     match followed {
         Some(followed) => followed.follow().await,

@@ -1,4 +1,4 @@
-//! `wordmill-gateway`: HTTP in, queue out.
+//! The `wordmill-gateway` binary: parses the command line, reads the settings and runs the gateway.
 
 use std::process::ExitCode;
 
@@ -14,7 +14,7 @@ use wordmill_service::env::{self, Env};
 use wordmill_service::shutdown::Signals;
 use wordmill_service::{readiness_probe, telemetry};
 
-/// Most allocations of a job are freed within a millisecond, on several threads.
+/// Memory allocator. Most allocations of a job are freed within a millisecond, on several threads.
 #[cfg(feature = "jemalloc")]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
@@ -29,14 +29,15 @@ Usage: wordmill-gateway [command]
 
 Commands:
   (none)                              serve HTTP
-  healthcheck                         ask the gateway on this machine whether it is ready
+  healthcheck                         check whether the gateway on this machine is ready: exit
+                                      code 0 if it is, 1 if not
   key new --name <name> [--owner <owner>]
-                                      make an API key: prints the key on standard error, once, and
-                                      the line for WORDMILL_KEYS_FILE on standard output; the owner is
-                                      the name unless it is given
-  webhook secret --owner <owner>      print what the receivers of an owner's webhooks verify them with: one
+                                      create an API key: prints the key once on standard error, and
+                                      its line for WORDMILL_KEYS_FILE on standard output; the owner
+                                      is the name by default
+  webhook secret --owner <owner>      print the secrets that verify webhooks of an owner: one
                                       line for each secret in WORDMILL_WEBHOOK_SECRETS
-  help                                show this
+  help                                show this help
 
 Settings are environment variables: see docs/settings.md.";
 
@@ -122,11 +123,11 @@ fn serve(config: Config) -> ExitCode {
     let code = match listen(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            error!(error = format!("{error:#}"), "the gateway ends");
+            error!(error = format!("{error:#}"), "gateway stopped with an error");
             ExitCode::FAILURE
         }
     };
-    // All tasks are gone with their runtime, and so all spans have ended.
+    // The runtime has dropped all tasks, so all spans have ended.
     pipeline.finish();
     code
 }

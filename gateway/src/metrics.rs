@@ -1,4 +1,4 @@
-//! What the gateway says in numbers, at `/metrics`. `docs/metrics.md` explains each name.
+//! Prometheus metrics of the gateway, served at `/metrics`. `docs/metrics.md` explains each name.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ use crate::App;
 use crate::http::problem::Problem;
 use crate::queue_status::QueueStatus;
 
-/// What is measured. Clones share it.
+/// Metrics of this gateway. Clones share them.
 #[derive(Debug, Clone)]
 pub(crate) struct Metrics(Arc<MetricsState>);
 
@@ -40,7 +40,7 @@ struct MetricsState {
     exposition: Exposition,
 }
 
-/// Labels of an answered request, as OpenTelemetry names them.
+/// Labels of an answered request, named as in OpenTelemetry.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RequestLabels {
     http_request_method: &'static str,
@@ -69,27 +69,27 @@ struct SweepLabels {
     action: &'static str,
 }
 
-/// What the broker is asked for while a client waits.
+/// A broker request that a client waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Operation {
-    /// To put a job onto the queue.
+    /// Publishes a job to the queue.
     Publish,
-    /// To store the record of a new job.
+    /// Creates the record of a new job.
     CreateRecord,
 }
 
-/// What the sweeper did.
+/// An action of the sweeper.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SweepAction {
-    /// Failed a job whose message is gone.
+    /// Failed a job without a message.
     Lost,
     /// Removed the message of a cancelled job.
     CancelledMessage,
-    /// Removed a result that no record points to.
+    /// Removed a result that no record references.
     UnreferencedResult,
-    /// Removed a document that no job has.
+    /// Removed a document that no job references.
     UnreferencedDocument,
-    /// Removed the chunks of a document or a result that was never finished.
+    /// Removed the chunks of an unfinished document or result.
     UnfinishedObject,
 }
 
@@ -111,37 +111,42 @@ impl Metrics {
         let shared = CommonMetrics::new(&mut catalogue);
         let requests = catalogue.distributions(
             "http_server_request_duration_seconds",
-            "From a request's arrival until the head of its answer, waiting for a job included",
+            "Time from the arrival of a request to the head of its answer, waits for a job \
+             included",
             ANSWER_SECONDS,
         );
-        let problems = catalogue.counters("wordmill_problems", "Problems answered");
+        let problems =
+            catalogue.counters("wordmill_problems", "Requests answered with a problem, by code");
         let submissions =
-            catalogue.counters("wordmill_jobs_submitted", "Jobs that were offered, by outcome");
+            catalogue.counters("wordmill_jobs_submitted", "Submitted jobs, by outcome");
         let broker_requests = catalogue.distributions(
             "wordmill_broker_request_duration_seconds",
-            "Until the broker answered something that a client waits for",
+            "Time until the broker answered a request that a client waits for",
             ANSWER_SECONDS,
         );
-        let sweeps = catalogue.counters("wordmill_sweeper_actions", "What the sweeper did");
+        let sweeps = catalogue.counters("wordmill_sweeper_actions", "Actions of the sweeper");
         for action in
             [SweepAction::Lost, SweepAction::CancelledMessage, SweepAction::UnreferencedResult]
         {
-            // A line that appears with the first event hides that event from `increase`.
+            // Starts at 0: if the series appeared with its first event, `increase` would miss that
+            // event.
             drop(sweeps.get_or_create(&SweepLabels { action: action.as_str() }));
         }
         let clients_waiting = catalogue.gauge(
             "wordmill_clients_waiting",
-            "Clients that wait for a job, by long polls, Prefer: wait and event streams",
+            "Clients that wait for a job, with a long poll, Prefer: wait or an event stream",
         );
-        let clients_waiting_max =
-            catalogue.gauge("wordmill_clients_waiting_max", "How many clients may wait at once");
+        let clients_waiting_max = catalogue.gauge(
+            "wordmill_clients_waiting_max",
+            "Maximum number of clients that wait for a job at once",
+        );
         let in_flight_bytes = catalogue.gauge(
             "wordmill_submission_room_taken_bytes",
-            "Memory of submissions whose bodies arrive or that are on their way to the broker",
+            "Memory of submissions that are being received or are in flight to the broker",
         );
         let in_flight_budget = catalogue.gauge(
             "wordmill_submission_room_bytes",
-            "Memory for submissions; further ones are declined with overloaded",
+            "Memory limit for submissions; further ones are refused with overloaded",
         );
         catalogue.collect(queue_status.clone());
         let exposition = catalogue.finish();
@@ -160,7 +165,7 @@ impl Metrics {
         }))
     }
 
-    /// Notes how an offered job fared. A named job that was there already is `repeated`.
+    /// Counts a submission by its outcome. A named job that already existed counts as `repeated`.
     pub(crate) fn note_submission(
         &self,
         lane: Lane,
@@ -176,7 +181,7 @@ impl Metrics {
         self.0.submissions.get_or_create(&labels).inc();
     }
 
-    /// Asks the broker, and notes how long an answer took. A request that is given up is not noted.
+    /// Runs a broker request and records its duration. A request that is dropped is not recorded.
     pub(crate) async fn time_broker_request<T>(
         &self,
         operation: Operation,
@@ -195,17 +200,17 @@ impl Metrics {
         answer
     }
 
-    /// Notes that a job was cancelled here.
+    /// Counts a job that this gateway cancelled.
     pub(crate) fn note_cancelled(&self, job: &Job) {
         self.0.shared.note_finished(job, None);
     }
 
-    /// Notes what the sweeper did.
+    /// Counts an action of the sweeper.
     pub(crate) fn note_sweep(&self, action: SweepAction) {
         self.0.sweeps.get_or_create(&SweepLabels { action: action.as_str() }).inc();
     }
 
-    /// Notes that the sweeper failed a job whose message is gone.
+    /// Counts a job that the sweeper failed because it had no message.
     pub(crate) fn note_lost(&self, job: &Job) {
         self.0.shared.note_finished(job, None);
         self.note_sweep(SweepAction::Lost);
@@ -237,7 +242,7 @@ pub(crate) async fn get_metrics(State(app): State<App>, headers: HeaderMap) -> R
     ([(CONTENT_TYPE, text.content_type)], text.body).into_response()
 }
 
-/// Notes every request: how long it took, how it ended, and the problem if it was one.
+/// Records the duration and status of a request, and the code of its problem if it has one.
 pub(crate) async fn observe<F: Future<Output = Response>>(
     metrics: &Metrics,
     request: Request,
@@ -258,7 +263,8 @@ pub(crate) async fn observe<F: Future<Output = Response>>(
     response
 }
 
-/// Returns the name of a method that exists; a client can make up others without end.
+/// Returns the label value of a method. Unknown methods share `_OTHER`, because a client could
+/// otherwise create any number of time series.
 fn known_method(method: &Method) -> &'static str {
     const KNOWN: [&str; 9] =
         ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"];

@@ -1,7 +1,7 @@
-//! How the queue stands, for whoever watches it: every gateway asks the broker and shows the same.
+//! Gauges of the queue. Every gateway reads them from the broker and reports the same values.
 //!
-//! What the broker has not confirmed lately is not shown at all: a number that is missing raises
-//! an alarm, one that stands still does not.
+//! A reading that is too old is not reported at all: a missing value raises an alarm, a stale one
+//! does not.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -23,16 +23,16 @@ use wordmill_service::metrics::{LaneLabel, encode_gauges};
 use crate::App;
 use crate::enqueue::backpressure::Backpressure;
 
-/// How often the broker is asked. Nobody looks more often.
+/// Interval between two readings. Prometheus scrapes less often (every 15 s in `observability/`).
 const READ_INTERVAL: Duration = Duration::from_secs(5);
-/// A reading older than this is not shown.
+/// Maximum age of a reading that is reported.
 const READING_AGE_MAX: Duration = Duration::from_secs(15);
-/// How many dead letters may be listed each second, on average, in order to count them.
+/// Maximum rate at which dead letters are listed to count them, averaged over time.
 const LISTED_PER_S_MAX: u64 = 10_000;
 
 type EncodeResult = Result<(), std::fmt::Error>;
 
-/// How the queue stands. Clones share it.
+/// The latest readings of the queue and the sweeper. Clones share them.
 #[derive(Debug, Clone)]
 pub(crate) struct QueueStatus {
     backpressure: Backpressure,
@@ -45,27 +45,27 @@ struct QueueReadings {
     sweeping: Option<OldestJob>,
 }
 
-/// What the broker said.
+/// State of the queue at one moment, as the broker reported it.
 #[derive(Debug, Clone, Copy)]
 struct Reading {
     at: Instant,
-    /// The same moment, as the broker's clock has it.
+    /// The same moment on the broker's clock.
     now: Timestamp,
     lanes: [(Lane, LaneLevel); 2],
-    /// Jobs that were handed out and that no worker says it runs.
+    /// Jobs in flight that no worker reports as running.
     retries: [(Lane, u64); 2],
     dead_letters: [(Lane, u64); 2],
     webhooks: webhooks::Level,
 }
 
-/// The age of the oldest unfinished job that the sweeper knows; zero if there is none.
+/// Age of the oldest unfinished job that the sweeper found; `None` if it found none.
 #[derive(Debug, Clone, Copy)]
 struct OldestJob {
     at: Instant,
     age: Option<Duration>,
 }
 
-/// A gauge without labels.
+/// The empty label set.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct NoLabels {}
 
@@ -74,65 +74,66 @@ impl QueueStatus {
         Self { backpressure, readings: Arc::default() }
     }
 
-    /// Notes that this gateway sweeps, and how old the oldest unfinished job is.
+    /// Records that this gateway sweeps, and the age of the oldest unfinished job.
     pub(crate) fn note_sweep(&self, age: Option<Duration>) {
         self.update(|readings| readings.sweeping = Some(OldestJob { at: Instant::now(), age }));
     }
 
-    /// Notes that this gateway sweeps no more.
+    /// Records that this gateway has stopped sweeping.
     pub(crate) fn note_no_sweep(&self) {
         self.update(|readings| readings.sweeping = None);
     }
 
     fn update<T>(&self, act: impl FnOnce(&mut QueueReadings) -> T) -> T {
-        // Each field is written in one go, so a panic elsewhere leaves nothing half done.
+        // Each field is replaced as a whole, so the data behind a poisoned lock is consistent.
         act(&mut self.readings.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn encode_queue(&self, reading: Reading, encoder: &mut DescriptorEncoder<'_>) -> EncodeResult {
+        // Ages keep growing between the reading and the scrape.
         let later = reading.at.elapsed();
         let mut lanes = |name, help, value: &dyn Fn(&LaneLevel) -> f64| {
             let values =
                 reading.lanes.iter().map(|(lane, level)| (LaneLabel::of(*lane), value(level)));
             encode_gauges(encoder, name, help, values)
         };
-        lanes("wordmill_queue_depth", "Jobs that are not done", &|level| {
+        lanes("wordmill_queue_depth", "Unfinished jobs in the queue", &|level| {
             number(level.waiting.saturating_add(level.in_flight))
         })?;
-        lanes("wordmill_jobs_waiting", "Jobs that no worker has been given yet", &|level| {
+        lanes("wordmill_jobs_waiting", "Jobs that no worker has received yet", &|level| {
             number(level.waiting)
         })?;
         lanes(
             "wordmill_jobs_in_flight",
-            "Jobs that were handed out and are not done: at work, or waiting for a retry",
+            "Unfinished jobs that were delivered: they run or wait for a retry",
             &|level| number(level.in_flight),
         )?;
         lanes(
             "wordmill_jobs_redelivered",
-            "Jobs in flight that were handed out more than once",
+            "Jobs in flight that were delivered more than once",
             &|level| number(level.redelivered),
         )?;
         lanes(
             "wordmill_queue_oldest_age_seconds",
-            "Age of the oldest job in the queue that is not done; 0 if there is none",
+            "Age of the oldest job in the queue; 0 if the queue is empty",
             &|level| {
                 level.oldest.map_or(0.0, |since| (age(since, reading.now) + later).as_secs_f64())
             },
         )?;
         let retries = reading.retries.map(|(lane, count)| (LaneLabel::of(lane), number(count)));
-        let help = "Jobs in flight that no worker says it runs";
+        let help = "Jobs in flight that no worker reports as running";
         encode_gauges(encoder, "wordmill_jobs_waiting_for_retry", help, retries)?;
         let dead = reading.dead_letters.map(|(lane, count)| (LaneLabel::of(lane), number(count)));
-        encode_gauges(encoder, "wordmill_dead_letters", "Dead letters that are kept", dead)?;
+        encode_gauges(encoder, "wordmill_dead_letters", "Stored dead letters", dead)?;
         let waiting = number(reading.webhooks.waiting);
-        let help = "Webhooks that are to be delivered, now or at a later attempt";
+        let help = "Webhooks to be delivered, now or at a later attempt";
         encode_gauges(encoder, "wordmill_webhooks_waiting", help, [(NoLabels {}, waiting)])?;
         let untried = number(reading.webhooks.untried);
-        let help = "Webhooks that no worker has been given yet";
+        let help = "Webhooks that no worker has received yet";
         encode_gauges(encoder, "wordmill_webhooks_untried", help, [(NoLabels {}, untried)])?;
         let oldest = reading.webhooks.oldest;
         let age = oldest.map_or(0.0, |since| (age(since, reading.now) + later).as_secs_f64());
-        let help = "Age of the oldest webhook that is to be delivered; 0 if there is none";
+        let help = "Age of the oldest webhook to be delivered; 0 if there is none";
         encode_gauges(encoder, "wordmill_webhooks_oldest_age_seconds", help, [(NoLabels {}, age)])
     }
 }
@@ -145,11 +146,12 @@ impl Collector for QueueStatus {
         }
         let fill = self.backpressure.fill_ratio().map(|ratio| (NoLabels {}, ratio));
         if fill.is_some() {
-            let help = "How full the queue is, 0 to 1, by jobs or by bytes, whichever is more";
+            let help =
+                "Fill level of the queue from 0 to 1, by jobs or by bytes, whichever is higher";
             encode_gauges(&mut encoder, "wordmill_queue_fill_ratio", help, fill)?;
         }
         let active = if sweeping.is_some() { 1.0 } else { 0.0 };
-        let help = "Whether this gateway is the one that sweeps: 1 or 0";
+        let help = "Whether this gateway is the active sweeper: 1 or 0";
         encode_gauges(&mut encoder, "wordmill_sweeper_active", help, [(NoLabels {}, active)])?;
         let Some(oldest) = sweeping else { return Ok(()) };
         let age = oldest.age.map_or(0.0, |age| (age + oldest.at.elapsed()).as_secs_f64());
@@ -164,7 +166,7 @@ fn number(count: u64) -> f64 {
     count as f64
 }
 
-/// Asks again and again how the queue stands, for as long as it is polled.
+/// Reads the state of the queue at each interval, until it is dropped.
 pub(crate) async fn watch(app: &App, status: &QueueStatus) {
     let mut ticks = tokio::time::interval(READ_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -173,8 +175,8 @@ pub(crate) async fn watch(app: &App, status: &QueueStatus) {
         ticks.tick().await;
         match read(app, &mut dead_letters).await {
             Ok(reading) => status.update(|readings| readings.queue = Some(reading)),
-            // What was read last gets stale by itself.
-            Err(error) => debug!(%error, "how the queue stands is not known"),
+            // The last reading is kept and expires by its age.
+            Err(error) => debug!(%error, "state of the queue could not be read"),
         }
     }
 }
@@ -201,8 +203,8 @@ async fn read(app: &App, dead_letters: &mut DeadLetters) -> Result<Reading, Erro
     })
 }
 
-/// Dead letters by lane. The broker has to list their names to count them, so that is done only
-/// after something has changed, and the less often the more there are.
+/// Number of dead letters by lane. The broker has to list their subjects to count them. They are
+/// therefore counted only after a change, and less often the more there are.
 #[derive(Debug, Default)]
 struct DeadLetters {
     counted: Option<(Mark, [(Lane, u64); 2])>,

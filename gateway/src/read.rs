@@ -1,4 +1,4 @@
-//! Finds jobs, follows them, and represents jobs and results.
+//! Finds and follows jobs, and renders jobs and results.
 
 pub(crate) mod csv;
 pub(crate) mod find_job;

@@ -1,4 +1,4 @@
-//! Which path leads where.
+//! Maps paths and methods to handlers, and adds the middleware.
 
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
@@ -34,15 +34,15 @@ use crate::http::security_headers::{NOSNIFF_HEADER, SAME_ORIGIN_HEADER};
 use crate::spec::openapi;
 use crate::{App, metrics, ui};
 
-/// Smallest answer that is worth compressing, in bytes.
+/// Minimum size of an answer that is compressed, in bytes.
 const COMPRESSED_BYTES_MIN: u64 = 1024;
 
-/// The whole service.
+/// The complete HTTP service: the router, compression and security headers.
 pub(crate) type Service = WithHeader<WithHeader<WithHeader<Compressed>>>;
 type WithHeader<S> = SetResponseHeader<S, Option<HeaderValue>>;
 type Compressed = Compression<Router, And<SizeAbove, NotForContentType>>;
 
-/// Returns the whole service.
+/// Builds the complete HTTP service.
 pub(crate) fn service(app: App, config: &Config) -> Service {
     let router = Router::new()
         .route("/v1/jobs", get(listing::list_jobs).post(submit::submit_job))
@@ -75,15 +75,16 @@ pub(crate) fn service(app: App, config: &Config) -> Service {
         .route("/word-count/{id}", get(legacy::get_word_count_by_path))
         .route("/health", get(legacy::get_health))
         .merge(ui::router())
-        .fallback(|| async { Problem::new(Code::RouteNotFound, "There is no such route.") })
+        .fallback(|| async { Problem::new(Code::RouteNotFound, "No route has this path.") })
         .method_not_allowed_fallback(|| async {
-            Problem::new(Code::MethodNotAllowed, "The route exists, but not with this method.")
+            Problem::new(Code::MethodNotAllowed, "The route does not support this method.")
         })
         .layer(middleware::from_fn_with_state(app.clone(), answer_request))
         .with_state(app.clone());
-    // Outside of all that: browsers keep even errors from a page that is not allowed to read them.
+    // CORS is outside of the middleware above, so that error answers carry its headers, too.
+    // Without them, a browser hides the error from the page.
     let router = match config.cors_origins.layer() {
-        // CORS answers every OPTIONS request by itself.
+        // The CORS layer answers every OPTIONS request itself.
         Some(cors) => {
             router.layer(cors).layer(middleware::from_fn_with_state(app, check_preflight))
         }
@@ -92,7 +93,8 @@ pub(crate) fn service(app: App, config: &Config) -> Service {
     add_security_headers(compress(router), config)
 }
 
-/// Returns the service of one connection. It adds the connection to each request's extensions.
+/// Returns the service of one connection, which adds the connection to the extensions of each
+/// request.
 pub(crate) fn connection_service(
     service: Service,
     connection: Connection,
@@ -100,23 +102,25 @@ pub(crate) fn connection_service(
     TowerToHyperService::new(AddExtension::new(service, connection))
 }
 
-/// What is around every handler. It is one layer and not four, because the router clones and boxes
-/// all layers of a route for each request, and within each layer all further in once more.
+/// Middleware of every handler: tracing, metrics, authentication and panics. It is one layer
+/// instead of four, because the router clones and boxes each layer of a route for every request,
+/// and each layer clones the layers inside it once more.
 async fn answer_request(State(app): State<App>, request: Request, next: Next) -> Response {
     let handle = |request| catch_panic(next.run(request));
     let admit = |request| caller::admit(&app, request, handle);
-    // Inside the trace, so that numbers link to it; outside of panics, so that they count.
+    // Metrics are inside the trace, so that their exemplars link to it, and outside of
+    // `catch_panic`, so that panics are counted.
     let observe = |request| metrics::observe(&app.metrics, request, admit);
     let older = older_contract(&request);
     request_trace::answer(&app, request, observe, older).await
 }
 
-/// Returns how problems of the older contract are rendered, if the request belongs to it.
+/// Returns the renderer for problems of the older contract, if the request belongs to it.
 fn older_contract(request: &Request) -> Option<request_trace::Render> {
     legacy::owns(request.uri().path()).then_some(legacy::refuse)
 }
 
-/// Checks the host of an `OPTIONS` request, whose other checks CORS makes.
+/// Checks the host of an `OPTIONS` request, because the CORS layer answers it before other checks.
 async fn check_preflight(State(app): State<App>, request: Request, next: Next) -> Response {
     if request.method() == Method::OPTIONS
         && app.keys.table().is_none()
@@ -129,8 +133,8 @@ async fn check_preflight(State(app): State<App>, request: Request, next: Next) -
     next.run(request).await
 }
 
-/// Compresses answers as far as clients say that they can read it; events never, because each is passed
-/// on at once.
+/// Compresses answers if the client accepts it. Event streams are never compressed, because each
+/// event must be sent at once.
 fn compress(router: Router) -> Compressed {
     let worth_it = SizeAbove::new(COMPRESSED_BYTES_MIN).and(NotForContentType::SSE);
     Compression::new(router).quality(CompressionLevel::Fastest).compress_when(worth_it)
@@ -147,9 +151,9 @@ fn add_security_headers(service: Compressed, config: &Config) -> Service {
     SetResponseHeader::overriding(service, STRICT_TRANSPORT_SECURITY, hsts.flatten())
 }
 
-/// Answers even if the handler panics.
+/// Runs a handler, and answers with `internal` if it panics.
 async fn catch_panic(handling: impl Future<Output = Response>) -> Response {
-    // What it may leave behind is the request's own: nobody looks at it.
+    // Unwind safe: a panic can only break state that belongs to the request, and that is dropped.
     AssertUnwindSafe(handling)
         .catch_unwind()
         .await
@@ -158,5 +162,5 @@ async fn catch_panic(handling: impl Future<Output = Response>) -> Response {
 
 fn panic_response(payload: &(dyn Any + Send)) -> Response {
     error!(panic = panic::message(payload), "a request handler panicked");
-    Problem::new(Code::Internal, "The service failed while it handled the request.").into_response()
+    Problem::new(Code::Internal, "The service failed while handling the request.").into_response()
 }

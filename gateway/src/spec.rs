@@ -1,4 +1,4 @@
-//! The description of the API, for programs and for people.
+//! Description of the API: the OpenAPI document and the reference page.
 
 pub(crate) mod openapi;
 pub(crate) mod reference_page;

@@ -1,9 +1,10 @@
-//! The sweeper: ends jobs whose message is gone, removes what nobody needs, and raises the alarm
-//! about the oldest unfinished job.
+//! The sweeper: fails lost jobs, removes orphaned messages, results and documents, and warns about
+//! old unfinished jobs.
 //!
-//! It runs in every gateway that has its password, one at a time by lease. All that it does is safe
-//! even if two did it at once: records change by compare-and-set, and only what is final loses its
-//! message or objects. The lease saves work, and its loss ends the sweep at once.
+//! Every gateway with its credentials runs it, and a lease selects one of them at a time. Two
+//! sweepers at once would do no harm: records change by compare-and-set, and messages and objects
+//! are removed only if no unfinished job needs them. The lease saves work. A sweeper that loses it
+//! stops its sweep at once.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -31,22 +32,22 @@ use crate::config::Config;
 use crate::metrics::{self, Metrics};
 use crate::queue_status::QueueStatus;
 
-/// The lease's name.
+/// Name of the lease.
 const DUTY: &str = "sweeper";
-/// Most records that are looked at per interval, one request after the other.
+/// Maximum number of records that one sweep reads, one request after the other.
 const RECORDS_PER_SWEEP: usize = 5_000;
-/// Most objects that are looked at per interval, in each store.
+/// Maximum number of objects that one sweep checks in each bucket.
 const OBJECTS_PER_SWEEP: usize = 500;
-/// Most jobs that are remembered from one sweep to the next because their message is gone.
+/// Maximum number of jobs without a message that are kept for the next sweep.
 const SUSPECTS_MAX: usize = 1_000;
-/// How much longer than an upload may take its chunks are left alone. A sender that drips takes nearly
-/// all of that time for one chunk.
+/// Time that is added to the upload timeout before chunks count as orphaned. A slow client may need
+/// nearly the whole timeout for a single chunk.
 const CHUNK_MARGIN: Duration = Duration::from_secs(15);
-/// Wait after the broker did not answer about the lease.
+/// Pause after a request for the lease that the broker did not answer.
 const LEASE_PAUSE: Duration = Duration::from_secs(1);
 
-/// Sweeps until `shutdown`, if there are credentials for it. A sweeper that cannot go on does not
-/// take the gateway with it.
+/// Runs the sweeper until `shutdown`, if it has credentials. If it fails, the gateway continues
+/// without it.
 pub(crate) async fn run(
     config: &Config,
     shutdown: &CancellationToken,
@@ -54,7 +55,7 @@ pub(crate) async fn run(
     metrics: &Metrics,
 ) {
     let Some(settings) = &config.sweeper.broker else {
-        warn!("no sweeper runs in this gateway: WORDMILL_NATS_SWEEPER_PASSWORD is not set");
+        warn!("sweeper disabled: WORDMILL_NATS_SWEEPER_PASSWORD is not set");
         return;
     };
     let ended = async {
@@ -78,11 +79,11 @@ pub(crate) async fn run(
         Ok::<(), crate::Error>(())
     };
     if let Err(error) = ended.await {
-        error!(%error, "the sweeper ends; the gateway goes on without it");
+        error!(%error, "sweeper failed; the gateway continues without it");
     }
 }
 
-/// Asks for the lease again and again, and sweeps while it is there.
+/// Acquires the lease and sweeps while it is held, again and again until `shutdown`.
 async fn serve(
     config: &Config,
     broker: &Broker,
@@ -94,7 +95,7 @@ async fn serve(
     let mut sweeper = Sweeper::new(config, broker, queue_status, metrics);
     loop {
         let request = async {
-            // The sender lives as long as we do.
+            // Cannot fail: the sender lives as long as this future.
             let _ = health.wait_for(|health| *health == Health::Ready).await;
             lease.acquire().await
         };
@@ -102,22 +103,22 @@ async fn serve(
             () = shutdown.cancelled() => return Ok(()),
             answer = request => match answer {
                 Ok(LeaseResult::Granted(held)) => {
-                    info!("sweeping");
+                    info!("sweeper lease acquired");
                     let last = sweep_with_lease(&lease, held, &mut sweeper, shutdown).await;
                     queue_status.note_no_sweep();
                     let Some(last) = last else {
-                        warn!("the sweeper's lease is lost");
+                        warn!("sweeper lease lost");
                         continue;
                     };
                     if let Err(error) = lease.release(last).await {
-                        debug!(%error, "the lease is left to expire");
+                        debug!(%error, "sweeper lease could not be released; it will expire");
                     }
-                    info!("sweeping is left to others");
+                    info!("sweeper lease released");
                     return Ok(());
                 }
                 Ok(LeaseResult::HeldByOther(pause)) => pause,
                 Err(error) => {
-                    debug!(%error, "no answer about the lease");
+                    debug!(%error, "sweeper lease could not be requested");
                     LEASE_PAUSE
                 }
             },
@@ -129,8 +130,8 @@ async fn serve(
     }
 }
 
-/// Sweeps and renews the lease, side by side. Returns the lease at the shutdown, and nothing when it
-/// was lost.
+/// Sweeps and renews the lease concurrently. Returns the lease at shutdown, and `None` if it was
+/// lost.
 async fn sweep_with_lease(
     lease: &Lease,
     held_lease: HeldLease,
@@ -149,7 +150,7 @@ async fn sweep_with_lease(
                 Ok(Some(renewed)) => held_lease = renewed,
                 Ok(None) => return None,
                 Err(error) if Instant::now() < held_lease.until => {
-                    debug!(%error, "lease not renewed");
+                    debug!(%error, "sweeper lease could not be renewed; trying again");
                 }
                 Err(_) => return None,
             }
@@ -157,14 +158,14 @@ async fn sweep_with_lease(
         }
     };
     tokio::select! {
-        // A lease that is lost is noticed before anything else is done.
+        // Polled first, so that a lost lease stops the sweep before its next step.
         biased;
         ended = renewing => ended,
         () = sweeper.sweep_for_ever(&valid) => None,
     }
 }
 
-/// What is remembered from one sweep to the next.
+/// State that the sweeper keeps between sweeps.
 struct Sweeper {
     queue_status: QueueStatus,
     metrics: Metrics,
@@ -172,15 +173,16 @@ struct Sweeper {
     interval: Duration,
     grace: Duration,
     alarm_age: Duration,
-    /// Where the walk over the records goes on.
+    /// Sequence from which the scan of records continues. It restarts at 1.
     record: u64,
-    /// Where the walks over the objects go on.
+    /// Sequence from which the scan of objects continues, by bucket.
     objects: HashMap<ObjectStore, u64>,
-    /// How long chunks of an unfinished object are left alone: longer than their sender may take.
+    /// Minimum age of the chunks of an unfinished object before they are removed. It is longer than
+    /// an upload may take.
     chunk_grace: Duration,
-    /// Jobs whose message was gone when last looked for, with the revision of their record.
+    /// Jobs that had no message at the last check, with the revision of their record.
     suspects: HashMap<JobKey, u64>,
-    /// The oldest unfinished job that the walk has met.
+    /// The oldest unfinished job that the scan of records has found.
     oldest: Option<UnfinishedJob>,
 }
 
@@ -210,7 +212,7 @@ impl Sweeper {
     async fn sweep_for_ever(&mut self, valid: &watch::Receiver<Instant>) {
         loop {
             if let Err(error) = self.sweep(valid).await {
-                warn!(%error, "the sweep goes on at the next interval");
+                warn!(%error, "sweep failed; continuing at the next interval");
             }
             if Instant::now() >= *valid.borrow() {
                 return;
@@ -230,8 +232,8 @@ impl Sweeper {
         self.raise_alarm(now).await
     }
 
-    /// Ends the jobs whose message was gone at the last sweep and is gone still. Twice, because a
-    /// stream's leader may have changed a moment ago and not know everything yet.
+    /// Fails the jobs that had no message in the previous sweep and still have none. One check is
+    /// not enough: a new leader of the stream may not have all messages for a moment.
     async fn end_suspects(&mut self, valid: &watch::Receiver<Instant>) -> Result<(), Error> {
         for (key, revision) in std::mem::take(&mut self.suspects) {
             if Instant::now() >= *valid.borrow() {
@@ -239,7 +241,7 @@ impl Sweeper {
             }
             if let Some(job) = self.sweep.end_lost(&key, revision).await? {
                 self.metrics.note_lost(&job);
-                warn!(job.id = %key.job_id, "a job whose message is gone was failed");
+                warn!(job.id = %key.job_id, "lost job failed: it has no message in the queue");
             }
         }
         Ok(())
@@ -269,10 +271,11 @@ impl Sweeper {
     async fn inspect_job(&mut self, stored: VersionedJob, age: Duration) -> Result<(), Error> {
         let key = stored.job.key();
         let job = stored.job;
+        // The record of a cancelled job is final, but its message waits for a worker.
         if job.status == Status::Cancelled {
             if self.sweep.remove_cancelled(&key, job.lane).await? {
                 self.metrics.note_sweep(metrics::SweepAction::CancelledMessage);
-                info!(job.id = %key.job_id, "the message of a cancelled job was removed");
+                info!(job.id = %key.job_id, "removed the message of a cancelled job");
             }
             return Ok(());
         }
@@ -281,7 +284,7 @@ impl Sweeper {
         }
         let is_old = age > self.grace && self.suspects.len() < SUSPECTS_MAX;
         if is_old && self.sweep.has_no_message(&key).await? {
-            debug!(job.id = %key.job_id, "a job has no message");
+            debug!(job.id = %key.job_id, "job has no message; checking again in the next sweep");
             self.suspects.insert(key, stored.revision);
         }
         Ok(())
@@ -312,13 +315,14 @@ impl Sweeper {
                 });
                 let store = store.name();
                 let stream_sequence = object.sequence;
-                info!(store, stream_sequence, "an unreferenced object was removed");
+                info!(store, stream_sequence, "removed an unreferenced object");
             }
         }
         Ok(())
     }
 
-    /// Removes chunks whose object was never finished, because whoever wrote them has died.
+    /// Removes the chunks of objects that were never finished, for example because the writer
+    /// crashed.
     async fn remove_orphans(
         &mut self,
         store: ObjectStore,
@@ -332,14 +336,15 @@ impl Sweeper {
             }
             if self.sweep.remove_orphan(store, &orphan, now, self.chunk_grace).await? {
                 self.metrics.note_sweep(metrics::SweepAction::UnfinishedObject);
-                info!(store = store.name(), "chunks of an unfinished object were removed");
+                info!(store = store.name(), "removed the chunks of an unfinished object");
             }
         }
         Ok(())
     }
 
-    /// Notes how old the oldest unfinished job is, and warns if that is too old. The walk knows records, the queue knows
-    /// messages; either may be the older one.
+    /// Reports the age of the oldest unfinished job, and warns if it exceeds `alarm_age`. The scan
+    /// covers records and the queue covers messages; the oldest job may be known to only one of
+    /// them.
     async fn raise_alarm(&mut self, now: Timestamp) -> Result<(), Error> {
         if let Some(oldest) = &self.oldest
             && !self.sweep.is_unfinished(&oldest.key).await?
@@ -357,7 +362,11 @@ impl Sweeper {
         if let Some(UnfinishedJob { key, since }) = oldest {
             let age = age(since, now);
             if age > self.alarm_age {
-                warn!(job.id = %key.job_id, age_s = age.as_secs(), "oldest unfinished job");
+                warn!(
+                    job.id = %key.job_id,
+                    age_s = age.as_secs(),
+                    "oldest unfinished job exceeds WORDMILL_ALARM_AGE"
+                );
             }
         }
         Ok(())

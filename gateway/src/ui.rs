@@ -1,5 +1,5 @@
-//! The page at `/`, and the files it is made of. They are in the binary: nothing is read at run time,
-//! and nothing has to be built or installed beside the gateway.
+//! Serves the UI: the page at `/` and its files. They are embedded in the binary, so nothing is
+//! read at run time or installed beside the gateway.
 
 use axum::Router;
 use axum::http::header::{
@@ -11,19 +11,20 @@ use axum::routing::get;
 use data_encoding::HEXLOWER;
 use sha2::{Digest, Sha256};
 
-/// Where the page's files are. The page itself is at `/`.
+/// Path prefix of the page's files. The page itself is at `/`.
 const FOLDER: &str = "/page/";
-/// What the page may do: load its own files and ask this service. Documents and answers can never
-/// become HTML or script, because the browser refuses to make any out of a string.
+/// Content Security Policy of the page: it may load its own files and call this service. Trusted
+/// Types prevent scripts from turning strings into HTML or code, so text of documents and answers
+/// is never executed.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
                       img-src 'self' data:; base-uri 'none'; form-action 'none'; \
                       frame-ancestors 'none'; require-trusted-types-for 'script'; \
                       trusted-types 'none'";
-/// Browsers ask each time, and are told that nothing has changed: after an update no file of the
-/// last version is met by one of this.
+/// Browsers revalidate each file and receive `304` if it is unchanged. After an update, files of
+/// two versions are therefore never mixed.
 const CACHE_CONTROL_VALUE: &str = "no-cache";
 
-/// One file.
+/// A file of the UI.
 #[derive(Debug, Clone, Copy)]
 struct File {
     path: &'static str,
@@ -49,7 +50,7 @@ const CSS: &str = "text/css; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 const SVG: &str = "image/svg+xml";
 
-/// All files, as they are in `gateway/page`.
+/// All files of `gateway/page`.
 const FILES: [File; 17] = [
     file!("/", HTML, "index.html"),
     file!("api.js", SCRIPT),
@@ -70,12 +71,13 @@ const FILES: [File; 17] = [
     file!("words.js", SCRIPT),
 ];
 
-/// Tells whether a path belongs to the page, which everybody may see: it says nothing about jobs.
+/// Returns whether a path belongs to the UI. The UI needs no key, because it contains no data of
+/// jobs.
 pub(crate) fn is_ui_path(path: &str) -> bool {
     path == "/" || path.starts_with(FOLDER)
 }
 
-/// Returns the routes of the page.
+/// Returns the routes of the UI.
 pub(crate) fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {
     FILES.into_iter().fold(Router::new(), |router, file| {
         let tag = tag(file.content);
@@ -97,7 +99,8 @@ fn serve(file: File, tag: &str, headers: &HeaderMap) -> Response {
     (fields, [(CONTENT_TYPE, file.content_type)], file.content).into_response()
 }
 
-/// Returns the tag of a content. It is a weak one, because the same content is sent compressed or not.
+/// Returns the entity tag of a file. It is a weak tag, because the same content is sent compressed
+/// or not.
 fn tag(content: &str) -> String {
     let digest = Sha256::digest(content.as_bytes());
     let mut hexadecimal = HEXLOWER.encode(&digest);

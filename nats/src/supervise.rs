@@ -26,7 +26,7 @@ impl Health {
     /// Returns the health of a service that has not been connected since its start.
     #[must_use]
     pub fn not_connected_yet() -> Self {
-        Self::Waiting("not connected to the broker yet".to_owned())
+        Self::Waiting("no connection to the broker yet".to_owned())
     }
 }
 

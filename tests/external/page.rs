@@ -152,7 +152,7 @@ fn files_go_in_as_they_are_and_their_names_are_text() {
     let several = [file("seite.html", page), picture, file("notes.md", b"# Notes\n")];
     browser.fill("#files", &several.join("\n"));
     browser.wait_for_text(".sent li:nth-child(2)", "unsupported_media_type");
-    browser.wait_for_text(".sent li:nth-child(3)", "its job");
+    browser.wait_for_text(".sent li:nth-child(3)", "View job");
     browser.click(".sent li:nth-child(1) a");
     browser.wait_for_text(".figure", "2");
     browser.wait_for_text(".receipt", "windows-1252");
@@ -174,7 +174,7 @@ fn an_address_of_the_page_can_be_kept_and_left_again() {
     browser.wait_for_text("h1", "Jobs");
     assert_eq!(browser.run_script("return document.activeElement.tagName", &[]), "H1");
     browser.click("a[href='#/jobs?status=failed']");
-    browser.wait_for_text("main", "None here.");
+    browser.wait_for_text("main", "No jobs.");
     browser.back();
     browser.back();
     browser.wait_for_text(".figure", "2");
@@ -182,13 +182,13 @@ fn an_address_of_the_page_can_be_kept_and_left_again() {
 
     // Gone for good, and everything says so in words.
     browser.click(".actions button:nth-of-type(2)");
-    browser.wait_for_text(".actions", "Delete: sure?");
+    browser.wait_for_text(".actions", "Really delete?");
     browser.click(".actions button:nth-of-type(2)");
     browser.wait_for_text("h1", "Jobs");
     visit.go(&format!("#/jobs/{job_id}"));
     browser.wait_for_text(".trouble", "result_expired");
     visit.go("#/nowhere");
-    browser.wait_for_text("h1", "Nothing here");
+    browser.wait_for_text("h1", "Not found");
     visit.ends(&["410"]);
 }
 

@@ -1,13 +1,14 @@
-//! Batches come in: many jobs in one request, each of them accepted or refused by itself.
+//! Submission of batches: many jobs in one request, each accepted or refused on its own.
 //!
-//! The jobs are read while the body arrives, and put onto the queue many at a time. Last comes the batch,
-//! a job of its own that adds up what they find (`worker/src/batch_merge.rs`): so whoever has the answer has
-//! everything, and a request that ends early leaves jobs behind and no batch. Under an idempotency key the
-//! ids of the jobs follow from it and from their lines, so sending all of it again runs nothing twice.
+//! The jobs are read while the body arrives, and many of them are enqueued concurrently. Last comes
+//! the batch itself, a job that adds up their results (`worker/src/batch_merge.rs`). So when the
+//! client has the answer, the batch is complete; a request that ends early leaves jobs, but no
+//! batch. With an idempotency key, the ids of the jobs are derived from the key and their line
+//! numbers, so that a repeated request runs no job twice.
 //!
 //! A batch that is refused as a whole starts no job. Query, headers and key are validated before
 //! the body is read. If a batch exists under the key, the lines are only compared with its jobs. If
-//! the queue fills or the body breaks off, the batch is interrupted: the answer names the jobs that
+//! the queue fills or the body ends early, the batch is interrupted: the answer names the jobs that
 //! run.
 
 mod intake;
@@ -48,13 +49,13 @@ use crate::intake::query::SubmitQuery;
 use crate::intake::{idempotency_key, json_body, new_job, query};
 use crate::read::find_job::{self, JobPath};
 
-/// Most jobs in one batch.
+/// Maximum number of jobs in one batch.
 const LINES_MAX: u32 = 10_000;
-/// Content types of jobs that stand on lines of their own.
+/// Content types of a body with one job per line.
 const LINES_TYPES: [&str; 3] = ["application/x-ndjson", "application/ndjson", "application/jsonl"];
-/// How many members of a batch are withdrawn at once.
+/// Maximum number of members that are cancelled concurrently.
 const CANCELS_MAX: usize = 64;
-/// How long the members of a batch may take to be withdrawn.
+/// Time limit for cancelling the members of a batch.
 const CANCEL_TIME_MAX: Duration = Duration::from_secs(20);
 
 /// How a batch request handles its lines.
@@ -81,7 +82,10 @@ pub(crate) async fn submit_batch(
     let name = idempotency_key::read(&headers)?;
     let query = query::parse_submit_query(uri.query().unwrap_or_default())?;
     if query.lane == Some(Lane::Interactive) {
-        return Err(Problem::new(Code::InvalidQuery, "Batches are bulk; leave lane out."));
+        return Err(Problem::new(
+            Code::InvalidQuery,
+            "Batches use the lane bulk: omit the parameter lane.",
+        ));
     }
     let webhook = query.webhook.as_deref().map(|url| new_job::webhook_to(&app, url)).transpose()?;
     let batch_id = match &name {
@@ -105,13 +109,13 @@ pub(crate) async fn submit_batch(
         return Err(interrupted_problem(problem, batch_id, mode, &report));
     }
     if report.accepted == 0 && mode == BatchMode::ExistingBatch {
-        let detail =
-            "The key names a batch of other lines or other parameters. lines shows what differs.";
+        let detail = "The key belongs to a batch with other lines or parameters. See \"lines\" for \
+                      the differences.";
         let problem = Problem::new(Code::IdempotencyKeyReused, detail);
         return Err(problem.with_member("lines", report.lines.into()));
     }
     if report.accepted == 0 {
-        let detail = "No line is a job: there is nothing to do. lines says why.";
+        let detail = "The batch has no valid job. See \"lines\" for the reasons.";
         return Err(
             Problem::new(Code::EmptyBatch, detail).with_member("lines", report.lines.into())
         );
@@ -122,14 +126,19 @@ pub(crate) async fn submit_batch(
         BatchMode::NewKey => idempotent::accept(&app, message, &trace).await,
         BatchMode::ExistingBatch => idempotent::find(&app, message, &trace).await,
     };
-    // The jobs are enqueued even if their batch is missing or unconfirmed, so the answer names them.
+    // The jobs are enqueued even if the batch is missing or unconfirmed, so the answer names them.
     let job = accepted.map_err(|problem| interrupted_problem(problem, batch_id, mode, &report))?;
-    info!(job.id = %batch_id, accepted = report.accepted, refused = report.refused.count(), "batch accepted");
+    info!(
+        job.id = %batch_id,
+        accepted = report.accepted,
+        refused = report.refused.count(),
+        "batch accepted"
+    );
     Ok(answer(&job, &report))
 }
 
-/// Returns the mode for a key: whether its batch exists. The record of the batch is created last,
-/// so all its jobs exist, too.
+/// Returns the mode of a request with a key, depending on whether its batch exists. The record of a
+/// batch is created last, so if it exists, all its jobs do.
 ///
 /// # Errors
 /// `result_expired` if the batch has expired or is deleted, and `broker_unavailable`.
@@ -142,7 +151,7 @@ async fn find(app: &App, key: &JobKey) -> Result<BatchMode, Problem> {
     }
 }
 
-/// Returns how the jobs are written in the body.
+/// Determines from the content type how the jobs are written in the body.
 fn shape(headers: &HeaderMap) -> Result<Shape, Problem> {
     if json_body::is_json(headers) {
         return Ok(Shape::Array);
@@ -151,12 +160,12 @@ fn shape(headers: &HeaderMap) -> Result<Shape, Problem> {
     if LINES_TYPES.contains(&content_type.as_str()) {
         return Ok(Shape::Lines);
     }
-    let detail = "Send one job a line, with Content-Type: application/x-ndjson, or an array of \
+    let detail = "Send one job per line, with Content-Type: application/x-ndjson, or an array of \
                   jobs, with Content-Type: application/json.";
     Err(Problem::new(Code::UnsupportedMediaType, detail))
 }
 
-/// Returns the job that adds up the others.
+/// Returns the message of the batch itself, the job that adds up the results of the others.
 fn message(
     caller: &Caller,
     trace: &TraceParent,
@@ -193,7 +202,7 @@ fn answer(job: &Job, report: &IntakeReport) -> Response {
     (StatusCode::ACCEPTED, [(LOCATION, location), (RETRY_AFTER, later)], Json(body)).into_response()
 }
 
-/// Returns the answer to a batch that was not accepted as a whole: what stopped it, and the jobs
+/// Returns the problem of a batch that was not accepted as a whole. It has the cause and the jobs
 /// that run.
 fn interrupted_problem(
     problem: Problem,
@@ -206,15 +215,16 @@ fn interrupted_problem(
         // This request started nothing.
         BatchMode::ExistingBatch => return problem,
         BatchMode::NewKey if is_reused => {
-            "Another request created the batch at the same time. Accepted lines that are not in that \
-             batch run as single jobs; see lines."
+            "Another request created the batch at the same time. Accepted lines that are not in \
+             that batch run as single jobs; see \"lines\"."
         }
         BatchMode::NewKey => {
-            "Send the whole batch again under the same Idempotency-Key: accepted lines do not run twice."
+            "Send the whole batch again with the same Idempotency-Key: accepted lines do not run \
+             twice."
         }
         BatchMode::WithoutKey => {
-            "The accepted lines run as single jobs. With an Idempotency-Key, the same batch sent again \
-             would continue here."
+            "The accepted lines run as single jobs. With an Idempotency-Key, a repeated request \
+             would have continued the batch."
         }
     };
     let whether = if is_reused {
@@ -232,7 +242,7 @@ fn interrupted_problem(
         .with_member("lines", report.lines.clone().into())
 }
 
-/// `GET /v1/batches/{id}`: as `GET /v1/jobs/{id}`, for batches only.
+/// `GET /v1/batches/{id}`: like `GET /v1/jobs/{id}`, for batches only.
 pub(crate) async fn get_batch(
     State(app): State<App>,
     JobPath(key): JobPath,
@@ -243,7 +253,7 @@ pub(crate) async fn get_batch(
     jobs::get_job(State(app), JobPath(key), query, headers).await
 }
 
-/// `GET /v1/batches/{id}/result`: as `GET /v1/jobs/{id}/result`, for batches only.
+/// `GET /v1/batches/{id}/result`: like `GET /v1/jobs/{id}/result`, for batches only.
 pub(crate) async fn get_batch_result(
     State(app): State<App>,
     caller: Caller,
@@ -260,14 +270,14 @@ async fn require_batch(app: &App, key: &JobKey) -> Result<(), Problem> {
     if stored.job.source.kind == SourceKind::Batch {
         return Ok(());
     }
-    let detail = "This is a job and no batch: ask for it at /v1/jobs.";
+    let detail = "The job is not a batch: get it at /v1/jobs.";
     Err(Problem::new(Code::JobNotFound, detail))
 }
 
-/// Withdraws what is unfinished of the members of a batch that was cancelled. It may be repeated.
+/// Cancels the unfinished members of a cancelled batch. Idempotent.
 ///
 /// # Errors
-/// `broker_unavailable` if that could not be finished in time.
+/// `broker_unavailable` if not all of them are cancelled within [`CANCEL_TIME_MAX`].
 pub(crate) async fn cancel_members(app: &App, job: &Job) -> Result<(), Problem> {
     let Some(batch) = &job.source.batch else { return Ok(()) };
     let deadline = Instant::now() + CANCEL_TIME_MAX;
@@ -284,7 +294,7 @@ pub(crate) async fn cancel_members(app: &App, job: &Job) -> Result<(), Problem> 
         };
         for outcome in done.map_err(|_| left())? {
             outcome.map_err(|error| {
-                debug!(%error, "a member of a batch is not withdrawn");
+                debug!(%error, "member of a batch could not be cancelled");
                 left()
             })?;
         }
@@ -292,16 +302,17 @@ pub(crate) async fn cancel_members(app: &App, job: &Job) -> Result<(), Problem> 
     Ok(())
 }
 
-/// Withdraws one member. One that has ended, or is gone, is left as it is.
+/// Cancels one member. A member that is final or deleted is skipped.
 async fn cancel_member(app: &App, key: &JobKey) -> Result<(), Error> {
     let event = |job: &mut Job, now| job.apply(wordmill_common::job::Event::Cancelled, now);
     let current = match app.store.get_job(key, ReadFrom::AnyReplica).await? {
         Lookup::Job(stored) if stored.job.status.is_final() => return Ok(()),
         Lookup::Job(stored) => *stored,
         Lookup::Deleted => return Ok(()),
-        // Its record was lost on the way: the queue knows the job.
+        // The record was never written or is lost, but the job may be in the queue.
         Lookup::NotFound => match app.queue.find(key, ReadFrom::Leader).await? {
             Some(message) => {
+                // Revision 0: the write creates the record.
                 wordmill_nats::job_record::VersionedJob { job: message.queued_job(), revision: 0 }
             }
             None => return Ok(()),

@@ -1,13 +1,13 @@
-//! Withdraws a job.
+//! Cancels jobs.
 //!
-//! The record alone decides. It is written before the answer is given, final, and therefore never
-//! changes: whoever runs the job then is refused when it wants to write a result. The message stays
-//! in the queue until a worker meets it, finds the job final, and acknowledges it without working.
+//! Only the record decides. It is written before the answer is sent, and a final record never
+//! changes: a worker that runs the job can no longer write a result. The message stays in the queue
+//! until a worker receives it, finds the job final, and acknowledges it without counting.
 //!
-//! That holds while workers are away for however long. A record may expire before its message is
-//! met, if `WORDMILL_RESULT_TTL` is short; then the marker that the server leaves in its place says
-//! that there was one, which is final to workers, too, and it outlives every message
-//! (`wordmill_nats::topology::MARKER_TTL`).
+//! This also holds if workers are away for a long time. With a short `WORDMILL_RESULT_TTL`, a
+//! record may expire before its message is delivered. The server leaves a tombstone in its place,
+//! which workers treat as final and which outlives every message
+//! (`wordmill_nats::topology::TOMBSTONE_TTL`).
 
 use axum::Extension;
 use axum::extract::State;
@@ -28,7 +28,7 @@ use crate::http::problem::{Code, Problem};
 use crate::http::{conditional, request_trace};
 use crate::read::find_job::{self, JobPath};
 
-/// `POST /v1/jobs/{id}/cancel`. It may be repeated.
+/// `POST /v1/jobs/{id}/cancel`. Idempotent.
 pub(crate) async fn cancel_job(
     State(app): State<App>,
     JobPath(key): JobPath,
@@ -36,7 +36,7 @@ pub(crate) async fn cancel_job(
 ) -> Result<Response, Problem> {
     let withdrawing = tokio::time::timeout(BROKER_DEADLINE, cancel(&app, &key, &trace));
     let stored = withdrawing.await.unwrap_or_else(|_| {
-        let detail = "The store did not confirm in time whether the job is cancelled. Try again.";
+        let detail = "The cancellation was not confirmed in time. Try again.";
         Err(Problem::new(Code::BrokerUnavailable, detail))
     })?;
     batches::cancel_members(&app, &stored.job).await?;
@@ -49,9 +49,9 @@ pub(crate) async fn cancel_job(
 
 /// Cancels a job, and returns its record once that is stored.
 ///
-/// A replica that is behind does no harm: what it says of a final record holds for ever, anything
-/// else is refused by the compare-and-set and read again from the leader. A job that is only a
-/// message yet gets its record here.
+/// The first read may be from a replica that lags. This is safe: a final record never changes, and
+/// a write based on an outdated record fails the compare-and-set and is repeated with the leader's
+/// record. A job that has only a message gets its record here.
 async fn cancel(
     app: &App,
     key: &JobKey,

@@ -1,4 +1,4 @@
-//! Dead letters: looking at them and removing them; `replay` does them again.
+//! Lists, returns and deletes dead letters; `replay` replays them.
 
 pub(crate) mod replay;
 
@@ -29,65 +29,81 @@ use crate::http::deadline::BROKER_DEADLINE;
 use crate::http::problem::{Code, Problem};
 use crate::http::schema::Moment;
 
-/// Most letters on one page.
+/// Maximum number of dead letters on one page.
 const LIMIT_MAX: usize = 100;
-/// Letters on one page, unless asked for otherwise.
+/// Default number of dead letters on one page.
 const LIMIT_DEFAULT: usize = 20;
 
 /// The query of `GET /v1/dead-letters`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct DeadLetterQuery {
-    /// Most letters on the page; 20 unless it is said.
+    /// Maximum number of dead letters on the page; 20 by default.
     #[schemars(range(min = 1, max = LIMIT_MAX))]
     limit: Option<usize>,
-    /// Where to go on: the `next_cursor` of another page.
+    /// Cursor of the page: the `next_cursor` of another page.
     #[schemars(extend("pattern" = cursor::PATTERN))]
     cursor: Option<String>,
-    /// Only letters with this failure code.
+    /// Only dead letters with this failure code.
     code: Option<String>,
-    /// Only letters of this lane.
+    /// Only dead letters of this lane.
     lane: Option<Lane>,
 }
 
-/// One dead letter as clients see it: the message without the text itself.
+/// A dead letter: the message of a job that failed for good. A text or document is not included.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "DeadLetter")]
 pub(crate) struct LetterView {
+    /// Id of the dead letter: that of its job, unless its message could not be read.
     id: String,
+    /// Id of the job; null if the message could not be read.
     job_id: Option<JobId>,
+    /// Lane of the job.
     lane: Lane,
+    /// Reason why the job failed.
     failure: LetterFailure,
+    /// Number of attempts; null if it is unknown.
     attempts: Option<u32>,
+    /// Time at which the job failed for good.
     #[schemars(with = "Moment")]
     dead_at: Timestamp,
+    /// Size of the message, in bytes.
     size_bytes: usize,
     #[serde(flatten)]
     job: Option<JobPart>,
+    /// Id of the job's trace; null if it is unknown.
     trace_id: Option<TraceId>,
+    /// URLs of related requests: `self`, `job` and `trace`, as far as they exist.
     links: BTreeMap<&'static str, String>,
 }
 
-/// Why it was given up.
+/// Reason why a job failed for good.
 #[derive(Debug, Serialize, JsonSchema)]
 struct LetterFailure {
+    /// Code of the failure.
     code: String,
+    /// Explanation of this occurrence.
     detail: String,
 }
 
-/// What only the letters of jobs have.
+/// Fields of dead letters whose message could be read.
 #[derive(Debug, Serialize, JsonSchema)]
 struct JobPart {
+    /// Source of the words. A text or document is described, but not included.
     source: SourceInfo,
+    /// Options that the client set.
     options: RawJson<Options>,
+    /// Labels that the client attached to the job.
     labels: BTreeMap<String, String>,
+    /// Time of the submission.
     #[schemars(with = "Moment")]
     created_at: Timestamp,
+    /// Id of the job that this job repeated.
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_of: Option<JobId>,
 }
 
-/// `GET /v1/dead-letters`: the newest first.
+/// `GET /v1/dead-letters`: newest first.
 pub(crate) async fn list_dead_letters(
     State(app): State<App>,
     caller: Caller,
@@ -98,7 +114,7 @@ pub(crate) async fn list_dead_letters(
         selection.map_err(|rejection| invalid(format!("{}.", rejection.body_text())))?;
     let limit = selection.limit.unwrap_or(LIMIT_DEFAULT);
     if !(1..=LIMIT_MAX).contains(&limit) {
-        return Err(invalid(format!("limit is 1 to {LIMIT_MAX}.")));
+        return Err(invalid(format!("\"limit\" must be 1 to {LIMIT_MAX}.")));
     }
     let before = cursor::of_query(selection.cursor.as_deref())?;
     let filter = Filter { code: selection.code, lane: selection.lane };
@@ -117,14 +133,14 @@ pub(crate) async fn get_dead_letter(
     Ok(Json(LetterView::of(&app, &letter)))
 }
 
-/// `DELETE /v1/dead-letters/{id}`. The second time there is none.
+/// `DELETE /v1/dead-letters/{id}`. A second request gets `dead_letter_not_found`.
 pub(crate) async fn delete_dead_letter(
     State(app): State<App>,
     caller: Caller,
     id: Result<Path<String>, PathRejection>,
 ) -> Result<StatusCode, Problem> {
     let letter = require_letter(&app, &caller, id).await?;
-    // The document first: a repeat finds what is left over.
+    // The document is removed first, so that a repeat still finds the letter if this fails.
     if let Some(name) = letter.message.as_ref().and_then(ParsedMessage::object) {
         with_deadline(app.uploads.documents.remove(name)).await?;
     }
@@ -144,7 +160,7 @@ async fn require_letter(
         None => None,
     };
     letter.ok_or_else(|| {
-        let detail = "No dead letter has this id: it was deleted, has expired, or never was.";
+        let detail = "No dead letter has this id: it was deleted, has expired, or never existed.";
         Problem::new(Code::DeadLetterNotFound, detail)
     })
 }

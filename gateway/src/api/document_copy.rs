@@ -1,4 +1,4 @@
-//! Copies the document of a job for another job that repeats it.
+//! Copies the document of a job for a new job that repeats it.
 
 use std::time::Duration;
 
@@ -11,15 +11,16 @@ use crate::http::problem::{Code, Problem};
 use crate::intake::upload::storage_problem;
 use crate::read::find_job;
 
-/// Longest copy of a document for a job that is done again.
+/// Time limit for copying a document.
 const COPY_TIME_MAX: Duration = Duration::from_secs(60);
 
-/// Gives a job that repeats an earlier one a document of its own, if it has one that is not in
-/// its message. One that exists already, from an earlier request, has one. Returns the name of the
-/// copy, if one was made, for [`remove_unless_owned`](crate::intake::upload::remove_unless_owned).
+/// Copies the document of an earlier job, and changes `message`, the new job, to use the copy. Does
+/// nothing if the source is not a stored document, or if the new job exists already and thus has
+/// its copy. Returns the name of the copy for
+/// [`remove_unless_owned`](crate::intake::upload::remove_unless_owned).
 ///
 /// # Errors
-/// `source_gone` if the document is no longer kept, `storage_full` and `broker_unavailable`.
+/// `source_gone` if the document is no longer stored, `storage_full` and `broker_unavailable`.
 pub(crate) async fn copy_document(
     app: &App,
     message: &mut JobMessage,
@@ -35,7 +36,7 @@ pub(crate) async fn copy_document(
     let copied = match copying.await {
         Ok(copied) => copied.map_err(storage_problem)?,
         Err(_) => {
-            let detail = "The document could not be copied in time. Nothing was queued: try again.";
+            let detail = "The document could not be copied in time. No job was queued. Try again.";
             return Err(Problem::new(Code::BrokerUnavailable, detail));
         }
     };
@@ -45,7 +46,7 @@ pub(crate) async fn copy_document(
             Ok(message.source.object().map(str::to_owned))
         }
         _ => {
-            let detail = "The document of the job is no longer kept. Send it again.";
+            let detail = "The document of the job is no longer stored. Submit it again.";
             Err(Problem::new(Code::SourceGone, detail))
         }
     }

@@ -1,4 +1,4 @@
-//! `GET /v1/jobs/{id}/events`: a job's changes as server-sent events.
+//! `GET /v1/jobs/{id}/events`: streams the changes of a job as server-sent events.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -19,25 +19,25 @@ use crate::http::problem::Problem;
 use crate::read::find_job::JobPath;
 use crate::read::follow::{FollowEvent, Follower};
 
-/// Header with the id of the last event that a client has seen.
+/// Request header with the id of the last event that the client received.
 const LAST_EVENT_ID: &str = "last-event-id";
-/// Tells nginx to pass each event on at once, whatever its configuration says.
+/// Response header that makes nginx forward each event at once, regardless of its configuration.
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
-/// How often a stream says that it is alive.
+/// Interval between two keep-alive comments in an idle stream.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(15);
-/// How soon a client comes back after its stream has ended.
+/// Pause before a client reconnects after the end of its stream.
 const RECONNECT_AFTER: Duration = Duration::from_secs(1);
-/// Longest life of a stream; a client that still waits comes back by itself.
+/// Maximum duration of a stream. A client that still waits reconnects.
 const STREAM_TIME_MAX: Duration = Duration::from_secs(3600);
 
-/// One client's stream.
+/// The event stream of one client.
 #[derive(Debug)]
 struct EventStream {
     app: App,
     follower: Follower,
-    /// The revision that the client has seen last.
+    /// Revision of the last event that the client received.
     last_event_id: Option<u64>,
-    /// The final record has been sent.
+    /// Whether the final record was sent.
     is_over: bool,
     end: Instant,
 }
@@ -55,12 +55,12 @@ pub(crate) async fn stream_events(
     let follower = Follower::start(&app, &key).await?;
     let end = Instant::now() + STREAM_TIME_MAX;
     let streaming = EventStream { app, follower, last_event_id, is_over: false, end };
-    // A browser that has seen the final record comes back all the same: this tells it to stay away.
+    // Browsers reconnect even after the final record. `204` stops them.
     let current = streaming.follower.current();
     if current.status.is_final() && !is_news(current, last_event_id) {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
-    // Once the stream has begun there is no status any more that says that it cannot be read.
+    // Checked first, because no error status can be sent once the stream has begun.
     streaming.app.view_record(current, &key)?;
     // A client whose key is revoked reconnects when its stream has ended, and gets a 401.
     let events = events(streaming).take_until(revoked);
@@ -72,7 +72,8 @@ pub(crate) async fn stream_events(
     Ok(response)
 }
 
-/// Nothing is read ahead of the client: while it takes nothing, changes become one.
+/// Returns the events of a stream. An event is created only when the client reads it, so several
+/// changes may be combined into one event.
 fn events(streaming: EventStream) -> impl Stream<Item = Result<Event, Infallible>> {
     stream::unfold(streaming, |mut streaming| async {
         let event = streaming.next().await?;
@@ -96,9 +97,13 @@ impl EventStream {
         let view = self.app.view_record(current, self.follower.key());
         self.last_event_id = Some(current.revision);
         self.is_over = current.status.is_final();
-        let view = view.inspect_err(|error| error!(%error, "a record cannot be read")).ok()?;
+        let view = view
+            .inspect_err(|error| error!(%error, "event stream ended: the record cannot be read"))
+            .ok()?;
         let event = event.json_data(view);
-        event.inspect_err(|error| error!(%error, "a job cannot be written as an event")).ok()
+        event
+            .inspect_err(|error| error!(%error, "event stream ended: the job cannot be serialized"))
+            .ok()
     }
 }
 

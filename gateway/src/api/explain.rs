@@ -1,4 +1,4 @@
-//! Why two rules count differently: `GET /v1/jobs/{id}/explain?rules=a,b`.
+//! `GET /v1/jobs/{id}/explain?rules=a,b`: explains why two rules count differently.
 
 use std::collections::BTreeMap;
 
@@ -21,47 +21,55 @@ use crate::http::deadline::BROKER_DEADLINE;
 use crate::http::problem::{Code, Problem};
 use crate::read::find_job::{self, JobPath};
 
-/// The rules that are compared if none are named: the default one and the oldest one.
+/// Rules that are compared by default: the default rule and the oldest one.
 const DEFAULT_RULES: [RuleName; 2] = [RuleName::Unicode, RuleName::Whitespace];
 
-/// The query.
+/// Query parameters of `GET /v1/jobs/{id}/explain`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ExplainQuery {
-    /// Two different rules, with a comma between.
+    /// Two different rules, separated by a comma; `unicode,whitespace` by default.
     #[schemars(extend("pattern" = rules_pattern()))]
     rules: Option<String>,
 }
 
-/// The answer.
+/// The tokens that two rules count differently.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "Explanation")]
 pub(crate) struct ExplanationView<'a> {
+    /// Id of the job.
     job_id: JobId,
+    /// Source of the words.
     source: &'a SourceInfo,
-    /// The rule of the histogram, and the version of Unicode that all rules go by.
+    /// Rule of the histogram, and the version of Unicode that all rules use.
     rule: Option<&'a Rule>,
-    /// The rules compared.
+    /// The two rules that are compared.
     rules: [RuleName; 2],
-    /// The words of the document by each of them.
+    /// Number of words under each of the two rules.
     totals: BTreeMap<RuleName, u64>,
-    /// How many words more the second one counts; negative if it counts fewer.
+    /// Words under the second rule minus words under the first.
     difference: i64,
-    /// How much of that the tokens listed here make.
+    /// Part of `difference` that the listed tokens cause.
     listed_difference: f64,
-    /// What is counted differently, the largest difference first.
+    /// Tokens that are counted differently, the largest difference first.
     tokens: Vec<TokenView<'a>>,
-    /// What was left out of the page, by kind, in bytes.
+    /// Bytes of the page that were not counted, by kind of content.
     dropped_bytes: &'a BTreeMap<String, u64>,
 }
 
+/// A token that two rules count differently.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "Token")]
 struct TokenView<'a> {
+    /// Text of the token, shortened if it is long.
     token: &'a str,
+    /// Number of occurrences.
     count: u64,
+    /// Number of words in one occurrence under each rule. It may have a fraction.
     words: BTreeMap<RuleName, f64>,
+    /// Property of the token that causes the difference.
     reason: Reason,
+    /// The first occurrences, with the text around them.
     samples: &'a [Sample],
 }
 
@@ -117,7 +125,7 @@ fn compare<'a>(
     }
 }
 
-/// Returns what two different rules look like.
+/// Returns a regular expression for two different rules.
 fn rules_pattern() -> String {
     let pairs = RuleName::ALL.map(|left| {
         let others = RuleName::ALL.into_iter().filter(|right| *right != left);
@@ -127,11 +135,11 @@ fn rules_pattern() -> String {
     format!("^({})$", pairs.join("|"))
 }
 
-/// Reads the names of two different rules.
+/// Parses the names of two different rules.
 fn rules(names: &str) -> Result<[RuleName; 2], Problem> {
     let invalid = || {
         let names = RuleName::ALL.map(RuleName::as_str).join(", ");
-        let detail = format!("The parameter \"rules\" names two different rules of {names}.");
+        let detail = format!("The parameter \"rules\" must name two different rules of {names}.");
         Problem::new(Code::InvalidQuery, detail)
     };
     let (left, right) = names.split_once(',').ok_or_else(invalid)?;
@@ -145,7 +153,7 @@ fn rules(names: &str) -> Result<[RuleName; 2], Problem> {
 async fn explanation(app: &App, job: &Job) -> Result<Explanation, Problem> {
     match &job.explanation {
         None => {
-            let detail = "The job was not asked to record why rules differ. Submit it again with \
+            let detail = "The job did not record an explanation. Submit it again with \
                           \"explain\": true in its options.";
             Err(Problem::new(Code::ExplainNotRecorded, detail))
         }
@@ -153,7 +161,10 @@ async fn explanation(app: &App, job: &Job) -> Result<Explanation, Problem> {
         Some(ExplanationRef::Object { name }) => {
             let reading = tokio::time::timeout(BROKER_DEADLINE, app.results.explanation(name));
             let read = reading.await.map_err(|_| {
-                Problem::new(Code::BrokerUnavailable, "The explanation could not be read in time.")
+                Problem::new(
+                    Code::BrokerUnavailable,
+                    "The explanation could not be read in time. Try again.",
+                )
             })?;
             read?.ok_or_else(Problem::result_expired)
         }

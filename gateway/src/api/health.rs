@@ -1,4 +1,4 @@
-//! Liveness and readiness.
+//! Liveness and readiness probes.
 
 use axum::Json;
 use axum::extract::State;
@@ -8,17 +8,17 @@ use wordmill_nats::supervise::Health;
 use crate::App;
 use crate::http::problem::{Code, Problem};
 
-/// Says that the process serves HTTP.
+/// `GET /livez`: reports that the process serves HTTP.
 pub(crate) async fn get_liveness() -> Json<Value> {
     Json(json!({"status": "alive"}))
 }
 
-/// Says whether jobs can be taken, and if not, why.
+/// `GET /readyz`: reports whether jobs can be accepted, and the reason if not.
 pub(crate) async fn get_readiness(State(app): State<App>) -> Result<Json<Value>, Problem> {
     let health = app.health.borrow().clone();
     match health {
         Health::Ready if app.broker.is_connected() => Ok(Json(json!({"status": "ready"}))),
-        Health::Ready => Err(Problem::new(Code::NotReady, "no connection to the broker")),
+        Health::Ready => Err(Problem::new(Code::NotReady, "No connection to the broker.")),
         Health::Waiting(reason) => Err(Problem::new(Code::NotReady, reason)),
     }
 }

@@ -1,4 +1,4 @@
-//! How a job is doing, and its end: deletion.
+//! Returns and deletes single jobs.
 
 use std::time::Duration;
 
@@ -24,19 +24,20 @@ use crate::http::problem::{Code, Problem};
 use crate::read::find_job::{self, JobPath};
 use crate::read::follow::{self, WAIT_S_MAX};
 
-/// When a client may ask again about an unfinished job, in seconds.
+/// Pause in seconds after which a client may poll an unfinished job again.
 pub(crate) const POLL_AFTER_S: u64 = 1;
 
 /// The query of `GET /v1/jobs/{id}`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct JobQuery {
-    /// How long to wait, in seconds: with `If-None-Match` for any change, else for the end.
+    /// Maximum wait in seconds. The answer is sent when the job is final or, with `If-None-Match`,
+    /// at any change.
     #[schemars(range(max = WAIT_S_MAX))]
     wait: Option<u64>,
 }
 
-/// That query, or what is wrong with it.
+/// The parsed query, or the reason why it is invalid.
 pub(crate) type Query = Result<extract::Query<JobQuery>, QueryRejection>;
 
 /// `GET /v1/jobs/{id}`.
@@ -57,10 +58,10 @@ pub(crate) async fn get_job(
                 record.status.is_final()
                     || if_none_match.as_ref().is_some_and(|tags| !tags.includes(record.revision))
             };
-            // Boxed, so that the many who do not wait need no room for it.
+            // Boxed, so that requests without a wait need no memory for it.
             Box::pin(follow::wait_until(&app, &key, Duration::from_secs(wait), is_wanted)).await?
         }
-        Some(_) => return Err(invalid(format!("wait is 0 to {WAIT_S_MAX} seconds."))),
+        Some(_) => return Err(invalid(format!("\"wait\" must be 0 to {WAIT_S_MAX} seconds."))),
     };
     let mut response = if if_none_match.is_some_and(|tags| tags.includes(record.revision)) {
         StatusCode::NOT_MODIFIED.into_response()
@@ -81,7 +82,7 @@ pub(crate) async fn get_job(
     Ok(response)
 }
 
-/// `DELETE /v1/jobs/{id}`: removes a final job, and its result. It is known as deleted afterwards.
+/// `DELETE /v1/jobs/{id}`: deletes a final job and its result. Later requests get `result_expired`.
 pub(crate) async fn delete_job(
     State(app): State<App>,
     JobPath(key): JobPath,
@@ -92,7 +93,8 @@ pub(crate) async fn delete_job(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Removes the result and the document, then the record: a repeat finds what was left over.
+/// Removes the result, the document and the webhook state, then the record. In this order, a repeat
+/// can remove what an interrupted request left.
 async fn remove(app: &App, key: &JobKey, stored: &VersionedJob) -> Result<(), Error> {
     if let Some(ResultRef::Object { name }) = &stored.job.result {
         app.results.remove(name).await?;
@@ -100,7 +102,7 @@ async fn remove(app: &App, key: &JobKey, stored: &VersionedJob) -> Result<(), Er
     if let Some(ExplanationRef::Object { name }) = &stored.job.explanation {
         app.results.remove(name).await?;
     }
-    // As a rule it is gone. That of a dead letter goes with the letter.
+    // It is usually removed already. The document of a dead letter is removed with the letter.
     if let Some(name) = stored.job.document.as_ref().filter(|_| !stored.job.dead_lettered) {
         app.uploads.documents.remove(name).await?;
     }
@@ -110,7 +112,7 @@ async fn remove(app: &App, key: &JobKey, stored: &VersionedJob) -> Result<(), Er
     let Err(error) = app.store.delete(stored).await else {
         return Ok(());
     };
-    // Another request was faster, the record has expired, or the answer was lost.
+    // Another request deleted the record, it has expired, or the confirmation was lost.
     match app.store.get_job(key, ReadFrom::Leader).await? {
         Lookup::Deleted | Lookup::NotFound => Ok(()),
         Lookup::Job(_) => Err(error),

@@ -1,4 +1,4 @@
-//! The older service's contract, kept for its clients: `/word-count` and `/health`.
+//! The API of the previous service, kept for its clients: `/word-count` and `/health`.
 //!
 //! Every answer is `{"success": …, "message": …, "data": {…}}`, errors included.
 
@@ -27,7 +27,7 @@ use crate::read::find_job::{self, JobPath};
 use crate::read::result_format::{self, Format, Frame};
 use crate::read::result_reader::Words;
 
-/// An answer that is an error.
+/// An error answer.
 type Refusal = Response;
 
 #[derive(Debug, Deserialize)]
@@ -35,19 +35,18 @@ struct Submission {
     url: Option<String>,
 }
 
-/// Where a client names the job: in a JSON body, as the older clients do even with GET, or in the
-/// query.
+/// Id of a job: in the query, or in a JSON body, which older clients send even with GET.
 #[derive(Debug, Default, Deserialize)]
 pub(crate) struct Request {
     job_id: Option<String>,
 }
 
-/// Tells whether a path belongs to the older contract.
+/// Returns whether a path belongs to the older contract.
 pub(crate) fn owns(path: &str) -> bool {
     path == "/health" || path == "/word-count" || path.starts_with("/word-count/")
 }
 
-/// Answers with an error.
+/// Renders an error.
 pub(crate) fn refuse(status: StatusCode, message: &str) -> Refusal {
     envelope(status, message, json!({}))
 }
@@ -140,10 +139,10 @@ async fn report(app: &App, caller: &Caller, key: &JobKey) -> Result<Response, Re
     Ok(envelope(StatusCode::OK, &fetched_message(job), data))
 }
 
-/// Streams the histogram of a job that succeeded: it may be too large to hold in memory.
+/// Streams the histogram of a succeeded job, because it may be too large for memory.
 ///
 /// # Errors
-/// Those of [`Words::open`]. A later error cuts the connection.
+/// Those of [`Words::open`]. A later error closes the connection.
 async fn stream_histogram(app: &App, caller: &Caller, job: &Job) -> Result<Response, Problem> {
     let words = Words::open(app, job, usize::MAX, 0).await?;
     let head = json!({"job_id": job.job_id, "status": "COMPLETE"}).to_string();
@@ -157,18 +156,18 @@ fn fetched_message(job: &Job) -> String {
     format!("Fetched Job: {}", job.job_id)
 }
 
-/// Whatever is wrong with a request is a 400 here.
+/// Maps every invalid request to 400.
 #[expect(clippy::needless_pass_by_value, reason = "used as a function for map_err")]
 fn bad_request(problem: Problem) -> Refusal {
     refuse(StatusCode::BAD_REQUEST, problem.detail())
 }
 
-/// A body that is wrong is a 400 here, and a lack of room for it a 500.
+/// Maps an invalid body to 400, and a lack of memory for it to 500.
 fn refuse_body(problem: Problem) -> Refusal {
     if problem.has_code(Code::Overloaded) { server_error(problem) } else { bad_request(problem) }
 }
 
-/// Whatever is wrong with us is a 500 here. Who has asked for too much is told when to come back.
+/// Maps every internal error to 500. Only 429 is kept, because its `Retry-After` is useful.
 fn server_error(problem: Problem) -> Refusal {
     if problem.status() == StatusCode::TOO_MANY_REQUESTS {
         return problem.into_response();

@@ -1,4 +1,4 @@
-//! `GET /v1/jobs`: the caller's jobs, newest change first.
+//! `GET /v1/jobs`: lists the caller's jobs, latest change first.
 
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
@@ -21,12 +21,12 @@ use crate::http::deadline::BROKER_DEADLINE;
 use crate::http::problem::{Code, Problem};
 use crate::read::job_view::JobView;
 
-/// Most jobs on one page.
+/// Maximum number of jobs on one page.
 const LIMIT_MAX: usize = 100;
-/// Jobs on one page, unless asked for otherwise.
+/// Default number of jobs on one page.
 const LIMIT_DEFAULT: usize = 20;
 
-/// The query.
+/// Query parameters of `GET /v1/jobs`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ListQuery {
@@ -35,10 +35,10 @@ pub(crate) struct ListQuery {
     /// Only jobs with this label, as `name:value`.
     #[schemars(extend("pattern" = "^[^:]+:"))]
     label: Option<String>,
-    /// Where to go on: the `next_cursor` of another page.
+    /// Cursor of the page: the `next_cursor` of another page.
     #[schemars(extend("pattern" = cursor::PATTERN))]
     cursor: Option<String>,
-    /// Most jobs on the page; 20 unless it is said.
+    /// Maximum number of jobs on the page; 20 by default.
     #[schemars(range(min = 1, max = LIMIT_MAX))]
     limit: Option<usize>,
 }
@@ -54,7 +54,7 @@ pub(crate) async fn list_jobs(
         selection.map_err(|rejection| invalid(format!("{}.", rejection.body_text())))?;
     let limit = selection.limit.unwrap_or(LIMIT_DEFAULT);
     if !(1..=LIMIT_MAX).contains(&limit) {
-        return Err(invalid(format!("limit is 1 to {LIMIT_MAX}.")));
+        return Err(invalid(format!("\"limit\" must be 1 to {LIMIT_MAX}.")));
     }
     let before = cursor::of_query(selection.cursor.as_deref())?;
     let label = selection.label.as_deref().map(|label| {
@@ -62,7 +62,7 @@ pub(crate) async fn list_jobs(
         Some((name.to_owned(), value.to_owned()))
     });
     let label = match label {
-        Some(None) => return Err(invalid("A label is given as name:value.".to_owned())),
+        Some(None) => return Err(invalid("\"label\" must have the form name:value.".to_owned())),
         Some(label) => label,
         None => None,
     };
@@ -75,7 +75,7 @@ pub(crate) async fn list_jobs(
     })??;
     let shown = page.records.iter().filter_map(|(key, record)| {
         let view = app.view_record(record, key);
-        view.inspect_err(|error| warn!(job.id = %key.job_id, %error, "a record cannot be listed"))
+        view.inspect_err(|error| warn!(job.id = %key.job_id, %error, "job record cannot be read"))
             .ok()
     });
     let data: Vec<JobView<'_>> = shown.collect();
@@ -86,7 +86,7 @@ pub(crate) async fn list_jobs(
     Ok(response)
 }
 
-/// Returns where the next page is: the same query with another cursor.
+/// Returns the `Link` to the next page: the same query with another cursor.
 fn link(selection: &ListQuery, next: &str) -> Option<HeaderValue> {
     let mut query = form_urlencoded::Serializer::new(String::new());
     if let Some(status) = selection.status {

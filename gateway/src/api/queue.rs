@@ -1,4 +1,4 @@
-//! `GET /v1/queue`: what waits, what is in work, and who works.
+//! `GET /v1/queue`: reports the jobs in the queue and the workers.
 
 use axum::Json;
 use axum::extract::State;
@@ -16,20 +16,27 @@ use crate::http::deadline::with_broker_deadline;
 use crate::http::problem::Problem;
 use crate::http::schema::Moment;
 
-/// The answer.
+/// State of the queue, of its lanes and of the workers.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "Queue")]
 pub(crate) struct QueueView {
+    /// Number of unfinished jobs in the queue.
     depth: u64,
+    /// Maximum number of jobs in the queue; null if it is unlimited.
     depth_max: Option<u64>,
+    /// Size of the queue, in bytes.
     size_bytes: u64,
+    /// Maximum size of the queue in bytes; null if it is unlimited.
     size_bytes_max: Option<u64>,
+    /// State of each lane.
     lanes: Lanes<LaneView>,
+    /// Number of workers that have reported within the last seconds.
     workers_seen: usize,
+    /// The workers that have reported within the last seconds.
     workers: Vec<WorkerView>,
 }
 
-/// Something of each lane.
+/// One value for each lane.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "{T}Lanes")]
 struct Lanes<T> {
@@ -37,28 +44,35 @@ struct Lanes<T> {
     bulk: T,
 }
 
+/// State of one lane.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "LaneLevel")]
 struct LaneView {
-    /// All jobs that are not done.
+    /// Number of unfinished jobs.
     depth: u64,
-    /// Those that no worker has been given yet.
+    /// Jobs that no worker has received yet.
     waiting: u64,
-    /// Those that workers say they run.
+    /// Jobs that workers report as running.
     in_work: u64,
-    /// Those that were handed out and that no worker says it runs.
+    /// Delivered jobs that no worker reports as running, for example because they wait for a retry.
     waiting_for_retry: u64,
-    /// Those that were handed out more than once.
+    /// Unfinished jobs that were delivered more than once.
     redelivered: u64,
+    /// Age of the oldest unfinished job in milliseconds; null if the lane is empty.
     oldest_age_ms: Option<u64>,
 }
 
+/// A worker, as it last reported its state.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "Worker")]
 struct WorkerView {
+    /// Name of the worker.
     name: String,
+    /// Maximum number of jobs that it runs at once. Small texts run in addition.
     slots: u32,
+    /// Number of jobs that it runs in each lane.
     in_work: Lanes<u32>,
+    /// Time of its last report.
     #[schemars(with = "Moment")]
     seen_at: Timestamp,
 }
@@ -93,7 +107,7 @@ impl LaneView {
     fn of(lane: Lane, level: &LaneLevel, workers: &[WorkerStatus], now: Timestamp) -> Self {
         let reported: u64 =
             workers.iter().map(|worker| u64::from(worker.report.running(lane))).sum();
-        // What workers said is seconds old: they cannot have more than was handed out.
+        // Reports are seconds old: workers cannot run more jobs than were delivered.
         let in_work = reported.min(level.in_flight);
         let age = level.oldest.map(|since| age(since, now).as_millis());
         Self {

@@ -1,4 +1,4 @@
-//! What a finished job found.
+//! `GET /v1/jobs/{id}/result`: returns the result of a succeeded job.
 
 use std::collections::BTreeMap;
 
@@ -25,31 +25,39 @@ use crate::read::find_job::{self, JobPath};
 use crate::read::result_format::{self, Format, Frame};
 use crate::read::result_reader::Words;
 
-/// The query of `GET /v1/jobs/{id}/result`.
+/// Query parameters of `GET /v1/jobs/{id}/result`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ResultQuery {
-    /// In which form; `Accept` decides if it is not said.
+    /// Format of the result. Without it, `Accept` selects the format.
     format: Option<Format>,
-    /// Only this many words, the most frequent ones.
+    /// Maximum number of words, the most frequent ones.
     #[schemars(extend("maximum" = usize::MAX))]
     top: Option<usize>,
-    /// Only words that occur at least so often.
+    /// Only words with at least this number of occurrences.
     #[schemars(extend("maximum" = u64::MAX))]
     min_count: Option<u64>,
 }
 
-/// That query, or what is wrong with it.
+/// The parsed query, or the reason why it is invalid.
 pub(crate) type Query = Result<extract::Query<ResultQuery>, QueryRejection>;
 
-/// What stands beside the histogram.
+/// The result of a succeeded job.
+// The histogram follows as the last member, see `result_format`.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct Head<'a> {
+    /// Id of the job.
     job_id: JobId,
+    /// Totals of the source.
     totals: Option<&'a Totals>,
+    /// Number of words under each rule.
     totals_by_rule: Option<&'a BTreeMap<String, u64>>,
+    /// Number of words in each scope under the rule of the job. Null if an older version counted
+    /// them.
     totals_by_scope: Option<&'a BTreeMap<String, u64>>,
+    /// Rule that counted the words.
     rule: Option<&'a Rule>,
+    /// Source of the words.
     source: &'a SourceInfo,
 }
 
@@ -80,10 +88,10 @@ pub(crate) async fn get_result(
         source: &job.source,
     });
     let head = head.map_err(|error| {
-        error!(%error, "a result cannot be written");
-        Problem::new(Code::Internal, "The result cannot be written.")
+        error!(%error, "result cannot be serialized");
+        Problem::new(Code::Internal, "The result cannot be serialized.")
     })?;
-    // The most frequent ones come first, so what is left out is the rest.
+    // Words are sorted by count, so both limits only remove words at the end.
     let least = selection.min_count.unwrap_or(0);
     let words = Words::open(&app, job, selection.top.unwrap_or(usize::MAX), least).await?;
     let body = result_format::body(format, &Frame::of(&head), words, caller.admission(&app.keys));
@@ -95,30 +103,30 @@ pub(crate) async fn get_result(
     Ok((fields, body).into_response())
 }
 
-/// A final record never changes, so its result may be kept for as long as it is here; by the client
-/// alone, whose document it was.
+/// Returns the `Cache-Control` of a result. A final record never changes, so the client may cache
+/// its result until it expires. Shared caches may not, because the document was the client's.
 fn cache_control(job: &Job, now: Timestamp) -> String {
     let left = job.expires_at.map(|end| end.duration_since(now).as_secs().max(0));
     format!("private, max-age={}, immutable", left.unwrap_or(0))
 }
 
-/// Tells whether a job succeeded, and why not.
+/// Requires that a job has succeeded.
 ///
 /// # Errors
-/// `job_not_finished`, `job_failed` and `job_cancelled`.
+/// `job_not_finished`, `job_failed` or `job_cancelled`, depending on the status.
 pub(crate) fn require_success(job: &Job) -> Result<(), Problem> {
     match job.status {
         Status::Succeeded => Ok(()),
         Status::Queued | Status::Running | Status::Unknown => Err(Problem::new(
             Code::JobNotFinished,
-            format!("{}; its result is not there yet.", find_job::describe_state(job.status)),
+            format!("{}; it has no result yet.", find_job::describe_state(job.status)),
         )),
         Status::Failed => {
             let detail = job.failure.as_ref().map_or("The job failed.", |f| f.detail.as_str());
             Err(Problem::new(Code::JobFailed, detail).with_member("failure", json!(job.failure)))
         }
         Status::Cancelled => {
-            Err(Problem::new(Code::JobCancelled, "The job was cancelled; there is no result."))
+            Err(Problem::new(Code::JobCancelled, "The job was cancelled and has no result."))
         }
     }
 }

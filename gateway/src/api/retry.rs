@@ -1,7 +1,7 @@
-//! `POST /v1/jobs/{id}/retry`: does a finished job again, as a new job that names the old one.
+//! `POST /v1/jobs/{id}/retry`: repeats a finished job as a new job that names the old one.
 //!
-//! Nothing about the old job changes. What it counted is taken from its record, which names the URL,
-//! or from its message, which is kept as long as it waits or as a dead letter.
+//! The old job does not change. Its source is in the record if it is a URL or a batch. Otherwise it
+//! is in the message, which is stored while it is queued or a dead letter.
 
 use axum::Extension;
 use axum::extract::State;
@@ -25,8 +25,8 @@ use crate::intake::{idempotency_key, upload};
 use crate::read::find_job::{self, JobPath};
 use crate::read::follow::PreferWait;
 
-/// `POST /v1/jobs/{id}/retry`. With an `Idempotency-Key` a repeat finds the job of the first time;
-/// without one it starts another.
+/// `POST /v1/jobs/{id}/retry`. A repeat with the same `Idempotency-Key` finds the first new job;
+/// without a key, each request creates another one.
 pub(crate) async fn retry_job(
     State(app): State<App>,
     caller: Caller,
@@ -37,7 +37,7 @@ pub(crate) async fn retry_job(
     let name = idempotency_key::read(&headers)?;
     let old = find_job::require_finished(&app, &key).await?.job;
     let source = source(&app, &old).await?;
-    // Without the unknown option, the new job's result would be wrong.
+    // If an unknown option were dropped, the result of the new job would be wrong.
     let options = old.options.read().map_err(|_| Problem::newer_version_needed())?;
     let job_id = match &name {
         Some(name) => JobId::derived("key", &caller.owner, name),
@@ -61,11 +61,11 @@ pub(crate) async fn retry_job(
     Ok(submit::answer(&app, preference, accepted?).await)
 }
 
-/// Returns what a job counted.
+/// Returns the source of a job.
 ///
 /// # Errors
-/// `source_gone` for a text or a document that is kept nowhere any more, `broker_unavailable` if
-/// only a newer version can submit the job again.
+/// `source_gone` for a text or a document that is no longer stored, `broker_unavailable` if only a
+/// newer version can submit the job again.
 async fn source(app: &App, job: &Job) -> Result<Source, Problem> {
     if job.source.kind.known().is_none() {
         return Err(Problem::newer_version_needed());
@@ -77,7 +77,7 @@ async fn source(app: &App, job: &Job) -> Result<Source, Problem> {
         return Ok(Source::Batch(batch.clone()));
     }
     let key = job.key();
-    // Another job may have had this id before.
+    // Another job may have had the same id before.
     let is_its = |message: &ParsedMessage| message.created_at() == job.created_at;
     let letter =
         with_broker_deadline(app.dead_letters.find(&key.owner, LetterId::Job(key.job_id))).await?;
@@ -89,7 +89,7 @@ async fn source(app: &App, job: &Job) -> Result<Source, Problem> {
         Some(ParsedMessage::Known(message)) => Ok(message.source),
         Some(ParsedMessage::Unknown(_)) => Err(Problem::newer_version_needed()),
         None => {
-            let detail = "What the job counted is not kept after it has ended. Submit it again.";
+            let detail = "The source of the job is no longer stored. Submit it again.";
             Err(Problem::new(Code::SourceGone, detail))
         }
     }

@@ -1,4 +1,4 @@
-//! A job comes in: checked, put onto the queue and recorded, both at once.
+//! Submits a job: validates it, and concurrently enqueues it and creates its record.
 
 use axum::Extension;
 use axum::body::Body;
@@ -26,7 +26,7 @@ use crate::read::find_job::JobPath;
 use crate::read::follow::PreferWait;
 use crate::read::job_view::JobView;
 
-/// Header that says which preference was met.
+/// Response header with the preference that was applied.
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 
 /// `POST /v1/jobs`, with `Idempotency-Key` or without.
@@ -44,11 +44,11 @@ pub(crate) async fn submit_job(
     let (message, share) = read_submission(&app, &key, &trace, &uri, &headers, body).await?;
     let object = message.source.object().map(str::to_owned);
     let preference = PreferWait::of(&app, &key, &headers).await;
-    // Frees the room of the body; `accept` takes room for the job.
+    // Releases the memory reservation of the body; `accept` makes one for the job.
     drop(share);
     let accepted = match name {
-        // Boxed like whatever else is rare here: the future of a request is copied several times, and is
-        // as large as the largest thing that it may have to wait for.
+        // Boxed, as all rare paths here: the future of a request is copied several times and is as
+        // large as its largest part.
         Some(_) => Box::pin(idempotent::accept(&app, message, &trace)).await,
         None => publish::accept(&app, &message, &trace).await,
     };
@@ -56,7 +56,7 @@ pub(crate) async fn submit_job(
     Ok(answer(&app, preference, accepted?).await)
 }
 
-/// `PUT /v1/jobs/{uuid}`. An `Idempotency-Key` would add nothing, and is not looked at.
+/// `PUT /v1/jobs/{uuid}`. An `Idempotency-Key` is ignored, because the id serves the same purpose.
 pub(crate) async fn submit_named_job(
     State(app): State<App>,
     JobPath(key): JobPath,
@@ -68,34 +68,34 @@ pub(crate) async fn submit_named_job(
     let (message, share) = read_submission(&app, &key, &trace, &uri, &headers, body).await?;
     let object = message.source.object().map(str::to_owned);
     let preference = PreferWait::of(&app, &key, &headers).await;
-    // Frees the room of the body; `accept` takes room for the job.
+    // Releases the memory reservation of the body; `accept` makes one for the job.
     drop(share);
     let accepted = idempotent::accept(&app, message, &trace).await;
     upload::remove_unless_owned(&app, object, &accepted);
     Ok(answer(&app, preference, accepted?).await)
 }
 
-/// Returns the answer about a job that was accepted, now or by an earlier request; if the client
-/// prefers to wait for it, as it is then.
+/// Returns the answer for a job that this or an earlier request has accepted. If the client prefers
+/// to wait, waits for the end of the job first.
 pub(crate) async fn answer(app: &App, preference: Option<PreferWait>, job: Job) -> Response {
     if job.status == Status::Unknown
         && let Ok(record) = Box::pin(find_job::require_raw(app, &job.key())).await
         && let Ok(view) = app.view_record(&record, &job.key())
     {
-        // Only the record has the name of the state.
+        // Only the record has the name of an unknown status.
         return describe(&job, record.status, view);
     }
     let Some(preference) = preference else {
         return describe(&job, job.status, app.view(&job));
     };
-    // The job is accepted, whatever becomes of the wait.
+    // Errors of the wait are not returned, because the job is accepted.
     let key = job.key();
     let wait = preference.wait;
     let waited = Box::pin(preference.wait_for_end(app, &job)).await;
     let read = waited.as_ref().map_err(Problem::clone);
     let read = read.and_then(|record| Ok((record.status, app.view_record(record, &key)?)));
     let (status, view) = read.unwrap_or_else(|problem| {
-        debug!(job.id = %job.job_id, reason = problem.code_name(), "nobody waits for a job");
+        debug!(job.id = %job.job_id, reason = problem.code_name(), "wait for the job failed");
         (job.status, app.view(&job))
     });
     let mut response = describe(&job, status, view);
@@ -115,12 +115,12 @@ fn describe(job: &Job, status: Status, view: JobView<'_>) -> Response {
     (StatusCode::ACCEPTED, location, later, view).into_response()
 }
 
-/// Reads the job that a body describes, or takes in the document that it is, under the name that the
-/// job is to have. Returns the message and the room that it takes.
+/// Reads a submission: parses a JSON body, or stores a document under the id of the job. Returns
+/// the message of the job and the memory reservation of the body.
 ///
 /// # Errors
-/// Those of [`upload::receive_document`] and [`json_body::json`], and `invalid_...` for members with
-/// invalid values.
+/// Those of [`upload::receive_document`] and [`json_body::json`], and `invalid_...` for members
+/// with invalid values.
 pub(crate) async fn read_submission(
     app: &App,
     key: &JobKey,
@@ -131,7 +131,7 @@ pub(crate) async fn read_submission(
 ) -> Result<(JobMessage, BodyShare), Problem> {
     if media_type::kind(headers)? != media_type::Kind::Json {
         let reading = upload::receive_document(app, key, trace, headers, uri.query(), body);
-        // The document is in the store by then.
+        // The document is already stored, so the reservation is empty.
         return Ok((Box::pin(reading).await?, app.in_flight_budget.share()));
     }
     let query = query::parse_submit_query(uri.query().unwrap_or_default())?;
@@ -145,7 +145,7 @@ pub(crate) async fn read_submission(
     let labels = body.labels.map_or(Ok(query.labels), new_job::labels)?;
     let to = |url: String| new_job::webhook_to(app, &url);
     let webhook = body.webhook.map(|webhook| to(webhook.url)).transpose()?;
-    // What the query says has to be right, although it is not what counts then.
+    // The query must be valid even if the body takes precedence.
     let webhook = webhook.or(query.webhook.map(to).transpose()?);
     let message = JobMessage {
         lane: body.lane.or(query.lane).unwrap_or_default(),

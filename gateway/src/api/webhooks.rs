@@ -1,4 +1,4 @@
-//! How the webhook of a job is doing, and sending it again.
+//! Reads the delivery state of webhooks, and sends them again.
 
 use axum::Extension;
 use axum::extract::State;
@@ -19,8 +19,8 @@ use crate::http::problem::{Code, Problem};
 use crate::http::request_trace;
 use crate::read::find_job::{self, JobPath};
 
-/// `POST /v1/jobs/{id}/webhook`: sends the webhook again, now, and with a schedule of its own. What was
-/// tried before is forgotten, and an attempt that is under way counts no more.
+/// `POST /v1/jobs/{id}/webhook`: sends the webhook again, immediately and with a new schedule.
+/// Earlier attempts are discarded, and so is the result of an attempt in flight.
 pub(crate) async fn redeliver_webhook(
     State(app): State<App>,
     JobPath(key): JobPath,
@@ -28,46 +28,47 @@ pub(crate) async fn redeliver_webhook(
 ) -> Result<Response, Problem> {
     let job = find_job::require_finished(&app, &key).await?.job;
     if job.webhook.is_none() {
-        let detail = "The job was submitted without a webhook. Retry it with one, or poll it.";
+        let detail = "The job was submitted without a webhook.";
         return Err(Problem::new(Code::WebhookNotRequested, detail));
     }
     if !app.webhooks_enabled {
-        let detail = "This service delivers no webhooks.";
+        let detail = "Webhooks are disabled in this service.";
         return Err(Problem::new(Code::WebhooksDisabled, detail));
     }
     let span = request_trace::begin_webhook_span(&job, &trace);
     let deliveries = with_broker_deadline(start_round(&app, &job)).instrument(span.clone()).await;
     let deliveries = deliveries.map_err(|problem| {
         let is_full = problem.has_code(Code::StorageFull);
-        let detail = "Too many webhooks wait already. Come back later.";
+        let detail = "Too many webhooks wait for delivery. Try again later.";
         if is_full { Problem::new(Code::WebhooksFull, detail) } else { problem }
     })?;
-    span.in_scope(|| info!(job.id = %key.job_id, "webhook to be sent again"));
+    span.in_scope(|| info!(job.id = %key.job_id, "webhook queued to be sent again"));
     Ok((StatusCode::ACCEPTED, app.view(&job).with_deliveries(Some(&deliveries))).into_response())
 }
 
-/// Starts another sending. The message decides, and goes first: without room for it nothing has changed.
-/// That the state says so at once is for whoever looks; the worker that is given the message says it, too.
+/// Starts another round of attempts. The message starts the round and is published first: if there
+/// is no room for it, nothing has changed. The state is written only to be visible at once. The
+/// worker that receives the message writes it, too.
 async fn start_round(app: &App, job: &Job) -> Result<Deliveries, Error> {
     let key = job.key();
     let stored = app.webhooks.get_deliveries(&key, ReadFrom::Leader).await?;
     let last = stored.deliveries.map_or(0, |deliveries| deliveries.round);
     let now = clock::now();
-    // The time tells it from one that was forgotten.
+    // The time distinguishes this round from an earlier one whose state was deleted.
     let round = u64::try_from(now.as_millisecond()).unwrap_or(0).max(last.saturating_add(1));
     app.webhooks.order(job, round).await?;
     let mut deliveries = Deliveries::new(round);
     deliveries.next_attempt_at = Some(now);
     if let Err(reason) = app.webhooks.write(&key, &deliveries, stored.revision).await {
-        debug!(?reason, "the worker will say that a webhook is sent again");
+        debug!(?reason, "webhook state not written; the worker will write it");
     }
     Ok(deliveries)
 }
 
-/// Returns how the webhook of a job that has ended is doing, if anything was tried.
+/// Returns the delivery state of the webhook of a final job; `None` if nothing was recorded yet.
 ///
 /// # Errors
-/// `broker_unavailable`, and `internal` for what cannot be read.
+/// `broker_unavailable`, and `internal` if the state is corrupt.
 pub(crate) async fn get_deliveries(app: &App, key: &JobKey) -> Result<Option<Deliveries>, Problem> {
     let read_from = if app.replicas > 1 { ReadFrom::Leader } else { ReadFrom::AnyReplica };
     Ok(with_broker_deadline(app.webhooks.get_deliveries(key, read_from)).await?.deliveries)

@@ -22,23 +22,23 @@ use url::{Host, Url};
 use crate::http::cors::Origins;
 use crate::http::problem::{Code, Problem};
 
-/// Paths without a host check, because probes and Prometheus use names of their own for a gateway.
+/// Paths without a host check, because probes and Prometheus may address a gateway by any name.
 /// They reveal no job and change nothing.
 const EXEMPT_PATHS: [&str; 4] = ["/livez", "/readyz", "/health", "/metrics"];
 /// Header in which browsers classify the sender of a request (W3C Fetch Metadata).
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
-/// The part of a refused host name that the answer repeats, in characters.
+/// Maximum length of a host name in a problem, in characters.
 const SHOWN_CHARS_MAX: usize = 100;
 
-/// The host names of `WORDMILL_HOSTS`, in lower case. None is the default.
+/// The host names of `WORDMILL_HOSTS`, in lower case. Empty by default.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Hosts(Vec<String>);
 
 impl Hosts {
-    /// Reads a list such as `wordmill.example.org,counts.lan`.
+    /// Parses a list such as `wordmill.example.org,counts.lan`.
     ///
     /// # Errors
-    /// A sentence about the first item that is not a host name.
+    /// A message about the first item that is not a host name.
     pub fn parse(text: &str) -> Result<Self, String> {
         let names = text.split(',').map(|item| {
             let item = item.trim();
@@ -77,10 +77,10 @@ impl fmt::Display for Hosts {
     }
 }
 
-/// The checks of a gateway without keys.
+/// Checks of a gateway without keys.
 #[derive(Debug, Clone)]
 pub(crate) struct BrowserPolicy {
-    /// Accepted host names, beside addresses and `localhost`.
+    /// Accepted host names, in addition to addresses and `localhost`.
     hosts: Hosts,
     /// Origins whose pages may send unsafe requests.
     origins: Origins,
@@ -91,10 +91,11 @@ impl BrowserPolicy {
         Self { hosts, origins }
     }
 
-    /// Checks a request.
+    /// Checks the host of a request and, for unsafe methods, its sender.
     ///
     /// # Errors
-    /// `unknown_host` and `cross_site_request`.
+    /// `unknown_host` if the host is not accepted, `cross_site_request` if a page of another origin
+    /// sent an unsafe request.
     pub(crate) fn check(&self, request: &Request) -> Result<(), Problem> {
         if EXEMPT_PATHS.contains(&request.uri().path()) {
             return Ok(());
@@ -109,8 +110,8 @@ impl BrowserPolicy {
         Err(Problem::new(Code::CrossSiteRequest, detail))
     }
 
-    /// Returns whether the sender may change something here. A browser never sends one of these
-    /// headers twice, so a request with two of them does not pass.
+    /// Returns whether the sender may make an unsafe request. Browsers never send `Origin` or
+    /// `Sec-Fetch-Site` twice, so a request that does is refused.
     fn can_send(&self, headers: &HeaderMap, target: &Target) -> bool {
         let origin = match find_header(headers, &ORIGIN) {
             Occurrence::None => None,
@@ -123,8 +124,8 @@ impl BrowserPolicy {
         match find_header(headers, &SEC_FETCH_SITE) {
             Occurrence::One(site) => site == "same-origin" || site == "none",
             Occurrence::Many => false,
-            // A program that is not a browser, or a browser on plain HTTP, which sends `Origin`
-            // alone.
+            // A program that is not a browser, or a browser on plain HTTP, which sends only
+            // `Origin`.
             Occurrence::None => origin.is_none_or(|origin| target.has_host_and_port_of(origin)),
         }
     }
@@ -138,8 +139,8 @@ struct Target {
 }
 
 impl Target {
-    /// Reads the target of a request; `None` if it has none, or none that is valid. An absolute URI
-    /// takes precedence over `Host` (RFC 9112, section 3.2.2).
+    /// Parses the target of a request; `None` if it is missing or invalid. An absolute URI takes
+    /// precedence over `Host` (RFC 9112, section 3.2.2).
     fn of(request: &Request) -> Option<Self> {
         let authority = match (request.uri().authority(), find_header(request.headers(), &HOST)) {
             (Some(authority), Occurrence::None | Occurrence::One(_)) => authority.clone(),
@@ -154,8 +155,8 @@ impl Target {
     }
 
     /// Returns whether an origin has the same host and port. The scheme is not compared: behind a
-    /// proxy with TLS the page is of `https`, and the request arrives by `http`. `null` has no
-    /// host.
+    /// TLS proxy the origin has `https`, but the request arrives over `http`. The origin `null` has
+    /// no host.
     fn has_host_and_port_of(&self, origin: &HeaderValue) -> bool {
         let origin = origin.to_str().ok().and_then(|text| Url::parse(text).ok());
         let Some(origin) = origin else { return false };
@@ -169,7 +170,7 @@ impl Target {
     }
 }
 
-/// How often a header occurs.
+/// The occurrences of a header in a request.
 enum Occurrence<'a> {
     None,
     One(&'a HeaderValue),
@@ -193,7 +194,7 @@ fn borrow_host(host: &Host) -> Host<&str> {
     }
 }
 
-/// Returns a name without the dot of the DNS root: `localhost.` is `localhost`.
+/// Returns a name without the dot of the DNS root. For example, `localhost.` becomes `localhost`.
 fn without_root_dot(name: &str) -> &str {
     name.strip_suffix('.').unwrap_or(name)
 }

@@ -3,12 +3,12 @@
 use axum::http::HeaderMap;
 use axum::http::header::IF_NONE_MATCH;
 
-/// The revisions that a client knows: `If-None-Match`.
+/// The entity tags in `If-None-Match`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct IfNoneMatch(Vec<String>);
 
 impl IfNoneMatch {
-    /// Reads the header; `None` if there is none.
+    /// Parses the header; `None` if it is missing.
     pub(crate) fn of(headers: &HeaderMap) -> Option<Self> {
         let fields = headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
         let tags: Vec<String> = fields
@@ -18,12 +18,12 @@ impl IfNoneMatch {
         (!tags.is_empty()).then_some(Self(tags))
     }
 
-    /// Tells whether the client knows this revision.
+    /// Returns whether the client has this revision.
     pub(crate) fn includes(&self, revision: u64) -> bool {
         self.includes_tag(&etag(revision))
     }
 
-    /// Tells whether the client knows what has this entity tag.
+    /// Returns whether the client has the content with this entity tag.
     pub(crate) fn includes_tag(&self, tag: &str) -> bool {
         self.0.iter().any(|listed| listed == tag || listed == "*")
     }

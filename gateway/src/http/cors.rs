@@ -1,4 +1,4 @@
-//! Which pages of other origins may use the API from a browser: none, unless it is set.
+//! CORS: allows pages of configured origins to use the API from a browser. None by default.
 
 use std::fmt;
 use std::time::Duration;
@@ -10,35 +10,35 @@ use axum::http::{HeaderName, HeaderValue, Method};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use url::Url;
 
-/// How long a browser may remember what it was allowed.
+/// Time for which browsers may cache the answer to a preflight request.
 const MAX_AGE: Duration = Duration::from_secs(600);
-/// Every origin.
+/// Setting that allows every origin.
 const ANY: &str = "*";
 
-/// The origins that are allowed; none is the default.
+/// The allowed origins. Empty by default.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Origins(Vec<String>);
 
 impl Origins {
-    /// Reads a list such as `https://example.org,http://localhost:3000`, or `*`.
+    /// Parses a list such as `https://example.org,http://localhost:3000`, or `*`.
     ///
     /// # Errors
-    /// A sentence about what is no origin.
+    /// A message about the first item that is not an origin.
     pub fn parse(text: &str) -> Result<Self, String> {
         let origins: Vec<String> = text.split(',').map(|one| one.trim().to_owned()).collect();
         if origins != [ANY] {
             for origin in &origins {
                 let url = Url::parse(origin).ok().filter(|url| url.has_host());
                 if url.is_none_or(|url| url.origin().ascii_serialization() != *origin) {
-                    return Err(format!("{origin:?} is no origin such as https://example.org"));
+                    return Err(format!("{origin:?} is not an origin such as https://example.org"));
                 }
             }
         }
         Ok(Self(origins))
     }
 
-    /// Returns whether the list names this origin. `*` names none: without keys it is refused at
-    /// start.
+    /// Returns whether the list contains this origin. `*` contains none: this check is for gateways
+    /// without keys, which refuse `*` at startup.
     pub(crate) fn is_listed(&self, origin: &HeaderValue) -> bool {
         self.0.iter().any(|listed| origin == listed.as_str())
     }
@@ -48,7 +48,7 @@ impl Origins {
         self.0 == [ANY]
     }
 
-    /// Returns what tells browsers; `None` if nothing is allowed.
+    /// Returns the CORS middleware; `None` if no origin is allowed.
     pub(crate) fn layer(&self) -> Option<CorsLayer> {
         if self.0.is_empty() {
             return None;

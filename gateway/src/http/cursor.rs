@@ -1,41 +1,40 @@
-//! Where a list goes on. Clients take cursors as they are: they are places in a stream, in
-//! hexadecimal.
+//! Cursors of lists: positions in a stream, in hexadecimal. They are opaque to clients.
 
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::http::problem::{Code, Problem};
 
-/// What is said of a cursor that we did not write.
-pub(crate) const NO_CURSOR: &str = "The cursor is not one that an answer named as next_cursor.";
+/// Problem detail for an invalid cursor.
+pub(crate) const NO_CURSOR: &str = "The cursor is not the next_cursor of an earlier answer.";
 
-/// What a cursor looks like.
+/// Regular expression of a cursor.
 pub(crate) const PATTERN: &str = "^(0|[1-9a-f][0-9a-f]{0,15})$";
 
 /// One page of a list.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "{T}Page")]
 pub(crate) struct ListPage<T> {
-    /// What is on it.
+    /// The entries of this page.
     pub(crate) data: Vec<T>,
-    /// The cursor of the next page; null if there is none.
+    /// The cursor of the next page; null if this is the last one.
     pub(crate) next_cursor: Option<String>,
 }
 
-/// Writes a cursor.
+/// Formats a cursor.
 pub(crate) fn write(sequence: u64) -> String {
     format!("{sequence:x}")
 }
 
-/// Reads a cursor; `None` for a text that [`write`] did not write.
+/// Parses a cursor; `None` if [`write`] cannot have written it.
 pub(crate) fn read(text: &str) -> Option<u64> {
     u64::from_str_radix(text, 16).ok().filter(|sequence| write(*sequence) == text)
 }
 
-/// Reads the cursor of a query, if there is one.
+/// Parses the cursor of a query, if it has one.
 ///
 /// # Errors
-/// `invalid_query`.
+/// `invalid_query` if it is not a cursor.
 pub(crate) fn of_query(cursor: Option<&str>) -> Result<Option<u64>, Problem> {
     let invalid = || Problem::new(Code::InvalidQuery, NO_CURSOR);
     cursor.map(|text| read(text).ok_or_else(invalid)).transpose()

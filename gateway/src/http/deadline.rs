@@ -1,4 +1,4 @@
-//! How long a request may wait for the broker.
+//! Deadline for the broker requests of one HTTP request.
 
 use std::time::Duration;
 
@@ -6,10 +6,13 @@ use wordmill_nats::Error;
 
 use crate::http::problem::{Code, Problem};
 
-/// Longest time that a request may spend on the broker; its answer comes within 3 s.
+/// Maximum time that a request waits for the broker. The rest up to 3 s remains for the answer.
 pub(crate) const BROKER_DEADLINE: Duration = Duration::from_millis(2500);
 
-/// Waits for the broker as long as a request may.
+/// Runs a broker request with [`BROKER_DEADLINE`].
+///
+/// # Errors
+/// `broker_unavailable` after the deadline; other errors as `From<wordmill_nats::Error>` maps them.
 pub(crate) async fn with_broker_deadline<T>(
     request: impl Future<Output = Result<T, Error>>,
 ) -> Result<T, Problem> {

@@ -1,4 +1,4 @@
-//! The only map from errors to HTTP answers: RFC 9457 problems with a stable code.
+//! Maps all errors to HTTP answers: RFC 9457 problems with a stable code.
 
 mod code;
 
@@ -16,13 +16,14 @@ use wordmill_nats::Error as BrokerError;
 
 pub(crate) use self::code::Code;
 
-/// Longest detail, in characters. A batch has one for each of its lines.
+/// Maximum length of a detail, in characters. The answer to a batch has a detail for each refused
+/// line.
 const DETAIL_CHARS_MAX: usize = 500;
 
 const NEWER_VERSION_NEEDED: &str = "This job needs a newer version of the service than this \
     gateway runs. Try again: another gateway may have it.";
 
-/// One error, as the client sees it. What the log says is logged where the problem arises.
+/// An error as the client sees it. The code that creates a problem also logs its cause.
 #[derive(Debug, Clone)]
 pub(crate) struct Problem {
     code: Code,
@@ -36,31 +37,32 @@ impl Problem {
         Self { code, detail: truncate(detail.into()), more: Map::new(), retry_after: None }
     }
 
-    /// A job that existed and is no longer kept.
+    /// Returns the problem of a job that existed and was deleted or has expired.
     pub(crate) fn result_expired() -> Self {
-        Self::new(Code::ResultExpired, "The job existed, but it is no longer kept.")
+        Self::new(Code::ResultExpired, "The job was deleted or has expired.")
     }
 
-    /// Returns the problem of a job that may or may not have been queued: the id lets the client
-    /// find out.
+    /// Returns the problem of a job that may have been enqueued without confirmation. It contains
+    /// the job id, so that the client can find out.
     pub(crate) fn unconfirmed(job_id: JobId) -> Self {
-        let detail = "The queue did not confirm the job in time. It may have been accepted: ask \
-                      for it by its id, or submit it again.";
+        let detail = "The queue did not confirm the job in time. It may have been accepted: get \
+                      it by its id, or submit it again.";
         Self::new(Code::BrokerUnavailable, detail).with_member("job_id", json!(job_id))
     }
 
     /// Returns the problem of a job that only a newer version of the service can handle. During an
-    /// upgrade another gateway can.
+    /// upgrade, another gateway may have that version.
     pub(crate) fn newer_version_needed() -> Self {
         Self::new(Code::BrokerUnavailable, NEWER_VERSION_NEEDED)
     }
 
-    /// Tells whether it is [`Problem::newer_version_needed`]: this gateway need not try again.
+    /// Returns whether this is [`Problem::newer_version_needed`]. Retries by this gateway cannot
+    /// succeed.
     pub(crate) fn needs_newer_version(&self) -> bool {
         self.code == Code::BrokerUnavailable && self.detail == NEWER_VERSION_NEEDED
     }
 
-    /// Says when to come back, instead of what the code says.
+    /// Sets `Retry-After`, which otherwise depends on the code.
     pub(crate) fn retry_after(mut self, after: Duration) -> Self {
         self.retry_after = Some(after);
         self
@@ -71,29 +73,29 @@ impl Problem {
         self.code.name()
     }
 
-    /// Tells whether it leaves open what became of a job, which it names.
+    /// Returns whether the problem has a `job_id`, the id of a job that may have been enqueued.
     pub(crate) fn names_a_job(&self) -> bool {
         self.more.contains_key("job_id")
     }
 
-    /// Tells whether it is of this kind.
+    /// Returns whether the problem has this code.
     pub(crate) fn has_code(&self, code: Code) -> bool {
         self.code == code
     }
 
-    /// Tells whether it lies in the time and not in the request.
+    /// Returns whether the problem is transient: a 5xx status or 429.
     pub(crate) fn is_transient(&self) -> bool {
         let status = self.status();
         status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS
     }
 
-    /// Says more about this case.
+    /// Replaces the detail.
     pub(crate) fn with_detail(mut self, detail: String) -> Self {
         self.detail = truncate(detail);
         self
     }
 
-    /// Returns what is said of one of many things in a single answer.
+    /// Returns a short form of the problem, for an answer that has many.
     pub(crate) fn summary(&self) -> Value {
         let code = self.code.name();
         let retryable = self.code.is_retryable();
@@ -104,7 +106,7 @@ impl Problem {
         summary
     }
 
-    /// Adds a member.
+    /// Adds a member to the JSON body.
     pub(crate) fn with_member(mut self, name: &str, value: Value) -> Self {
         self.more.insert(name.to_owned(), value);
         self
@@ -118,7 +120,7 @@ impl Problem {
         &self.detail
     }
 
-    /// Returns what the answer says.
+    /// Returns the JSON body.
     pub(crate) fn body(&self, trace_id: TraceId) -> Value {
         let code = self.code.name();
         let mut body = json!({
@@ -136,7 +138,7 @@ impl Problem {
         body
     }
 
-    /// Writes the answer, with the header fields that it has so far.
+    /// Renders the answer, and adds the `headers` that are already set.
     pub(crate) fn render(&self, trace_id: TraceId, headers: &HeaderMap) -> Response {
         let mut response = (self.status(), Json(self.body(trace_id))).into_response();
         response.headers_mut().extend(headers.clone());
@@ -146,8 +148,8 @@ impl Problem {
     }
 }
 
-/// Returns the beginning of a detail that is too long. A detail may quote text of the client, such
-/// as the name of an unknown field, which can have a megabyte.
+/// Truncates a long detail. A detail may quote input of the client, such as the name of an unknown
+/// field, which can have a megabyte.
 fn truncate(mut detail: String) -> String {
     if let Some((end, _)) = detail.char_indices().nth(DETAIL_CHARS_MAX) {
         detail.truncate(end);
@@ -157,7 +159,8 @@ fn truncate(mut detail: String) -> String {
     detail
 }
 
-/// The body is written where the trace is known: see `trace::answer`.
+/// Stores the problem in the extensions of the response. `request_trace::answer` renders the body,
+/// because it knows the trace id.
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let mut response = self.status().into_response();
@@ -173,24 +176,27 @@ impl From<BrokerError> for Problem {
     fn from(error: BrokerError) -> Self {
         match error {
             BrokerError::Unavailable { .. } | BrokerError::Contended { .. } => {
-                warn!(%error, "the broker did not do what a request needed");
+                warn!(%error, "broker request failed");
                 let detail = "The queue or the store did not answer in time. Try again.";
                 Self::new(Code::BrokerUnavailable, detail)
             }
             BrokerError::Newer { .. } => {
-                warn!(%error, "a request needs a gateway of a newer version");
+                warn!(%error, "request needs a newer version of the gateway");
                 Self::newer_version_needed()
             }
             BrokerError::Full { .. } => {
-                warn!(%error, "the broker has no room");
-                Self::new(Code::StorageFull, "There is no room now. Come back later.")
+                warn!(%error, "broker storage is full");
+                Self::new(Code::StorageFull, "The storage is full. Try again later.")
             }
             BrokerError::Gone { .. } => {
-                Self::new(Code::ResultExpired, "What the job found is no longer kept.")
+                Self::new(Code::ResultExpired, "The result of the job is no longer stored.")
             }
             BrokerError::Corrupt { .. } | BrokerError::TooLarge { .. } => {
-                error!(%error, "a request met something that should not exist");
-                Self::new(Code::Internal, "The service met something that it does not understand.")
+                error!(%error, "stored data is corrupt, or too large for the broker");
+                Self::new(
+                    Code::Internal,
+                    "The service cannot read or store the data of this request.",
+                )
             }
         }
     }

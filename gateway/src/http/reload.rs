@@ -1,4 +1,4 @@
-//! Files that are read again while the service runs: keys, certificates.
+//! Reloads files while the service runs: API keys and TLS certificates.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,15 +10,15 @@ use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 use tracing::{error, info, warn};
 
-/// How often the files are looked at.
+/// Interval between two checks of the files.
 const INTERVAL: Duration = Duration::from_secs(2);
-/// Largest file, in bytes.
+/// Maximum size of a file, in bytes.
 const FILE_BYTES_MAX: u64 = 4 << 20;
 
-/// Makes something of the contents of the files; `old` is what was made of them before.
+/// Parses the contents of the files. `old` is the value that was parsed before.
 pub(crate) type Parse<T> = fn(contents: &[Vec<u8>], old: Option<&T>) -> Result<T, String>;
 
-/// Why files cannot be used.
+/// Reason why files cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the {what} cannot be used: {reason}")]
 pub struct Error {
@@ -26,31 +26,32 @@ pub struct Error {
     reason: String,
 }
 
-/// Files, and what was made of them last.
+/// Files that are watched, and the value that was last parsed from them.
 pub(crate) struct FileWatch<T> {
     what: &'static str,
     paths: Vec<PathBuf>,
     parse: Parse<T>,
     contents: Vec<Vec<u8>>,
     current: watch::Sender<Arc<T>>,
-    /// Asks for a look; listened to from the beginning, because an unheard one ends the process.
+    /// Signal that triggers a check. It is registered at startup, because an unhandled SIGHUP ends
+    /// the process.
     hangup: Option<Signal>,
-    /// What was wrong at the last look: it is said once.
+    /// Error of the last check. A repeated error is logged only once.
     wrong: Option<String>,
 }
 
 impl<T> FileWatch<T> {
-    /// Reads the files for the first time. `what` says in messages what they are.
+    /// Reads the files for the first time. `what` names them in messages.
     ///
     /// # Errors
-    /// A file that cannot be read, or contents of which nothing can be made.
+    /// A file cannot be read, or `parse` refuses the contents.
     pub(crate) async fn open(
         what: &'static str,
         paths: Vec<PathBuf>,
         parse: Parse<T>,
     ) -> Result<(Self, watch::Receiver<Arc<T>>), Error> {
         let hangup = signal(SignalKind::hangup())
-            .inspect_err(|error| warn!(%error, "SIGHUP is not listened to"))
+            .inspect_err(|error| warn!(%error, "cannot listen for SIGHUP"))
             .ok();
         let wrong = |reason| Error { what, reason };
         let contents = read(&paths).await.map_err(wrong)?;
@@ -58,8 +59,8 @@ impl<T> FileWatch<T> {
         Ok((Self { what, paths, parse, contents, current, hangup, wrong: None }, receiver))
     }
 
-    /// Reads the files again every few seconds, and at SIGHUP, for as long as it is polled. What
-    /// cannot be used changes nothing.
+    /// Checks the files at each interval and at SIGHUP, until it is dropped. After an error, the
+    /// previous value stays in use.
     pub(crate) async fn follow(mut self) {
         let mut ticks = tokio::time::interval(INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -81,7 +82,8 @@ impl<T> FileWatch<T> {
 
     async fn reload(&mut self) {
         let looked = read(&self.paths).await.and_then(|contents| {
-            // Times of modification are too coarse, and a mounted secret changes under a link.
+            // Compares contents: modification times are too coarse, and a mounted secret changes
+            // behind a symbolic link.
             if contents == self.contents {
                 return Ok(None);
             }
@@ -93,13 +95,13 @@ impl<T> FileWatch<T> {
             Ok(Some((contents, new))) => {
                 (self.contents, self.wrong) = (contents, None);
                 self.current.send_replace(Arc::new(new));
-                info!(what = self.what, "files read again");
+                info!(what = self.what, "files reloaded");
             }
             Err(reason) if self.wrong.as_ref() == Some(&reason) => {}
             Err(reason) => {
                 error!(
                     what = self.what,
-                    reason, "changed files cannot be used; the old ones count"
+                    reason, "changed files cannot be used; keeping the previous ones"
                 );
                 self.wrong = Some(reason);
             }

@@ -1,4 +1,4 @@
-//! The trace of a request: inherited or made, recorded as a span, and named in every answer.
+//! The trace of a request: inherited or new, recorded as a span, and returned in every answer.
 
 use std::fmt;
 
@@ -16,23 +16,24 @@ use wordmill_service::telemetry;
 use crate::App;
 use crate::http::problem::Problem;
 
-/// Header with the W3C trace context of a request.
+/// Request header with a W3C trace context.
 const TRACEPARENT: &str = "traceparent";
-/// Header with that of an answer.
+/// Response header with a W3C trace context.
 const TRACERESPONSE: &str = "traceresponse";
-/// Header that browsers show to scripts, which hides the trace context in a metric's description.
+/// Header that browsers expose to scripts. It carries the trace context as the description of a
+/// metric.
 const SERVER_TIMING: &str = "server-timing";
 /// Default `Cache-Control`: browsers revalidate each time, shared caches store nothing.
 const DEFAULT_CACHE_CONTROL: HeaderValue = HeaderValue::from_static("private, no-cache");
-/// What stands for the id in `WORDMILL_TRACE_URL`.
+/// Placeholder for the trace id in `WORDMILL_TRACE_URL`.
 const PLACEHOLDER: &str = "{trace_id}";
 
-/// What a caller's trace context is good for.
+/// How the trace context of a caller is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum InboundTrace {
-    /// The request is part of the caller's trace, and recorded if the caller says so.
+    /// The request joins the caller's trace, and is recorded if the caller's context is sampled.
     Trust,
-    /// The request begins a trace of its own, with a link to the caller's.
+    /// The request begins a new trace with a link to the caller's.
     Link,
 }
 
@@ -45,15 +46,15 @@ impl fmt::Display for InboundTrace {
     }
 }
 
-/// Settings of the gateway's traces.
+/// Trace settings of the gateway.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// `WORDMILL_TRACE_INBOUND`: `trust` or `link`. A trusted caller chooses trace ids and which
-    /// requests are recorded, so with keys, whose holders may be strangers to each other, the
-    /// default is `link`.
+    /// `WORDMILL_TRACE_INBOUND`: `trust` or `link`. A trusted caller chooses trace ids and decides
+    /// which requests are recorded. The default is `link` with keys, whose holders may not trust
+    /// each other, and `trust` without keys.
     inbound: InboundTrace,
-    /// `WORDMILL_TRACE_URL`: where a person looks at a trace: the address of a Jaeger, or any URL
-    /// with `{trace_id}` in it. Jobs show it as `links.trace`; without, they show none.
+    /// `WORDMILL_TRACE_URL`: address of the trace viewer: that of a Jaeger, or any URL that
+    /// contains `{trace_id}`. If it is set, jobs have the link `links.trace`.
     url: Option<String>,
 }
 
@@ -64,13 +65,13 @@ impl Settings {
         let inbound = env.read("WORDMILL_TRACE_INBOUND", default, |text| match text {
             "trust" => Ok(InboundTrace::Trust),
             "link" => Ok(InboundTrace::Link),
-            _ => Err("neither trust nor link".to_owned()),
+            _ => Err("must be trust or link".to_owned()),
         });
         let url = env.read("WORDMILL_TRACE_URL", String::new(), parse_url_template);
         Self { inbound, url: Some(url).filter(|url| !url.is_empty()) }
     }
 
-    /// Returns where a person looks at a trace.
+    /// Returns the URL of a trace in the trace viewer, if one is configured.
     pub(crate) fn url_of(&self, trace_id: TraceId) -> Option<String> {
         Some(self.url.as_ref()?.replace(PLACEHOLDER, &trace_id.to_string()))
     }
@@ -88,8 +89,8 @@ fn parse_url_template(text: &str) -> Result<String, String> {
 /// Renders a problem from its status and detail.
 pub(crate) type Render = fn(StatusCode, &str) -> Response;
 
-/// Starts the span of a request, renders its problem (by `older` for the older contract), and sets
-/// the default `Cache-Control` and the headers with the trace.
+/// Runs a request in its span, renders its problem (with `older` for the older contract), and sets
+/// the default `Cache-Control` and the trace headers.
 pub(crate) async fn answer<F: Future<Output = Response>>(
     app: &App,
     mut request: Request,
@@ -122,7 +123,7 @@ pub(crate) async fn answer<F: Future<Output = Response>>(
     response
 }
 
-/// Begins a request's span, and returns the context for what it leads to.
+/// Begins the span of a request. Returns it with the trace context for the job and further spans.
 fn begin_request_span(app: &App, request: &Request) -> (Span, TraceParent) {
     let inbound = app.trace.inbound;
     let caller_context = parse_traceparent(request.headers());
@@ -141,7 +142,7 @@ fn begin_request_span(app: &App, request: &Request) -> (Span, TraceParent) {
     (span, trace)
 }
 
-/// Reads a caller's context; one that is malformed, or not the only one, counts as none.
+/// Parses the trace context of the caller; `None` if it is missing, malformed or repeated.
 fn parse_traceparent(headers: &HeaderMap) -> Option<TraceParent> {
     let mut values = headers.get_all(TRACEPARENT).iter();
     let value = values.next().filter(|_| values.next().is_none())?;
@@ -149,7 +150,7 @@ fn parse_traceparent(headers: &HeaderMap) -> Option<TraceParent> {
 }
 
 fn begin_server_span(request: &Request, scheme: &'static str) -> Span {
-    // A macro, because where a span comes from has to be known when it is compiled.
+    // A macro, because the target of a span must be a constant.
     macro_rules! server {
         ($target:expr) => {{
             let method = method(request.method());
@@ -172,7 +173,7 @@ fn begin_server_span(request: &Request, scheme: &'static str) -> Span {
     if request.method().is_safe() { server!(telemetry::POLL) } else { server!(module_path!()) }
 }
 
-/// Returns a method's name; an unknown one could be anything, and names have to be few.
+/// Returns the name of a method. Unknown methods share one name, because span names must be few.
 fn method(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",
@@ -197,7 +198,7 @@ fn end_span(span: &Span, response: &Response) {
     }
 }
 
-/// Lets the request's span, and what is logged within it, name the job.
+/// Records the job id in the span of the request, and thereby in its log lines.
 pub(crate) fn record_job_id(job_id: JobId) {
     Span::current().record("job.id", field::display(job_id));
 }
@@ -225,7 +226,7 @@ fn join_trace_of(job: &Job, span: &Span, request: &TraceParent) {
     telemetry::record_trace_id(span, job.trace_id);
 }
 
-/// Begins a trace for one line of a batch, linked to the request: a single trace with the spans of
+/// Begins a trace for one line of a batch, linked to the request. A single trace with the spans of
 /// 10,000 jobs would be unreadable.
 pub(crate) fn begin_member_trace(request: &TraceParent) -> (Span, TraceParent) {
     let span = info_span!(parent: None, "batch line", job.id = field::Empty);
@@ -233,8 +234,8 @@ pub(crate) fn begin_member_trace(request: &TraceParent) -> (Span, TraceParent) {
     (span, trace)
 }
 
-/// Begins the trace of a job that replays a dead letter, linked to that of the old job and to the
-/// request.
+/// Begins the trace of a job that replays a dead letter, linked to the trace of the old job and to
+/// the request.
 pub(crate) fn begin_replay_trace(
     old: Option<&TraceParent>,
     request: &TraceParent,
@@ -244,7 +245,7 @@ pub(crate) fn begin_replay_trace(
     (span, trace)
 }
 
-/// Returns the context of a span without a parent, after linking it to `links`.
+/// Links a span without a parent to `links`, and returns its trace context.
 fn start_trace<'a>(span: &Span, links: impl IntoIterator<Item = &'a TraceParent>) -> TraceParent {
     for link in links {
         telemetry::link(span, link);

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};
 
-/// A time, as JSON has it.
+/// Schema of a time: a string in RFC 3339 format.
 #[derive(Debug)]
 pub(crate) enum Moment {}
 
@@ -23,7 +23,8 @@ impl JsonSchema for Moment {
     }
 }
 
-/// Makes an object one of several: each has to have a member, and cannot have some others.
+/// Turns the schema of an object into a choice of forms. Each form requires one member and forbids
+/// others. For example, a new job has either `url` or `text`.
 pub(crate) fn alternatives(schema: &mut Schema, forms: &[(&str, &[&str])]) {
     let forms: Vec<Value> =
         forms.iter().map(|(needed, others)| form(schema, needed, others)).collect();
@@ -44,7 +45,7 @@ fn form(schema: &Schema, needed: &str, others: &[&str]) -> Value {
     form.into()
 }
 
-/// Returns a schema without the choice of `null`, which a query does not have.
+/// Removes the alternative `null` from a schema, because a query parameter cannot be null.
 pub(crate) fn without_null(mut schema: Value) -> Value {
     let is_null = |value: &Value| value == "null" || value.get("type").is_some_and(|t| t == "null");
     let Some(members) = schema.as_object_mut() else { return schema };
@@ -61,7 +62,7 @@ pub(crate) fn without_null(mut schema: Value) -> Value {
             let one = one.clone();
             members.remove("anyOf");
             for (name, value) in one {
-                // What the parameter says of itself counts more than what its type does.
+                // The description of the parameter takes precedence over that of its type.
                 members.entry(name).or_insert(value);
             }
         }

@@ -1,8 +1,8 @@
-//! Headers that every answer has.
+//! Security headers of every answer.
 
 use axum::http::header::{HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 
-/// Tells browsers not to guess another content type than the one that is sent.
+/// Prevents browsers from guessing a content type other than the declared one.
 pub(crate) const NOSNIFF_HEADER: (HeaderName, HeaderValue) =
     (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
 /// Prevents pages of other origins from embedding answers (CORP). CORS requests are not affected:

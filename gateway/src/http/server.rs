@@ -1,5 +1,4 @@
-//! Configures the shared HTTP server for the gateway: its limits, and problems in place of hyper's
-//! own answers.
+//! Configures the shared HTTP server: its limits, and problems in place of hyper's bare answers.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -12,18 +11,18 @@ use crate::http::problem::{Code, Problem};
 use crate::http::security_headers::{NOSNIFF_HEADER, SAME_ORIGIN_HEADER};
 use crate::http::tls::Tls;
 
-/// Memory that all connections without an authenticated request share, in bytes: an eighth of the
-/// 512 MiB that the shipped containers have. Bodies are not read before a request is authenticated.
+/// Memory limit for all connections without an authenticated request, in bytes: an eighth of the
+/// 512 MiB of the shipped containers. Bodies are not read before a request is authenticated.
 const UNAUTHENTICATED_BYTES_MAX: usize = 64 << 20;
 
-/// Longest head that hyper writes by itself, in bytes.
+/// Maximum size of an answer that hyper writes on its own, in bytes.
 const BARE_BYTES_MAX: usize = 512;
 /// The `Content-Length` field of an answer without a body.
 const EMPTY_BODY_FIELD: &str = "content-length: 0\r\n";
 /// Header of every handler's answer; hyper's own answers lack it.
 const TRACE_FIELD: &str = "traceresponse:";
 
-/// Returns how the gateway's connections are served.
+/// Returns the settings of the HTTP server.
 pub(crate) fn settings(
     connections_max: u32,
     client_timeout: Duration,
@@ -37,7 +36,8 @@ pub(crate) fn settings(
     Settings { limits, certificate: tls.map(|tls| tls.0), complete_answer }
 }
 
-/// Returns the problem that is sent in place of a bare answer; `None` for everything else.
+/// Returns the problem that replaces an answer of hyper (`400` or `431` without a body); `None` for
+/// all other bytes.
 fn complete_answer(written: &[u8]) -> Option<String> {
     if written.len() > BARE_BYTES_MAX || !written.starts_with(b"HTTP/1.") {
         return None;

@@ -1,4 +1,4 @@
-//! HTTPS, if there is a certificate.
+//! HTTPS: the certificate of the server, and the client side of the health check.
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -22,29 +22,29 @@ use tokio_rustls::rustls::{
 
 pub(crate) use tokio_rustls::rustls::ServerConfig;
 
-/// The only protocol that is spoken behind TLS, as clients ask for it.
+/// ALPN name of HTTP/1.1, the only protocol that the server offers.
 const ALPN_HTTP1: &[u8] = b"http/1.1";
 
-/// What is said of a key that belongs to another certificate.
+/// Error message for a key that does not match the certificate.
 const KEY_MISMATCH: &str = "WORDMILL_TLS_KEY is not the key of WORDMILL_TLS_CERT";
 
-/// Where certificate and key are.
+/// Paths of the certificate and its private key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Files {
-    /// The certificate, then those that lead to its authority, as PEM.
+    /// PEM file with the certificate, followed by its intermediate certificates.
     pub certificate: PathBuf,
-    /// Its private key, as PEM.
+    /// PEM file with the private key.
     pub key: PathBuf,
 }
 
-/// The certificate that new connections get. Clones share it.
+/// TLS configuration of new connections. Clones share it.
 #[derive(Debug, Clone)]
 pub(crate) struct Tls(pub(crate) watch::Receiver<Arc<ServerConfig>>);
 
-/// Reads certificate and key.
+/// Parses the certificate and its private key.
 ///
 /// # Errors
-/// What is wrong with them, in words for whoever runs the service.
+/// A message for the operator, if a file is not valid PEM or the key does not match.
 pub(crate) fn parse(
     contents: &[Vec<u8>],
     _: Option<&ServerConfig>,
@@ -75,11 +75,11 @@ fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     }
 }
 
-/// Wraps a connection of the health check, which accepts the very certificate that the service was
-/// given and no other: it asks by address, which the certificate need not name.
+/// Wraps the connection of the health check in TLS. It accepts exactly the configured certificate,
+/// because it connects by IP address, which the certificate need not name.
 ///
 /// # Errors
-/// A certificate that cannot be read.
+/// The certificate cannot be read.
 pub fn probe(stream: TcpStream, certificate: &Path) -> io::Result<impl Read + Write> {
     let pem = fs::read(certificate)?;
     let chain = certificates(&pem).map_err(io::Error::other)?;
@@ -97,7 +97,7 @@ pub fn probe(stream: TcpStream, certificate: &Path) -> io::Result<impl Read + Wr
     Ok(StreamOwned::new(connection, stream))
 }
 
-/// Accepts one certificate.
+/// Accepts exactly one certificate.
 #[derive(Debug)]
 struct PinnedCertificate {
     own: Option<CertificateDer<'static>>,

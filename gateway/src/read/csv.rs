@@ -117,7 +117,7 @@ mod tests {
         ("\t=1", "\"'\t'=1\""),
     ];
 
-    /// The command depends on no crate of the services, so it has the rule a second time.
+    /// The command does not depend on the crates of the services, so it has a copy of the rule.
     #[test]
     fn the_command_follows_the_same_rule() {
         let rule = |source: &str| {
@@ -137,13 +137,13 @@ mod tests {
         }
     }
 
-    /// Reads a field as a reader of RFC 4180 does.
+    /// Unquotes a field as RFC 4180 describes.
     fn unquote(field: &str) -> String {
         let inner = field.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
         inner.map_or_else(|| field.to_owned(), |inner| inner.replace("\"\"", "\""))
     }
 
-    /// Removes the apostrophes, as the module describes it.
+    /// Removes the apostrophes, as the module docs describe.
     fn unguard(guarded: &str) -> String {
         let mut text = String::new();
         for (number, cell) in guarded.split_inclusive(SEPARATORS).enumerate() {
@@ -168,7 +168,8 @@ mod tests {
                         let field = field(&text);
                         assert_eq!(unguard(&unquote(&field)), text, "{field}");
                         for line in [format!("{field},3"), format!("name,{field},3")] {
-                            // A reader that splits before it unquotes, at one separator or at all.
+                            // A reader that splits before it unquotes, at one separator or at all
+                            // of them.
                             for separators in [",\r\n", ";\r\n", "\t\r\n", ",;\t\r\n"] {
                                 for cell in line.split(|c| separators.contains(c)) {
                                     let shown = cell.trim_matches(|c| " \u{feff}\t\"".contains(c));

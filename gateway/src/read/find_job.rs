@@ -1,4 +1,4 @@
-//! Finds a job, wherever its traces are.
+//! Finds a job by its record or by its message in the queue.
 
 use axum::extract::{FromRequestParts, Path};
 use axum::http::request::Parts;
@@ -13,7 +13,7 @@ use crate::auth::caller::Caller;
 use crate::http::deadline::with_broker_deadline;
 use crate::http::problem::{Code, Problem};
 
-/// The job that a path names, of the caller's.
+/// The job of the caller whose id is in the path.
 #[derive(Debug)]
 pub(crate) struct JobPath(pub(crate) JobKey);
 
@@ -27,29 +27,31 @@ impl<S: Send + Sync> FromRequestParts<S> for JobPath {
     }
 }
 
-/// Reads the id of one of the caller's jobs.
+/// Parses the id of one of the caller's jobs.
 ///
 /// # Errors
-/// `invalid_job_id`.
+/// `invalid_job_id` if it is not a UUID.
 pub(crate) fn parse_job_key(caller: &Caller, id: &str) -> Result<JobKey, Problem> {
-    let detail = "A job id is a UUID, as the submission returned it.";
+    let detail = "The job id is not a UUID.";
     let job_id: JobId = id.parse().map_err(|_| Problem::new(Code::InvalidJobId, detail))?;
     Ok(caller.job(job_id))
 }
 
-/// Looks for a job: its record, then the queue, then both again on the leader, because replicas may
-/// be behind, also with what is not final. At last the record once more, because the job may have
-/// been finished in between.
+/// Finds a job by its record, then by its message in the queue. Replicas are read first. Unless
+/// they return a final record, the leaders are read as well, because replicas may lag. Finally the
+/// record is read once more: the job may have finished between the reads of the record and the
+/// queue.
 ///
-/// A job that is queued, and whose record has not been written yet, has one of revision 0.
+/// A queued job whose record is not written yet is returned with revision 0.
 ///
 /// # Errors
-/// `broker_unavailable`, also if only a newer version can read the job, and `internal` if none can.
+/// `broker_unavailable`, also if only a newer version can read the job, and `internal` if its
+/// record or message is corrupt.
 pub(crate) async fn find(app: &App, key: &JobKey) -> Result<Lookup<RawRecord>, Problem> {
     with_broker_deadline(search(app, key)).await
 }
 
-/// Looks for a job that has to exist.
+/// Finds a job that must exist, and parses its record.
 ///
 /// # Errors
 /// Those of [`require_raw`].
@@ -57,10 +59,10 @@ pub(crate) async fn require_job(app: &App, key: &JobKey) -> Result<Box<Versioned
     Ok(require_raw(app, key).await?.read(key)?)
 }
 
-/// Gets the record of a job that has to exist, unread.
+/// Returns the unparsed record of a job that must exist.
 ///
 /// # Errors
-/// Those of [`find`], and `job_not_found` and `result_expired`.
+/// Those of [`find`], `job_not_found`, and `result_expired` if the job was deleted or has expired.
 pub(crate) async fn require_raw(app: &App, key: &JobKey) -> Result<RawRecord, Problem> {
     match find(app, key).await? {
         Lookup::Job(record) => Ok(record),
@@ -69,29 +71,29 @@ pub(crate) async fn require_raw(app: &App, key: &JobKey) -> Result<RawRecord, Pr
     }
 }
 
-/// Looks for a job that has to be final. A replica that is behind may not know yet that it is: the
-/// leader decides.
+/// Finds a job that must be final. Reads from the leader, because a replica may not have the final
+/// record yet.
 ///
 /// # Errors
-/// Those of [`require_job`], and `job_not_finished`.
+/// Those of [`require_job`], and `job_not_finished` if the job is not final.
 pub(crate) async fn require_finished(
     app: &App,
     key: &JobKey,
 ) -> Result<Box<VersionedJob>, Problem> {
     let stored = match with_broker_deadline(app.store.get_job(key, ReadFrom::Leader)).await? {
         Lookup::Job(stored) => stored,
-        // Gone, or queued without a record, or never there.
+        // Deleted, queued without a record, or unknown.
         Lookup::Deleted | Lookup::NotFound => require_job(app, key).await?,
     };
     if stored.job.status.is_final() {
         return Ok(stored);
     }
     let state = describe_state(stored.job.status);
-    let detail = format!("{state}: this is for finished jobs. Cancel it, or wait.");
+    let detail = format!("{state}, but this request needs a finished job. Cancel it, or wait.");
     Err(Problem::new(Code::JobNotFinished, detail))
 }
 
-/// Returns the start of a sentence about a job's state, for example `The job is queued`.
+/// Returns the start of a sentence about the state of a job, for example `The job is queued`.
 pub(crate) fn describe_state(status: Status) -> String {
     match status {
         Status::Unknown => "The job is in a state that only a newer version knows".to_owned(),
@@ -106,8 +108,8 @@ pub(crate) fn describe_state(status: Status) -> String {
 async fn search(app: &App, key: &JobKey) -> Result<Lookup<RawRecord>, Error> {
     for read_from in [ReadFrom::AnyReplica, ReadFrom::Leader] {
         match app.store.get_raw(key, read_from).await? {
-            // A replica may be behind: whoever has seen the end must not be told of an earlier
-            // state.
+            // The replica may lag: a client that has seen the final state must not see an earlier
+            // one.
             Lookup::Job(record)
                 if read_from == ReadFrom::AnyReplica
                     && app.replicas > 1
@@ -116,8 +118,8 @@ async fn search(app: &App, key: &JobKey) -> Result<Lookup<RawRecord>, Error> {
                 continue;
             }
             record @ Lookup::Job(_) => return Ok(record),
-            // A message that still waits, of a job that was cancelled and whose record has expired
-            // for example, will not be run.
+            // The message of a deleted job may still be queued, for example if it was cancelled and
+            // its record has expired. No worker runs it.
             Lookup::Deleted if read_from == ReadFrom::Leader => return Ok(Lookup::Deleted),
             Lookup::Deleted => continue,
             Lookup::NotFound => {}
@@ -125,12 +127,12 @@ async fn search(app: &App, key: &JobKey) -> Result<Lookup<RawRecord>, Error> {
         let Some(message) = app.queue.find(key, read_from).await? else {
             continue;
         };
-        // A worker may have written the record meanwhile, and even finished.
+        // Since the first read, a worker may have created the record and even finished the job.
         return Ok(match app.store.get_raw(key, ReadFrom::Leader).await? {
             Lookup::NotFound => Lookup::Job(RawRecord::of_new_job(&message.queued_job())?),
             record @ (Lookup::Job(_) | Lookup::Deleted) => record,
         });
     }
-    // Between the look at the record and the look at the queue the job may have been finished.
+    // The job may have finished between the reads of the record and of the queue.
     app.store.get_raw(key, ReadFrom::Leader).await
 }

@@ -1,9 +1,9 @@
-//! Waiting for a job: one record followed, for whoever asked to be told of its changes.
+//! Follows jobs: waits for changes of one record.
 //!
-//! A change comes as a plain message on the record's own subject: the broker filters, keeps nothing
-//! and needs no consumer, however many wait. Such a message may be lost, so the subscription comes
-//! first, then the record is read, unless the job is put in only then; and it is read again from time to
-//! time and after every reconnection.
+//! The broker republishes each change as a plain message on the subject of the record. This
+//! needs no consumer and no storage, regardless of the number of waiting clients. Plain messages
+//! may be lost. The record is therefore read after the subscription, again at an interval, and
+//! after each reconnection. A job that is enqueued after the subscription needs no first read.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,97 +25,98 @@ use crate::http::deadline::BROKER_DEADLINE;
 use crate::http::problem::{Code, Problem};
 use crate::read::find_job;
 
-/// Longest wait that a request may ask for, in seconds.
+/// Maximum wait of a request, in seconds.
 pub(crate) const WAIT_S_MAX: u64 = 60;
-/// How often a record is read again although nothing was heard.
+/// Interval at which a followed record is read again, in case a change was lost.
 const REREAD_INTERVAL: Duration = Duration::from_secs(5);
-/// When a record is read for the first time that was not read after the subscription. In a cluster the server
-/// that tells of a change may not know of the subscription yet; most jobs have ended by then.
+/// Delay of the first read if the record was not read after the subscription. In a cluster, the
+/// server that republishes a change may not know the subscription yet. After this delay most jobs
+/// have finished, so that the read is saved.
 const FIRST_READ_AFTER: Duration = Duration::from_millis(500);
-/// Header with what the client would like.
+/// Request header with the preferences of the client (RFC 7240).
 const PREFER: &str = "prefer";
 
-/// Places for those who wait. Clones share them.
+/// Limits the number of clients that follow a job. Clones share the limit.
 #[derive(Debug, Clone)]
 pub(crate) struct Waiters {
     places: Arc<Semaphore>,
     places_max: usize,
-    /// Cancelled when the service stops: nobody waits any longer.
+    /// Cancelled at shutdown, which ends all waits.
     stopping: CancellationToken,
 }
 
 impl Waiters {
-    /// Returns `count` places, for as long as the service is not `stopping`.
+    /// Allows `count` clients to wait, until `stopping` is cancelled.
     pub(crate) fn new(count: u32, stopping: CancellationToken) -> Self {
         let places_max = usize::try_from(count).unwrap_or(Semaphore::MAX_PERMITS);
         Self { places: Arc::new(Semaphore::new(places_max)), places_max, stopping }
     }
 
-    /// Returns how many wait.
+    /// Returns the number of clients that wait.
     pub(crate) fn waiting(&self) -> usize {
         self.places_max.saturating_sub(self.places.available_permits())
     }
 
-    /// Returns how many may.
+    /// Returns the maximum number of clients that may wait.
     pub(crate) fn waiting_max(&self) -> usize {
         self.places_max
     }
 
     fn take(&self) -> Result<OwnedSemaphorePermit, Problem> {
         Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
-            let detail = "Too many clients wait for jobs at this gateway. Come back, or poll \
+            let detail = "Too many clients wait for jobs at this gateway. Try again, or poll \
                           without waiting.";
             Problem::new(Code::TooManyWaiting, detail)
         })
     }
 }
 
-/// What the end of a wait was.
+/// Reason why [`Follower::next`] returned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FollowEvent {
-    /// The record is another one now.
+    /// The record has changed.
     Change,
-    /// The record is gone.
+    /// The record was deleted or has expired.
     Gone,
-    /// The service stops.
+    /// The service is shutting down.
     Stopping,
 }
 
-/// Hears of a job's changes from the moment that it is opened; the job need not be there yet.
+/// A subscription to the changes of a job. The job need not exist yet.
 #[derive(Debug)]
 struct Listener {
     app: App,
     key: JobKey,
     events: RecordSubscription,
-    /// The connection on which the subscription was last known to have missed nothing.
+    /// Number of the connection during which no change was missed.
     connection: u64,
     _permit: OwnedSemaphorePermit,
 }
 
 impl Listener {
-    /// Begins to listen.
+    /// Subscribes to the changes of a job.
     ///
     /// # Errors
-    /// `too_many_waiting` and `broker_unavailable`.
+    /// `too_many_waiting` if [`Waiters`] is exhausted, and `broker_unavailable`.
     async fn open(app: &App, key: &JobKey) -> Result<Self, Problem> {
         let permit = app.waiters.take()?;
         let connection = app.broker.connection_number();
         let subscribing =
             tokio::time::timeout(BROKER_DEADLINE, RecordSubscription::subscribe(&app.broker, key));
         let events = subscribing.await.map_err(|_| {
-            Problem::new(Code::BrokerUnavailable, "The store does not answer. Try again.")
+            Problem::new(Code::BrokerUnavailable, "The broker did not answer in time. Try again.")
         })??;
         Ok(Self { app: app.clone(), key: key.clone(), events, connection, _permit: permit })
     }
 
-    /// Follows the job from how it was at some time since the listener was opened, and reads its record after
-    /// `quiet`.
+    /// Follows the job from the snapshot `current`, which was taken after the subscription. The
+    /// record is read again after `quiet`.
     fn follow(self, current: RawRecord, quiet: Duration) -> Follower {
         Follower { listener: self, current, reread_at: Instant::now() + quiet }
     }
 }
 
-/// One job that somebody waits for.
+/// A job that a client waits for.
 #[derive(Debug)]
 pub(crate) struct Follower {
     listener: Listener,
@@ -124,27 +125,29 @@ pub(crate) struct Follower {
 }
 
 impl Follower {
-    /// Begins to follow a job that has to exist.
+    /// Starts to follow a job that must exist.
     ///
     /// # Errors
     /// `too_many_waiting`, and those of [`find_job::require_raw`].
     pub(crate) async fn start(app: &App, key: &JobKey) -> Result<Self, Problem> {
         let listener = Listener::open(app, key).await?;
+        // After the subscription, so that no change is missed in between.
         let current = find_job::require_raw(app, key).await?.detach();
         Ok(listener.follow(current, REREAD_INTERVAL))
     }
 
-    /// Returns the job that is followed.
+    /// Returns the key of the followed job.
     pub(crate) fn key(&self) -> &JobKey {
         &self.listener.key
     }
 
-    /// Returns the record as it is known.
+    /// Returns the latest known record.
     pub(crate) fn current(&self) -> &RawRecord {
         &self.current
     }
 
-    /// Waits until the record changes. Changes that came in quick succession are one. Cancel-safe.
+    /// Waits until the record changes. Changes in quick succession are reported as one.
+    /// Cancel-safe.
     pub(crate) async fn next(&mut self) -> FollowEvent {
         loop {
             let Listener { app, events, connection, .. } = &mut self.listener;
@@ -153,6 +156,7 @@ impl Follower {
                 () = stopping.cancelled() => return FollowEvent::Stopping,
                 record = events.next() => self.newest(record),
                 connection = app.broker.wait_for_reconnection(*connection) => {
+                    // Changes may have been lost while the connection was down.
                     let read = self.reread().await;
                     self.listener.connection = connection;
                     read
@@ -165,10 +169,10 @@ impl Follower {
         }
     }
 
-    /// Waits until the job is as it is wanted, and returns it as it is then, or at the `end`.
+    /// Waits until `predicate` holds or `end` has passed, and returns the latest record.
     ///
     /// # Errors
-    /// `result_expired`.
+    /// `result_expired` if the record is removed meanwhile.
     async fn wait_until(
         mut self,
         end: Instant,
@@ -184,7 +188,7 @@ impl Follower {
         Ok(self.current)
     }
 
-    /// Takes a change, and those that came after it.
+    /// Takes a change and all later ones that have already arrived, and keeps the newest record.
     fn newest(&mut self, mut record: Lookup<RawRecord>) -> Option<FollowEvent> {
         let mut event = None;
         loop {
@@ -203,16 +207,16 @@ impl Follower {
         self.reread_at = Instant::now() + REREAD_INTERVAL;
         match read {
             Ok(Ok(record)) => self.take(record),
-            // Whoever waits goes on waiting: the broker may be back in time.
+            // The wait continues: the broker may be back before it ends.
             Ok(Err(error)) => {
-                debug!(job.id = %key.job_id, %error, "a followed record cannot be read");
+                debug!(job.id = %key.job_id, %error, "record cannot be read; still waiting");
                 None
             }
             Err(_) => None,
         }
     }
 
-    /// Keeps a record that is newer than the one that is known.
+    /// Keeps the record if it is newer than the current one.
     fn take(&mut self, record: Lookup<RawRecord>) -> Option<FollowEvent> {
         match record {
             Lookup::Job(record) if record.revision > self.current.revision => {
@@ -220,16 +224,18 @@ impl Follower {
                 Some(FollowEvent::Change)
             }
             Lookup::Deleted => Some(FollowEvent::Gone),
-            // A replica that is behind; or a record that is not written yet, or was taken back.
+            // An outdated read from a replica, or a record that does not exist yet or was rolled
+            // back.
             Lookup::Job(_) | Lookup::NotFound => None,
         }
     }
 }
 
-/// Waits until a job that exists is as it is wanted, and returns it as it is then, or at the end.
+/// Follows a job that must exist until `predicate` holds or `wait` has passed, and returns the
+/// latest record.
 ///
 /// # Errors
-/// Those of [`Follower::start`], and `result_expired`.
+/// Those of [`Follower::start`], and `result_expired` if the record is removed meanwhile.
 pub(crate) async fn wait_until(
     app: &App,
     key: &JobKey,
@@ -240,31 +246,32 @@ pub(crate) async fn wait_until(
     Follower::start(app, key).await?.wait_until(end, predicate).await
 }
 
-/// A client's preference to be answered when its job has ended: `Prefer: wait=10`.
+/// The preference of a client to be answered when its job is final, for example `Prefer: wait=10`.
 #[derive(Debug)]
 pub(crate) struct PreferWait {
-    /// For how long it would wait.
+    /// Maximum wait, at most [`WAIT_S_MAX`] seconds.
     pub(crate) wait: Duration,
     listener: Option<Box<Listener>>,
 }
 
 impl PreferWait {
-    /// Reads the preference, and begins to listen to the job before it is accepted. So nothing has to be
-    /// read of it afterwards.
+    /// Parses the preference, and subscribes to the job before it is accepted. Its record need not
+    /// be read afterwards.
     pub(crate) async fn of(app: &App, key: &JobKey, headers: &HeaderMap) -> Option<Self> {
         let wait = parse_prefer_wait(headers)?;
         let listener = match app.broker.is_connected() {
             true => Box::pin(Listener::open(app, key)).await.ok().map(Box::new),
-            // The one who accepts the job waits for a connection, once.
+            // Without a connection, accepting the job waits for one. A second wait would double the
+            // delay.
             false => None,
         };
         Some(Self { wait, listener })
     }
 
-    /// Waits until a job that was accepted has ended, and returns it as it is then, or at the end of the wait.
+    /// Waits until an accepted job is final or the wait has passed, and returns the latest record.
     ///
     /// # Errors
-    /// Those of [`Follower::start`], and `result_expired`.
+    /// Those of [`Follower::start`], and `result_expired` if the record is removed meanwhile.
     pub(crate) async fn wait_for_end(self, app: &App, job: &Job) -> Result<RawRecord, Problem> {
         let end = Instant::now() + self.wait;
         let follower = match self.listener {
@@ -275,8 +282,8 @@ impl PreferWait {
     }
 }
 
-/// Returns how long a client would like to wait for its job: `Prefer: wait=10`. What cannot be
-/// understood is no preference, and more than the most counts as the most.
+/// Parses `Prefer: wait=10`. An invalid preference is ignored, and a wait above [`WAIT_S_MAX`] is
+/// reduced to it.
 fn parse_prefer_wait(headers: &HeaderMap) -> Option<Duration> {
     let fields = headers.get_all(PREFER).iter().filter_map(|value| value.to_str().ok());
     let mut preferences = fields.flat_map(|field| field.split(','));

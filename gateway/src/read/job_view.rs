@@ -1,4 +1,4 @@
-//! A job as clients see it: the record without what is ours alone.
+//! The API representation of a job: the stored record without internal fields.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -27,11 +27,11 @@ use crate::http::problem::{Code, Problem};
 use crate::http::request_trace;
 use crate::http::schema::Moment;
 
-/// Room for an answer in bytes: as much as most take.
+/// Initial capacity of an answer in bytes, enough for most answers.
 const ANSWER_BYTES_USUAL: usize = 2048;
 
-/// The answer about one job.
-// Of a record that is read for it, most is passed on as it is there.
+/// A job: what was submitted, its status and attempts and, once it has succeeded, its totals.
+// Most parts of a stored record are passed on as raw JSON, without parsing them.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(bound(deserialize = "'de: 'a"))]
 #[schemars(rename = "Job")]
@@ -39,39 +39,66 @@ pub(crate) struct JobView<'a> {
     #[serde(skip_serializing)]
     #[schemars(skip)]
     format: u32,
+    /// Id of the job, a UUID.
     job_id: JobId,
+    /// Status of the job. A job that is `succeeded`, `failed` or `cancelled` is final: it never
+    /// changes again.
     status: OpenName<Status>,
+    /// Lane that the job waits in.
     lane: Lane,
+    /// Labels that the client attached to the job.
     labels: Part<'a, BTreeMap<String, String>>,
+    /// Source of the words. A text or document is described, but not included.
     source: Part<'a, SourceInfo>,
+    /// Options that the client set.
     options: Part<'a, RawJson<Options>>,
+    /// All attempts to count the source, in order.
     attempts: Vec<AttemptView<'a>>,
+    /// Progress of the running attempt.
     progress: Option<Part<'a, Progress>>,
+    /// Time of the submission.
     #[schemars(with = "Moment")]
     created_at: Part<'a, Timestamp>,
+    /// Time at which the first attempt began.
     #[schemars(with = "Option<Moment>")]
     started_at: Option<Part<'a, Timestamp>>,
+    /// Time at which the job became final.
     #[schemars(with = "Option<Moment>")]
     finished_at: Option<Part<'a, Timestamp>>,
+    /// Time at which a final job and its result are deleted.
     #[schemars(with = "Option<Moment>")]
     expires_at: Option<Part<'a, Timestamp>>,
+    /// Time at which the next attempt is due, if the job waits for one.
     #[schemars(with = "Option<Moment>")]
     next_attempt_at: Option<Part<'a, Timestamp>>,
+    /// Totals of the source, once the job has succeeded.
     totals: Option<Part<'a, Totals>>,
+    /// Number of words under each rule, once the job has succeeded.
     totals_by_rule: Option<Part<'a, BTreeMap<String, u64>>>,
+    /// Number of words in each scope under the rule of the job, once the job has succeeded. Null if
+    /// an older version counted them.
     totals_by_scope: Option<Part<'a, BTreeMap<String, u64>>>,
+    /// Rule that counted the words, once the job has succeeded.
     rule: Option<Part<'a, Rule>>,
+    /// The most frequent words, once the job has succeeded. The option `top` sets their number.
     #[schemars(with = "Option<Vec<WordCount>>")]
     top_words: Option<Part<'a, RawJson<Vec<WordCount>>>>,
+    /// Reason why the job failed.
     failure: Option<Part<'a, Failure>>,
+    /// Whether the job is also kept as a dead letter.
     dead_lettered: bool,
+    /// Id of the job's trace.
     trace_id: TraceId,
+    /// Id of the job that this job repeats.
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_of: Option<JobId>,
+    /// Webhook that reports the final job, if one was requested.
     #[serde(skip_serializing_if = "Option::is_none")]
     webhook: Option<WebhookView<'a>>,
+    /// Id of the batch that this job is a member of.
     #[serde(skip_serializing_if = "Option::is_none")]
     batch: Option<JobId>,
+    /// Number of members by status, if the job is a batch.
     #[serde(
         default,
         rename(deserialize = "members"),
@@ -79,12 +106,13 @@ pub(crate) struct JobView<'a> {
         skip_serializing_if = "Option::is_none"
     )]
     counts: Option<Counts>,
+    /// URLs of related requests.
     #[serde(skip_deserializing)]
     #[schemars(with = "Links", !skip_deserializing)]
     links: Option<Links>,
 }
 
-/// A part of a job: one that is known, or one that is passed on as it stands in the record.
+/// A part of a job: a typed value, or raw JSON that is passed on as it is stored.
 #[derive(Debug)]
 enum Part<'a, T> {
     Known(&'a T),
@@ -124,30 +152,37 @@ impl<T: JsonSchema> JsonSchema for Part<'_, T> {
     }
 }
 
+/// One attempt to count a source.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(bound(deserialize = "'de: 'a"))]
 #[schemars(rename = "Attempt")]
 struct AttemptView<'a> {
+    /// Number of the attempt, from 1.
     number: u32,
+    /// Name of the worker.
     worker: Part<'a, String>,
+    /// Time at which the attempt began.
     #[schemars(with = "Moment")]
     started_at: Part<'a, Timestamp>,
+    /// Time at which the attempt ended; null while it runs.
     #[schemars(with = "Option<Moment>")]
     ended_at: Option<Part<'a, Timestamp>>,
+    /// Reason why the attempt failed.
     failure: Option<Part<'a, Failure>>,
 }
 
-/// Where to tell how the job ended, and in the answer about one job how that is doing.
+/// The webhook of a job. The answer about a single job also has the state of its delivery.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(from = "Address<'a>", bound(deserialize = "'de: 'a"))]
 #[schemars(rename = "Webhook")]
 struct WebhookView<'a> {
+    /// URL of the receiver.
     url: Part<'a, String>,
     #[serde(flatten)]
     status: Option<WebhookStatusView<'a>>,
 }
 
-/// What of a record's webhook is shown.
+/// The stored webhook, of which only the URL is shown.
 #[derive(Deserialize, JsonSchema)]
 #[serde(bound(deserialize = "'de: 'a"))]
 struct Address<'a> {
@@ -160,22 +195,31 @@ impl<'a> From<Address<'a>> for WebhookView<'a> {
     }
 }
 
+/// State of the delivery of a webhook.
 #[derive(Debug, Serialize, JsonSchema)]
 struct WebhookStatusView<'a> {
+    /// Status of the delivery.
     status: OpenName<webhook::Status>,
+    /// All attempts to deliver the webhook, in order.
     attempts: Vec<WebhookAttemptView<'a>>,
+    /// Time at which the next attempt is due. During an attempt, time at which it counts as lost.
     #[schemars(with = "Option<Moment>")]
     next_attempt_at: Option<Timestamp>,
 }
 
-/// One try at delivering: a status, or why there is none.
+/// One attempt to deliver a webhook. It has a status code or a failure; while it is in flight, it
+/// has neither.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "WebhookAttempt")]
 struct WebhookAttemptView<'a> {
+    /// Number of the attempt, from 1.
     number: u32,
+    /// Time at which the attempt began.
     #[schemars(with = "Moment")]
     at: Timestamp,
+    /// Status code of the receiver's answer.
     status_code: Option<u16>,
+    /// Reason why the receiver did not answer.
     failure: Option<&'a Failure>,
 }
 
@@ -186,21 +230,29 @@ impl<'a> WebhookAttemptView<'a> {
     }
 }
 
+/// URLs of related requests.
 #[derive(Debug, Serialize, JsonSchema)]
 struct Links {
+    /// The job itself.
     #[serde(rename = "self")]
     this: Link,
+    /// Its result.
     result: Link,
+    /// Its changes, as an event stream.
     events: Link,
+    /// Repeats it as a new job.
     retry: Link,
+    /// Cancels it.
     cancel: Link,
+    /// The batch that it is a member of.
     #[serde(skip_serializing_if = "Option::is_none")]
     batch: Option<Link>,
+    /// Its trace in the trace viewer, if the gateway has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     trace: Option<String>,
 }
 
-/// A path with an id in it.
+/// A path that contains the id of a job.
 #[derive(Debug)]
 struct Link(&'static str, JobId, &'static str);
 
@@ -241,7 +293,7 @@ impl Links {
 }
 
 impl<'a> JobView<'a> {
-    /// Returns the answer about `job`.
+    /// Returns the representation of `job`.
     pub(crate) fn of(job: &'a Job) -> Self {
         let view = Self {
             format: job.format,
@@ -278,10 +330,11 @@ impl<'a> JobView<'a> {
         view.with_derived_fields(job.source.batch.as_ref())
     }
 
-    /// Returns the answer that a record holds.
+    /// Returns the representation of a stored record. Only the necessary parts are parsed.
     ///
     /// # Errors
-    /// [`Error::Corrupt`](wordmill_nats::Error::Corrupt) for what is no record.
+    /// [`Error::Corrupt`](wordmill_nats::Error::Corrupt) if the value is not a valid record, and
+    /// [`Error::Newer`](wordmill_nats::Error::Newer) if its format is newer than this version.
     pub(crate) fn read(record: &'a RawRecord, key: &JobKey) -> Result<Self, wordmill_nats::Error> {
         let view: Self = record.read_as(key)?;
         check_format(view.format, key)?;
@@ -292,7 +345,8 @@ impl<'a> JobView<'a> {
         Ok(view.with_derived_fields(batch.as_ref()))
     }
 
-    /// Adds what follows from the rest.
+    /// Adds the derived fields: the links, the counts of a new batch, and the webhook of an
+    /// unfinished job.
     fn with_derived_fields(mut self, batch: Option<&Batch>) -> Self {
         self.counts = self.counts.or_else(|| batch.map(initial_counts));
         self.links = Some(Links::of(self.job_id, self.batch));
@@ -302,7 +356,8 @@ impl<'a> JobView<'a> {
         self
     }
 
-    /// Tells whether there is more to know: how the webhook is doing.
+    /// Returns whether the state of a webhook belongs to the answer: the job is final and has a
+    /// webhook.
     pub(crate) fn has_ended_with_webhook(&self) -> bool {
         self.is_final() && self.webhook.is_some()
     }
@@ -311,7 +366,7 @@ impl<'a> JobView<'a> {
         self.status.known().is_some_and(Status::is_final)
     }
 
-    /// Adds how the webhook is doing, if there is one; none if nothing was tried.
+    /// Adds the state of the webhook, if the job has one. Without `deliveries` it is waiting.
     pub(crate) fn with_deliveries(mut self, deliveries: Option<&'a Deliveries>) -> Self {
         if let Some(webhook) = &mut self.webhook {
             webhook.status = Some(WebhookStatusView::of(deliveries));
@@ -319,7 +374,7 @@ impl<'a> JobView<'a> {
         self
     }
 
-    /// Adds where a person looks at the job's trace.
+    /// Adds the link to the job's trace, if the gateway has a trace viewer.
     pub(crate) fn with_trace_link(mut self, settings: &request_trace::Settings) -> Self {
         if let Some(links) = &mut self.links {
             links.trace = settings.url_of(self.trace_id);
@@ -334,8 +389,8 @@ impl IntoResponse for JobView<'_> {
         match serde_json::to_writer(&mut json, &self) {
             Ok(()) => ([(CONTENT_TYPE, "application/json")], json).into_response(),
             Err(error) => {
-                error!(%error, "a job cannot be written as an answer");
-                Problem::new(Code::Internal, "The job cannot be written.").into_response()
+                error!(%error, "job cannot be serialized");
+                Problem::new(Code::Internal, "The job cannot be serialized.").into_response()
             }
         }
     }
@@ -371,13 +426,13 @@ pub(crate) fn status_name(status: Status) -> OpenName<Status> {
     }
 }
 
-/// Returns how far the members of a batch are before anybody has looked: all of them wait.
+/// Returns the counts of a batch before its members were read: all of them are queued.
 fn initial_counts(batch: &Batch) -> Counts {
     let refused = batch.refused.count();
     Counts { queued: batch.lines.saturating_sub(refused), refused, ..Counts::default() }
 }
 
-/// Reads how far the members are from what is known of them.
+/// Deserializes the counts from the stored state of the members.
 fn deserialize_counts<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<Counts>, D::Error> {
@@ -389,7 +444,7 @@ fn deserialize_counts<'de, D: Deserializer<'de>>(
     Ok(members.map(|members| members.counts))
 }
 
-/// Reads which members a source has, if it is a batch.
+/// Deserializes the batch of a source; `None` if the source is of another kind.
 fn members(source: &RawValue, key: &JobKey) -> Result<Option<Batch>, wordmill_nats::Error> {
     #[derive(Deserialize)]
     struct Members {
@@ -418,11 +473,11 @@ mod tests {
 
     use super::*;
 
-    /// Returns a record that is like the golden one but for some fields.
+    /// Returns the golden record with some fields replaced.
     fn job(changes: Value) -> Job {
         let golden = include_str!("../../../common/src/golden/record.json");
         let mut record: Value = serde_json::from_str(golden).unwrap();
-        let Value::Object(changes) = changes else { panic!("{changes} is no object") };
+        let Value::Object(changes) = changes else { panic!("{changes} is not an object") };
         record.as_object_mut().unwrap().extend(changes);
         serde_json::from_value(record).unwrap()
     }

@@ -1,6 +1,6 @@
-//! The forms in which a histogram is handed out, and who gets which.
+//! Formats of a result, and their negotiation.
 //!
-//! Words come in the canonical order in each of them: most frequent first, then by code point.
+//! All formats list words in the canonical order: most frequent first, then by code point.
 
 use axum::BoxError;
 use axum::body::{Body, Bytes};
@@ -18,31 +18,31 @@ use crate::http::problem::{Code, Problem};
 use crate::read::csv;
 use crate::read::result_reader::Words;
 
-/// How much is written before it is sent, in bytes.
+/// Minimum size of a piece of the body, in bytes. Only the last one may be smaller.
 const CHUNK_BYTES: usize = 32 << 10;
 /// Error that ends the body of a client whose key was revoked.
 const REVOKED: &str = "API key revoked";
 
-/// A form of a result.
+/// A format of a result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Format {
-    /// One object with everything.
+    /// One object with totals and histogram.
     Json,
     /// A table of words and counts, with a header line.
     Csv,
-    /// One object a line for each word.
+    /// One object for each word, one per line.
     Ndjson,
 }
 
 impl Format {
-    /// In the order in which they are preferred if a client does not care.
+    /// Order of preference for clients that accept several formats equally.
     const ALL: [Self; 3] = [Self::Json, Self::Csv, Self::Ndjson];
 
-    /// Returns the best form that a client accepts: `Accept`.
+    /// Returns the format that the client prefers, according to `Accept`.
     ///
     /// # Errors
-    /// `not_acceptable`.
+    /// `not_acceptable` if the client accepts none.
     pub(crate) fn negotiate(headers: &HeaderMap) -> Result<Self, Problem> {
         let fields = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
         let ranges: Vec<Range<'_>> =
@@ -51,10 +51,11 @@ impl Format {
             return Ok(Self::Json);
         }
         let quality = |format: &Self| format.quality(&ranges);
-        // Of those that are equal the last one is taken.
+        // The order is reversed, because `max_by_key` returns the last of equal elements.
         let best = Self::ALL.into_iter().rev().max_by_key(quality);
         best.filter(|format| quality(format) > 0).ok_or_else(|| {
-            let detail = "A result is application/json, text/csv or application/x-ndjson.";
+            let detail =
+                "A result is available as application/json, text/csv or application/x-ndjson.";
             Problem::new(Code::NotAcceptable, detail)
         })
     }
@@ -68,7 +69,8 @@ impl Format {
         }
     }
 
-    /// Returns how much a client wants this form, in thousandths: the most specific range decides.
+    /// Returns how much the client prefers this format, in thousandths. The most specific media
+    /// range applies.
     fn quality(self, ranges: &[Range<'_>]) -> u16 {
         let names: &[&str] = match self {
             Self::Json => &["application/json", "application/*", "*/*"],
@@ -80,7 +82,7 @@ impl Format {
     }
 }
 
-/// One item of `Accept`.
+/// A media range of `Accept`.
 struct Range<'a> {
     name: &'a str,
     quality: u16,
@@ -97,7 +99,7 @@ impl<'a> Range<'a> {
     }
 }
 
-/// Reads a weight such as `0.8`, exact to three digits.
+/// Parses a quality value and returns it in thousandths. For example, `0.8` becomes 800.
 fn parse_quality(text: &str) -> Option<u16> {
     let (integer, part) = text.split_once('.').unwrap_or((text, ""));
     let part: u16 = format!("{part:0<3}").get(..3)?.parse().ok()?;
@@ -105,7 +107,7 @@ fn parse_quality(text: &str) -> Option<u16> {
     integer.checked_mul(1000)?.checked_add(part).map(|quality| quality.min(1000))
 }
 
-/// The JSON around a histogram. The other forms have nothing around it.
+/// JSON around a histogram. The other formats have none.
 #[derive(Debug)]
 pub(crate) struct Frame<'a> {
     /// Text before the object.
@@ -123,13 +125,13 @@ impl<'a> Frame<'a> {
     }
 }
 
-/// Writes a histogram piece by piece.
+/// Serializes a histogram piece by piece.
 #[derive(Debug)]
 struct Writer {
     format: Format,
     is_first: bool,
     written: Vec<u8>,
-    /// What follows the last word.
+    /// Text after the last word.
     end: String,
 }
 
@@ -139,7 +141,7 @@ impl Writer {
         let written = match format {
             Format::Json => {
                 let mut open = format!("{}{}", frame.before, frame.head);
-                // The histogram is the last member.
+                // Removes the closing brace, because the histogram becomes the last member.
                 open.pop();
                 open.push_str(if open.ends_with('{') { "" } else { "," });
                 open.push_str("\"word_count\":{");
@@ -179,18 +181,18 @@ impl Writer {
     }
 }
 
-/// Returns a body that is written while it is sent. If the words cannot be read to their end, or
-/// the client's key is revoked, the connection is cut, because sent bytes cannot be revoked.
+/// Returns a body that is serialized while it is sent. If the words cannot be read or the client's
+/// key is revoked, the connection is closed, because the bytes that were sent cannot be taken back.
 pub(crate) fn body(format: Format, frame: &Frame<'_>, words: Words, admission: Admission) -> Body {
     let begin = Some((Writer::begin(format, frame), words, admission));
     let pieces = stream::unfold(begin, |state| async {
         let (mut writer, mut words, admission) = state?;
-        // Between two pieces nothing is sent, so this is soon enough.
+        // Nothing is sent between two pieces, so one check per piece is enough.
         if !admission.is_valid() {
             info!("result download ended early: the API key was revoked");
             return Some((Err(REVOKED.into()), None));
         }
-        // A large one would keep others waiting.
+        // Lets other tasks run: a large result may never have to wait for input.
         tokio::task::yield_now().await;
         while writer.written.len() < CHUNK_BYTES {
             match words.next().await {
@@ -200,14 +202,14 @@ pub(crate) fn body(format: Format, frame: &Frame<'_>, words: Words, admission: A
                     return Some((Ok(writer.take()), None));
                 }
                 Err(error) => {
-                    warn!(%error, "result download ended early: its words cannot be read");
+                    warn!(%error, "result download ended early: the words cannot be read");
                     return Some((Err(BoxError::from(error)), None));
                 }
             }
         }
         Some((Ok(writer.take()), Some((writer, words, admission))))
     });
-    // The compressing layer asks once more after the end.
+    // The compression layer polls once more after the end.
     Body::from_stream(pieces.fuse())
 }
 

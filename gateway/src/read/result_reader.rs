@@ -1,4 +1,4 @@
-//! The words of a finished job, one by one, wherever they are kept.
+//! Reads the words of a finished job, from its record or from the object store.
 
 use std::vec;
 
@@ -11,28 +11,29 @@ use crate::App;
 use crate::http::deadline::BROKER_DEADLINE;
 use crate::http::problem::{Code, Problem};
 
-/// The words that were asked for: the most frequent ones, down to a count, up to a number. What comes
-/// after them is not read.
+/// The requested words of a result: the most frequent ones, limited by number and by minimum count.
+/// Further words are not read.
 pub(crate) struct Words {
     storage: Storage,
-    /// The first one, which was read to see that they can be.
+    /// First word. It is read early, so that an error can still be answered with a problem.
     first: Option<WordCount>,
     remaining: usize,
     count_min: u64,
 }
 
 enum Storage {
-    /// In the record.
+    /// Words of the record.
     Record(vec::IntoIter<WordCount>),
-    /// In the store of large results.
+    /// Words of a large result in the object store.
     Store(Box<Entries>),
 }
 
 impl Words {
-    /// Opens the words of a job that succeeded, and reads the first of them.
+    /// Opens the words of a succeeded job and reads the first one. At most `words_max` words
+    /// follow, each with at least `count_min` occurrences.
     ///
     /// # Errors
-    /// `broker_unavailable`, and `result_expired` if they are no longer kept.
+    /// `broker_unavailable`, and `result_expired` if the result is no longer stored.
     pub(crate) async fn open(
         app: &App,
         job: &Job,
@@ -57,7 +58,7 @@ impl Words {
         };
         let opened = tokio::time::timeout(BROKER_DEADLINE, opening).await;
         opened.unwrap_or_else(|_| {
-            let detail = "The result could not be read in time.";
+            let detail = "The result could not be read in time. Try again.";
             Err(Problem::new(Code::BrokerUnavailable, detail))
         })
     }
@@ -65,7 +66,8 @@ impl Words {
     /// Returns the next word; `None` after the last one.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], [`Error::Gone`] if they are removed meanwhile, and [`Error::Corrupt`].
+    /// [`Error::Unavailable`], [`Error::Gone`] if the result is removed meanwhile, and
+    /// [`Error::Corrupt`].
     pub(crate) async fn next(&mut self) -> Result<Option<WordCount>, Error> {
         if self.remaining == 0 {
             return Ok(None);
@@ -74,7 +76,7 @@ impl Words {
             Some(first) => Some(first),
             None => self.read().await?,
         };
-        // They come in order, so what is too rare ends them.
+        // Words are sorted by count, so the first one below the minimum ends the list.
         let next = next.filter(|next| next.count >= self.count_min);
         self.remaining = if next.is_some() { self.remaining - 1 } else { 0 };
         Ok(next)

@@ -1,8 +1,9 @@
-//! What the API is, in a form that programs read: `GET /openapi.json`, OpenAPI 3.1.
+//! Generates the OpenAPI 3.1 document, served as `GET /openapi.json`.
 //!
-//! Schemas are those of the types that the handlers read and write, and the errors of each operation are
-//! [`Code`]s, so neither can say what the code does not do. Tests compare the operations with `routes`,
-//! the codes with what black-box tests provoke, and the whole with a golden file.
+//! Schemas are derived from the types that handlers deserialize and serialize, and the errors of an
+//! operation are `Code`s, so the document cannot contradict the code. Tests compare the operations
+//! with `routes`, the codes with those that black-box tests provoke, and the document with a golden
+//! file.
 
 mod batches;
 mod dead_letters;
@@ -32,19 +33,20 @@ use crate::spec::reference_page;
 
 /// Name of the security scheme.
 const KEY_SCHEME: &str = "api_key";
-/// How long a copy may be used without asking: the description changes with a new release only.
+/// Time for which clients may use a copy without revalidation, in seconds. The document changes
+/// only with a release.
 const FRESH_S: u32 = 300;
 
-/// Whether requests need a key.
+/// Whether the gateway has API keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Access {
-    /// Each one does.
+    /// Requests need a key.
     Keyed,
-    /// None does.
+    /// The gateway has no keys.
     Open,
 }
 
-/// What is served about the API, written once.
+/// The OpenAPI document and the reference page, rendered at startup.
 #[derive(Debug, Clone)]
 pub(crate) struct Description {
     document: StaticDocument,
@@ -60,7 +62,7 @@ struct StaticDocument {
 }
 
 impl Description {
-    /// Writes both forms.
+    /// Renders both documents.
     pub(crate) fn new(access: Access) -> Self {
         let document = document(access);
         let reference = reference_page::render(&document);
@@ -100,14 +102,14 @@ pub(crate) async fn get_openapi(State(app): State<App>, headers: HeaderMap) -> R
     app.description.document.answer(&headers)
 }
 
-/// `GET /docs`: the same for people.
+/// `GET /docs`: the reference page.
 pub(crate) async fn get_reference_page(State(app): State<App>, headers: HeaderMap) -> Response {
     let mut response = app.description.reference.answer(&headers);
     reference_page::add_security_headers(response.headers_mut());
     response
 }
 
-/// Returns every operation that there is.
+/// Returns all operations.
 fn operations(schemas: &mut Schemas) -> Vec<Operation> {
     let mut all = submission::operations(schemas);
     all.extend(jobs::operations(schemas));
@@ -118,7 +120,7 @@ fn operations(schemas: &mut Schemas) -> Vec<Operation> {
     all
 }
 
-/// Writes the whole description.
+/// Generates the OpenAPI document.
 fn document(access: Access) -> Value {
     let mut schemas = Schemas::new();
     let operations = operations(&mut schemas);
@@ -151,40 +153,41 @@ fn document(access: Access) -> Value {
             "securitySchemes": {KEY_SCHEME: {
                 "type": "http",
                 "scheme": "bearer",
-                "description": "An API key, `Authorization: Bearer wm_...`. A gateway that runs \
-                    without keys takes requests without one. What a request may see and touch \
-                    belongs to the key's owner.",
+                "description": "An API key: `Authorization: Bearer wm_...`. A gateway without keys \
+                    accepts requests without one. A key gives access to the jobs of its owner \
+                    only.",
             }},
         },
     })
 }
 
-/// The groups of operations, in the order in which they are shown.
+/// Groups of operations, in the order in which they are shown.
 const TAGS: [(&str, &str); 6] = [
-    ("submission", "Hand in something to count."),
-    ("jobs", "Follow jobs, and get what they found."),
-    ("batches", "Many jobs at once, and their words added up."),
-    ("dead letters", "Jobs that were given up: look at them, do them again."),
-    ("service", "How the service is doing."),
+    ("submission", "Submit a URL, a text or a document."),
+    ("jobs", "Follow jobs and get their results."),
+    ("batches", "Submit many jobs at once and get the sum of their results."),
+    ("dead letters", "Inspect, replay and delete jobs that failed for good."),
+    ("service", "Get the state of the service."),
     (
         "older contract",
         "The routes of the service that Wordmill replaces. Every answer has the \
-        envelope `{success, message, data}`.",
+         envelope `{success, message, data}`.",
     ),
 ];
 
 const INTRODUCTION: &str = "\
-Submit a URL, a text or a document, and get a job; wait for it, follow it or ask again later; then get \
-totals and the histogram of all its words.
+Submit a URL, a text or a document to create a job. Wait for the job, follow it or poll it. Then \
+get the totals and the histogram of all its words.
 
-Errors are `application/problem+json` (RFC 9457) with a stable `code`, `retryable`, and the `trace_id` of \
-the request. Times are RFC 3339 in UTC, durations are in milliseconds.
+Errors are `application/problem+json` (RFC 9457) with a stable `code`, `retryable`, and the \
+`trace_id` of the request. Times are RFC 3339 in UTC, durations are in milliseconds.
 
-Every answer names its trace in `traceresponse` and `Server-Timing`; the trace of a request with \
-`traceparent` continues, or is linked to a new one (`WORDMILL_TRACE_INBOUND`). A request whose head is malformed or too large is answered by the connection itself, with \
-`400` or `431`.";
+Every answer has its trace context in `traceresponse` and `Server-Timing`. A request with \
+`traceparent` continues that trace, or begins a new one that is linked to it \
+(`WORDMILL_TRACE_INBOUND`). A request whose head is malformed or too large is answered with `400` \
+or `431` before it reaches a route.";
 
-/// Returns the description of a service with keys.
+/// Returns the document of a gateway with keys.
 #[cfg(test)]
 pub(crate) fn keyed() -> Value {
     document(Access::Keyed)
@@ -197,11 +200,11 @@ mod tests {
     use super::*;
     use crate::http::problem::Code;
 
-    /// What is answered where there is no operation.
+    /// Codes of requests that match no operation.
     const CODES_WITHOUT_OPERATION: [Code; 4] =
         [Code::HeadTooLarge, Code::MalformedRequest, Code::MethodNotAllowed, Code::RouteNotFound];
 
-    /// Returns the methods and paths of `routes.rs`, as it is written.
+    /// Returns the methods and paths in the source text of `routes.rs`.
     fn routed() -> BTreeSet<(String, String)> {
         let source = include_str!("../routes.rs");
         let mut routes = BTreeSet::new();
@@ -225,7 +228,7 @@ mod tests {
             .map(|operation| (operation.method.to_owned(), operation.path.to_owned()))
             .collect();
         let set: BTreeSet<_> = described.iter().cloned().collect();
-        assert_eq!(set.len(), described.len(), "something is described twice");
+        assert_eq!(set.len(), described.len(), "an operation is described twice");
         assert_eq!(set, routed());
     }
 
@@ -255,7 +258,7 @@ mod tests {
         }
     }
 
-    /// A change of this file is a change of the contract: it needs a line in the changelog.
+    /// The golden file is the contract of the API: each change needs a line in the changelog.
     #[test]
     fn the_description_is_the_golden_one() {
         let golden = include_str!("../../../docs/openapi.json");

@@ -1,6 +1,7 @@
-//! The reference page: the description of the API as plain HTML.
+//! Renders the OpenAPI document as a plain HTML page.
 //!
-//! It is written once, at the start, and is whole as it comes: no script, nothing from other hosts.
+//! The page is rendered once, at startup, and is self-contained: it has no script and loads
+//! nothing.
 
 mod html;
 mod schema;
@@ -16,7 +17,8 @@ use self::html::{escape, prose, text};
 
 const STYLE: &str = include_str!("reference_page/style.css");
 
-/// Tells browsers that the page needs nothing but its own style.
+/// Adds headers that forbid all resources except the page's own style, forbid embedding by other
+/// pages, and suppress the referrer.
 pub(crate) fn add_security_headers(headers: &mut HeaderMap) {
     let digest = STANDARD.encode(Sha256::digest(STYLE));
     let policy = format!(
@@ -28,7 +30,7 @@ pub(crate) fn add_security_headers(headers: &mut HeaderMap) {
     headers.insert(X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
 }
 
-/// Writes the page about an OpenAPI document.
+/// Renders the page for an OpenAPI document.
 pub(crate) fn render(document: &Value) -> String {
     let info = &document["info"];
     let title = text(info, "title");
@@ -45,7 +47,7 @@ pub(crate) fn render(document: &Value) -> String {
     html += &contents(&groups);
     html += "<main>\n<section class=\"introduction\">\n";
     html += &prose(info["description"].as_str().unwrap_or_default());
-    html += "<p>For programs: <a href=\"/openapi.json\">openapi.json</a>, OpenAPI 3.1.</p>\n</section>\n";
+    html += "<p>Machine-readable: <a href=\"/openapi.json\">openapi.json</a>, OpenAPI 3.1.</p>\n</section>\n";
     for (tag, operations) in &groups {
         html += &format!("<h2 id=\"{}\">{}</h2>\n", anchor(&text(tag, "name")), text(tag, "name"));
         html += &prose(tag["description"].as_str().unwrap_or_default());
@@ -60,7 +62,7 @@ pub(crate) fn render(document: &Value) -> String {
     html + "</main>\n</body>\n</html>\n"
 }
 
-/// Returns the members of an object; none if it is no object.
+/// Returns the members of an object; none for other values.
 fn members(value: &Value) -> impl Iterator<Item = (&String, &Value)> {
     value.as_object().into_iter().flat_map(Map::iter)
 }
@@ -69,14 +71,14 @@ fn anchor(name: &str) -> String {
     name.replace(' ', "-")
 }
 
-/// One method of one path.
+/// An operation: a method of a path.
 struct Operation<'a> {
     method: &'a str,
     path: &'a str,
     is: &'a Value,
 }
 
-/// Returns the operations by their tags, in the order of both.
+/// Groups the operations by tag, both in document order.
 fn operations_by_tag(document: &Value) -> Vec<(&Value, Vec<Operation<'_>>)> {
     let all = || {
         members(&document["paths"]).flat_map(|(path, methods)| {
@@ -125,7 +127,7 @@ impl Operation<'_> {
         );
         out += &prose(self.is["description"].as_str().unwrap_or_default());
         if self.is["security"].as_array().is_some_and(Vec::is_empty) {
-            out += "<p class=\"note\">Needs no key.</p>\n";
+            out += "<p class=\"note\">No API key needed.</p>\n";
         }
         out += &self.parameters();
         out += &self.body();
@@ -147,7 +149,7 @@ impl Operation<'_> {
         });
         format!(
             "<h4>Parameters</h4>\n<div class=\"wide\"><table>\n<thead><tr><th>name</th><th>in</th>\
-             <th>what</th><th></th></tr></thead>\n<tbody>{}</tbody></table></div>\n",
+             <th>type</th><th></th></tr></thead>\n<tbody>{}</tbody></table></div>\n",
             rows.collect::<String>()
         )
     }
@@ -192,7 +194,7 @@ impl Operation<'_> {
     }
 }
 
-/// Lists the media types of a body.
+/// Renders the media types of a body as a list.
 fn content(body: &Value) -> String {
     let items: String = members(&body["content"])
         .map(|(media, content)| {

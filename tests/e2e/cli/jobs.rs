@@ -42,7 +42,7 @@ fn jobs_are_managed_by_their_ids() {
     wordmill.run(&["result", c]).expect_failure(1, &["(job_cancelled, "]);
     let waited = wordmill.run(&["--timeout", "500ms", "wait", a, b]);
     let back = format!("wordmill wait {a} {b}");
-    assert_eq!(waited.expect_failure(124, &["time is up", "2 jobs go on", &back]), "");
+    assert_eq!(waited.expect_failure(124, &["time limit reached", "2 jobs continue", &back]), "");
 
     run_all_jobs(&mut stack);
     let waited = wordmill.run(&["wait", a, c, "-f", "csv"]);
@@ -170,7 +170,7 @@ fn an_interrupted_wait_prints_how_to_continue() {
             waiting.output().contains("wordmill wait").then(|| waiting.output())
         });
         assert!(output.contains(said), "{output}");
-        assert!(output.contains("1 job goes on; to come back:"), "{output}");
+        assert!(output.contains("1 job continues; to wait for the results:"), "{output}");
         assert!(output.contains(&format!("  wordmill wait {job_id}")), "{output}");
         sent.push(job_id);
     }
@@ -244,7 +244,7 @@ fn dead_letters_are_shown_replayed_and_deleted() {
 
     let dry = wordmill.run(&["dead-letters", "replay", "--all", "--dry-run"]);
     assert_eq!(dry.code, 0, "{dry:?}");
-    assert_eq!(dry.stderr, "wordmill: 2 of 2 dead letters would be done again\n");
+    assert_eq!(dry.stderr, "wordmill: 2 of 2 dead letters would be replayed\n");
     assert_eq!(list_jobs(&stack).len(), 2);
     site.put("/busy", Page::new("text/plain", "well again"));
     let replayed = wordmill.run(&["dead-letters", "replay", &id, "-f", "json"]);
@@ -266,7 +266,7 @@ fn dead_letters_are_shown_replayed_and_deleted() {
         (ended == 4 && jobs.len() == 4).then_some(())
     });
     let missing = wordmill.run(&["dead-letters", "replay", "nonsense", &id]);
-    missing.expect_failure(4, &["1 of 2 dead letters done again"]);
+    missing.expect_failure(4, &["1 of 2 dead letters replayed"]);
     assert!(missing.stdout.contains("not found"), "{missing:?}");
     wordmill.run(&["dead-letters", "delete", &id]).expect_success();
     wordmill.run(&["dead-letters", "delete", &id]).expect_failure(4, &["dead_letter_not_found"]);

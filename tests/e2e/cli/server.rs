@@ -39,7 +39,7 @@ fn missing_and_failing_servers_have_different_errors() {
     site.put("/b/v1/queue", Page::status("502 Bad Gateway"));
     site.put("/c/v1/queue", Page::status("301 Moved").header("Location", "http://elsewhere/"));
     let at = |path: &str| Wordmill::for_server(&site.url(path), files.path());
-    at("").run(&["queue"]).expect_failure(3, &["does not answer as Wordmill does"]);
+    at("").run(&["queue"]).expect_failure(3, &["unexpected response from"]);
     at("/b").run(&["--retry-time", "0", "queue"]).expect_failure(3, &["status 502"]);
     at("/c").run(&["queue"]).expect_failure(3, &["redirects to http://elsewhere/"]);
     assert_eq!(site.hits("/b/v1/queue"), 1);
@@ -153,7 +153,7 @@ fn keys_from_a_file_or_the_environment_are_never_shown() {
     wordmill
         .run(&["--key-file", "nowhere", "queue"])
         .expect_failure(5, &["cannot read the key in nowhere"]);
-    wordmill.run(&["--key-file", "bad", "queue"]).expect_failure(2, &["is no key"]);
+    wordmill.run(&["--key-file", "bad", "queue"]).expect_failure(2, &["is not an API key"]);
     let with =
         Wordmill::for_client(stack.client(), files.path()).with_variable("WORDMILL_API_KEY", &key);
     with.run(&["count", "a.txt"]).expect_success();

@@ -89,7 +89,9 @@ fn a_job_without_a_message_is_failed_and_nothing_else_is() {
     assert_eq!(repeated.json()["failure"]["code"], "lost", "{repeated:?}");
     assert_eq!(admin.message_count("JOBS"), 2);
 
-    let alarm = stack.gateways[0].process.wait_for_log("oldest unfinished job", LIMIT);
+    let alarm = stack.gateways[0]
+        .process
+        .wait_for_log("oldest unfinished job exceeds WORDMILL_ALARM_AGE", LIMIT);
     assert_eq!(alarm["level"], "WARN", "{alarm}");
     assert_eq!(alarm["job.id"], waiting.as_str(), "{alarm}");
 }
@@ -171,15 +173,17 @@ fn one_gateway_sweeps_and_another_takes_over() {
         gateway
     };
     let mut first = start();
-    first.process.wait_for_log("sweeping", LIMIT);
+    first.process.wait_for_log("sweeper lease acquired", LIMIT);
     let mut second = start();
 
     let lost = submit_and_lose_message(&second.client, &admin);
     wait_until_lost(&second.client, &lost);
-    let sweeps = |gateway: &Gateway| gateway.process.output().contains(r#""message":"sweeping""#);
+    let sweeps = |gateway: &Gateway| {
+        gateway.process.output().contains(r#""message":"sweeper lease acquired""#)
+    };
     assert!(sweeps(&first) && !sweeps(&second), "{}", second.process.output());
     first.process.kill();
-    second.process.wait_for_log("sweeping", LIMIT);
+    second.process.wait_for_log("sweeper lease acquired", LIMIT);
     let lost = submit_and_lose_message(&second.client, &admin);
     wait_until_lost(&second.client, &lost);
 }

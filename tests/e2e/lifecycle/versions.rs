@@ -342,7 +342,7 @@ fn every_route_handles_a_state_of_a_newer_version() {
     let wordmill = Wordmill::for_client(client, folder.path());
     assert!(wordmill.run(&["status", &id]).expect_success().contains("paused"));
     assert!(wordmill.run(&["list", "-f", "json"]).expect_success().contains("paused"));
-    wordmill.run(&["--timeout", "500ms", "wait", &id]).expect_failure(124, &["time is up"]);
+    wordmill.run(&["--timeout", "500ms", "wait", &id]).expect_failure(124, &["time limit reached"]);
 }
 
 #[test]

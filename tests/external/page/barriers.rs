@@ -54,10 +54,10 @@ fn nothing_is_in_the_way_in_any_state() {
 
     let stalls = site.put("/stalls", Page::new("text/plain", "one two").stalls_after(3));
     visit.count(&stalls);
-    browser.wait_for_text(".stage", "In work");
-    look(browser, "in work");
+    browser.wait_for_text(".stage", "Running");
+    look(browser, "running");
     visit.go("#/queue");
-    browser.wait_for_text(".total", "1 job is not done");
+    browser.wait_for_text(".total", "1 unfinished job");
     look(browser, "queue");
 
     let long = "Donaudampfschifffahrtselektrizitätenhauptbetriebswerkbauunterbeamtengesellschaft";

@@ -17,7 +17,7 @@ fn a_text_is_counted_searched_sorted_and_kept() {
         visit.count("The mill — the wheel and/or the river: 2024, 7, __proto__ and the mill");
     browser.wait_for_text(".figure", "14");
     // Side by side, with the words that were asked for marked.
-    browser.wait_for_text(".rules tbody tr:nth-child(1)", "listed");
+    browser.wait_for_text(".rules tbody tr:nth-child(1)", "selected");
     browser.wait_for_text(".rules tbody tr:nth-child(2)", "White space");
     browser.wait_for_text(".tokens", "and/or");
     // Numbers keep their place, and `__proto__` is a word like any other.
@@ -77,7 +77,7 @@ fn a_japanese_page_shows_why_the_rules_differ() {
     browser.wait_for_text(".chart", "図書館");
     let language = "return document.querySelector('.chart bdi').lang";
     assert_eq!(browser.run_script(language, &[]), "ja");
-    browser.wait_for_text(".receipt", "utf-8, as the page says");
+    browser.wait_for_text(".receipt", "utf-8, from a meta element");
     visit.ends(&[]);
 }
 

@@ -23,7 +23,7 @@ fn a_job_is_followed_while_it_is_in_work() {
     // so.
     visit.site.put("/slow", page);
     browser.wait_for_text(".figure", "200,000");
-    browser.wait_for_text("#live", "The job: done. 200,000 words.");
+    browser.wait_for_text("#live", "Job succeeded. 200,000 words.");
     visit.ends(&[]);
 }
 
@@ -34,7 +34,7 @@ fn a_job_is_cancelled_and_counted_again() {
     let page = Page::new("text/plain", "one two three");
     let url = visit.site.put("/stalls", page.clone().stalls_after(3));
     let job_id = visit.count(&url);
-    browser.wait_for_text(".stage", "In work");
+    browser.wait_for_text(".stage", "Running");
     browser.click(".actions button");
     browser.wait_for_text(".verdict", "Cancelled");
     let job = visit.client().get(&format!("/v1/jobs/{job_id}")).json();
@@ -104,11 +104,11 @@ fn the_queue_is_shown_as_it_is_now() {
     let browser = &visit.browser;
     let url = visit.site.put("/stalls", Page::new("text/plain", "one two").stalls_after(3));
     visit.go("#/queue");
-    browser.wait_for_text(".total", "0 jobs are not done");
+    browser.wait_for_text(".total", "0 unfinished jobs");
     browser.wait_for_text("main", "0 of 64 slots");
     visit.client().submit(&json!({"url": url, "lane": "bulk"}));
     // Nobody touches the page.
-    browser.wait_for_text(".total", "1 job is not done");
+    browser.wait_for_text(".total", "1 unfinished job");
     browser.wait_for_text("main", "1 of 64 slots");
     visit.ends(&[]);
 }
@@ -119,11 +119,11 @@ fn an_outage_is_shown_and_ends() {
     let page = Page::new("text/plain", "one two three");
     let url = visit.site.put("/stalls", page.clone().stalls_after(3));
     visit.count(&url);
-    visit.browser.wait_for_text(".stage", "In work");
+    visit.browser.wait_for_text(".stage", "Running");
     visit.stack.gateways[0].process.kill();
     let message = visit.browser.wait_for_text(".broken", "The service cannot be reached");
     assert!(message.contains("unreachable"), "{message}");
-    visit.browser.wait_for_text("#live", "The job goes on");
+    visit.browser.wait_for_text("#live", "The job continues");
     let address = visit.client().address().to_owned();
     let settings = [("WORDMILL_LISTEN", address.as_str())];
     visit.stack.gateways[0] = Gateway::start(&visit.stack.nats.address(), &settings);
@@ -142,11 +142,11 @@ fn many_addresses_become_a_batch() {
     visit.go("#/");
     browser.wait_for_text("h1", "Count words");
     browser.fill("#input", &pages.join("\n"));
-    browser.wait_for_text("#what", "3 pages will be fetched and counted, as one batch.");
+    browser.wait_for_text("#what", "3 pages will be fetched and counted as one batch.");
     browser.click("#count");
     browser.wait_for_text(".figure", "4");
     browser.wait_for_text("h1", "A batch of 3 pages");
-    let pages = browser.wait_for_text(".plain", "done");
+    let pages = browser.wait_for_text(".plain", "succeeded");
     assert!(pages.contains('2') && pages.contains("refused"), "{pages}");
     browser.wait_for_text(".sent li:nth-child(1)", "invalid_url");
     browser.wait_for_text(".all", "two");

@@ -1,4 +1,4 @@
-//! Takes in the jobs of a batch while they arrive.
+//! Receives the jobs of a batch and enqueues them while the body arrives.
 
 use axum::body::{Body, Bytes};
 use futures_util::StreamExt;
@@ -25,21 +25,21 @@ use crate::intake::json_body;
 use crate::intake::new_job::{self, NewJob};
 use crate::intake::query::SubmitQuery;
 
-/// Largest batch, in bytes.
+/// Maximum size of a batch, in bytes.
 const BATCH_BYTES_MAX: usize = 64 << 20;
-/// How many of its jobs may be on their way to the broker at once.
+/// Maximum number of jobs in flight to the broker.
 const IN_FLIGHT_JOBS_MAX: usize = 256;
-/// How many bytes of them, one job more or less.
+/// Maximum size of the jobs in flight, in bytes. The last job may exceed it.
 const IN_FLIGHT_BYTES_MAX: usize = 4 << 20;
-/// Longest silence of a client that sends a batch.
+/// Longest pause of a client within the body of a batch.
 const CLIENT_STALL_TIME_MAX: Duration = Duration::from_secs(15);
-/// Longest time for a batch to be taken in.
+/// Time limit for receiving a batch.
 const BATCH_TIME_MAX: Duration = Duration::from_secs(300);
-/// What a line may say of its own: everything else has to be the same for all, or the sum would be
-/// nobody's.
+/// Options that a line may set. All others apply to the whole batch, because totals under different
+/// rules cannot be added up.
 pub(crate) const LINE_OPTIONS: [&str; 3] = ["language", "explain", "top"];
 
-/// What the jobs of a batch have in common.
+/// The request that the jobs of a batch come from.
 pub(super) struct Intake<'a> {
     pub(super) app: &'a App,
     pub(super) caller: &'a Caller,
@@ -49,22 +49,22 @@ pub(super) struct Intake<'a> {
     pub(super) mode: BatchMode,
 }
 
-/// What became of the lines.
+/// Outcome of all lines of a batch.
 #[derive(Debug, Default)]
 pub(super) struct IntakeReport {
-    /// How many there are, up to the first that stands for all after it.
+    /// Number of lines, up to the line that stands for an unread rest.
     pub(super) count: u32,
-    /// How many are jobs.
+    /// Number of accepted lines.
     pub(super) accepted: u32,
-    /// Which are not.
+    /// Numbers of the refused lines.
     pub(super) refused: Lines,
-    /// One entry for each, in their order.
+    /// Entries of the answer, one for each line, in order.
     pub(super) lines: Vec<Value>,
-    /// What stopped the rest, and may not do so next time.
+    /// Transient problem that stopped the batch. A repeated request may succeed.
     pub(super) interrupted: Option<Problem>,
 }
 
-/// What became of one line.
+/// Outcome of one line.
 struct Outcome {
     line: u32,
     bytes: usize,
@@ -72,7 +72,7 @@ struct Outcome {
 }
 
 impl Intake<'_> {
-    /// Reads the body and enqueues its jobs, or compares them with those of the batch that exists.
+    /// Reads the body and enqueues its jobs, or compares them with the jobs of an existing batch.
     pub(super) async fn enqueue_lines(&self, body: Body, shape: Shape) -> IntakeReport {
         let cutter = JobSplitter::new(shape, self.app.json_size_max);
         let mut arriving = BatchBody::new(body, cutter, self.app.in_flight_budget.share());
@@ -85,6 +85,7 @@ impl Intake<'_> {
         while !(is_over && in_flight.is_empty()) {
             let can_accept = in_flight.len() < IN_FLIGHT_JOBS_MAX && bytes < IN_FLIGHT_BYTES_MAX;
             let next = tokio::select! {
+                // Outcomes first: they free capacity for further jobs and may stop the batch.
                 biased;
                 Some(outcome) = in_flight.next(), if !in_flight.is_empty() => Err(outcome),
                 next = arriving.next(), if can_accept && !is_over => Ok(next),
@@ -117,7 +118,7 @@ impl Intake<'_> {
                     outcomes.push(refuse_rest(&mut count, problem));
                     is_over = true;
                 }
-                // Waits for jobs in flight: the answer must name them.
+                // Jobs in flight are awaited, because the answer must name them.
                 Ok(BodyEvent::Interrupted(problem)) => {
                     interrupted = Some(problem);
                     is_over = true;
@@ -135,6 +136,7 @@ impl Intake<'_> {
                 }
             }
         }
+        // A client that is still sending might otherwise not read the answer.
         if !arriving.has_ended {
             json_body::drain(arriving.body).await;
         }
@@ -147,7 +149,7 @@ impl Intake<'_> {
         let (span, trace) = request_trace::begin_member_trace(self.trace);
         let submitting = async {
             let message = self.message(line, &job, &trace)?;
-            // What is parsed takes as much again.
+            // Frees the raw bytes: the parsed job takes as much memory again.
             drop(job);
             match self.mode {
                 BatchMode::WithoutKey => publish::accept(self.app, &message, &trace).await,
@@ -156,8 +158,9 @@ impl Intake<'_> {
             }
         };
         let accepted = match submitting.instrument(span).await {
-            // The record is deleted, has expired or, under the key of a batch that exists, never
-            // existed. The line counts as accepted: other lines have another fingerprint.
+            // The record is deleted, has expired or, under the key of an existing batch, never
+            // existed. The line counts as accepted. A line that differs from an existing job is
+            // refused by its fingerprint instead.
             Err(problem)
                 if self.mode != BatchMode::WithoutKey && problem.has_code(Code::ResultExpired) =>
             {
@@ -168,11 +171,14 @@ impl Intake<'_> {
         Outcome { line, bytes, accepted }
     }
 
-    /// Reads the job on a line.
+    /// Parses a line and returns the message of its job.
     fn message(&self, line: u32, job: &[u8], trace: &TraceParent) -> Result<JobMessage, Problem> {
         let job: NewJob = json_body::parse(job)?;
         if job.lane.is_some() {
-            return Err(Problem::new(Code::InvalidRequest, "The jobs of a batch are bulk jobs."));
+            return Err(Problem::new(
+                Code::InvalidRequest,
+                "A line of a batch cannot have a lane: all its jobs are bulk jobs.",
+            ));
         }
         let mut labels = self.query.labels.clone();
         labels.extend(job.labels.unwrap_or_default());
@@ -189,18 +195,18 @@ impl Intake<'_> {
         })
     }
 
-    /// Returns the options of the batch with those that a line has of its own.
+    /// Returns the options of the batch, overridden by those of one line.
     fn options(&self, own: Option<Value>) -> Result<Options, Problem> {
         let invalid = |detail: String| Problem::new(Code::InvalidOption, detail);
         let own = match own {
             None | Some(Value::Null) => return Ok(self.query.options.clone()),
             Some(Value::Object(own)) => own,
-            Some(_) => return Err(invalid("options is an object.".to_owned())),
+            Some(_) => return Err(invalid("\"options\" must be an object.".to_owned())),
         };
         if let Some(name) = own.keys().find(|name| !LINE_OPTIONS.contains(&name.as_str())) {
             return Err(invalid(format!(
-                "The option \"{name}\" has to be the same for the whole batch: put it into the \
-                 query. A line may have {} of its own.",
+                "The option \"{name}\" applies to the whole batch: set it in the query. A line \
+                 can set only {}.",
                 LINE_OPTIONS.join(", ")
             )));
         }
@@ -210,10 +216,10 @@ impl Intake<'_> {
     }
 }
 
-/// Refuses a line that stands for everything after it, too.
+/// Refuses the next line, which stands for the whole unread rest.
 fn refuse_rest(count: &mut u32, problem: Problem) -> Outcome {
     *count = count.saturating_add(1);
-    let detail = format!("{} Nothing from here on was read.", problem.detail());
+    let detail = format!("{} This line and all further lines were not read.", problem.detail());
     Outcome { line: *count, bytes: 0, accepted: Err(problem.with_detail(detail)) }
 }
 
@@ -236,21 +242,21 @@ impl IntakeReport {
     }
 }
 
-/// What arrives next.
+/// Next event while the body of a batch is read.
 enum BodyEvent {
     Job(SplitJob),
-    /// The body broke off, timed out or exceeded the memory.
+    /// The body ended early, timed out or exceeded the memory budget.
     Interrupted(Problem),
-    /// What is wrong with the rest.
+    /// The rest of the body cannot be split into jobs, or is too large.
     Invalid(Problem),
     End,
 }
 
-/// A body that is cut into jobs while it arrives.
+/// The body of a batch, which is split into jobs while it arrives.
 struct BatchBody {
     body: Body,
     cutter: JobSplitter,
-    /// The room of the bytes that are not cut into jobs yet.
+    /// Memory reservation for the bytes that are not split into jobs yet.
     share: BodyShare,
     bytes: usize,
     last_activity: Instant,
@@ -272,14 +278,15 @@ impl BatchBody {
         }
     }
 
-    /// Waits for the next job. Nothing is lost if it is dropped meanwhile.
+    /// Waits for the next job. Cancel-safe.
     async fn next(&mut self) -> BodyEvent {
         loop {
             let cut = if self.has_ended { self.cutter.end() } else { self.cutter.next() };
             match cut {
                 Err(problem) => return BodyEvent::Invalid(problem),
                 Ok(Some(job)) => {
-                    // As long as jobs are on their way the client is not to blame for its silence.
+                    // Backpressure may have delayed this read, so the client's pause begins only
+                    // now.
                     self.last_activity = Instant::now();
                     return BodyEvent::Job(job);
                 }
@@ -298,7 +305,7 @@ impl BatchBody {
                 None => self.has_ended = true,
                 Some(Err(_)) => {
                     self.has_ended = true;
-                    let detail = "The batch ended before its time.";
+                    let detail = "The body of the batch is incomplete.";
                     return BodyEvent::Interrupted(Problem::new(Code::IncompleteBody, detail));
                 }
                 Some(Ok(frame)) => {

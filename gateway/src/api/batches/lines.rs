@@ -1,87 +1,86 @@
-//! Cuts a body into the jobs that it is made of, while it arrives: one a line, or the members of an
-//! array.
+//! Splits the body of a batch into jobs while it arrives: one per line, or the members of an array.
 
 use bytes::{Buf, Bytes, BytesMut};
 
 use crate::http::problem::{Code, Problem};
 
-/// How the jobs of a batch are written one after the other.
+/// How the jobs are written in the body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Shape {
-    /// Each on a line of its own; empty lines do not count.
+    /// One job per line. Empty lines are skipped.
     Lines,
-    /// As the members of one JSON array.
+    /// The members of one JSON array.
     Array,
 }
 
-/// Where in an array a [`Cutter`] is.
+/// Position of a [`JobSplitter`] in an array.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ArrayPosition {
-    /// Before the bracket that opens it.
+    /// Before the opening bracket.
     Before,
-    /// In front of, or within, a member.
+    /// Before or inside a member.
     Within { depth: u32, is_text: bool, is_escaped: bool },
-    /// Behind the bracket that closes it.
+    /// After the closing bracket.
     After,
 }
 
-/// What was cut off.
+/// A job that was split off.
 #[derive(Debug)]
 pub(super) enum SplitJob {
-    /// A job as a whole.
+    /// The bytes of a complete job.
     Job(Bytes),
-    /// What is wrong with one job, and with no other: it was skipped.
+    /// A job that is too large. It was skipped, and further jobs follow.
     Skipped(Problem),
 }
 
 const MEMBER: ArrayPosition = ArrayPosition::Within { depth: 0, is_text: false, is_escaped: false };
 
-/// Largest job that may share its allocation with the bytes behind it.
+/// Maximum size of a job that may share its allocation with the bytes after it.
 const SHARED_JOB_BYTES_MAX: usize = 64 << 10;
 
-/// Cuts what arrives into jobs. Whether these are JSON is for their reader to say.
+/// Splits arriving bytes into jobs. It does not validate their JSON.
 #[derive(Debug)]
 pub(super) struct JobSplitter {
     shape: Shape,
     bytes_max: usize,
     buffer: BytesMut,
-    /// How much of the buffer has been looked at.
+    /// Number of bytes of the buffer that are already scanned.
     scanned: usize,
     position: ArrayPosition,
     has_members: bool,
-    /// The job that arrives is too large already, and its beginning thrown away.
+    /// Whether the current job is too large, and its first bytes are discarded.
     skips: bool,
 }
 
 impl JobSplitter {
-    /// Begins with nothing. A job may have `bytes_max` bytes.
+    /// Returns an empty splitter for jobs of up to `bytes_max` bytes.
     pub(super) fn new(shape: Shape, bytes_max: usize) -> Self {
         let buffer = BytesMut::new();
         let position = ArrayPosition::Before;
         Self { shape, bytes_max, buffer, scanned: 0, position, has_members: false, skips: false }
     }
 
-    /// Returns how many bytes of the body are held.
+    /// Returns the number of buffered bytes.
     pub(super) fn buffered_bytes(&self) -> usize {
         self.buffer.len()
     }
 
-    /// Takes in what has arrived.
+    /// Appends bytes that have arrived.
     pub(super) fn push(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// Returns the next job that is there as a whole.
+    /// Returns the next complete job.
     ///
     /// # Errors
-    /// What is wrong with it and everything after it.
+    /// `invalid_json` if the body is not an array. No further job can be split off then.
     pub(super) fn next(&mut self) -> Result<Option<SplitJob>, Problem> {
         let job = match self.shape {
             Shape::Lines => self.next_line(),
             Shape::Array => self.next_member()?,
         };
         if job.is_none() && self.buffer.len() > self.bytes_max {
-            // Where it ends is all that matters of it any more.
+            // Only the end of an oversized job matters. Its bytes are discarded.
             self.buffer = BytesMut::new();
             self.scanned = 0;
             self.skips = true;
@@ -89,7 +88,7 @@ impl JobSplitter {
         Ok(job.map(|job| self.check_size(job)))
     }
 
-    /// Refuses a job that is too large.
+    /// Returns the job, or a problem if it is larger than the limit.
     fn check_size(&mut self, job: Bytes) -> SplitJob {
         let is_whole = !std::mem::take(&mut self.skips);
         if is_whole && job.len() <= self.bytes_max {
@@ -100,10 +99,10 @@ impl JobSplitter {
         SplitJob::Skipped(Problem::new(Code::InputTooLarge, detail))
     }
 
-    /// Returns the last job, when nothing more will arrive.
+    /// Returns the last job, after all bytes have arrived.
     ///
     /// # Errors
-    /// As [`Cutter::next`]; also if an array is not closed.
+    /// Those of [`JobSplitter::next`], and `invalid_json` if the array is not closed.
     pub(super) fn end(&mut self) -> Result<Option<SplitJob>, Problem> {
         match self.shape {
             Shape::Lines => {
@@ -130,10 +129,10 @@ impl JobSplitter {
         }
     }
 
-    /// Splits off a job of `length` bytes and the separator behind it.
+    /// Splits off a job of `length` bytes and the separator after it.
     ///
-    /// Both parts share one allocation. Behind a large job the rest is copied, because otherwise a
-    /// few bytes would keep all of it.
+    /// Both parts share one allocation. After a large job the rest is copied, because a few bytes
+    /// would otherwise keep the whole allocation.
     fn split_job(&mut self, length: usize) -> Bytes {
         let job = self.buffer.split_to(length).freeze();
         self.buffer.advance(1);
@@ -154,13 +153,14 @@ impl JobSplitter {
                     self.position = MEMBER;
                 }
                 ArrayPosition::Before => {
-                    let detail = "An array of jobs begins with a bracket.";
+                    let detail = "An array of jobs must begin with a bracket.";
                     return Err(Problem::new(Code::InvalidJson, detail));
                 }
                 ArrayPosition::After => {
-                    let detail = "There is something behind the array.";
+                    let detail = "Unexpected data after the end of the array.";
                     return Err(Problem::new(Code::InvalidJson, detail));
                 }
+                // A comma or bracket ends a member only outside of strings, objects and arrays.
                 ArrayPosition::Within { depth: 0, is_text: false, .. }
                     if matches!(byte, b',' | b']') =>
                 {
@@ -177,7 +177,7 @@ impl JobSplitter {
         Ok(None)
     }
 
-    /// Cuts off the member in front of a comma or of the end; an empty array has none.
+    /// Splits off the member before a comma or the closing bracket. An empty array has none.
     fn cut(&mut self, byte: u8) -> Option<Bytes> {
         let member = self.split_job(self.scanned);
         self.position = if byte == b']' { ArrayPosition::After } else { MEMBER };
@@ -188,7 +188,7 @@ impl JobSplitter {
     }
 }
 
-/// Returns where one is behind a byte of a member.
+/// Returns the position after one byte of a member.
 fn next_position(byte: u8, depth: u32, is_text: bool, is_escaped: bool) -> ArrayPosition {
     let (depth, is_text, is_escaped) = match byte {
         _ if is_escaped => (depth, is_text, false),
@@ -205,7 +205,8 @@ fn next_position(byte: u8, depth: u32, is_text: bool, is_escaped: bool) -> Array
 mod tests {
     use super::*;
 
-    /// Cuts a text that arrives in pieces of so many bytes; at the end stands what is wrong.
+    /// Splits a text that arrives in pieces of `piece` bytes. Returns the jobs and the code of the
+    /// problem.
     fn cut(shape: Shape, text: &str, piece: usize) -> (Vec<String>, Option<&'static str>) {
         let mut cutter = JobSplitter::new(shape, 40);
         let mut jobs = Vec::new();
@@ -259,7 +260,7 @@ mod tests {
             (Shape::Lines, "{\"a\":1}\n{\"b\":2}\n", &["{\"a\":1}", "{\"b\":2}"], None),
             (Shape::Lines, "\r\n\n a\n \nb", &[" a", "b"], None),
             (Shape::Lines, "", &[], None),
-            // What is too large is skipped, and nothing else.
+            // Oversized jobs are skipped, and only those.
             (Shape::Lines, &long, &["input_too_large"], None),
             (Shape::Lines, &format!("a\n{long}\n\n{longer}\nb"), &skipped, None),
             (Shape::Lines, &format!("{exact}\n{long}"), &[&exact, "input_too_large"], None),

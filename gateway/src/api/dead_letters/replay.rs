@@ -1,7 +1,7 @@
-//! Does dead letters again: each as a new job that names the old one.
+//! Replays dead letters: each becomes a new job that names the old one.
 //!
-//! The new job's id is derived from the letter, so that a repeat finds the job of the first time,
-//! whatever became of it, and starts no other. The letter stays until it is deleted or expires.
+//! The id of the new job is derived from the dead letter, so a repeated request finds the first new
+//! job in any state and starts no other. The dead letter stays until it is deleted or expires.
 
 use std::time::Duration;
 
@@ -34,93 +34,103 @@ use crate::intake::json_body::Members;
 use crate::intake::{json_body, upload};
 use crate::read::job_view;
 
-/// Most letters that one request replays.
+/// Maximum number of dead letters that one request replays.
 const REPLAY_MAX: usize = 100;
-/// After which time no further letter is begun: the rest is reported as not tried.
+/// Time after which no further dead letter is started. The rest is reported as `not_tried`.
 const REPLAY_TIME_MAX: Duration = Duration::from_secs(10);
 
-/// The body of `POST /v1/dead-letters/replay`.
+/// Selects the dead letters to replay: by `ids`, or by `filter` with or without `cursor`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Replay", transform = require_one_selection)]
 pub(crate) struct Request {
-    /// The letters, by their ids.
+    /// Ids of the dead letters.
     #[schemars(length(min = 1, max = REPLAY_MAX))]
     ids: Option<Vec<String>>,
-    /// The letters that a filter finds, 100 at a time.
+    /// Conditions for the dead letters. One request replays up to 100 of them, newest first.
     #[schemars(with = "Option<ReplayFilter>")]
     filter: Option<Members<ReplayFilter>>,
-    /// Where the filter goes on.
+    /// Cursor of the filter: the `next_cursor` of an earlier answer.
     #[schemars(extend("pattern" = cursor::PATTERN))]
     cursor: Option<String>,
-    /// Only say what would be done.
+    /// If true, nothing is replayed, and the answer shows what would happen.
     #[serde(default)]
     dry_run: bool,
 }
 
-/// Has ids, or a filter with or without a cursor.
+/// Requires either `ids`, or `filter` with or without `cursor`.
 fn require_one_selection(schema: &mut Schema) {
     alternatives(schema, &[("ids", &["filter", "cursor"]), ("filter", &["ids"])]);
 }
 
-/// Which letters a filter wants.
+/// Conditions for dead letters. Without any, all are selected.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct ReplayFilter {
+    /// Only dead letters with this failure code.
     code: Option<String>,
+    /// Only dead letters of this lane.
     lane: Option<Lane>,
 }
 
-/// The answer.
+/// Outcome of a replay.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "Replayed")]
 pub(crate) struct ReplayAnswer {
+    /// Whether this was a dry run, which changes nothing.
     dry_run: bool,
+    /// One entry for each selected dead letter.
     data: Vec<Line>,
-    /// The cursor with which the filter goes on; null if it found no more.
+    /// Cursor for the next request with the same filter; null if no dead letter is left.
     next_cursor: Option<String>,
 }
 
-/// What became of one letter.
+/// Outcome for one dead letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 enum Outcome {
-    /// The new job is queued or beyond, now or since an earlier replay.
+    /// The new job exists: it is queued, running or final. An earlier replay may have created it.
     Replayed,
-    /// It would be: this is a dry run.
+    /// The dead letter would be replayed, but this is a dry run.
     WouldReplay,
-    /// There is no such letter.
+    /// No dead letter has this id.
     NotFound,
-    /// The letter is not a job, or only a newer version can run it. `detail` names an unknown
-    /// source or option; it is absent otherwise.
+    /// The message cannot be read, or only a newer version can run the job. In the second case
+    /// `detail` names the unknown source or option.
     Unreadable,
-    /// It was replayed before, and the new job is no longer kept.
+    /// The dead letter was replayed before, and the new job was deleted or has expired.
     Gone,
-    /// The document that it counted is no longer kept.
+    /// The document of the job is no longer stored.
     SourceGone,
-    /// The new job was not taken; `detail` says why.
+    /// The new job was refused; `detail` has the reason.
     Refused,
-    /// An earlier letter was not taken for a reason that holds for all, or time was up.
+    /// Not tried, because an earlier dead letter was refused or the time limit was reached.
     NotTried,
 }
 
-/// The line of one letter in the answer.
+/// Outcome for one dead letter.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "ReplayedLetter")]
 struct Line {
+    /// Id of the dead letter.
     id: String,
+    /// What the replay did.
     outcome: Outcome,
+    /// Id of the new job.
     #[serde(skip_serializing_if = "Option::is_none")]
     job_id: Option<JobId>,
+    /// Status of the new job.
     #[serde(skip_serializing_if = "Option::is_none")]
     status: Option<OpenName<Status>>,
+    /// Code of the problem with which the new job was refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<&'static str>,
+    /// Explanation of the outcome.
     #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<String>,
 }
 
-/// A letter that was asked for, by its name or by the filter.
+/// A selected dead letter, by its id or as the filter found it.
 enum ReplayTarget {
     Name(String),
     Letter(Box<Letter>),
@@ -151,14 +161,15 @@ pub(crate) async fn replay_dead_letters(
             Ok(letter) => replay(&app, &letter, &trace, dry_run).await,
             Err(missing) => Line::of(missing, Outcome::NotFound),
         };
-        // What was refused for lack of room or of a broker is refused to all.
+        // Most refusals mean that the queue is full or the broker does not answer. The remaining
+        // letters would be refused, too.
         may_go_on = line.outcome != Outcome::Refused;
         lines.push(line);
     }
     Ok(Json(ReplayAnswer { dry_run, data: lines, next_cursor: next.map(cursor::write) }))
 }
 
-/// Returns what a request is about, and where the next one has to go on.
+/// Returns the selected dead letters, and the position for the next request.
 async fn select(
     app: &App,
     owner: &Owner,
@@ -168,7 +179,7 @@ async fn select(
     match (request.ids, request.filter) {
         (Some(ids), None) if request.cursor.is_none() => {
             if ids.is_empty() || ids.len() > REPLAY_MAX {
-                return Err(invalid(&format!("Name 1 to {REPLAY_MAX} ids.")));
+                return Err(invalid(&format!("\"ids\" must have 1 to {REPLAY_MAX} entries.")));
             }
             Ok((ids.into_iter().map(ReplayTarget::Name).collect(), None))
         }
@@ -183,8 +194,8 @@ async fn select(
             Ok((letters.collect(), page.next))
         }
         _ => Err(invalid(
-            "Say which letters: either \"ids\", or \"filter\" with \"code\", \"lane\" or neither. \
-             A \"cursor\" goes with a filter.",
+            "Select dead letters by \"ids\" or by \"filter\". A filter can have \"code\" and \
+             \"lane\", and only a filter can have a \"cursor\".",
         )),
     }
 }
@@ -197,7 +208,7 @@ impl ReplayTarget {
         }
     }
 
-    /// Returns the letter, or its name if there is none.
+    /// Returns the dead letter, or its name if it does not exist.
     async fn read(self, app: &App, owner: &Owner) -> Result<Result<Letter, String>, Problem> {
         let name = match self {
             Self::Letter(letter) => return Ok(Ok(*letter)),
@@ -216,7 +227,7 @@ async fn replay(app: &App, letter: &Letter, request: &TraceParent, dry_run: bool
         Some(ParsedMessage::Known(message)) => message,
         Some(ParsedMessage::Unknown(unknown)) => {
             let detail = format!(
-                "The job has {} that only a newer version of the service knows.",
+                "The job has {} that only a newer version of the service supports.",
                 unknown.part
             );
             return Line { detail: Some(detail), ..Line::of(name, Outcome::Unreadable) };
@@ -228,7 +239,7 @@ async fn replay(app: &App, letter: &Letter, request: &TraceParent, dry_run: bool
     if dry_run {
         return Line { job_id, ..Line::of(name, Outcome::WouldReplay) };
     }
-    // Every job has a trace of its own.
+    // Each job has its own trace.
     let (span, trace) = request_trace::begin_replay_trace(letter.traceparent.as_ref(), request);
     message.trace_id = trace.trace_id;
     let replaying = async {
@@ -260,11 +271,12 @@ async fn replay(app: &App, letter: &Letter, request: &TraceParent, dry_run: bool
     }
 }
 
-/// Returns the new job for an old one.
+/// Returns the message of the new job.
 ///
-/// Its id depends on the old job's id and time of submission, which tell it from any other job that
-/// ever had that id. Not on the letter's place in the stream: a letter that was kept twice, because
-/// its worker died before it acknowledged, has moved.
+/// Its id is derived from the id and the submission time of the old job, because another job may
+/// have had the same id before. It does not depend on the position of the dead letter in the
+/// stream: a letter that is stored twice, because its worker crashed before the acknowledgement,
+/// has a new position.
 fn new_message(old: &JobMessage) -> JobMessage {
     let name = format!("{}.{}", old.job_id, old.created_at);
     JobMessage {

@@ -1,4 +1,4 @@
-//! The table of problem codes.
+//! Table of problem codes with their status, retry rule and title.
 
 use std::time::Duration;
 
@@ -14,15 +14,15 @@ const RETRY_AFTER_FULL: Duration = Duration::from_secs(5);
 /// Whether the same request may succeed later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Retry {
-    /// The request has to be changed first.
+    /// No. The client has to change the request first.
     Never,
-    /// It may. The caller of `Problem::new` may set a time.
+    /// Yes. The caller of `Problem::new` may set a time.
     Later,
-    /// It may, after this time, unless the caller of `Problem::new` sets another one.
+    /// Yes, after this time, unless the caller of `Problem::new` sets another one.
     After(Duration),
 }
 
-/// The properties of one code.
+/// Properties of a code.
 struct Entry {
     name: &'static str,
     status: StatusCode,
@@ -33,7 +33,7 @@ struct Entry {
 /// Declares [`Code`] from a table: `Variant = "name", STATUS, retry, "Title";`.
 macro_rules! codes {
     ($($code:ident = $name:literal, $status:ident, $retry:expr, $title:literal;)*) => {
-        /// Names a kind of error. Clients branch on its name; `docs/errors.md` explains each.
+        /// A kind of error. Clients branch on its name; `docs/errors.md` explains each.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub(crate) enum Code {
             $($code,)*
@@ -59,99 +59,99 @@ macro_rules! codes {
 
 codes! {
     AlreadyFinished = "already_finished", CONFLICT, Never,
-        "The job has already ended";
+        "Job already finished";
     BrokerUnavailable = "broker_unavailable", SERVICE_UNAVAILABLE, After(RETRY_AFTER),
-        "The queue is not available";
+        "Broker unavailable";
     CrossSiteRequest = "cross_site_request", FORBIDDEN, Never,
-        "A page of another site sent the request";
+        "Cross-site request refused";
     DeadLetterNotFound = "dead_letter_not_found", NOT_FOUND, Never,
-        "No such dead letter";
+        "Dead letter not found";
     EmptyBatch = "empty_batch", UNPROCESSABLE_ENTITY, Never,
-        "The batch has no job";
+        "Batch without a valid job";
     ExplainNotRecorded = "explain_not_recorded", CONFLICT, Never,
-        "The job recorded no explanation";
+        "No explanation recorded";
     HeadTooLarge = "head_too_large", REQUEST_HEADER_FIELDS_TOO_LARGE, Never,
-        "The head of the request is too large";
+        "Request head too large";
     IdempotencyKeyReused = "idempotency_key_reused", UNPROCESSABLE_ENTITY, Never,
-        "The name is taken by another request";
+        "Idempotency key used by another request";
     IncompleteBody = "incomplete_body", BAD_REQUEST, Later,
-        "The body is incomplete";
+        "Incomplete request body";
     InputTooLarge = "input_too_large", PAYLOAD_TOO_LARGE, Never,
-        "The request is too large";
+        "Request too large";
     Internal = "internal", INTERNAL_SERVER_ERROR, Later,
-        "A defect of the service";
+        "Internal error";
     InvalidIdempotencyKey = "invalid_idempotency_key", BAD_REQUEST, Never,
-        "Not an idempotency key";
+        "Invalid idempotency key";
     InvalidJobId = "invalid_job_id", BAD_REQUEST, Never,
-        "Not a job id";
+        "Invalid job id";
     InvalidJson = "invalid_json", BAD_REQUEST, Never,
-        "The body is not JSON";
+        "Invalid JSON";
     InvalidLabel = "invalid_label", UNPROCESSABLE_ENTITY, Never,
-        "A label is not allowed";
+        "Invalid label";
     InvalidMultipart = "invalid_multipart", BAD_REQUEST, Never,
-        "The form cannot be read";
+        "Invalid multipart form";
     InvalidOption = "invalid_option", UNPROCESSABLE_ENTITY, Never,
-        "An option is not known";
+        "Invalid option";
     InvalidQuery = "invalid_query", BAD_REQUEST, Never,
-        "A query parameter is not valid";
+        "Invalid query parameter";
     InvalidRequest = "invalid_request", UNPROCESSABLE_ENTITY, Never,
-        "The body is not a job";
+        "Invalid request body";
     InvalidUrl = "invalid_url", UNPROCESSABLE_ENTITY, Never,
-        "The URL cannot be fetched";
+        "Invalid URL";
     InvalidWebhook = "invalid_webhook", UNPROCESSABLE_ENTITY, Never,
-        "The webhook cannot be delivered there";
+        "Invalid webhook URL";
     JobCancelled = "job_cancelled", CONFLICT, Never,
-        "The job was cancelled";
+        "Job cancelled";
     JobFailed = "job_failed", CONFLICT, Never,
-        "The job failed";
+        "Job failed";
     JobNotFinished = "job_not_finished", CONFLICT, After(RETRY_AFTER),
-        "The job is not finished";
+        "Job not finished";
     JobNotFound = "job_not_found", NOT_FOUND, Never,
-        "No such job";
+        "Job not found";
     MalformedRequest = "malformed_request", BAD_REQUEST, Never,
-        "Not a request of HTTP/1.1";
+        "Malformed HTTP request";
     MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED, Never,
-        "The route has no such method";
+        "Method not allowed";
     NotAcceptable = "not_acceptable", NOT_ACCEPTABLE, Never,
-        "There is no such form of a result";
+        "Unsupported result format";
     NotReady = "not_ready", SERVICE_UNAVAILABLE, After(RETRY_AFTER),
-        "The service is not ready";
+        "Service not ready";
     Overloaded = "overloaded", SERVICE_UNAVAILABLE, After(RETRY_AFTER),
         "Too many submissions at once";
     QueueFull = "queue_full", SERVICE_UNAVAILABLE, After(RETRY_AFTER_FULL),
-        "The queue is full";
+        "Queue full";
     QuotaExceeded = "quota_exceeded", TOO_MANY_REQUESTS, Later,
         "Too many unfinished jobs";
     RateLimited = "rate_limited", TOO_MANY_REQUESTS, Later,
         "Too many requests";
     RequestTimeout = "request_timeout", REQUEST_TIMEOUT, Later,
-        "The body did not arrive in time";
+        "Request body timeout";
     ResultExpired = "result_expired", GONE, Never,
-        "The result is no longer kept";
+        "Job or result no longer stored";
     RouteNotFound = "route_not_found", NOT_FOUND, Never,
-        "No such route";
+        "Route not found";
     SourceGone = "source_gone", GONE, Never,
-        "The source is no longer kept";
+        "Source no longer stored";
     StorageFull = "storage_full", SERVICE_UNAVAILABLE, After(RETRY_AFTER_FULL),
-        "There is no room for the document";
+        "Storage full";
     TooManyWaiting = "too_many_waiting", SERVICE_UNAVAILABLE, After(RETRY_AFTER),
-        "Too many clients wait";
+        "Too many waiting clients";
     Unauthenticated = "unauthenticated", UNAUTHORIZED, Never,
-        "No valid API key";
+        "Missing or invalid API key";
     UnknownHost = "unknown_host", MISDIRECTED_REQUEST, Never,
-        "The host name is not accepted";
+        "Host name not accepted";
     UnsupportedMediaType = "unsupported_media_type", UNSUPPORTED_MEDIA_TYPE, Never,
-        "The content type is not supported";
+        "Unsupported content type";
     WebhookNotRequested = "webhook_not_requested", CONFLICT, Never,
-        "The job has no webhook";
+        "Job without a webhook";
     WebhooksDisabled = "webhooks_disabled", UNPROCESSABLE_ENTITY, Never,
-        "There are no webhooks here";
+        "Webhooks disabled";
     WebhooksFull = "webhooks_full", SERVICE_UNAVAILABLE, After(RETRY_AFTER_FULL),
-        "Too many webhooks wait";
+        "Too many waiting webhooks";
 }
 
 impl Code {
-    /// Returns the name, as clients see it.
+    /// Returns the name as clients see it.
     pub(crate) fn name(self) -> &'static str {
         self.entry().name
     }
@@ -161,7 +161,7 @@ impl Code {
         self.entry().status
     }
 
-    /// Returns the meaning in a few words, which never change.
+    /// Returns the title, which is the same for all problems with this code.
     pub(crate) fn title(self) -> &'static str {
         self.entry().title
     }

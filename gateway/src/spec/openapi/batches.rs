@@ -1,4 +1,4 @@
-//! Many jobs at once.
+//! Operations on batches.
 
 use serde_json::{Value, json};
 
@@ -12,23 +12,27 @@ use crate::read::job_view::JobView;
 
 const TAG: &str = "batches";
 const FIND_JOB_CODES: [Code; 3] = [Code::BrokerUnavailable, Code::JobNotFound, Code::ResultExpired];
-const TEXT: &str = "Up to 10,000 jobs, one a line or in an array, each accepted or refused by itself. Options that \
-    stand in the query hold for all of them; labels are added to those of each.\n\nThe batch is a job, too: it adds up \
-    what the others find. Its id is good for everything that takes a job's.";
+const TEXT: &str = "Up to 10,000 jobs, one per line or in an array, each accepted or refused on \
+    its own. Options in the query apply to all jobs; labels in the query are added to those of \
+    each job.\n\nThe batch itself is a job, too, which adds up the results of the others. Its id \
+    is accepted wherever the id of a job is.";
 
 pub(super) fn operations(schemas: &mut Schemas) -> [Operation; 3] {
     let batch = schemas.written::<JobView<'_>>();
     let text = json!({"type": "string"});
     [
         submit(schemas),
-        Operation::new(TAG, ("GET", "/v1/batches/{id}"), "getBatch", "See how a batch is doing")
-            .text("The batch as a job, with `counts` of its members by status. Waits as `GET /v1/jobs/{id}` does.")
+        Operation::new(TAG, ("GET", "/v1/batches/{id}"), "getBatch", "Get a batch")
+            .text(
+                "The batch as a job, with `counts` of its members by status. Waits like `GET \
+                 /v1/jobs/{id}`.",
+            )
             .job_id()
             .parameters(schemas.query::<JobQuery>())
-            .header("If-None-Match", "The revision that you know.", &text)
+            .header("If-None-Match", "The revision that the client has.", &text)
             .json(200, "The batch.", batch)
             .with(200, &["Cache-Control", "ETag", "Retry-After"])
-            .answer(304, "Nothing has changed.")
+            .answer(304, "The batch has not changed.")
             .with(304, &["Cache-Control", "ETag", "Retry-After"])
             .codes(&FIND_JOB_CODES)
             .codes(&[Code::InvalidQuery, Code::TooManyWaiting]),
@@ -36,14 +40,14 @@ pub(super) fn operations(schemas: &mut Schemas) -> [Operation; 3] {
             TAG,
             ("GET", "/v1/batches/{id}/result"),
             "getBatchResult",
-            "Get what all of a batch found",
+            "Get the result of a batch",
         )
-        .text("As `GET /v1/jobs/{id}/result`: the words of all members that succeeded, added up.")
+        .text("Like `GET /v1/jobs/{id}/result`, for the words of all members that succeeded.")
         .job_id()
         .parameters(schemas.query::<results::ResultQuery>())
         .content(
             200,
-            "Totals and histogram, or the words alone.",
+            "The totals and the histogram, or only the words.",
             "application/json",
             json!({"$ref": "#/components/schemas/Result"}),
         )
@@ -58,8 +62,8 @@ pub(super) fn operations(schemas: &mut Schemas) -> [Operation; 3] {
 
 fn submit(schemas: &mut Schemas) -> Operation {
     let line = line(schemas);
-    // One good line is enough: whatever else there is, is refused by itself, and so is what comes after
-    // the last line that a batch may have.
+    // One valid line is enough. Every invalid line is refused on its own, and so is the line after
+    // the limit, on behalf of the rest.
     let lines = json!({"schema": {
         "type": "array", "items": {"anyOf": [line, {}]}, "contains": line,
     }});
@@ -69,7 +73,7 @@ fn submit(schemas: &mut Schemas) -> Operation {
         "name": "lane",
         "in": "query",
         "required": false,
-        "description": "Batches are bulk, whether it is said or not.",
+        "description": "The lane of a batch is always `bulk`.",
         "schema": {"const": "bulk"},
     }));
     let operation = Operation::new(TAG, ("POST", "/v1/batches"), "submitBatch", "Submit many jobs");
@@ -77,10 +81,11 @@ fn submit(schemas: &mut Schemas) -> Operation {
         .text(TEXT)
         .parameters(query)
         .body(
-            "The jobs. `application/ndjson` and `application/jsonl` mean the same as `application/x-ndjson`.",
+            "The jobs. `application/ndjson` and `application/jsonl` mean the same as \
+             `application/x-ndjson`.",
             &[("application/json", lines.clone()), ("application/x-ndjson", lines)],
         )
-        .json(202, "What was accepted, and what was not.", accepted(schemas))
+        .json(202, "The accepted and the refused lines.", accepted(schemas))
         .with(202, &["Location", "Retry-After"])
         .link(202, "getBatch", "$response.body#/batch_id")
         .link(202, "getBatchResult", "$response.body#/batch_id")
@@ -91,7 +96,7 @@ fn submit(schemas: &mut Schemas) -> Operation {
         .codes(&[Code::InvalidWebhook, Code::UnsupportedMediaType, Code::WebhooksDisabled])
 }
 
-/// Returns what one job of a batch is: it has no lane, and few options of its own.
+/// Returns the schema of a line: a new job without a lane, and with few options.
 fn line(schemas: &mut Schemas) -> Value {
     let mut line = schemas.read_inline::<NewJob>();
     let forms = line.get_mut("oneOf").and_then(Value::as_array_mut);
@@ -100,7 +105,7 @@ fn line(schemas: &mut Schemas) -> Value {
             continue;
         };
         members.remove("lane");
-        // Options, or null.
+        // The alternatives are an object and null.
         let options = members.get_mut("options").and_then(|options| options.get_mut("anyOf"));
         let options = options.and_then(Value::as_array_mut).into_iter().flatten();
         for options in options.filter_map(Value::as_object_mut) {
@@ -128,7 +133,7 @@ fn accepted(schemas: &mut Schemas) -> Value {
     });
     let line = json!({
         "type": "object",
-        "description": "What became of one line: a job, or the reason why not.",
+        "description": "Outcome of one line: the id of its job, or a problem.",
         "required": ["line"],
         "properties": {"line": number, "job_id": id, "problem": problem},
         "oneOf": [{"required": ["job_id"]}, {"required": ["problem"]}],

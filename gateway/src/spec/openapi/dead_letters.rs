@@ -1,4 +1,4 @@
-//! What can be done about jobs that were given up.
+//! Operations on dead letters.
 
 use serde_json::json;
 
@@ -10,41 +10,43 @@ use crate::http::problem::Code;
 
 const TAG: &str = "dead letters";
 const FIND_LETTER_CODES: [Code; 2] = [Code::BrokerUnavailable, Code::DeadLetterNotFound];
-const ID_TEXT: &str = "The letter's id: that of its job, unless its message could not be read.";
+const ID_TEXT: &str =
+    "Id of the dead letter: that of its job, unless its message could not be read.";
 
 pub(super) fn operations(schemas: &mut Schemas) -> Vec<Operation> {
     let id = json!({"type": "string", "minLength": 1});
     let path = "/v1/dead-letters/{id}";
     vec![
         Operation::new(TAG, ("GET", "/v1/dead-letters"), "listDeadLetters", "List dead letters")
-            .text("The newest first.")
+            .text("Newest first.")
             .parameters(schemas.query::<DeadLetterQuery>())
             .json(200, "One page of dead letters.", schemas.written::<ListPage<LetterView>>())
             .link(200, "getDeadLetter", "$response.body#/data/0/id")
             .link(200, "deleteDeadLetter", "$response.body#/data/0/id")
             .codes(&[Code::BrokerUnavailable, Code::InvalidQuery]),
-        Operation::new(TAG, ("GET", path), "getDeadLetter", "Look at a dead letter")
+        Operation::new(TAG, ("GET", path), "getDeadLetter", "Get a dead letter")
             .in_path("id", ID_TEXT, &id)
             .json(200, "The dead letter.", schemas.written::<LetterView>())
             .codes(&FIND_LETTER_CODES),
         Operation::new(TAG, ("DELETE", path), "deleteDeadLetter", "Delete a dead letter")
             .in_path("id", ID_TEXT, &id)
-            .answer(204, "It is gone.")
+            .answer(204, "The dead letter is deleted.")
             .codes(&FIND_LETTER_CODES),
         Operation::new(
             TAG,
             ("POST", "/v1/dead-letters/replay"),
             "replayDeadLetters",
-            "Do dead letters again",
+            "Replay dead letters",
         )
         .text(
-            "Each becomes a new job, which names the old one in `retry_of`. A repeat starts no other.",
+            "Each dead letter becomes a new job that names the old one in `retry_of`. A repeated \
+             request does not start another job.",
         )
         .body(
-            "Which letters: by their ids, or by a filter.",
+            "Selects the dead letters by their ids or by a filter.",
             &[("application/json", json!({"schema": schemas.read::<Request>("Replay")}))],
         )
-        .json(200, "What became of each letter.", schemas.written::<ReplayAnswer>())
+        .json(200, "The outcome for each dead letter.", schemas.written::<ReplayAnswer>())
         .codes(&[Code::BrokerUnavailable, Code::InputTooLarge, Code::InvalidJson])
         .codes(&[Code::InvalidRequest, Code::Overloaded, Code::RequestTimeout])
         .codes(&[Code::UnsupportedMediaType]),

@@ -1,4 +1,4 @@
-//! What can be asked about jobs, and done with them.
+//! Operations on jobs.
 
 use serde_json::{Value, json};
 
@@ -13,7 +13,7 @@ use crate::http::problem::Code;
 use crate::read::job_view::JobView;
 
 const TAG: &str = "jobs";
-/// How a job may not be found.
+/// Errors of all operations that look up a job.
 const FIND_JOB_CODES: [Code; 3] = [Code::BrokerUnavailable, Code::JobNotFound, Code::ResultExpired];
 
 pub(super) fn operations(schemas: &mut Schemas) -> Vec<Operation> {
@@ -27,9 +27,9 @@ pub(super) fn operations(schemas: &mut Schemas) -> Vec<Operation> {
 fn list(schemas: &mut Schemas) -> Operation {
     Operation::new(TAG, ("GET", "/v1/jobs"), "listJobs", "List jobs, newest change first")
         .text(
-            "A page may be short, or empty, and have a next one: the work for each is bounded. Follow \
-             `next_cursor`, or `Link`, until there is none. A job that changes meanwhile moves to the \
-             front, and can be missing from what is read.",
+            "A page may be short or even empty although further pages follow, because the work for \
+             one page is bounded. Follow `next_cursor` or `Link` until the last page. A job that \
+             changes meanwhile moves to the front and may be missing on the later pages.",
         )
         .parameters(schemas.query::<listing::ListQuery>())
         .json(200, "One page of jobs.", schemas.written::<ListPage<JobView<'_>>>())
@@ -40,8 +40,9 @@ fn list(schemas: &mut Schemas) -> Operation {
 fn read_operations(schemas: &mut Schemas) -> [Operation; 2] {
     let job = schemas.written::<JobView<'_>>();
     let text = json!({"type": "string"});
-    let revision =
-        "The revision that you know. With `wait`, any other is an answer; without, it is `304`.";
+    let revision = "The revision that the client has. With `wait`, the answer is sent as soon as \
+                    the job has another revision. If the revision is the same, the answer is \
+                    `304`.";
     let event = json!({
         "type": "object",
         "required": ["id", "data"],
@@ -53,33 +54,39 @@ fn read_operations(schemas: &mut Schemas) -> [Operation; 2] {
                 "contentMediaType": "application/json",
                 "contentSchema": job,
             },
-            "retry": {"type": "integer", "description": "When to come back, in milliseconds."},
+            "retry": {
+                "type": "integer",
+                "description": "Pause before the client reconnects, in milliseconds.",
+            },
         },
     });
     let last_event_id =
-        "The id of the last event that you have seen. What happened since is one event.";
+        "The id of the last event that the client received. All later changes are one event.";
     [
-        Operation::new(TAG, ("GET", "/v1/jobs/{id}"), "getJob", "See how a job is doing")
-            .text("Waits until it has ended, or changed, if it is told to.")
+        Operation::new(TAG, ("GET", "/v1/jobs/{id}"), "getJob", "Get a job")
+            .text(
+                "With `wait`, the answer is sent when the job is final or, with `If-None-Match`, \
+                 at any change.",
+            )
             .job_id()
             .parameters(schemas.query::<JobQuery>())
             .header("If-None-Match", revision, &text)
             .json(200, "The job.", job)
             .with(200, &["Cache-Control", "ETag", "Retry-After"])
-            .answer(304, "Nothing has changed.")
+            .answer(304, "The job has not changed.")
             .with(304, &["Cache-Control", "ETag", "Retry-After"])
             .codes(&FIND_JOB_CODES)
             .codes(&[Code::InvalidQuery, Code::TooManyWaiting]),
         Operation::new(TAG, ("GET", "/v1/jobs/{id}/events"), "followJob", "Follow a job")
             .text(
-                "Server-sent events: the job as it is now, then at each change, until it has ended. Each \
-                 event's data is a job, its id the revision.",
+                "Server-sent events: the current job, then the job after each change, until it is \
+                 final. The data of an event is a job, its id the revision.",
             )
             .job_id()
             .header("Last-Event-ID", last_event_id, &text)
-            .content(200, "Events, until the job has ended.", "text/event-stream", event)
+            .content(200, "Events until the job is final.", "text/event-stream", event)
             .with(200, &["Cache-Control"])
-            .answer(204, "The job has ended, and you have seen that.")
+            .answer(204, "The job is final and the client has its last event.")
             .codes(&FIND_JOB_CODES)
             .codes(&[Code::TooManyWaiting]),
     ]
@@ -101,25 +108,42 @@ fn results(schemas: &mut Schemas) -> [Operation; 2] {
     }
     let result = schemas.name("Result", result);
     [
-        Operation::new(TAG, ("GET", "/v1/jobs/{id}/result"), "getResult", "Get what a job found")
+        Operation::new(
+            TAG,
+            ("GET", "/v1/jobs/{id}/result"),
+            "getResult",
+            "Get the result of a job",
+        )
+        .text(
+            "`format` or else `Accept` selects the format. The most frequent words come first; \
+             words of equal frequency are sorted by code point.",
+        )
+        .job_id()
+        .parameters(schemas.query::<results::ResultQuery>())
+        .content(
+            200,
+            "The totals and the histogram, or only the words.",
+            "application/json",
+            result,
+        )
+        .content(200, "", "text/csv", text.clone())
+        .content(200, "", "application/x-ndjson", text)
+        .with(200, &["Cache-Control", "Vary"])
+        .codes(&FIND_JOB_CODES)
+        .codes(&[Code::InvalidQuery, Code::NotAcceptable])
+        .codes(&[Code::JobCancelled, Code::JobFailed, Code::JobNotFinished]),
+        Operation::new(TAG, ("GET", "/v1/jobs/{id}/explain"), "explainJob", "Explain a count")
             .text(
-                "`format` decides the form, or else `Accept`. Words come most frequent first, and words of \
-                 equal frequency by code point.",
+                "The tokens that two rules count differently, for jobs with the option \
+                 `explain`.",
             )
             .job_id()
-            .parameters(schemas.query::<results::ResultQuery>())
-            .content(200, "Totals and histogram, or the words alone.", "application/json", result)
-            .content(200, "", "text/csv", text.clone())
-            .content(200, "", "application/x-ndjson", text)
-            .with(200, &["Cache-Control", "Vary"])
-            .codes(&FIND_JOB_CODES)
-            .codes(&[Code::InvalidQuery, Code::NotAcceptable])
-            .codes(&[Code::JobCancelled, Code::JobFailed, Code::JobNotFinished]),
-        Operation::new(TAG, ("GET", "/v1/jobs/{id}/explain"), "explainJob", "Explain a count")
-            .text("What two rules count differently, for jobs with the option `explain`.")
-            .job_id()
             .parameters(schemas.query::<explain::ExplainQuery>())
-            .json(200, "What is counted differently.", schemas.written::<ExplanationView<'_>>())
+            .json(
+                200,
+                "The tokens that are counted differently.",
+                schemas.written::<ExplanationView<'_>>(),
+            )
             .codes(&FIND_JOB_CODES)
             .codes(&[Code::ExplainNotRecorded, Code::InvalidQuery])
             .codes(&[Code::JobCancelled, Code::JobFailed, Code::JobNotFinished]),
@@ -130,20 +154,25 @@ fn write_operations(schemas: &mut Schemas) -> [Operation; 4] {
     let job = schemas.written::<JobView<'_>>();
     [
         Operation::new(TAG, ("POST", "/v1/jobs/{id}/cancel"), "cancelJob", "Cancel a job")
-            .text("Once this is answered no result appears. A repeat is harmless.")
+            .text("After the answer, no result can appear. The request may be repeated.")
             .job_id()
-            .json(200, "The job, cancelled now or before.", job.clone())
+            .json(200, "The job, cancelled now or earlier.", job.clone())
             .codes(&FIND_JOB_CODES)
             .codes(&[Code::AlreadyFinished]),
         super::submission::with_idempotency_key(
-            Operation::new(TAG, ("POST", "/v1/jobs/{id}/retry"), "retryJob", "Do a job again")
-                .text("A finished job is done again as a new one, which names the old one in `retry_of`.")
+            Operation::new(TAG, ("POST", "/v1/jobs/{id}/retry"), "retryJob", "Retry a job")
+                .text("Repeats a finished job as a new job that names the old one in `retry_of`.")
                 .job_id(),
         )
         .json(202, "The new job is queued.", job.clone())
         .with(202, &["Location", "Retry-After"])
         .with_links(202, &FOLLOW_UP_OPERATIONS)
-        .json(200, "The new job has ended: within `Prefer: wait`, or before the repeat.", job)
+        .json(
+            200,
+            "The new job is final: it finished within `Prefer: wait`, or before this \
+             repeated request.",
+            job,
+        )
         .with(200, &["Location", "Preference-Applied"])
         .codes(&FIND_JOB_CODES)
         .codes(&[Code::IdempotencyKeyReused, Code::InputTooLarge, Code::JobNotFinished])
@@ -151,19 +180,24 @@ fn write_operations(schemas: &mut Schemas) -> [Operation; 4] {
         .codes(&[Code::SourceGone, Code::StorageFull]),
         Operation::new(TAG, ("POST", "/v1/jobs/{id}/webhook"), "tellAgain", "Send a webhook again")
             .text(
-                "The receiver of a finished job's webhook is told again, now and with a schedule of its own. \
-                 What was tried before is forgotten.",
+                "Sends the webhook of a finished job again, immediately and with a new schedule. \
+                 Earlier attempts are discarded.",
             )
             .job_id()
-            .json(202, "It will be sent.", schemas.written::<JobView<'_>>())
+            .json(202, "The webhook is queued.", schemas.written::<JobView<'_>>())
             .codes(&FIND_JOB_CODES)
             .codes(&[Code::JobNotFinished, Code::WebhookNotRequested])
             .codes(&[Code::WebhooksDisabled, Code::WebhooksFull]),
-        Operation::new(TAG, ("DELETE", "/v1/jobs/{id}"), "deleteJob", "Delete a job and its result")
-            .text("It has to have ended. From then on it is `410`.")
-            .job_id()
-            .answer(204, "It is gone.")
-            .codes(&FIND_JOB_CODES)
-            .codes(&[Code::JobNotFinished]),
+        Operation::new(
+            TAG,
+            ("DELETE", "/v1/jobs/{id}"),
+            "deleteJob",
+            "Delete a job and its result",
+        )
+        .text("The job must be final. Later requests for it are answered with `410`.")
+        .job_id()
+        .answer(204, "The job is deleted.")
+        .codes(&FIND_JOB_CODES)
+        .codes(&[Code::JobNotFinished]),
     ]
 }

@@ -1,4 +1,4 @@
-//! The older contract.
+//! Operations of the older contract.
 
 use serde_json::{Value, json};
 
@@ -8,7 +8,7 @@ use crate::intake::new_job;
 
 const TAG: &str = "older contract";
 
-/// Returns the schema of an answer that is an error.
+/// Returns the schema of an error answer.
 pub(super) fn refusal() -> Value {
     envelope(false, &json!({"type": "object"}))
 }
@@ -68,7 +68,8 @@ pub(super) fn operations() -> Vec<Operation> {
     let by_query = json!({
         "name": "job_id", "in": "query", "required": true, "description": "The job's id.", "schema": id,
     });
-    // Each of them answers 400 to whatever is wrong with a request, and 500 to whatever is with us.
+    // Every invalid request is answered with 400 and every internal error with 500, so one code of
+    // each status is enough here.
     vec![
         Operation::new(TAG, ("POST", "/word-count"), "olderSubmit", "Submit a page")
             .older()
@@ -76,7 +77,10 @@ pub(super) fn operations() -> Vec<Operation> {
             .json(202, "The job is queued.", begun)
             .codes(&[Code::InvalidJson]),
         Operation::new(TAG, ("GET", "/word-count"), "olderGet", "Get a job by its id in the query")
-            .text("The id may come in a JSON body instead, `{\"job_id\": ...}`, as older clients send it.")
+            .text(
+                "The id may be in a JSON body instead, `{\"job_id\": ...}`, as older clients \
+                 send it.",
+            )
             .older()
             .parameters(vec![by_query])
             .json(200, "The job.", job.clone())
@@ -85,10 +89,10 @@ pub(super) fn operations() -> Vec<Operation> {
             .older()
             .job_id()
             .json(200, "The job.", job),
-        Operation::new(TAG, ("GET", "/health"), "olderHealth", "Tell whether all is well")
+        Operation::new(TAG, ("GET", "/health"), "olderHealth", "Check whether the service works")
             .older()
             .open()
-            .json(200, "It is.", health(true, "PASS"))
-            .json(500, "It is not.", health(false, "FAIL")),
+            .json(200, "The service works.", health(true, "PASS"))
+            .json(500, "The service does not work.", health(false, "FAIL")),
     ]
 }

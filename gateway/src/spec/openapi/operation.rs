@@ -1,4 +1,4 @@
-//! One operation: what it takes, what it answers, and how it may fail.
+//! An operation of the API: its parameters, answers and errors.
 
 use std::collections::BTreeMap;
 
@@ -6,13 +6,13 @@ use serde_json::{Map, Value, json};
 
 use crate::http::problem::Code;
 
-/// How every operation that needs a key may fail.
+/// Errors of all operations that need a key.
 const COMMON_CODES: [Code; 4] =
     [Code::Internal, Code::RateLimited, Code::Unauthenticated, Code::UnknownHost];
-/// How every operation that changes something may fail.
+/// Errors of all operations with an unsafe method.
 const UNSAFE_METHOD_CODES: [Code; 1] = [Code::CrossSiteRequest];
 
-/// One method of one path.
+/// A method of a path.
 #[derive(Debug)]
 pub(crate) struct Operation {
     pub(crate) method: &'static str,
@@ -28,20 +28,20 @@ pub(crate) struct Operation {
     errors: Errors,
 }
 
-/// How an operation tells of errors.
+/// Format of the errors of an operation, and whether it needs a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Errors {
-    /// As problems; it needs a key.
+    /// Problems. The operation needs a key.
     Problems,
-    /// As problems; it needs none.
+    /// Problems. The operation needs no key.
     OpenProblems,
-    /// In the older envelope; it needs a key.
+    /// The older envelope. The operation needs a key.
     Envelopes,
-    /// In the older envelope; it needs none.
+    /// The older envelope. The operation needs no key.
     OpenEnvelopes,
 }
 
-/// One answer that is no problem.
+/// An answer that is not a problem.
 #[derive(Debug)]
 struct Answer {
     text: String,
@@ -72,13 +72,13 @@ impl Operation {
         }
     }
 
-    /// Says more than the summary.
+    /// Sets the description.
     pub(crate) fn text(mut self, text: &'static str) -> Self {
         self.text = text;
         self
     }
 
-    /// Says that no key is needed.
+    /// Allows requests without a key.
     pub(crate) fn open(mut self) -> Self {
         self.errors = match self.errors {
             Errors::Problems | Errors::OpenProblems => Errors::OpenProblems,
@@ -87,19 +87,20 @@ impl Operation {
         self
     }
 
-    /// Says that errors come in the older envelope.
+    /// Uses the older envelope for errors. The operation needs a key until [`Self::open`] is
+    /// called.
     pub(crate) fn older(mut self) -> Self {
         self.errors = Errors::Envelopes;
         self
     }
 
-    /// Takes the id of a job in its path.
+    /// Adds the id of a job as a path parameter.
     pub(crate) fn job_id(self) -> Self {
         let schema = json!({"type": "string", "format": "uuid"});
         self.in_path("id", "The job's id.", &schema).codes(&[Code::InvalidJobId])
     }
 
-    /// Takes a part of its path.
+    /// Adds a path parameter.
     pub(crate) fn in_path(mut self, name: &str, text: &str, schema: &Value) -> Self {
         self.parameters.push(json!({
             "name": name, "in": "path", "required": true, "description": text, "schema": schema,
@@ -107,13 +108,13 @@ impl Operation {
         self
     }
 
-    /// Takes parameters, see [`super::Schemas::query`].
+    /// Adds query parameters, see [`super::Schemas::query`].
     pub(crate) fn parameters(mut self, parameters: Vec<Value>) -> Self {
         self.parameters.extend(parameters);
         self
     }
 
-    /// Takes a header field, if it is there.
+    /// Adds an optional header parameter.
     pub(crate) fn header(mut self, name: &str, text: &str, schema: &Value) -> Self {
         self.parameters.push(json!({
             "name": name, "in": "header", "required": false, "description": text, "schema": schema,
@@ -121,7 +122,7 @@ impl Operation {
         self
     }
 
-    /// Takes a body of one of some media types.
+    /// Sets the request body, with a schema for each media type.
     pub(crate) fn body(mut self, text: &str, content: &[(&str, Value)]) -> Self {
         let content: Map<String, Value> =
             content.iter().map(|(name, media)| ((*name).to_owned(), media.clone())).collect();
@@ -129,7 +130,7 @@ impl Operation {
         self
     }
 
-    /// Answers without a body.
+    /// Adds an answer without a body.
     pub(crate) fn answer(mut self, status: u16, text: &str) -> Self {
         let text = text.to_owned();
         let nothing = Answer { text, content: Map::new(), headers: Vec::new(), links: Map::new() };
@@ -137,12 +138,12 @@ impl Operation {
         self
     }
 
-    /// Answers with JSON.
+    /// Adds an answer with a JSON body.
     pub(crate) fn json(self, status: u16, text: &str, schema: Value) -> Self {
         self.content(status, text, "application/json", schema)
     }
 
-    /// Answers with a body of one media type, which may be one of several.
+    /// Adds a media type to an answer, and the answer if it is new.
     #[expect(clippy::needless_pass_by_value, reason = "made at every call")]
     pub(crate) fn content(mut self, status: u16, text: &str, media: &str, schema: Value) -> Self {
         if !self.answers.contains_key(&status) {
@@ -154,7 +155,7 @@ impl Operation {
         self
     }
 
-    /// Gives an answer header fields, which [`headers`] explains.
+    /// Adds header fields to an answer. [`headers`] describes them.
     pub(crate) fn with(mut self, status: u16, headers: &[&'static str]) -> Self {
         if let Some(answer) = self.answers.get_mut(&status) {
             answer.headers.extend(headers);
@@ -162,7 +163,7 @@ impl Operation {
         self
     }
 
-    /// Says which operations take the job of an answer.
+    /// Adds links from the job in an answer to operations on it.
     pub(crate) fn with_links(mut self, status: u16, operations: &[&str]) -> Self {
         for id in operations {
             self = self.link(status, id, "$response.body#/job_id");
@@ -170,7 +171,7 @@ impl Operation {
         self
     }
 
-    /// Says where an answer has the id that another operation takes.
+    /// Adds a link from an answer to an operation. `parameter` locates the id in the answer.
     pub(crate) fn link(mut self, status: u16, operation: &str, parameter: &str) -> Self {
         if let Some(answer) = self.answers.get_mut(&status) {
             let link = json!({"operationId": operation, "parameters": {"id": parameter}});
@@ -179,13 +180,13 @@ impl Operation {
         self
     }
 
-    /// May fail in these ways.
+    /// Adds error codes.
     pub(crate) fn codes(mut self, codes: &[Code]) -> Self {
         self.codes.extend(codes);
         self
     }
 
-    /// Returns how it may fail, each way once, by name.
+    /// Returns all error codes, sorted by name and without duplicates.
     pub(super) fn all_codes(&self) -> Vec<Code> {
         let common: &[Code] = match self.errors {
             Errors::Problems | Errors::Envelopes => &COMMON_CODES,
@@ -199,7 +200,7 @@ impl Operation {
         all
     }
 
-    /// Writes it as an OpenAPI operation object.
+    /// Renders the OpenAPI operation object.
     pub(super) fn describe(&self) -> Value {
         let mut answers: Map<String, Value> = Map::new();
         for (status, answer) in &self.answers {
@@ -247,7 +248,7 @@ impl Operation {
         described
     }
 
-    /// Groups the ways to fail by status.
+    /// Groups the error codes by status.
     fn problems(&self) -> BTreeMap<u16, Vec<Code>> {
         let mut by_status: BTreeMap<u16, Vec<Code>> = BTreeMap::new();
         for code in self.all_codes() {
@@ -292,25 +293,29 @@ fn references(names: &[&str]) -> Map<String, Value> {
     names.iter().map(reference).collect()
 }
 
-/// Returns what each header field of an answer is.
+/// Returns the descriptions of all header fields of answers.
 pub(super) fn headers() -> Map<String, Value> {
     let text = json!({"type": "string"});
     [
         ("Cache-Control", "How long a copy may be used.", text.clone()),
-        ("ETag", "The revision of what is answered: send it as `If-None-Match`.", text.clone()),
+        ("ETag", "The revision of the answer. Send it as `If-None-Match`.", text.clone()),
         ("Link", "`rel=\"next\"`: the next page, if there is one.", text.clone()),
-        ("Location", "Where the job is.", json!({"type": "string", "format": "uri-reference"})),
+        ("Location", "Path of the job.", json!({"type": "string", "format": "uri-reference"})),
         ("Preference-Applied", "`wait=N` if the job ended within that time.", text.clone()),
         (
             "RateLimit",
-            "Requests that are left, and the seconds until all are again; for keys that \
-            have a limit.",
+            "Remaining requests, and seconds until all are available again; for keys \
+             with a rate limit.",
             text.clone(),
         ),
-        ("RateLimit-Policy", "The limit of the key, if it has one.", text.clone()),
-        ("Retry-After", "When to come back, in seconds.", json!({"type": "integer", "minimum": 0})),
-        ("traceresponse", "The trace of the request.", text.clone()),
-        ("Vary", "What decided the form of the answer.", text.clone()),
+        ("RateLimit-Policy", "The rate limit of the key, if it has one.", text.clone()),
+        (
+            "Retry-After",
+            "Pause before the next request, in seconds.",
+            json!({"type": "integer", "minimum": 0}),
+        ),
+        ("traceresponse", "The trace context of the request.", text.clone()),
+        ("Vary", "Request headers that selected the format.", text.clone()),
         ("WWW-Authenticate", "How to send a key.", text),
     ]
     .into_iter()

@@ -1,4 +1,4 @@
-//! Schemas of the types that handlers read and write.
+//! JSON schemas of the types that handlers deserialize and serialize.
 
 use std::borrow::Cow;
 
@@ -9,10 +9,10 @@ use serde_json::{Map, Value, json};
 use crate::http::problem::Code;
 use crate::http::schema::without_null;
 
-/// Where schemas with a name are.
+/// Prefix of references to named schemas.
 const SCHEMAS_PREFIX: &str = "#/components/schemas/";
 
-/// The schemas that are used so far.
+/// Collects the schemas that the document uses.
 #[derive(Debug)]
 pub(crate) struct Schemas {
     written: SchemaGenerator,
@@ -29,31 +29,32 @@ impl Schemas {
         let mut read = SchemaSettings::draft2020_12();
         read.contract = Contract::Deserialize;
         read.meta_schema = None;
-        // What is read and what is written of a type differ: only the latter has a name.
+        // The schemas of a type for requests and for answers differ, and only the latter gets the
+        // name.
         read.inline_subschemas = true;
         let named = Map::from_iter([("Problem".to_owned(), problem())]);
         Self { written: written.into_generator(), read: read.into_generator(), named }
     }
 
-    /// Returns a reference to what an answer has.
+    /// Returns a reference to the schema of an answer.
     pub(crate) fn written<T: JsonSchema>(&mut self) -> Value {
         self.written.subschema_for::<T>().into()
     }
 
-    /// Returns what an answer has, in full.
+    /// Returns the schema of an answer, inline.
     pub(crate) fn written_inline<T: JsonSchema>(&mut self) -> Value {
         let _ = self.written.subschema_for::<T>();
         let definitions = self.written.definitions();
         definitions.get(&*T::schema_name()).cloned().unwrap_or_default()
     }
 
-    /// Returns a reference to what a request has, under a name of its own.
+    /// Adds the schema of a request under `name`, and returns a reference to it.
     pub(crate) fn read<T: JsonSchema>(&mut self, name: &str) -> Value {
         let schema = self.read_inline::<T>();
         self.name(name, schema)
     }
 
-    /// Returns what a request has, in full.
+    /// Returns the schema of a request, inline.
     pub(crate) fn read_inline<T: JsonSchema>(&mut self) -> Value {
         let mut schema = Value::from(self.read.root_schema_for::<T>());
         if let Some(schema) = schema.as_object_mut() {
@@ -62,13 +63,13 @@ impl Schemas {
         schema
     }
 
-    /// Gives a schema a name, and returns a reference to it.
+    /// Adds a schema under `name`, and returns a reference to it.
     pub(crate) fn name(&mut self, name: &str, schema: Value) -> Value {
         self.named.insert(name.to_owned(), schema);
         json!({"$ref": format!("{SCHEMAS_PREFIX}{name}")})
     }
 
-    /// Returns the parameters that a query has.
+    /// Returns the fields of `T` as query parameters.
     pub(crate) fn query<T: JsonSchema>(&mut self) -> Vec<Value> {
         let schema = Value::from(self.read.root_schema_for::<T>());
         let required =
@@ -88,7 +89,7 @@ impl Schemas {
         properties.unwrap_or_default().into_iter().map(parameter).collect()
     }
 
-    /// Returns all schemas that have a name.
+    /// Returns all named schemas.
     pub(crate) fn finish(mut self) -> Map<String, Value> {
         let mut all = self.written.take_definitions(true);
         all.append(&mut self.named);
@@ -100,13 +101,14 @@ impl Schemas {
 fn problem() -> Value {
     json!({
         "type": "object",
-        "description": "An error, after RFC 9457. Some have further members, which `detail` explains.",
+        "description": "An error as in RFC 9457. Some have further members, which `detail` \
+                        explains.",
         "required": ["type", "title", "status", "detail", "code", "retryable", "trace_id"],
         "properties": {
             "type": {"type": "string", "pattern": "^urn:wordmill:error:[a-z_]+$"},
-            "title": {"type": "string", "description": "What the code means."},
+            "title": {"type": "string", "description": "Meaning of the code."},
             "status": {"type": "integer", "minimum": 400, "maximum": 599},
-            "detail": {"type": "string", "description": "A sentence about this case."},
+            "detail": {"type": "string", "description": "Explanation of this occurrence."},
             "code": {"enum": Code::ALL.iter().map(|code| code.name()).collect::<Vec<_>>()},
             "retryable": {
                 "type": "boolean",
@@ -116,7 +118,8 @@ fn problem() -> Value {
             "job_id": {
                 "type": "string",
                 "format": "uuid",
-                "description": "A job that may have been accepted all the same: ask for it.",
+                "description": "Id of a job that may have been accepted nevertheless. Get it to \
+                                find out.",
             },
         },
     })

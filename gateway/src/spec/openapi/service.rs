@@ -1,4 +1,4 @@
-//! How the service is doing, and what it says about itself.
+//! Operations on the service: queue, health, metrics and descriptions.
 
 use serde_json::json;
 
@@ -11,36 +11,56 @@ const TAG: &str = "service";
 pub(super) fn operations(schemas: &mut Schemas) -> Vec<Operation> {
     let text = json!({"type": "string"});
     let status = |word: &str| json!({"type": "object", "required": ["status"], "properties": {"status": {"const": word}}});
-    let etag = "The copy that you have.";
+    let etag = "The entity tag of the client's copy.";
     vec![
-        Operation::new(TAG, ("GET", "/v1/queue"), "getQueue", "See what waits, and who works")
-            .json(200, "The queue.", schemas.written::<QueueView>())
-            .codes(&[Code::BrokerUnavailable]),
-        Operation::new(TAG, ("GET", "/livez"), "getLiveness", "Tell whether the process serves")
+        Operation::new(
+            TAG,
+            ("GET", "/v1/queue"),
+            "getQueue",
+            "Get the state of the queue and the workers",
+        )
+        .json(200, "The queue.", schemas.written::<QueueView>())
+        .codes(&[Code::BrokerUnavailable]),
+        Operation::new(
+            TAG,
+            ("GET", "/livez"),
+            "getLiveness",
+            "Check whether the process serves HTTP",
+        )
+        .open()
+        .json(200, "The process serves HTTP.", status("alive")),
+        Operation::new(
+            TAG,
+            ("GET", "/readyz"),
+            "getReadiness",
+            "Check whether jobs can be accepted",
+        )
+        .open()
+        .json(200, "Jobs can be accepted.", status("ready"))
+        .codes(&[Code::NotReady]),
+        Operation::new(TAG, ("GET", "/metrics"), "getMetrics", "Get metrics for Prometheus")
             .open()
-            .json(200, "It does.", status("alive")),
-        Operation::new(TAG, ("GET", "/readyz"), "getReadiness", "Tell whether jobs can be taken")
-            .open()
-            .json(200, "They can.", status("ready"))
-            .codes(&[Code::NotReady]),
-        Operation::new(TAG, ("GET", "/metrics"), "getMetrics", "Numbers for Prometheus")
-            .open()
-            .content(200, "The numbers.", "text/plain", text.clone())
+            .content(200, "The metrics.", "text/plain", text.clone())
             .content(200, "", "application/openmetrics-text", text.clone()),
-        Operation::new(TAG, ("GET", "/openapi.json"), "getDescription", "This description")
+        Operation::new(
+            TAG,
+            ("GET", "/openapi.json"),
+            "getDescription",
+            "Get this description as OpenAPI",
+        )
+        .open()
+        .header("If-None-Match", etag, &text)
+        .json(200, "The description.", json!({"type": "object"}))
+        .with(200, &["Cache-Control", "ETag"])
+        .answer(304, "The copy is up to date.")
+        .with(304, &["Cache-Control", "ETag"])
+        .codes(&[Code::UnknownHost]),
+        Operation::new(TAG, ("GET", "/docs"), "getReference", "Get this description as a web page")
             .open()
             .header("If-None-Match", etag, &text)
-            .json(200, "The description.", json!({"type": "object"}))
+            .content(200, "The web page.", "text/html", text)
             .with(200, &["Cache-Control", "ETag"])
-            .answer(304, "Your copy is good.")
-            .with(304, &["Cache-Control", "ETag"])
-            .codes(&[Code::UnknownHost]),
-        Operation::new(TAG, ("GET", "/docs"), "getReference", "This description, for people")
-            .open()
-            .header("If-None-Match", etag, &text)
-            .content(200, "A page.", "text/html", text)
-            .with(200, &["Cache-Control", "ETag"])
-            .answer(304, "Your copy is good.")
+            .answer(304, "The copy is up to date.")
             .with(304, &["Cache-Control", "ETag"])
             .codes(&[Code::UnknownHost]),
     ]

@@ -1,4 +1,4 @@
-//! How something to count comes in.
+//! Operations that submit jobs.
 
 use serde_json::{Value, json};
 use wordmill_common::options::Options;
@@ -9,7 +9,7 @@ use crate::intake::new_job::{self, LABEL_NAME_PATTERN, LABEL_VALUE_PATTERN, NewJ
 use crate::read::job_view::JobView;
 
 const TAG: &str = "submission";
-/// How the text or the document that comes in may be wrong, or find no room.
+/// Errors of a submission: invalid input, or a lack of resources.
 const REFUSED: [Code; 20] = [
     Code::BrokerUnavailable,
     Code::IncompleteBody,
@@ -35,31 +35,31 @@ const REFUSED: [Code; 20] = [
 /// Operations that take the id of a job that was just submitted.
 pub(super) const FOLLOW_UP_OPERATIONS: [&str; 6] =
     ["getJob", "getResult", "explainJob", "cancelJob", "retryJob", "deleteJob"];
-const KEY_TEXT: &str = "A name for the submission, so that it can be repeated safely: a repeat with the \
-    same body gets the same job. Plain, or in double quotes.";
-/// Visible ASCII, plain or as a quoted string of structured fields.
+const KEY_TEXT: &str = "A name for the submission that makes it safe to repeat: a request with the \
+    same key and the same body gets the same job. Plain, or in double quotes.";
+/// Visible ASCII, plain or as a quoted string of structured fields (RFC 9651).
 const KEY_PATTERN: &str = r#"^([!#-~][!-~]{0,254}|"([!#-\[\]-~]|\\["\\]){1,255}")$"#;
-/// What stands in a header field of a form.
+/// Names that a header field of a form part can carry.
 const PART_NAME_PATTERN: &str = "^[^\\u0000-\\u0008\\u000a-\\u001f\\u007f]*$";
 const PREFER_TEXT: &str =
-    "`wait=N`: answer when the job has ended, or after N seconds (60 at most).";
-const TEXT: &str = "The job is sent as JSON with a URL or a text; or the document itself is the body, with \
-    its own `Content-Type` and perhaps a `Content-Encoding` (gzip, br, zstd, deflate); or it is the one \
-    file of a form.\n\nOptions, labels and the lane can stand in the query with any of them. What a body \
-    in JSON says itself comes first.\n\nA `202` is given only once the queue has the job.";
+    "`wait=N`: answer when the job is final, or after N seconds (60 at most).";
+const TEXT: &str = "The body is a job as JSON, with a URL or a text; or a document with its \
+    `Content-Type` and optionally a `Content-Encoding` (gzip, br, zstd, deflate); or a form with \
+    one file.\n\nOptions, labels, lane and webhook can be in the query with any of them. The \
+    members of a JSON body take precedence.\n\nThe answer `202` is sent only after the queue has \
+    stored the job.";
 
 pub(super) fn operations(schemas: &mut Schemas) -> Vec<Operation> {
-    let submit =
-        Operation::new(TAG, ("POST", "/v1/jobs"), "submitJob", "Submit something to count")
-            .text(TEXT);
+    let submit = Operation::new(TAG, ("POST", "/v1/jobs"), "submitJob", "Submit a job").text(TEXT);
     let name = Operation::new(
         TAG,
         ("PUT", "/v1/jobs/{id}"),
         "submitNamedJob",
-        "Submit something to count, under an id of your own",
+        "Submit a job under a chosen id",
     )
     .text(
-        "As `POST /v1/jobs`, with the id that you choose: a repeat with the same body gets the same job.",
+        "Like `POST /v1/jobs`, with an id that the client chooses. A repeated request with the \
+         same body gets the same job.",
     )
     .job_id();
     vec![
@@ -68,12 +68,12 @@ pub(super) fn operations(schemas: &mut Schemas) -> Vec<Operation> {
     ]
 }
 
-/// Adds that a submission can be named, and waited for.
+/// Adds the headers `Idempotency-Key` and `Prefer`.
 pub(super) fn with_idempotency_key(operation: Operation) -> Operation {
     with_prefer_wait(keyed(operation))
 }
 
-/// Adds that a submission can be named.
+/// Adds the header `Idempotency-Key`.
 pub(super) fn keyed(operation: Operation) -> Operation {
     let key = json!({"type": "string", "pattern": KEY_PATTERN});
     operation.header("Idempotency-Key", KEY_TEXT, &key).codes(&[Code::InvalidIdempotencyKey])
@@ -83,14 +83,15 @@ fn with_prefer_wait(operation: Operation) -> Operation {
     operation.header("Prefer", PREFER_TEXT, &json!({"type": "string"}))
 }
 
-/// Adds what both ways have in common.
+/// Adds the parameters, body and answers that both submissions share.
 fn with_common_answers(operation: Operation, schemas: &mut Schemas) -> Operation {
     let new_job = schemas.read::<NewJob>("NewJob");
     let job = schemas.written::<JobView<'_>>();
     let any_body = json!({"schema": {}});
     let form = json!({"schema": {
         "type": "object",
-        "description": "One part, of any name, with the file's own content type if it has one.",
+        "description": "One part with any name. Its content type, if it has one, is that of the \
+                        file.",
         "minProperties": 1,
         "maxProperties": 1,
         "propertyNames": {"pattern": PART_NAME_PATTERN},
@@ -99,7 +100,7 @@ fn with_common_answers(operation: Operation, schemas: &mut Schemas) -> Operation
     operation
         .parameters(query(schemas))
         .body(
-            "A job as JSON, a document as it is, or a form with one file. Any other `text/*`, \
+            "A job as JSON, a document, or a form with one file. Any other `text/*`, \
              `application/xhtml+xml` and `application/xml` are documents, too.",
             &[
                 ("application/json", json!({"schema": new_job})),
@@ -112,13 +113,17 @@ fn with_common_answers(operation: Operation, schemas: &mut Schemas) -> Operation
         .json(202, "The job is queued.", job.clone())
         .with(202, &["Location", "Retry-After"])
         .with_links(202, &FOLLOW_UP_OPERATIONS)
-        .json(200, "The job has ended: within `Prefer: wait`, or before the repeat.", job)
+        .json(
+            200,
+            "The job is final: it finished within `Prefer: wait`, or before this repeated request.",
+            job,
+        )
         .with(200, &["Location", "Preference-Applied"])
         .with_links(200, &FOLLOW_UP_OPERATIONS)
         .codes(&REFUSED)
 }
 
-/// Returns what can be said in the query, whatever the body is.
+/// Returns the query parameters of a submission, which apply to every kind of body.
 pub(super) fn query(schemas: &mut Schemas) -> Vec<Value> {
     let options = schemas.read::<Options>("NewOptions");
     let label = format!("{LABEL_NAME_PATTERN}:{LABEL_VALUE_PATTERN}");
@@ -127,7 +132,7 @@ pub(super) fn query(schemas: &mut Schemas) -> Vec<Value> {
             "name": "options",
             "in": "query",
             "required": false,
-            "description": "Each option by its own name, such as `rule=office&case=keep`.",
+            "description": "One parameter for each option, for example `rule=office&case=keep`.",
             "style": "form",
             "explode": true,
             "schema": options,
@@ -136,21 +141,22 @@ pub(super) fn query(schemas: &mut Schemas) -> Vec<Value> {
             "name": "label",
             "in": "query",
             "required": false,
-            "description": "A label, as `name:value`; once for each, with different names.",
+            "description": "A label as `name:value`. Repeat the parameter for further labels with \
+                            other names.",
             "schema": {"type": "string", "pattern": format!("^{label}$")},
         }),
         json!({
             "name": "lane",
             "in": "query",
             "required": false,
-            "description": "The lane, unless a body in JSON names it.",
+            "description": "The lane, unless a JSON body has one.",
             "schema": schemas.written::<wordmill_common::id::Lane>(),
         }),
         json!({
             "name": "webhook",
             "in": "query",
             "required": false,
-            "description": "Where to tell how the job ended, unless a body in JSON says it.",
+            "description": "URL to notify when the job is final, unless a JSON body has a webhook.",
             "schema": new_job::url_schema(),
         }),
     ]

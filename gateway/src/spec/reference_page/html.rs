@@ -1,8 +1,8 @@
-//! Text as HTML.
+//! Renders text as HTML.
 
 use serde_json::Value;
 
-/// Writes text so that it means nothing but itself.
+/// Escapes text for use in content and in quoted attributes.
 pub(super) fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -17,13 +17,13 @@ pub(super) fn escape(text: &str) -> String {
     out
 }
 
-/// Returns a member that is text, escaped.
+/// Returns a string member of an object, escaped.
 pub(super) fn text(value: &Value, name: &str) -> String {
     escape(value[name].as_str().unwrap_or_default())
 }
 
-/// Writes paragraphs, which empty lines separate, with `code` in them. A line that begins with a code and
-/// a colon is a paragraph of its own.
+/// Renders paragraphs, which are separated by empty lines, with code spans in backquotes. If all
+/// lines of a paragraph begin with a code span, it is a list, and its line breaks are kept.
 pub(super) fn prose(text: &str) -> String {
     let lines = |paragraph: &str| {
         let inline: Vec<String> = paragraph.lines().map(inline).collect();

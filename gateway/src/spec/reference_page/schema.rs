@@ -1,11 +1,11 @@
-//! Schemas as HTML.
+//! Renders JSON schemas as HTML.
 
 use serde_json::Value;
 
 use super::html::{escape, prose, text};
 use super::members;
 
-/// Writes one schema that has a name.
+/// Renders a named schema as a section.
 pub(super) fn section(name: &str, schema: &Value) -> String {
     let name = escape(name);
     format!(
@@ -50,7 +50,7 @@ fn body(schema: &Value) -> String {
     format!("<div class=\"wide\"><table>\n<tbody>{rows}</tbody></table></div>\n")
 }
 
-/// Says in a few words what a schema allows.
+/// Summarizes the type and the bounds of a schema.
 pub(super) fn kind(schema: &Value) -> String {
     if let Some(reference) = schema["$ref"].as_str() {
         let name = escape(reference.rsplit('/').next().unwrap_or_default());
@@ -69,7 +69,7 @@ pub(super) fn kind(schema: &Value) -> String {
     if let Some(choices) = choices.filter(|_| schema["type"].is_null()) {
         return join(choices.iter().map(kind), " or ");
     }
-    // The answer to an error is a problem that says more.
+    // The schema of an error answer extends `Problem`.
     if let Some([only]) = schema["allOf"].as_array().map(Vec::as_slice) {
         return kind(only);
     }
@@ -103,7 +103,7 @@ fn type_name(name: &str, schema: &Value) -> String {
     }
 }
 
-/// Says how large something may be, and what it looks like.
+/// Describes the bounds of a schema, for example `, 1 to 100 characters`.
 fn bounds(schema: &Value) -> String {
     let mut bounds = Vec::new();
     for (least, most, unit) in [
