@@ -1,12 +1,14 @@
 # syntax=docker/dockerfile:1
 
-# One build and three small images: gateway, worker, provision. The version of the compiler is that of rust-toolchain.toml. Both stages
-# use the same Debian release, because the binaries link its C library.
+# One build and three small images: gateway, worker, provision. The version of the compiler is that
+# of rust-toolchain.toml. Both stages use the same Debian release, because the binaries link its C
+# library.
 FROM rust:1.95.0-bookworm AS build
 WORKDIR /src
 COPY . .
-# jemalloc is compiled for a maximum page size: 64 KiB on ARM, regardless of the kernel of the build machine.
-# The cache mounts keep the registry and the compiled dependencies, so that a rebuild compiles only the changed crates.
+# jemalloc is compiled for a maximum page size: 64 KiB on ARM, regardless of the kernel of the build
+# machine. The cache mounts keep the registry and the compiled dependencies, so that a rebuild
+# compiles only the changed crates.
 RUN --mount=type=cache,id=wordmill-registry,target=/usr/local/cargo/registry \
     --mount=type=cache,id=wordmill-target,target=/src/target,sharing=locked \
     case "$(uname -m)" in aarch64) export JEMALLOC_SYS_WITH_LG_PAGE=16 ;; esac \
@@ -14,7 +16,8 @@ RUN --mount=type=cache,id=wordmill-registry,target=/usr/local/cargo/registry \
     && mkdir /out \
     && cp target/release/wordmill-gateway target/release/wordmill-worker target/release/wordmill-nats /out/
 
-# Contains the C library, root certificates and an unprivileged user (65532), but no shell and no package manager.
+# Contains the C library, root certificates and an unprivileged user (65532), but no shell and no
+# package manager.
 FROM gcr.io/distroless/cc-debian12:nonroot AS base
 USER 65532:65532
 WORKDIR /

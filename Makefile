@@ -46,9 +46,9 @@ release: ## build the services and the command into target/release, as shipped
 release-like: ## build the services as shipped, but without link-time optimization, for tests of memory and speed
 	cargo build --profile release-like $(SERVICES) --features jemalloc
 
-# Both versions are built in target/debug, to share dependencies. The new binaries are moved away, so
-# that they are not used as the current version; `make build` restores those without recompiling. The
-# old binaries are removed first: mv refuses to overwrite hard links to the same files.
+# Both versions are built in target/debug, to share dependencies. The new binaries are moved away,
+# so that they are not used as the current version; `make build` restores those without recompiling.
+# The old binaries are removed first: mv refuses to overwrite hard links to the same files.
 next: ## build gateway and worker as the next version into target/next, for tests with two versions
 	cargo build --workspace --bin wordmill-gateway --bin wordmill-worker --features next-version \
 		--config profile.dev.package.wordmill-count.opt-level=0
@@ -142,7 +142,7 @@ bench-trace: ## measure the cost of tracing: CPU per job, and throughput (ROUNDS
 coverage: next ## measure the line coverage of `make test`, including service processes
 	NATS_SERVER="$$(nats/install-server)" .ci/coverage
 
-lint: ## check formatting, clippy, documentation, licences, features, layers, import circles and file lengths
+lint: ## check formatting, clippy, rustdoc, licences, features, layers, import circles, lengths and widths
 	cargo fmt --all --check
 	cargo fmt --manifest-path bench/count/Cargo.toml --check
 	cargo clippy --workspace --all-targets -- --deny warnings
@@ -151,6 +151,7 @@ lint: ## check formatting, clippy, documentation, licences, features, layers, im
 	.ci/features
 	.ci/layers
 	.ci/lengths
+	.ci/widths
 
 format: ## format all code
 	cargo fmt --all

@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
-"""Measures what tracing costs: what `make bench-trace` calls.
+"""Measures the cost of tracing, for `make bench-trace`.
 
-Takes the same text jobs of 1 kB through three stacks of one broker, one gateway and one worker each: with tracing off, at 1 % and at 100 %.
-All three run at the same time and get a slice of jobs in turns, a fraction of a second each, so that whatever else the machine does, and
-how fast it happens to be, hits all of them alike. A sink takes the spans and discards them. CPU is the time of gateway and worker as the
-kernel counts it over a whole round, sending the last spans included. Everything listens on loopback and is stopped at the end.
+Runs the same text jobs of 1 kB on three stacks of one broker, one gateway and one worker each: with
+tracing off, at 1 % and at 100 %. All three run at the same time and get slices of jobs in turns, a
+fraction of a second each, so that other load and the speed of the machine affect all of them alike.
+A sink receives the spans and discards them. CPU time is that of gateway and worker over a whole
+round, including the export of the last spans. Everything listens on loopback and is stopped at the
+end.
 
-Settings: ROUNDS, JOBS (for each mode and round), CONNECTIONS, WORDMILL_BIN_DIR, NATS_SERVER.
+Settings: ROUNDS, JOBS (per mode and round), CONNECTIONS, WORDMILL_BIN_DIR, NATS_SERVER.
 """
 
 import asyncio
@@ -43,12 +45,13 @@ def free_port():
 
 
 def cpu_seconds(process):
-    """Returns the time that all threads of a process have had on a processor so far, from its CPU clock, which counts nanoseconds."""
+    """Returns the CPU time of all threads of a process so far. The clock counts nanoseconds."""
+    # The clock id of another process, built like clock_getcpuclockid(3) does on Linux.
     return time.clock_gettime((~process.pid << 3) | 2)
 
 
 def sink(port, received):
-    """Takes every request, and discards it."""
+    """Answers every request, discards its body, and adds the length of the body to `received`."""
 
     class Sink(asyncio.Protocol):
         def connection_made(self, transport):
@@ -79,7 +82,7 @@ def sink(port, received):
 
 
 class Submitter(asyncio.Protocol):
-    """One connection that submits one job after the other."""
+    """A connection that submits one job after the other."""
 
     def __init__(self, request, todo, done):
         self.request, self.todo, self.done = request, todo, done
@@ -111,7 +114,7 @@ class Submitter(asyncio.Protocol):
 
 
 def submit(port, jobs):
-    """Submits jobs over several connections and returns the seconds that took."""
+    """Submits jobs over several connections and returns the elapsed seconds."""
     body = json.dumps({"text": (WORDS * 12)[:1024]}).encode()
     head = f"POST /v1/jobs HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     todo = [jobs]
@@ -130,14 +133,14 @@ def submit(port, jobs):
 
 
 def number(port, name):
-    """Returns a service's number, summed over its labels."""
+    """Returns a metric of a service, summed over its labels."""
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
         lines = answer.read().decode().splitlines()
     return sum(float(line.rsplit(" ", 1)[1]) for line in lines if re.match(rf"{name}[ {{]", line))
 
 
 def finished(port):
-    """Returns how many jobs the worker has finished."""
+    """Returns the number of jobs that the worker has finished."""
     return number(port, "wordmill_jobs_finished_total")
 
 
@@ -189,11 +192,11 @@ class Stack:
         return process
 
     def cpu(self):
-        """Returns the seconds that gateway and worker have computed."""
+        """Returns the CPU seconds of gateway and worker so far."""
         return [cpu_seconds(self.gateway_process), cpu_seconds(self.worker_process)]
 
     def run(self, jobs):
-        """Takes jobs through, and returns the seconds until all were submitted, and until all were finished."""
+        """Runs jobs. Returns the seconds until all are submitted and until all are finished."""
         before = finished(self.worker)
         started = time.monotonic()
         submitting = submit(self.gateway, jobs)
@@ -207,8 +210,10 @@ class Stack:
 
 
 def measure(stacks):
-    """Takes one round of jobs through every stack, and returns for each mode jobs submitted and finished a second, and microseconds of CPU for
-    each job by the gateway and by the worker."""
+    """Runs one round of jobs on every stack.
+
+    Returns for each mode the jobs submitted and finished per second, and the CPU time of gateway
+    and worker in microseconds per job."""
     before = {name: stack.cpu() for name, stack in stacks.items()}
     seconds = {name: [0.0, 0.0] for name in stacks}
     order = list(stacks)
@@ -216,7 +221,7 @@ def measure(stacks):
         for name in order:
             seconds[name] = [total + part for total, part in zip(seconds[name], stacks[name].run(SLICE))]
         order.append(order.pop(0))
-    time.sleep(1.5)  # the last spans are sent
+    time.sleep(1.5)  # until the last spans are exported
     jobs = JOBS // SLICE * SLICE
     used = {name: [(new - old) / jobs * 1e6 for new, old in zip(stack.cpu(), before[name])] for name, stack in stacks.items()}
     return {name: [*(jobs / part for part in seconds[name]), *used[name]] for name in stacks}
@@ -238,15 +243,15 @@ def main():
                 print(f"round {turn + 1}: " + ", ".join(figures), file=sys.stderr, flush=True)
             for stack in stacks.values():
                 if any(number(port, "wordmill_telemetry_dropped_spans_total") for port in (stack.gateway, stack.worker)):
-                    raise SystemExit("spans were dropped: what the others cost was not measured")
+                    raise SystemExit("spans were dropped, so the cost of tracing was not measured")
         finally:
             for stack in stacks.values():
                 stack.stop()
     taking.terminate()
     if received.value == 0:
-        raise SystemExit("no spans reached the sink: nothing was measured")
-    print(f"{ROUNDS} rounds of {JOBS} jobs over {CONNECTIONS} connections, medians; {received.value / 1e6:.1f} MB of spans taken\n")
-    print("| tracing | submitted/s | finished/s | CPU µs a job, gateway | worker | both | more than off, round by round |")
+        raise SystemExit("no spans reached the sink, so nothing was measured")
+    print(f"{ROUNDS} rounds of {JOBS} jobs over {CONNECTIONS} connections, medians; {received.value / 1e6:.1f} MB of spans received\n")
+    print("| tracing | submitted/s | finished/s | CPU µs per job, gateway | worker | both | more than off (range of rounds) |")
     print("|---|---|---|---|---|---|---|")
     base = None
     for name, _ in MODES:

@@ -18,7 +18,8 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "deploy/kubernetes"
 VALIDATOR_VERSION = "1.37.0"
 KEDA = "github.com/kedacore/keda/v2@v2.21.0"
-# Runs in the environment of the validator, which has PyYAML, too. Prints all manifests and their problems as JSON.
+# Runs in the environment of the validator, which has PyYAML, too. Prints all manifests and their
+# problems as JSON.
 VALIDATE = """
 import json, pathlib, sys
 import jsonschema, kubernetes_validate, yaml

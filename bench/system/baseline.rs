@@ -1,5 +1,5 @@
-//! The other baselines: a server that does only one direct get, or one publish and create, and
-//! pages counted without a broker.
+//! Baselines apart from the raw broker: an HTTP server with minimal handlers (nothing, one direct
+//! get, or one publish and create), and pages counted without a broker.
 
 use std::env;
 use std::io::{self, Read};
@@ -31,12 +31,12 @@ use crate::process::Process;
 use crate::raw_broker::{JobTemplates, RawBroker};
 use crate::{INTERACTIVE, stack};
 
-/// The argument with which this program becomes the server.
+/// Command-line argument that starts this program as the baseline server.
 pub const SERVE_ARGUMENT: &str = "serve-baseline";
-/// How many chunks of a page may wait to be counted, as in the worker.
+/// Number of chunks of a page that may wait to be counted, as in the worker.
 const CHUNKS_WAITING_MAX: usize = 4;
 
-/// Starts the server as a process of its own, as the gateway is one.
+/// Starts the server in its own process, like the gateway.
 pub async fn start(nats: &str) -> Result<(Process, SocketAddr)> {
     let address = stack::free_address()?;
     let mut command = Command::new(env::current_exe()?);
@@ -70,7 +70,7 @@ struct BaselineState {
     jetstream: jetstream::Context,
     records: JetStream<()>,
     raw: RawBroker,
-    /// The messages of the job that the first request named.
+    /// Templates of the job that the first request names.
     templates: OnceCell<JobTemplates>,
 }
 
@@ -101,7 +101,7 @@ async fn submit(
     }
 }
 
-/// Makes a fetcher like that of the worker, which may fetch from loopback.
+/// Creates a fetcher like that of the worker, which may fetch from loopback.
 pub fn make_fetcher() -> Result<Fetcher> {
     let allow = vec!["127.0.0.0/8".parse()?];
     Ok(Fetcher::try_new(&Settings { allow, ..Settings::default() })?)

@@ -26,9 +26,9 @@ pub async fn measure(bench: &mut Bench) -> Result<()> {
         let line = format!("{}\n", bench.text.body(0));
         post("/v1/batches", line.repeat(lines).as_bytes(), CONTENT_TYPE)
     };
-    // One line, to get the messages of a member of a batch.
+    // A batch of one line, to load the messages of a member.
     let answer = Connection::open(address).await?.send(&batch(1)).await?;
-    ensure!(answer.status == 202, "not accepted: {}", String::from_utf8_lossy(&answer.body));
+    ensure!(answer.status == 202, "batch not accepted: {}", String::from_utf8_lossy(&answer.body));
     let answer: Value = serde_json::from_slice(&answer.body)?;
     let member = answer["lines"][0]["job_id"].as_str().context("no job_id")?;
     let templates =

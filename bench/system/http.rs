@@ -89,7 +89,7 @@ impl Connection {
         let length = match length {
             Some(length) => length?,
             None if matches!(status, 204 | 304) => 0,
-            None => bail!("an answer without a length: {head}"),
+            None => bail!("response without a Content-Length: {head}"),
         };
         while self.buffer.len() < length {
             self.read_more().await?;
@@ -171,8 +171,9 @@ pub async fn load(
     gather(tasks, count, started).await
 }
 
-/// Sends `count` requests at a constant rate, independent of the responses: each waits for a free
-/// connection, and that wait is part of its latency.
+/// Sends `count` requests at a constant rate, independent of the responses. Each waits for a free
+/// connection, and that wait is part of its latency: otherwise a slow server would delay the
+/// requests and hide its own latency (coordinated omission).
 pub async fn load_at_rate(
     address: SocketAddr,
     connections: usize,
@@ -211,7 +212,7 @@ pub async fn load_at_rate(
 
 fn expect(response: &Response, expected: u16) -> Result<()> {
     let body = String::from_utf8_lossy(&response.body);
-    ensure!(response.status == expected, "{} and not {expected}: {body}", response.status);
+    ensure!(response.status == expected, "status {}, not {expected}: {body}", response.status);
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-//! Finished jobs, and the time of one from submission to the end.
+//! Rate of finished jobs, and the time of one job from its submission to its end.
 
 use std::time::Instant;
 
@@ -12,16 +12,16 @@ use crate::stack::Stack;
 use crate::submissions::{CONNECTIONS, DEPTHS};
 use crate::{Bench, JobKind};
 
-/// Jobs of one slice: of texts, of pages, of large pages.
+/// Jobs of one slice: texts, pages, large pages.
 pub const TEXTS: usize = 6000;
 pub const PAGES: usize = 1200;
 const LARGE_PAGES: usize = 72;
 const BOUNDS: Bounds = Bounds { rounds: 12, seconds: 30 };
 /// Numbers of pages that are fetched concurrently without a broker: at most the slots of one lane.
 const FETCHES: [usize; 3] = [4, 8, 16];
-/// With it, the gateway responds when the job is finished.
+/// Header field with which the gateway responds when the job is final, after 30 s at the latest.
 const WAIT: &str = "Prefer: wait=30\r\n";
-/// The time of a load below the maximum, and its number of connections.
+/// Duration of the load at half of the maximum rate, and its number of connections.
 const PACED_SECONDS: f64 = 10.0;
 const PACED_CONNECTIONS: usize = 256;
 
@@ -99,7 +99,7 @@ async fn finish(
     let succeeded = succeeded_after - succeeded;
     ensure!(
         finished == succeeded && finished == jobs as u64,
-        "of {jobs} jobs {finished} finished, {succeeded} with success"
+        "{finished} of {jobs} jobs finished, {succeeded} succeeded"
     );
     let what = row.what.clone();
     bench.report.add(row);
@@ -140,7 +140,7 @@ pub async fn measure_latency(bench: &mut Bench) -> Result<()> {
     let slice =
         load_at_rate(bench.stack.address, PACED_CONNECTIONS, per_second, count, &requests, 200)
             .await?;
-    let name = format!("text of 1 kB, at {per_second:.0} per s (half of what it can do), p99");
+    let name = format!("text of 1 kB, at {per_second:.0} per s (half of the maximum), p99");
     let measured = SideResult { name, done: count, rates: Vec::new(), latencies: slice.latencies };
     let mut row =
         Row::time(measured.name.clone(), &measured, None).with_target(Target::Below(25.0));

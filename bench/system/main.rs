@@ -1,17 +1,17 @@
 //! Measures the speed of the whole system, compared with the broker alone: `make bench`.
 //!
-//! Everything runs on loopback, on this machine, in one run: our release binaries with their
+//! Everything runs on loopback, on this machine, in one run: the release binaries with their
 //! default settings (tracing off, the log on and discarded), nats-server with `nats/server.conf`,
-//! the load generator and a web site with pages to count. Each figure has a *baseline*: the same
+//! the load generator, and a web site with pages to count. Each figure has a *baseline*: the same
 //! broker driven by its client library with the same bytes and nothing else, a bare HTTP handler,
 //! or pages counted without a broker. Wordmill and the baseline run short slices of work in turns,
-//! so that the ratio of a round is valid even if the machine has other work. It needs Linux, for
+//! so that the ratio of a round is valid even if the machine has other work. Requires Linux, for
 //! `/proc`.
 //!
-//! Arguments: `--full` for larger backlogs, `--only <part of a name>`, `--update` to write the
-//! tables and the picture into `docs/`. `--against <folder>` only compares the services with
-//! another build, for example an earlier one; the folder may contain a `server.conf` of its own.
-//! Environment: `WORDMILL_BIN_DIR`, `NATS_SERVER`.
+//! Arguments: `--full` for larger backlogs, `--only <part of a name>` for some measurements,
+//! `--update` to write the main tables and the picture into `docs/`. `--against <folder>` only
+//! compares the services with another build, for example of an earlier commit; the folder may
+//! contain its own `server.conf`. Environment: `WORDMILL_BIN_DIR`, `NATS_SERVER`.
 
 #![expect(
     clippy::disallowed_methods,
@@ -52,22 +52,22 @@ use self::raw_broker::{JobTemplates, RawBroker};
 use self::report::{Expense, Report};
 use self::stack::{Broker, Cost, Stack, binaries, repository};
 
-/// The allocator of the services, so that the baseline has it, too.
+/// The allocator of the services, which the baseline uses, too.
 #[cfg(feature = "jemalloc")]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-/// Around the tables of the last run in docs/performance.md.
+/// Markers around the tables in docs/performance.md.
 const BEGIN: &str = "<!-- make bench: begin -->\n";
 const END: &str = "<!-- make bench: end -->\n";
-/// The lanes of jobs that are submitted alone and with others.
+/// Lanes of single jobs and of members of a batch.
 const INTERACTIVE: &str = "interactive";
 const BULK: &str = "bulk";
 const TEXT_BYTES: usize = 1000;
 const PAGE_BYTES: usize = 40_000;
 const LARGE_PAGE_BYTES: usize = 2_000_000;
 
-/// The arguments of the command line.
+/// Command-line arguments; the module documentation describes them.
 struct Arguments {
     full: bool,
     only: String,
@@ -82,7 +82,7 @@ struct JobKind {
     templates: JobTemplates,
 }
 
-/// The services and baselines of all scenarios. The two brokers are independent.
+/// The services and baselines of all measurements. The two brokers are independent.
 struct Bench {
     stack: Stack,
     raw: RawBroker,
@@ -113,16 +113,16 @@ fn parse_arguments(words: &[&str]) -> Result<Arguments> {
         match word {
             "--full" => arguments.full = true,
             "--update" => arguments.update = true,
-            "--only" => arguments.only = (*words.next().context("--only what?")?).to_owned(),
+            "--only" => arguments.only = (*words.next().context("--only needs a name")?).to_owned(),
             "--against" => {
-                arguments.against = Some(words.next().context("--against what?")?.into())
+                arguments.against = Some(words.next().context("--against needs a folder")?.into())
             }
             // Added by `cargo bench`.
             "--bench" => {}
             _ => bail!("unknown argument {word}"),
         }
     }
-    ensure!(!arguments.update || arguments.only.is_empty(), "--update needs a whole run");
+    ensure!(!arguments.update || arguments.only.is_empty(), "--update excludes --only");
     Ok(arguments)
 }
 
@@ -209,7 +209,7 @@ impl Bench {
         Ok(())
     }
 
-    /// Adds the CPU time of the raw broker since `before`, in seconds, and its memory to the
+    /// Adds the CPU time of the raw broker since `before` (in seconds), and its memory, to the
     /// report.
     fn note_baseline_expense(&mut self, what: &str, jobs: usize, before: f64) -> Result<()> {
         let broker = &self.raw_server.process;
@@ -224,7 +224,7 @@ impl Bench {
         Ok(())
     }
 
-    /// Adds the CPU time of the processes since `before` for `jobs` jobs, and their memory to the
+    /// Adds the CPU time of the processes since `before` for `jobs` jobs, and their memory, to the
     /// report.
     fn note_expense(
         &mut self,
@@ -300,7 +300,7 @@ fn describe_conditions(bench: &Bench, started: Instant) -> Result<String> {
     Ok(format!(
         "{cpus} processors ({processor}) for everything, load generator included; nats-server \
          {nats}, one server, `sync_interval: 1s`; tracing off, log at `info` and discarded; texts \
-         of {TEXT_BYTES} bytes; {:.0} min, load of the machine in the end {load}.",
+         of {TEXT_BYTES} bytes; {:.0} min, load average of the last 15 min {load}.",
         started.elapsed().as_secs_f64() / 60.0
     ))
 }
@@ -318,7 +318,7 @@ fn write(report: &Report, arguments: &Arguments) -> Result<()> {
         let (before, rest) =
             text.split_once(BEGIN).context("docs/performance.md has no begin marker")?;
         let (_, after) = rest.split_once(END).context("docs/performance.md has no end marker")?;
-        fs::write(page, format!("{before}{BEGIN}{}{END}{after}", report.markdown()))?;
+        fs::write(page, format!("{before}{BEGIN}{}{END}{after}", report.page_markdown()))?;
     }
     Ok(())
 }

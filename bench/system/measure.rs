@@ -34,15 +34,15 @@ impl<'a> Side<'a> {
     }
 }
 
-/// The bounds of a comparison: at most `rounds` rounds, and no further one after `seconds`, but at
-/// least [`ROUNDS_MIN`].
+/// Bounds of a comparison: at most `rounds` rounds, and no new round after `seconds`, but at least
+/// [`ROUNDS_MIN`].
 #[derive(Clone, Copy)]
 pub struct Bounds {
     pub rounds: usize,
     pub seconds: u64,
 }
 
-/// Fewer rounds show no spread.
+/// Minimum number of rounds; fewer show no spread.
 const ROUNDS_MIN: usize = 3;
 
 /// The results of one side, round by round.
@@ -112,7 +112,7 @@ impl SideResult {
         Spread::of(self.rates.iter().copied())
     }
 
-    /// Returns the ratio of this side's rate to that of `baseline`, round by round.
+    /// Returns the ratio of this side's rate to that of `baseline`, paired by round.
     pub fn ratio_to(&self, baseline: &Self) -> Spread {
         Spread::of(self.rates.iter().zip(&baseline.rates).map(|(rate, baseline)| rate / baseline))
     }
@@ -126,7 +126,7 @@ impl SideResult {
     }
 }
 
-/// Returns the fastest of several.
+/// Returns the side with the highest median rate.
 pub fn best<'a>(sides: impl IntoIterator<Item = &'a SideResult>) -> Option<&'a SideResult> {
     sides.into_iter().max_by(|a, b| a.rate().median.total_cmp(&b.rate().median))
 }

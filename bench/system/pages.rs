@@ -33,7 +33,7 @@ const ENDINGS: [&str; 10] = ["", "s", "ed", "ing", "er", "less", "ful", "ly", "i
 const LINKS: [&str; 14] =
     ["the", "of", "and", "a", "to", "in", "is", "that", "it", "was", "for", "on", "with", "as"];
 
-/// Pseudo-random numbers, the same in every run.
+/// Pseudo-random numbers (xorshift), the same in every run.
 struct Numbers(u64);
 
 impl Numbers {
@@ -151,7 +151,7 @@ async fn accept(listener: TcpListener, answer: Bytes) {
     let answer = Arc::new(answer);
     while let Ok((stream, _)) = listener.accept().await {
         let answer = Arc::clone(&answer);
-        // The measurement fails elsewhere if a client ends early.
+        // If a client disconnects early, the measurement itself fails.
         tokio::spawn(async move {
             let _ = respond(stream, &answer).await;
         });

@@ -18,9 +18,9 @@ const BOUNDS: Bounds = Bounds { rounds: 10, seconds: 20 };
 /// The state of the polled job.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Job {
-    /// Queued: no worker may run.
+    /// Queued: requires that no worker runs.
     Queued,
-    /// Finished: a worker must run.
+    /// Finished: requires a running worker.
     Finished,
 }
 
@@ -47,7 +47,7 @@ pub async fn measure(bench: &mut Bench, job: Job) -> Result<()> {
     let baseline = best(*baseline).context("no side")?;
     let empty = best(*empty).context("no side")?;
     bench.report.add(Row::rate(what, wordmill, baseline).with_target(Target::Share(0.7)));
-    bench.report.add(Row::rate(format!("{what}, against nothing"), wordmill, empty));
+    bench.report.add(Row::rate(format!("{what}, against an empty handler"), wordmill, empty));
     bench.note_expense(what, polls, &before)
 }
 

@@ -1,4 +1,4 @@
-//! Child processes: their costs, and their end.
+//! Child processes: their CPU time, their memory, and their end.
 
 use std::fs;
 use std::process::{Child, Command, Stdio};
@@ -25,16 +25,16 @@ impl Process {
         Ok(Self { name, child })
     }
 
-    /// Returns the CPU time of all its threads so far, in seconds. Fails if it has ended by itself.
+    /// Returns the CPU time of all its threads so far, in seconds. Fails if the process has ended.
     pub fn cpu_seconds(&self) -> Result<f64> {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
-        // The name, in parentheses, may contain spaces. After it comes the state; user and system
-        // time are fields 14 and 15 of all.
+        // The name (field 2, in parentheses) may contain spaces. The rest begins with field 3, the
+        // state; user and system time are fields 14 and 15.
         let (_, rest) = stat.rsplit_once(')').context("no name in stat")?;
         let fields: Vec<&str> = rest.split_whitespace().collect();
-        ensure!(fields.first().is_some_and(|state| *state != "Z"), "{} has ended", self.name);
+        ensure!(fields.first().is_some_and(|state| *state != "Z"), "{} has exited", self.name);
         let mut ticks = 0;
-        for time in fields.get(11..13).context("stat is short")? {
+        for time in fields.get(11..13).context("too few fields in stat")? {
             ticks += time.parse::<u64>()?;
         }
         Ok(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
@@ -61,7 +61,8 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It may have ended already.
+        // A paused process handles SIGTERM only after SIGCONT. Errors are ignored, since it may
+        // have ended already.
         let _ = self.pause(false);
         let _ = self.signal(Signal::TERM);
         let end = Instant::now() + STOP_MAX;

@@ -1,7 +1,7 @@
 //! The baseline of jobs: the same broker, driven by its client library and nothing else.
 //!
-//! It sends the same bytes as the services: the message of one job, its first record and its last
-//! one are read from the broker and sent again, headers included, with the ids of other jobs.
+//! It sends the same bytes as the services: the message of one job and its first and last record
+//! are read from the broker and sent again with the ids of other jobs, including their headers.
 
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
@@ -52,7 +52,7 @@ impl MessageTemplate {
         let id_offsets = payload.windows(ID_LENGTH).enumerate();
         let id_offsets = id_offsets.filter(|(_, window)| *window == id.as_bytes());
         let id_offsets: Vec<usize> = id_offsets.map(|(offset, _)| offset).collect();
-        ensure!(!id_offsets.is_empty(), "{subject} does not name its job");
+        ensure!(!id_offsets.is_empty(), "the message on {subject} does not contain its job id");
         Ok(Self { headers: message.headers, payload, id_offsets })
     }
 
@@ -150,8 +150,8 @@ impl RawBroker {
         depth: usize,
     ) -> Result<Slice> {
         let free_slots = Semaphore::new(depth);
-        // Requests no more messages than there will be: a message for a request that is no longer
-        // open would be redelivered only after the ack wait.
+        // Requests only as many messages as will arrive: a message for a pull request that has
+        // already expired would be redelivered only after the ack wait.
         let batch = (depth / PULLS).max(1);
         let pull_sizes = (0..count).step_by(batch).map(|done| batch.min(count - done));
         let messages = stream::iter(pull_sizes)
@@ -202,7 +202,7 @@ impl RawBroker {
             let subject = format!("events.{}", record_subject(&ids[number % records]));
             subscriptions.push(client.subscribe(subject).await?);
         }
-        // The broker processes commands in order, so after this response it knows the
+        // The broker processes commands in order, so this answer shows that it has the
         // subscriptions.
         self.records.get_info().await?;
         let started = Instant::now();

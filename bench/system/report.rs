@@ -1,4 +1,4 @@
-//! The report: a table for people, JSON for programs.
+//! Report of a run, as Markdown tables and as JSON.
 
 use std::fmt::Write as _;
 
@@ -6,18 +6,39 @@ use serde_json::{Value, json};
 
 use crate::measure::{SideResult, Spread};
 
-/// The target of a figure.
+/// Rows of the page docs/performance.md, by the beginning of their names. Each selects the first
+/// row that matches: variants, for example with more workers, are measured later.
+const PAGE_ROWS: &[&str] = &[
+    "submissions, text of 1 kB",
+    "batch lines, text of 1 kB",
+    "polls, finished job",
+    "full jobs, text of 1 kB",
+    "full jobs, page of 40 kB",
+    "full jobs, page of 2 MB",
+    "text of 1 kB, alone",
+    "text of 1 kB, at",
+];
+/// Expenses of that page, selected in the same way.
+const PAGE_EXPENSES: &[&str] = &[
+    "submissions, text of 1 kB",
+    "polls, finished job",
+    "full jobs, text of 1 kB",
+    "full jobs, page of 40 kB",
+    "full jobs, page of 2 MB",
+];
+
+/// Target of a row.
 #[derive(Clone, Copy)]
 pub enum Target {
-    /// The ratio, at least.
+    /// Minimum ratio to the baseline.
     Share(f64),
-    /// The ratio, at most.
+    /// Maximum ratio to the baseline.
     Times(f64),
-    /// The figure itself, at most.
+    /// Maximum of Wordmill's own figure, in the unit of the row.
     Below(f64),
 }
 
-/// One comparison.
+/// One measurement of Wordmill and its baseline.
 pub struct Row {
     pub what: String,
     /// The unit of `wordmill` and `baseline`.
@@ -26,12 +47,12 @@ pub struct Row {
     pub baseline: Option<(String, Spread)>,
     pub ratio: Option<Spread>,
     pub target: Option<Target>,
-    /// Latencies in milliseconds: 50 %, 99 % and 99.9 % of all do not exceed them.
+    /// Latencies in milliseconds: the percentiles 50, 99 and 99.9.
     pub latencies_ms: Option<[f64; 3]>,
 }
 
 impl Row {
-    /// Compares numbers per second.
+    /// Compares rates per second.
     pub fn rate(what: impl Into<String>, wordmill: &SideResult, baseline: &SideResult) -> Self {
         Self {
             what: what.into(),
@@ -44,7 +65,7 @@ impl Row {
         }
     }
 
-    /// Compares latencies.
+    /// Compares median latencies.
     pub fn time(
         what: impl Into<String>,
         wordmill: &SideResult,
@@ -151,12 +172,13 @@ fn format_number(value: f64) -> String {
     format!("{value:.digits$}")
 }
 
-/// The CPU time and memory of the processes for one kind of work.
+/// CPU time and memory of the processes for one kind of work.
 pub struct Expense {
     pub what: String,
     pub jobs: usize,
-    /// Of gateway, workers and broker.
+    /// CPU time per job in microseconds: gateway, workers, broker.
     pub cpu_us: [f64; 3],
+    /// Resident memory in MiB, in the same order.
     pub memory_mib: [f64; 3],
 }
 
@@ -204,23 +226,42 @@ impl Report {
         self.expenses.push(expense);
     }
 
-    /// Returns the tables, as `docs/performance.md` has them.
+    /// Returns all rows and expenses as tables.
     pub fn markdown(&self) -> String {
+        self.tables(self.rows.iter(), self.expenses.iter())
+    }
+
+    /// Returns the tables with the main rows and expenses, for `docs/performance.md`.
+    pub fn page_markdown(&self) -> String {
+        let rows = PAGE_ROWS
+            .iter()
+            .filter_map(|name| self.rows.iter().find(|row| row.what.starts_with(*name)));
+        let expenses = PAGE_EXPENSES
+            .iter()
+            .filter_map(|name| self.expenses.iter().find(|row| row.what.starts_with(*name)));
+        self.tables(rows, expenses)
+    }
+
+    fn tables<'a>(
+        &self,
+        rows: impl Iterator<Item = &'a Row>,
+        expenses: impl Iterator<Item = &'a Expense>,
+    ) -> String {
         let mut text = format!("{}\n\n", self.conditions);
         text.push_str(
             "| what | Wordmill | baseline | ratio (rounds) | target | p50 ms | p99 ms | p99.9 ms \
              |\n",
         );
         text.push_str("|---|---|---|---|---|---|---|---|\n");
-        for row in &self.rows {
+        for row in rows {
             let _ = writeln!(text, "{}", row.line());
         }
         text.push_str(
-            "\n| CPU and memory | jobs | gateway, µs a job | worker | nats-server | gateway, MiB \
+            "\n| CPU and memory | jobs | gateway, µs per job | worker | nats-server | gateway, MiB \
              | worker | nats-server |\n",
         );
         text.push_str("|---|---|---|---|---|---|---|---|\n");
-        for expense in &self.expenses {
+        for expense in expenses {
             let _ = writeln!(text, "{}", expense.line());
         }
         text

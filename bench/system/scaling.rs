@@ -1,4 +1,4 @@
-//! How the speed changes with more workers, and with a backlog.
+//! Effect of more workers and of a backlog on the speed.
 
 use anyhow::Result;
 
@@ -46,7 +46,7 @@ pub async fn with_workers(bench: &mut Bench) -> Result<()> {
     bench.stack.broker.purge().await
 }
 
-/// Compares a stack in which `backlog` jobs wait with one in which none does.
+/// Compares a stack with `backlog` queued jobs with a stack that has an empty queue.
 pub async fn with_backlog(bench: &mut Bench, backlog: usize) -> Result<()> {
     let mut other = Stack::start().await?;
     let finished = finish_one_job(bench, &mut other).await?;
@@ -117,7 +117,7 @@ pub async fn with_backlog(bench: &mut Bench, backlog: usize) -> Result<()> {
     bench.stack.broker.purge().await
 }
 
-/// Finishes one job with a worker, and stops the worker again. Returns the id of the job.
+/// Finishes one job with a worker, and stops the worker. Returns the id of the job.
 async fn finish_one_job(bench: &Bench, stack: &mut Stack) -> Result<String> {
     stack.start_worker().await?;
     let id = polls::submit_job(bench, stack, Job::Finished).await?;
@@ -125,8 +125,8 @@ async fn finish_one_job(bench: &Bench, stack: &mut Stack) -> Result<String> {
     Ok(id)
 }
 
-/// Runs jobs with workers that are paused before and afterwards: with the backlog they would work
-/// on while the other side is measured. They finish jobs of the backlog as well, so the count is
+/// Runs jobs with workers that are paused before and afterwards; otherwise they would work off the
+/// backlog while the other side is measured. They also finish jobs of the backlog, so the count is
 /// the mean of submitted and finished jobs: 6000 submitted and 8000 finished ones count as 7000.
 async fn run_jobs_with_paused_workers(stack: &Stack, requests: &http::Requests) -> Result<Slice> {
     stack.pause_workers(false)?;

@@ -1,5 +1,4 @@
-//! The measured services: brokers, gateways and workers, with data directories and ports of their
-//! own.
+//! The measured services: brokers, gateways and workers, with their own data directories and ports.
 
 use std::env;
 use std::net::{SocketAddr, TcpListener};
@@ -18,7 +17,7 @@ use crate::process::Process;
 
 /// Longest wait for a service or for jobs.
 const WAIT_MAX: Duration = Duration::from_secs(120);
-/// Interval of the checks whether the queue is empty: short compared with a slice, and little work.
+/// Interval of the checks whether the queue is empty: short compared with a slice, and cheap.
 const POLL_INTERVAL: Duration = Duration::from_millis(4);
 const ROLES: [&str; 5] = ["gateway", "worker", "sweeper", "inspector", "admin"];
 
@@ -28,7 +27,7 @@ pub struct Cost {
     pub memory_bytes: u64,
 }
 
-/// A provisioned nats-server with our configuration, and a connection as its administrator.
+/// A provisioned nats-server with a connection as its administrator.
 pub struct Broker {
     pub process: Process,
     pub url: String,
@@ -37,8 +36,8 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// Starts a server for services from a folder, provisioned by the `wordmill-nats` of that
-    /// folder, with the `server.conf` of that folder if it has one. An earlier build needs the
+    /// Starts a server for the services in `folder`. It is provisioned by the `wordmill-nats` of
+    /// that folder and uses the folder's `server.conf`, if there is one: an earlier build needs the
     /// server configuration of the same commit.
     pub async fn start_for(folder: &Path) -> Result<Self> {
         let directory = TempDir::new_in(env!("CARGO_TARGET_TMPDIR"))?;
@@ -60,7 +59,7 @@ impl Broker {
         let mut command = service(folder, "wordmill-nats", "admin", &url)?;
         let output = command.arg("provision").output()?;
         let log = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "not provisioned: {log}");
+        ensure!(output.status.success(), "provisioning failed: {log}");
         Ok(Self { process, url, jetstream, _directory: directory })
     }
 
@@ -92,7 +91,7 @@ impl Broker {
     }
 }
 
-/// One gateway and some workers at a broker.
+/// One gateway and some workers, connected to one broker.
 pub struct Stack {
     binaries: PathBuf,
     pub broker: Broker,
@@ -173,14 +172,14 @@ impl Stack {
         let response = Connection::open(self.address).await?.send(&request).await?;
         ensure!(
             response.status == 202,
-            "not accepted: {}",
+            "job not accepted: {}",
             String::from_utf8_lossy(&response.body)
         );
         let job: Value = serde_json::from_slice(&response.body)?;
         Ok(job["job_id"].as_str().context("no job_id")?.to_owned())
     }
 
-    /// Returns the costs of gateway, workers and broker so far; fails if one has ended by itself.
+    /// Returns the costs of gateway, workers and broker so far. Fails if one of them has ended.
     pub fn costs(&self) -> Result<[Cost; 3]> {
         let mut workers = Cost { cpu_seconds: 0.0, memory_bytes: 0 };
         for worker in &self.workers {
@@ -239,8 +238,8 @@ fn password(role: &str) -> String {
     format!("bench-{role}")
 }
 
-/// Returns the command of a service, with the credentials of its role and without variables of our
-/// environment that could change its behaviour. The log is on, as by default.
+/// Returns the command of a service, with the credentials of its role. Removes environment
+/// variables that could change its behaviour. The log is on, as by default.
 fn service(folder: &Path, name: &str, role: &str, nats: &str) -> Result<Command> {
     let path = folder.join(name);
     ensure!(path.exists(), "{} is not built: run `make bench`", path.display());

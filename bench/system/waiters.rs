@@ -1,4 +1,4 @@
-//! How fast waiting clients are notified, compared with plain subscriptions.
+//! Notification of waiting clients, compared with plain subscriptions at the broker.
 
 use std::time::Instant;
 
@@ -40,7 +40,7 @@ async fn notify_waiters(bench: &Bench) -> Result<Slice> {
     let mut connections = Vec::with_capacity(WAITERS);
     for number in 0..WAITERS {
         let mut connection = Connection::open(address).await?;
-        // The gateway sends the record when it has subscribed to further changes.
+        // The first event shows that the gateway has subscribed to further changes.
         let request = get(&format!("/v1/jobs/{}/events", ids[number % JOBS]));
         connection.send_and_read_until(&request, b"\"queued\"").await?;
         connections.push(connection);

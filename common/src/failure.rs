@@ -76,7 +76,7 @@ failure_codes! {
     FetchRedirects = "fetch_redirects", PERMANENT;
     /// The URL leads to an address that may not be fetched.
     UrlBlocked = "url_blocked", PERMANENT;
-    /// The document has a format whose words cannot be counted.
+    /// The words of this document format cannot be counted.
     UnsupportedFormat = "unsupported_format", PERMANENT;
     /// The document could not be decompressed or decoded.
     DecodeError = "decode_error", PERMANENT;
@@ -143,7 +143,7 @@ impl Failure {
         Self { code: code.into(), detail: detail.into(), retryable: code.is_retryable() }
     }
 
-    /// Returns the failure of an attempt whose worker stopped.
+    /// Returns the failure of an attempt that ended with its worker.
     #[must_use]
     pub fn worker_crashed() -> Self {
         Self::new(FailureCode::WorkerCrashed, "The worker stopped responding during the attempt.")

@@ -146,7 +146,7 @@ impl fmt::Display for JobKey {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Lane {
-    /// For jobs whose client waits for the result.
+    /// For jobs with a client that waits for the result.
     #[default]
     Interactive,
     /// For batches and other jobs that are not urgent.

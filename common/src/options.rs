@@ -42,8 +42,7 @@ pub struct Options {
     /// Whether different apostrophe characters are unified. The default is `unify`.
     #[serde(skip_serializing_if = "is_default")]
     pub apostrophe: Apostrophe,
-    /// Whether a hyphen ends a word. The default is `split`. Without effect on `whitespace` and
-    /// `office`.
+    /// Whether a hyphen ends a word, the default. Without effect on `whitespace` and `office`.
     #[serde(skip_serializing_if = "is_default")]
     pub hyphen: Hyphen,
     /// Unicode normalization of the listed words. The default is `nfc`.

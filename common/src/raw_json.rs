@@ -27,7 +27,7 @@ impl<T: Serialize> RawJson<T> {
     /// Serializes a value.
     ///
     /// # Errors
-    /// If JSON cannot represent the value, for example a map whose keys are not strings.
+    /// If JSON cannot represent the value, for example a map with keys that are not strings.
     pub fn of(value: &T) -> Result<Self, serde_json::Error> {
         to_raw_value(value).map(Self::new)
     }

@@ -24,7 +24,7 @@ pub enum Source {
     },
     /// A document that the client uploaded.
     Document(Document),
-    /// The members of a batch, whose results are added up.
+    /// The members of a batch. Their results are added up.
     Batch(Batch),
 }
 

@@ -25,7 +25,8 @@ from supervisor import EXIT_USAGE, Stop, Supervisor, die_with  # noqa: E402
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 HOST = "127.0.0.1"
 ROLES = ["gateway", "worker", "sweeper", "inspector", "admin"]
-# Variables that this program sets from PORT, NATS_PORT and the development passwords. All other WORDMILL_* of the user take precedence.
+# Variables that this program sets from PORT, NATS_PORT and the development passwords. All other
+# WORDMILL_* of the user take precedence.
 DECIDED = {"WORDMILL_LISTEN": "PORT", "WORDMILL_NATS_URL": "NATS_PORT"}
 CREDENTIALS = {"WORDMILL_NATS_USER", "WORDMILL_NATS_PASSWORD", "WORDMILL_NATS_SWEEPER_USER", *(f"WORDMILL_NATS_{role.upper()}_PASSWORD" for role in ROLES)}
 # Signs webhooks in development only: it is public, so everyone can sign with it.
@@ -317,7 +318,8 @@ def main():
         supervisor.stop_all()
     except Stop as stop:
         code = stop.code
-    os.close(lock)  # only now, so that the next run cannot start before the last child of this one has ended
+    # Only now, so that the next run cannot start before the last child of this one has ended.
+    os.close(lock)
     return code
 
 

@@ -21,15 +21,16 @@ import time
 SERVERS = ("nats", "jaeger")  # stopped last, because the services need them while they drain
 DRAIN_SECONDS = 20
 NATS_STOP_SECONDS = 10
-SECOND_SIGNAL_SECONDS = 0.5  # make and the terminal may both send a signal for one Ctrl-C; a second key press takes longer
+# make and the terminal may both send a signal for one Ctrl-C; a second key press takes longer.
+SECOND_SIGNAL_SECONDS = 0.5
 LINE_BYTES_MAX = 64 * 1024
 EXIT_USAGE = 64  # exit code of our services and of this command for invalid settings
 
 RESTART_SECONDS_FIRST = 1
 RESTART_SECONDS_MAX = 30
-# Uptime after which the next delay starts at the first one again. It must not be shorter than the window below:
-# with 20 s, a service either ends the run or never has a delay of more than 2 s. With 60 s, a service that dies
-# each time after 40 s is restarted after 1, 2, 4, 8, 16, 30, 30, ... s.
+# Uptime after which the next delay starts at the first one again. It must not be shorter than the
+# window below: with 20 s, a service either ends the run or never has a delay of more than 2 s. With
+# 60 s, a service that dies each time after 40 s is restarted after 1, 2, 4, 8, 16, 30, 30, ... s.
 RECOVERED_SECONDS = 60
 DEATHS_MAX = 3
 DEATHS_WINDOW_SECONDS = 60
@@ -64,7 +65,8 @@ class Child:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            # In a new session the Ctrl-C of the terminal does not reach the child: the supervisor stops all in order.
+            # In a new session the Ctrl-C of the terminal does not reach the child: the supervisor
+            # stops all in order.
             start_new_session=True,
             preexec_fn=die_with(os.getpid()),
         )
@@ -104,7 +106,8 @@ class Service:
         self.name = name
         self.command = command
         self.environment = environment
-        self.check_readiness = check_readiness  # returns None if the service is ready, else the reason it is not
+        # Returns None if the service is ready, otherwise the reason.
+        self.check_readiness = check_readiness
         self.child = None
         self.started_at = None
         self.deaths = collections.deque(maxlen=DEATHS_MAX)

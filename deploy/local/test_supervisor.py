@@ -63,7 +63,8 @@ class Delays(unittest.TestCase):
         self.assertEqual(DEATHS_MAX, 3)
 
     def test_deaths_of_more_than_a_minute_ago_do_not_count(self):
-        # From the first death to the third, 1 + 2 s of delay and twice the time up: 60 s, then 61 s.
+        # From the first death to the third, 1 + 2 s of delay and twice the time up:
+        # 60 s, then 61 s.
         self.assertEqual(collect_delays(self.service, [0, 28.5, 28.5]), [1, 2, None])
         self.setUp()
         self.assertEqual(collect_delays(self.service, [0, 29, 29]), [1, 2, 4])

@@ -105,7 +105,7 @@ impl AckCheckReceiver {
         }
     }
 
-    /// Fails the open checks whose deadline has passed.
+    /// Fails the open checks with an expired deadline.
     fn expire(&self, count: &impl Fn(QueueKind, CheckOutcome)) {
         let now = Instant::now();
         for queue in QueueKind::ALL {

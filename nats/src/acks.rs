@@ -26,7 +26,7 @@ pub(crate) const ACK_SUBJECT: &str = "$JS.ACK.";
 /// The cause of a failed check if the broker sent no error.
 pub(crate) const NO_ANSWER: &str = "no answer";
 
-/// A queue whose messages are acknowledged.
+/// A queue with messages to acknowledge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum QueueKind {
     /// The jobs of both lanes.

@@ -72,7 +72,7 @@ impl RawRecord {
     }
 }
 
-/// Refuses a record whose format is newer than [`FORMAT`].
+/// Refuses a record with a format newer than [`FORMAT`].
 ///
 /// # Errors
 /// [`Error::Newer`].
@@ -83,7 +83,8 @@ pub fn check_format(format: u32, key: &JobKey) -> Result<(), Error> {
     Err(newer(key, format.into()))
 }
 
-/// Refuses a record whose state only a newer version supports. Call it before acting on a record.
+/// Refuses a record with a state that only a newer version supports. Call it before acting on a
+/// record.
 ///
 /// # Errors
 /// [`Error::Newer`].

@@ -1,19 +1,22 @@
-//! `make chaos`: `MINUTES` of faults under load, half of them against one nats-server and half
-//! against a cluster of three. `SEED` repeats a run's choices.
+//! `make chaos`: injects faults under load for `MINUTES`, half of the time into one nats-server and
+//! half into a cluster of three. `SEED` repeats the random choices of an earlier run.
 
 use std::time::{Duration, SystemTime};
 
 use wordmill_tests::chaos::Run;
 use wordmill_tests::setting;
 
-/// Returns how long faults are made against each broker, and the first seed.
+/// Returns the duration of the faults for each broker, and the seed.
 fn settings() -> (Duration, u64) {
-    let minutes = setting("MINUTES").map_or(3.0, |text| text.parse().expect("MINUTES: a number"));
+    let minutes =
+        setting("MINUTES").map_or(3.0, |text| text.parse().expect("MINUTES must be a number"));
     let random = || {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970");
+        let now =
+            SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("a clock after 1970");
         now.as_secs() % 1_000_000
     };
-    let seed = setting("SEED").map_or_else(random, |text| text.parse().expect("SEED: a number"));
+    let seed =
+        setting("SEED").map_or_else(random, |text| text.parse().expect("SEED must be a number"));
     (Duration::from_secs_f64(minutes * 60.0 / 2.0), seed)
 }
 

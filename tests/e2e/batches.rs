@@ -1,4 +1,4 @@
-//! Many jobs in one request.
+//! Batches: many jobs in one request.
 
 mod members;
 mod merge;

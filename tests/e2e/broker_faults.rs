@@ -1,4 +1,4 @@
-//! Lost, late or refused messages, and a broker that fails.
+//! Dropped, delayed or refused messages, and a failing broker.
 
 mod acknowledgements;
 mod chaos;

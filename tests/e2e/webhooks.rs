@@ -1,4 +1,4 @@
-//! Requests that report a final job to a URL of the client.
+//! Webhooks: requests that report a final job to a URL of the client.
 
 mod batch_tls_cluster;
 pub(crate) mod delivery;

@@ -1,4 +1,4 @@
-//! Pages of other sites in a real browser, which try to use a gateway without keys.
+//! Pages of other sites in a real browser that attack a gateway without API keys.
 
 use serde_json::{Value, json};
 use wordmill_tests::assertions::array_length;
@@ -9,10 +9,9 @@ use wordmill_tests::site::{Page, Site};
 use wordmill_tests::stack::Stack;
 use wordmill_tests::{LIMIT, wait_for};
 
-/// Lets every name below `.example` resolve to this machine, as the attacker of a DNS rebinding
-/// does.
+/// Resolves every name below `.example` to this machine, as an attacker does with DNS rebinding.
 const RESOLVER: &str = "--host-resolver-rules=MAP *.example 127.0.0.1";
-/// Sends a request and returns its status, its type or the name of its error.
+/// Sends a request, and returns the response or the name of the error.
 const FETCH: &str = "
     const [url, options, finish] = arguments;
     fetch(url, options).then(
@@ -23,7 +22,7 @@ const FETCH: &str = "
         (error) => finish({error: error.name}),
     )";
 
-/// A browser that shows a page of another site, and a gateway beside it.
+/// A browser that shows a page of another site, and a gateway on the same machine.
 struct Attack {
     browser: Browser,
     stack: Stack,
@@ -41,17 +40,17 @@ impl Attack {
         self.stack.client()
     }
 
-    /// Returns the gateway's URL of a path, by another name of this machine.
+    /// Returns the URL of a path on the gateway, with another host name of this machine.
     fn gateway(&self, name: &str, path: &str) -> String {
         self.client().url(path).replace("127.0.0.1", name)
     }
 
-    /// Returns the other site's URL of a path, by a name of this machine.
+    /// Returns the URL of a path on the other site, with a host name of this machine.
     fn other(&self, name: &str, path: &str) -> String {
         self.site.url(path).replace("127.0.0.1", name)
     }
 
-    /// Sends a request from the page that is shown.
+    /// Sends a request from the displayed page.
     fn fetch(&self, url: &str, options: &Value) -> Value {
         self.browser.run_async_script(FETCH, &[json!(url), options.clone()])
     }
@@ -61,7 +60,7 @@ impl Attack {
     }
 }
 
-/// A `POST` that needs no permission of the gateway: a *simple request*.
+/// Options of a `POST` that a browser sends without a preflight: a *simple request*.
 fn simple_post() -> Value {
     let headers = json!({"content-type": "text/plain"});
     json!({"method": "POST", "mode": "no-cors", "headers": headers, "body": "one two"})
@@ -75,12 +74,13 @@ fn json_post() -> Value {
 #[test]
 fn pages_of_other_origins_start_no_job() {
     let attack = Attack::start(&[]);
-    // Another site, another port of the same site, and another name of this machine.
+    // Another site, another port on the same host, and another host name of this machine.
     for page in ["evil.example", "127.0.0.1", "localhost"] {
         for gateway in ["127.0.0.1", "localhost"] {
             attack.browser.open(&attack.other(page, "/"));
             let url = attack.gateway(gateway, "/v1/jobs");
-            // The answer is hidden from the page: by its origin, then by the resource policy.
+            // The browser hides the response: by the same-origin policy, or by the resource policy
+            // (CORP).
             let hidden = attack.fetch(&url, &simple_post());
             assert_eq!(hidden, json!({"error": "TypeError"}), "{page} to {gateway}");
             let no_permission = attack.fetch(&url, &json_post());
@@ -105,7 +105,7 @@ fn forms_of_other_origins_start_no_job() {
         attack.browser.open(&attack.site.put("/form", Page::new("text/html", form.as_str())));
         attack.browser.click("#send");
         attack.browser.wait_for_text("body", "cross_site_request");
-        // A document without an origin of its own sends `Origin: null`.
+        // A document with an opaque origin sends `Origin: null`.
         let framed = form.replace('"', "&quot;");
         let frame = format!(
             "<!doctype html><iframe sandbox='allow-forms allow-scripts' srcdoc=\"{framed}\
@@ -127,7 +127,7 @@ fn forms_of_other_origins_start_no_job() {
 fn a_name_that_resolves_to_this_machine_reaches_nothing() {
     let attack = Attack::start(&[]);
     attack.client().submit(&json!({"text": "a secret"}));
-    // After a rebinding the page of evil.example is of the same origin as the gateway.
+    // After DNS rebinding, the page of evil.example has the same origin as the gateway.
     attack.browser.open(&attack.gateway("evil.example", "/livez"));
     attack.browser.wait_for_text("body", "alive");
     for (path, options) in
@@ -147,8 +147,8 @@ fn the_own_page_and_listed_origins_work_as_before() {
     let settings =
         [("WORDMILL_HOSTS", "wordmill.example"), ("WORDMILL_CORS_ORIGINS", origin.as_str())];
     let attack = Attack::start(&settings);
-    // A browser classifies senders only for loopback and HTTPS: for other names there is `Origin`
-    // alone.
+    // A browser sends `Sec-Fetch-Site` only to loopback and over HTTPS. With another name, it sends
+    // only `Origin`.
     for name in ["127.0.0.1", "localhost", "wordmill.example"] {
         attack.browser.open(&attack.gateway(name, "/"));
         attack.browser.wait_for_text("h1", "Count words");

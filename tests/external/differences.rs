@@ -1,28 +1,30 @@
-//! Two counts of the same text, by us and by another program, and the reasons for what differs.
+//! Compares the words that Wordmill and another program count in a text, and explains the known
+//! differences.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Signs and joiners that are part of a word only between two letters.
 const AT_NO_EDGE: &[char] = &['\'', '.', '\u{200c}', '\u{200d}'];
 
-/// Words, and how often each occurs.
+/// Words with their number of occurrences.
 pub type Counts = BTreeMap<String, u64>;
 
-/// Why a word may be another one for the other program.
+/// Reason why the other program counts a different word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reason {
-    /// It cuts at a colon within a word (`a:b`); Unicode's own rule does not.
+    /// It splits at a colon within a word (`a:b`). Unicode's default rule does not.
     Colon,
-    /// It cuts at a full stop between letters (`x.org`, `e.g.`); Unicode's own rule does not.
+    /// It splits at a full stop between letters (`x.org`, `e.g.`). Unicode's default rule does not.
     FullStop,
-    /// It does not cut at an at sign within an address (`a@b.org`); Unicode's own rule does.
+    /// It does not split at an at sign within an address (`a@b.org`). Unicode's default rule does.
     AtSign,
-    /// It cuts where Hangul meets digits or Latin letters (`12는`); Unicode's own rule does not.
+    /// It splits between Hangul and digits or Latin letters (`12는`). Unicode's default rule does
+    /// not.
     Hangul,
-    /// It takes letters, digits and full stops that touch a script without spaces into the same
-    /// word (`ສຳລັບvlc`); in Unicode's own rule that script stands alone.
+    /// It joins letters, digits and full stops with an adjacent script without spaces (`ສຳລັບvlc`).
+    /// Unicode's default rule separates that script.
     Touching,
-    /// The same run of a script without spaces, cut elsewhere: other dictionary, other method.
+    /// It segments a run of a script without spaces differently, with another dictionary or method.
     CutElsewhere(Script),
 }
 
@@ -37,23 +39,23 @@ pub enum Script {
     Thai,
 }
 
-/// Differences that have a reason, by reason, in words. What is left has none.
+/// Number of differing words by reason. Words without a reason are not included.
 #[derive(Debug, Default)]
 pub struct Reasons(BTreeMap<Reason, u64>);
 
 impl Reasons {
-    /// Returns how many words differ for a reason.
+    /// Returns the number of words that differ for this reason.
     pub fn of(&self, reason: Reason) -> u64 {
         self.0.get(&reason).copied().unwrap_or(0)
     }
 
-    /// Returns how many words are cut elsewhere, in whatever script.
+    /// Returns the number of words that are segmented differently, in all scripts.
     pub fn cut_elsewhere(&self) -> u64 {
         let cut = self.0.iter().filter(|(reason, _)| matches!(reason, Reason::CutElsewhere(_)));
         cut.map(|(_, words)| words).sum()
     }
 
-    /// Adds those of another text.
+    /// Adds the differences of another text.
     pub fn add(&mut self, other: &Self) {
         for (reason, words) in &other.0 {
             self.count(*reason, *words);
@@ -71,7 +73,7 @@ fn is_hangul(c: char) -> bool {
     matches!(c, '\u{1100}'..='\u{11ff}' | '\u{3130}'..='\u{318f}' | '\u{ac00}'..='\u{d7a3}')
 }
 
-/// Returns the script of a letter or mark, if that is written without spaces.
+/// Returns the script of a letter or mark, if the script is written without spaces.
 pub fn script_of(c: char) -> Option<Script> {
     match c {
         // Digits follow the rules for numbers.
@@ -92,7 +94,8 @@ pub fn script_of(c: char) -> Option<Script> {
     }
 }
 
-/// Cuts a word of ours where the other program would for one of `reasons`, and counts why.
+/// Splits a word of Wordmill where the other program splits for one of `reasons`. Adds `count` to
+/// the reasons in `causes`.
 fn cut_like_the_other(
     word: &str,
     count: u64,
@@ -127,12 +130,13 @@ fn cut_like_the_other(
     parts
 }
 
-/// Cuts a word of the other program where it joins and we do not, and counts why.
+/// Splits a word of the other program where it joins and Wordmill does not. Adds `count` to the
+/// reasons in `causes`.
 fn cut_like_us(word: &str, count: u64, reasons: &[Reason], causes: &mut Reasons) -> Vec<String> {
     let mut parts = vec![String::new()];
     let mut before: Option<Option<Script>> = None;
     for c in word.chars() {
-        // A mark belongs to whatever it stands on.
+        // A combining mark belongs to the script of the preceding character.
         let script =
             script_of(c).or_else(|| before.flatten().filter(|_| !c.is_ascii() && !c.is_numeric()));
         let reason = match before {
@@ -156,9 +160,10 @@ fn cut_like_us(word: &str, count: u64, reasons: &[Reason], causes: &mut Reasons)
     parts
 }
 
-/// Takes what has one of `reasons` out of both counts, and tells how much it was.
+/// Removes all differences with one of `reasons` from both counts, and returns their number.
 ///
-/// Scripts without spaces need no mention: their characters must be the same, and how often, but
+/// Scripts without spaces are always included: each of their characters must occur equally often in
+/// both counts, but words may be segmented differently.
 /// may be cut elsewhere.
 pub fn explain(ours: &mut Counts, theirs: &mut Counts, reasons: &[Reason]) -> Reasons {
     let mut causes = Reasons::default();
@@ -193,7 +198,8 @@ pub fn explain(ours: &mut Counts, theirs: &mut Counts, reasons: &[Reason]) -> Re
     causes
 }
 
-/// Returns the number of words that are in one count and not in the other, and which.
+/// Returns the number of word occurrences that are in only one of the counts, and a list of the
+/// words.
 pub fn distance(a: &Counts, b: &Counts) -> (u64, Vec<String>) {
     let words: BTreeSet<&String> = a.keys().chain(b.keys()).collect();
     let mut sum = 0;

@@ -1,9 +1,9 @@
 #!/usr/bin/python3
-"""Cuts texts into words with ICU, an independent program, for tests/external/texts.rs.
+"""Counts the words of texts with ICU, an independent program, for tests/external/texts.rs.
 
-Takes files: plain texts, or catalogues of translations (.mo), of which the translations are taken, one a line. Prints one line of JSON for
-each: the text, and how often every word occurs. What a word is, is done as docs/counting.md says it, with nothing but ICU: its word
-boundaries, its properties of characters, its normalisation and its lower case.
+The arguments are plain-text files, or translation catalogs (.mo), from which it reads one translation per line.
+It prints a line of JSON for each file: the text, and the number of occurrences of each word. The definition of a
+word follows docs/counting.md, with ICU alone: word boundaries, character properties, normalization and lower case.
 """
 
 import collections
@@ -13,7 +13,7 @@ import sys
 
 import icu
 
-# More of a text is not taken; it ends with a line.
+# Longer texts are truncated at the end of a line.
 CHARACTERS_MAX = 150_000
 ROOT = icu.Locale.getRoot()
 COMPOSED = icu.Normalizer2.getNFCInstance()
@@ -28,13 +28,13 @@ WORD_CATEGORIES = {
     CATEGORY.LETTER_NUMBER,
 }
 JOINERS = "\u200c\u200d"
-# Where a dictionary cuts, joiners are no spelling.
+# In scripts that are segmented by a dictionary, joiners are not part of the spelling.
 WITHOUT_SPACES = icu.UnicodeSet("[[:Han:][:Hiragana:][:Katakana:][:Khmer:][:Lao:][:Myanmar:][:Thai:]]")
 APOSTROPHES = str.maketrans(dict.fromkeys("\u2019\u02bc\uff07", "'"))
 
 
 def text_of(path):
-    """Returns the text of a file."""
+    """Returns the text of a file, at most CHARACTERS_MAX characters."""
     with open(path, "rb") as file:
         if path.endswith(".mo"):
             translations = gettext.GNUTranslations(file)._catalog
@@ -47,7 +47,7 @@ def text_of(path):
 
 
 def key_of(word):
-    """Returns the form that a word is listed under."""
+    """Returns the form under which a word is counted."""
     kept = "" if any(c in WITHOUT_SPACES for c in word) else JOINERS
     visible = [
         c
@@ -59,7 +59,7 @@ def key_of(word):
 
 
 def words_of(text):
-    """Returns how often every word occurs in a text."""
+    """Returns the number of occurrences of each word in a text."""
     units = icu.UnicodeString(text)
     boundaries = icu.BreakIterator.createWordInstance(ROOT)
     boundaries.setText(units)
@@ -76,7 +76,7 @@ def words_of(text):
 
 
 def main():
-    """Counts the files that the arguments name."""
+    """Counts the words of each file in the arguments."""
     print(f"ICU {icu.ICU_VERSION}, Unicode {icu.UNICODE_VERSION}", file=sys.stderr)
     for path in sys.argv[1:]:
         text = text_of(path)

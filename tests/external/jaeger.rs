@@ -1,5 +1,4 @@
-//! A real Jaeger shows what the collector of the black-box tests gets: by trace id, by job id, and
-//! as a graph of services.
+//! Reads traces from a real Jaeger: by trace id, by job id, and as a graph of services.
 
 use wordmill_tests::jaeger::Jaeger;
 use wordmill_tests::site::Site;
@@ -21,12 +20,12 @@ fn jaeger_finds_every_job_by_trace_and_by_job_id() {
         case.verify(&trace);
         for service in ["wordmill-gateway", "wordmill-worker"] {
             let traces = jaeger.search(service, ("job.id", case.job_id()));
-            assert_eq!(traces.len(), 1, "{service} knows {} once", case.job_id());
+            assert_eq!(traces.len(), 1, "traces of {service} for job {}", case.job_id());
             case.verify(&traces[0]);
         }
     }
     let edge = ("wordmill-gateway".to_owned(), "wordmill-worker".to_owned());
-    wait_for("the gateway leads to the worker", LIMIT, || {
+    wait_for("the graph has an edge from the gateway to the worker", LIMIT, || {
         jaeger.dependencies().contains(&edge).then_some(())
     });
 }
@@ -34,7 +33,7 @@ fn jaeger_finds_every_job_by_trace_and_by_job_id() {
 #[test]
 fn jaeger_accepts_the_configuration_of_the_stack() {
     assert_eq!(Jaeger::objection("observability/jaeger/config.yaml"), None);
-    // It is not as if it accepted everything.
+    // An invalid file is rejected.
     let reason = Jaeger::objection("observability/prometheus/prometheus.yml");
     assert!(reason.is_some_and(|reason| reason.contains("configuration")));
 }

@@ -1,4 +1,4 @@
-//! The commands of `nats/README.md`, run as written, with the real `nats` CLI, as the inspector.
+//! Runs the commands of `nats/README.md` as written, with the real `nats` CLI, as the inspector.
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -11,8 +11,8 @@ use wordmill_tests::process::Process;
 use wordmill_tests::stack::{Stack, Worker, password, wait_until_ready};
 use wordmill_tests::{LIMIT, repository, wait_for};
 
-/// How commands begin, and what the page and the real output must both show. A `~` stands for the
-/// id of the job that is looked at.
+/// Beginning of each command block, and texts that both the page and the real output must show. A
+/// `~` matches the id of the current job.
 const SHOWS: &[(&str, &[&str])] = &[
     ("BROKER=", &[]),
     ("nats context add", &[]),
@@ -55,7 +55,7 @@ const SHOWS: &[(&str, &[&str])] = &[
     ("nats pub", &[r#"Permissions Violation for Publish to "jobs.interactive.public.~""#]),
 ];
 
-/// One command block of the page, and the output printed below it.
+/// A command block of the page, and the output that is printed below it.
 struct Block {
     commands: String,
     output: String,
@@ -79,8 +79,8 @@ fn blocks(page: &str) -> Vec<Block> {
     blocks
 }
 
-/// A shell that keeps its variables from block to block, with a home of its own and the CLI on its
-/// path.
+/// A shell that keeps its variables across blocks. It has its own home directory, and the CLI in
+/// its `PATH`.
 struct Shell {
     home: TempDir,
 }
@@ -89,7 +89,7 @@ impl Shell {
     fn new() -> Self {
         let home = TempDir::new().expect("a directory");
         std::os::unix::fs::symlink(cli(), home.path().join("nats")).expect("a link");
-        std::fs::write(home.path().join("variables"), "").expect("written");
+        std::fs::write(home.path().join("variables"), "").expect("the file is written");
         Self { home }
     }
 
@@ -109,7 +109,7 @@ impl Shell {
         command
     }
 
-    /// Runs a block to its end and returns what it printed.
+    /// Runs a block, and returns whether it succeeded, and its output.
     fn run(&self, commands: &str) -> (bool, String) {
         let keep = "{ declare -p BROKER GATEWAY JOB BIG CHUNK; declare -f submit; } \
                     >variables 2>/dev/null || true";
@@ -118,7 +118,7 @@ impl Shell {
         (output.status.success(), String::from_utf8_lossy(&text).into_owned())
     }
 
-    /// Starts a block that runs until it is stopped.
+    /// Starts a block that runs until it is killed.
     fn start(&self, commands: &str) -> Process {
         Process::start("nats", self.command(&format!("exec {commands}")))
     }
@@ -129,15 +129,16 @@ impl Shell {
     }
 }
 
-/// Returns the path of the CLI, installing it if need be.
+/// Returns the path of the CLI. Installs it if necessary.
 pub(crate) fn cli() -> PathBuf {
     let installer = repository().join("nats/install-cli");
-    let output = Command::new(&installer).stderr(Stdio::inherit()).output().expect("it runs");
-    assert!(output.status.success(), "there is no nats CLI, see above");
+    let output =
+        Command::new(&installer).stderr(Stdio::inherit()).output().expect("the installer runs");
+    assert!(output.status.success(), "cannot install the nats CLI, see above");
     Path::new(String::from_utf8(output.stdout).expect("a path").trim()).to_owned()
 }
 
-/// Asserts that the page and `output` both show `facts`, about job `id`.
+/// Asserts that both the page and `output` show `facts`, with the job `id`.
 fn assert_shown(block: &Block, output: &str, facts: &[&str], id: &str) {
     for fact in facts {
         let mut parts = fact.split('~');
@@ -147,7 +148,11 @@ fn assert_shown(block: &Block, output: &str, facts: &[&str], id: &str) {
             block.commands
         );
         let fact = fact.replace('~', id);
-        assert!(output.contains(&fact), "no {fact:?} from {}:\n{output}", block.commands);
+        assert!(
+            output.contains(&fact),
+            "{fact:?} is not in the output of {}:\n{output}",
+            block.commands
+        );
     }
 }
 
@@ -166,9 +171,9 @@ fn the_inspectors_commands_of_the_page_work() {
         let (_, facts) = SHOWS
             .iter()
             .find(|(begin, _)| block.commands.starts_with(begin))
-            .unwrap_or_else(|| panic!("nothing is known about {}", block.commands));
+            .unwrap_or_else(|| panic!("no entry of SHOWS matches {}", block.commands));
         match block.commands.as_str() {
-            // The one place where the world of the test takes the place of `make run`.
+            // The test replaces the addresses of `make run` by its own.
             commands if commands.starts_with("BROKER=") => {
                 let gateway = client.url("");
                 let ours = format!("BROKER=nats://{address}\nGATEWAY={gateway}");
@@ -226,12 +231,13 @@ fn the_inspectors_commands_of_the_page_work() {
         });
         assert_shown(block, &live.output(), facts, &about);
     }
-    assert_eq!(blocks.len(), SHOWS.len(), "every block of the page, once");
+    assert_eq!(blocks.len(), SHOWS.len(), "each block of the page has one entry in SHOWS");
 }
 
-/// Waits until the subscription that was just announced is certainly known to the server.
+/// Waits until the server has processed an announced subscription.
 fn settle(stack: &Stack) {
-    // The CLI says so before it subscribes; a job's whole way through HTTP takes longer than that.
+    // The CLI prints the announcement before it subscribes. These requests take longer than the
+    // subscription.
     for _ in 0..20 {
         stack.client().get("/readyz");
     }

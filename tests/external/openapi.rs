@@ -1,4 +1,4 @@
-//! A client that knows OpenAPI, and tries whatever the description allows and forbids.
+//! Fuzzes the API with schemathesis, which derives valid and invalid requests from the description.
 
 use std::process::Command;
 use std::time::Instant;
@@ -9,21 +9,21 @@ use wordmill_tests::site::closed_port;
 use wordmill_tests::stack::Stack;
 use wordmill_tests::{LIMIT, repository, setting};
 
-/// Requests for each operation.
+/// Number of examples per operation.
 const EXAMPLES: &str = "200";
-/// The seed of the random requests, unless `API_SEEDS` lists others: a run takes some two minutes.
+/// Seed of the random requests, unless `API_SEEDS` lists others. A run takes about two minutes.
 const SEED: &str = "1";
-/// How many dead letters there are at the beginning.
+/// Number of dead letters at the beginning.
 const DEAD: usize = 40;
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
 #[test]
 fn a_fuzzing_client_finds_nothing() {
-    let program = setting("SCHEMATHESIS").expect("SCHEMATHESIS names schemathesis");
+    let program = setting("SCHEMATHESIS").expect("SCHEMATHESIS must be the path of schemathesis");
     let mut keys = Keyring::new();
     let key = keys.add("fuzz", &json!({}));
     let (name, path) = keys.setting();
-    // With webhooks, or every job that has one is refused.
+    // Webhooks are enabled; otherwise every job with a webhook would be refused.
     let stack = Stack::with(1, 1, &[(name, &path), ("WORDMILL_WEBHOOK_SECRETS", SECRET)]);
     let client = stack.client();
     let ours = client.with_key(&key);
@@ -32,7 +32,7 @@ fn a_fuzzing_client_finds_nothing() {
         assert_eq!(ours.wait_until_final(&job_id, LIMIT)["dead_lettered"], true);
     }
     let seeds = setting("API_SEEDS").unwrap_or_else(|| SEED.to_owned());
-    assert!(!seeds.trim().is_empty(), "API_SEEDS has no seed");
+    assert!(!seeds.trim().is_empty(), "API_SEEDS contains no seed");
     for seed in seeds.split_whitespace() {
         let start = Instant::now();
         let output = Command::new(&program)

@@ -1,4 +1,4 @@
-//! The commands of docs/operations.md about dead letters, run as written, in one session.
+//! Runs the commands for dead letters in docs/operations.md as written, in one shell session.
 
 use std::process::Command;
 
@@ -14,7 +14,7 @@ use crate::nats_cli::cli;
 /// Separates the outputs of two blocks.
 const END: &str = "=== end of block ===";
 
-/// Returns the command blocks, which stand in a numbered list.
+/// Returns the command blocks of a page, which may be indented as part of a list.
 fn blocks(page: &str) -> Vec<String> {
     let mut lines = page.lines().map(str::trim_start);
     let mut blocks = Vec::new();
@@ -27,7 +27,7 @@ fn blocks(page: &str) -> Vec<String> {
     blocks
 }
 
-/// Runs blocks in one shell, each as the role that it names, and returns what each printed.
+/// Runs blocks in one shell, each with the role in its comment, and returns their outputs.
 fn run(blocks: &[String], stack: &Stack) -> Vec<String> {
     let home = TempDir::new().expect("a directory");
     std::os::unix::fs::symlink(cli(), home.path().join("nats")).expect("a link");
@@ -67,7 +67,7 @@ fn the_pages_commands_for_dead_letters_work() {
     let die = |lane: &str| {
         let before = admin.message_count("DEAD_JOBS");
         let job_id = stack.client().submit(&json!({"url": url, "lane": lane}));
-        wait_for("the letter is kept", LIMIT, || {
+        wait_for("the dead letter is stored", LIMIT, || {
             (admin.message_count("DEAD_JOBS") > before).then_some(())
         });
         job_id
@@ -75,17 +75,18 @@ fn the_pages_commands_for_dead_letters_work() {
     let first = die("interactive");
     let bulk = die("bulk");
     let newest = die("interactive");
-    // What is replayed is fine then.
+    // A replayed job must succeed.
     site.put("/busy", Page::new("text/plain", "a b"));
 
     let page = std::fs::read_to_string(repository().join("docs/operations.md")).expect("the page");
-    let page = page.split("\n## ").find(|part| part.starts_with("Dead letters")).expect("the part");
+    let page =
+        page.split("\n## ").find(|part| part.starts_with("Dead letters")).expect("the section");
     let blocks = blocks(page);
     let outputs = run(&blocks, &stack);
     let [list, one, as_stream, dry, replayed, deleted, by_admin] = &outputs[..7] else {
         panic!("{outputs:?}");
     };
-    assert_eq!(blocks.len(), 7, "every block is looked at");
+    assert_eq!(blocks.len(), 7, "number of blocks");
 
     let read = |text: &str| -> Value { serde_json::from_str(text).expect("JSON") };
     let ids: Vec<Value> = read(list)["data"]
@@ -105,5 +106,5 @@ fn the_pages_commands_for_dead_letters_work() {
     assert!(by_admin.contains("Purged 1 messages"), "{by_admin}");
     assert_eq!(admin.message_count("DEAD_JOBS"), 0);
     admin.wait_until_idle();
-    assert_eq!(site.hits("/busy"), 4, "the newest was done once more, the others were not");
+    assert_eq!(site.hits("/busy"), 4, "only the newest job was replayed");
 }

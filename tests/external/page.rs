@@ -1,7 +1,7 @@
-//! The page at `/`, used as people use it: in a real browser, on the running system.
+//! Uses the UI in a real browser, on a running stack.
 //!
-//! Every test ends by asking what the browser did: no request to another host, no complaint in its
-//! console but those that the test provokes.
+//! Every test asserts at its end that the browser sent no request to another host, and that its
+//! console contains no message that the test did not provoke.
 
 mod barriers;
 mod words;
@@ -14,7 +14,7 @@ use wordmill_tests::keyring::Keyring;
 use wordmill_tests::site::Site;
 use wordmill_tests::stack::Stack;
 
-/// Everything that a test of the page needs.
+/// A browser that shows the UI, its stack, and a site to fetch pages from.
 struct Visit {
     browser: Browser,
     stack: Stack,
@@ -22,12 +22,12 @@ struct Visit {
 }
 
 impl Visit {
-    /// Opens the page of a fresh system.
+    /// Opens the UI of a new stack.
     fn start() -> Self {
         Self::with(&[])
     }
 
-    /// Opens the page of a system with settings.
+    /// Opens the UI of a new stack with settings.
     fn with(settings: &[(&str, &str)]) -> Self {
         let stack = Stack::with(1, 1, settings);
         let visit = Self { browser: Browser::start(), stack, site: Site::start() };
@@ -41,12 +41,12 @@ impl Visit {
         self.stack.client()
     }
 
-    /// Opens an address of the page, such as `#/queue`.
+    /// Opens an address within the UI, for example `#/queue`.
     fn go(&self, address: &str) {
         self.browser.open(&format!("{}{address}", self.client().url("/")));
     }
 
-    /// Types something, presses the button, and returns the job that comes of it.
+    /// Submits an input in the form, and returns the id of the job.
     fn count(&self, text: &str) -> String {
         self.go("#/");
         self.browser.wait_for_text("h1", "Count words");
@@ -55,19 +55,19 @@ impl Visit {
         self.job()
     }
 
-    /// Returns the job that is shown.
+    /// Returns the id of the displayed job.
     fn job(&self) -> String {
         let job_id =
             self.browser.wait_for_script("return location.hash.match(/^#\\/jobs\\/(.+)$/)?.[1]");
         job_id.as_str().expect("a job id").to_owned()
     }
 
-    /// Asserts that the browser asked nobody else for anything, and complains of nothing but what
-    /// the test provoked, each with a part of what it says.
+    /// Asserts that the browser sent no request to another host, and that its console contains only
+    /// the provoked messages. `provoked` lists a part of each.
     fn ends(&self, provoked: &[&str]) {
         let activity = self.browser.take_activity();
         let home = self.client().url("/");
-        // What is in the browser itself, such as the page that it starts with, is no host.
+        // URLs of the browser itself, for example its start page, belong to no host.
         let local = ["data:", "blob:", "chrome:", "about:"];
         let is_local = |url: &String| local.iter().any(|scheme| url.starts_with(scheme));
         let foreign_requests: Vec<_> =
@@ -81,7 +81,10 @@ impl Visit {
             activity.complaints.into_iter().partition(is_provoked);
         assert!(bad.is_empty(), "{bad:?}");
         for part in provoked {
-            assert!(expected.iter().any(|complaint| complaint.contains(part)), "no {part}");
+            assert!(
+                expected.iter().any(|complaint| complaint.contains(part)),
+                "the console does not contain {part}"
+            );
         }
     }
 }
@@ -104,7 +107,7 @@ fn a_key_opens_the_page_and_is_forgotten() {
 
     visit.count("a text that belongs to ada");
     browser.wait_for_text(".figure", "6");
-    // With a key a file cannot be a plain link.
+    // A plain link would not send the key.
     browser.click("a[download$='.csv']");
     let job_id = visit.job();
     let saved_csv =
@@ -113,7 +116,7 @@ fn a_key_opens_the_page_and_is_forgotten() {
     let stored = browser.run_script("return [localStorage.length, document.cookie]", &[]);
     assert_eq!(stored, json!([0, ""]));
 
-    // Another key knows nothing of the job, and a tab without one asks for it.
+    // After signing out, the key is removed. Another key cannot read the job.
     browser.click("#sign-out");
     browser.wait_for_text("h1", "Sign in");
     assert_eq!(browser.run_script("return sessionStorage.length", &[]), 0);
@@ -134,7 +137,7 @@ fn files_go_in_as_they_are_and_their_names_are_text() {
     let browser = &visit.browser;
     let file = |name: &str, content: &[u8]| {
         let path = browser.folder().join(name);
-        std::fs::write(&path, content).expect("written");
+        std::fs::write(&path, content).expect("the file is written");
         path.to_str().expect("a path").to_owned()
     };
     let name = "<img src=x onerror=alert(1)>.txt";
@@ -180,7 +183,7 @@ fn an_address_of_the_page_can_be_kept_and_left_again() {
     browser.wait_for_text(".figure", "2");
     browser.wait_for_text(".receipt", "book: 2600");
 
-    // Gone for good, and everything says so in words.
+    // After the deletion, the address of the job and an unknown address show an error.
     browser.click(".actions button:nth-of-type(2)");
     browser.wait_for_text(".actions", "Really delete?");
     browser.click(".actions button:nth-of-type(2)");
@@ -192,7 +195,7 @@ fn an_address_of_the_page_can_be_kept_and_left_again() {
     visit.ends(&["410"]);
 }
 
-/// The files of the page as a browser gets them.
+/// The files of the UI, as a browser receives them.
 #[test]
 fn the_page_is_small_strict_and_kept_by_browsers() {
     let visit = Visit::start();

@@ -1,9 +1,9 @@
-//! Real pages, in many languages, counted by the running system and by a browser.
+//! Real pages in many languages, counted by Wordmill and by a browser.
 //!
-//! The browser is asked for the text that it shows (`innerText`) and cuts it into words itself
-//! (`Intl.Segmenter`, which is ICU). Nothing of ours takes part in that. The pages are those of
-//! three Debian manuals, each made by another generator, and of the Rust toolchain's own book: they
-//! are taken where they are installed, and are not in the repository.
+//! The browser segments the text that it shows (`innerText`) into words with `Intl.Segmenter`,
+//! which is ICU. No code of Wordmill takes part. The pages are installed files, and are not in the
+//! repository: three Debian manuals, each made by another generator, and the book of the Rust
+//! toolchain.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -16,21 +16,21 @@ use wordmill_tests::stack::Stack;
 
 use crate::differences::{Counts, Reason, Reasons, distance, explain, histogram};
 
-/// Where Debian's package `installation-guide-amd64` puts its pages.
+/// Directory of Debian's package `installation-guide-amd64`.
 const GUIDE: &str = "/usr/share/doc/installation-guide-amd64";
-/// The guide's languages, as it names them: 4 scripts with spaces, and 2 languages without.
+/// Languages of the guide, as in its paths: 4 scripts with spaces, and 2 languages without.
 const LANGUAGES: [&str; 19] = [
     "ca", "cs", "da", "de", "el", "en", "es", "fr", "id", "it", "ja", "ko", "nl", "pt", "ro", "ru",
     "sv", "vi", "zh_CN",
 ];
-/// Its pages: prose, tables, commands, lists of options.
+/// Pages of the guide: prose, tables, commands, lists of options.
 const PAGES: [&str; 3] = ["ch02s01.html", "ch05s03.html", "apbs04.html"];
-/// Where Debian's packages `developers-reference` and `developers-reference-<language>` put their
-/// pages, which say what is navigation and what is not.
+/// Directory of Debian's packages `developers-reference` and `developers-reference-<language>`,
+/// whose pages mark their navigation.
 const REFERENCE: &str = "/usr/share/developers-reference";
 const REFERENCE_LANGUAGES: [&str; 6] = ["en", "de", "fr", "it", "ja", "ru"];
 const REFERENCE_PAGES: [&str; 2] = ["resources.html", "beyond-pkging.html"];
-/// Where Debian's packages `debian-faq-<language>` put their pages.
+/// Directory of Debian's packages `debian-faq-<language>`.
 const FAQ: &str = "/usr/share/doc/debian/FAQ";
 const FAQ_PAGES: [&str; 4] = [
     "pt/choosing.pt.html",
@@ -38,15 +38,15 @@ const FAQ_PAGES: [&str; 4] = [
     "zh-cn/choosing.zh-cn.html",
     "zh-cn/basic-defs.zh-cn.html",
 ];
-/// How many words may differ, in thousandths of a page's words.
+/// Maximum number of words in a thousand that may differ on a page.
 const DIFFERENCE_MAX_PER_MILLE: u64 = 5;
-/// Why the browser may count a word differently.
+/// Reasons why the browser may count a word differently.
 const REASONS: [Reason; 3] = [Reason::Colon, Reason::FullStop, Reason::Hangul];
 
-/// What the browser does with the page: shown text, cut by ICU, keys as docs/counting.md describes
-/// them.
+/// Counts the words of the displayed text. ICU segments it, and keys are formed as described in
+/// docs/counting.md.
 ///
-/// For the scope `main` it takes away what is around the article, and shows the rest.
+/// For the scope `main`, it removes navigation first, and counts only the main content.
 const SCRIPT: &str = r#"
   const [language, scope] = arguments;
   let shown = [document.body];
@@ -79,13 +79,13 @@ fn count(browser: &Browser, url: &str, language: &str, scope: &str) -> Counts {
     entries.collect()
 }
 
-/// A page that is installed.
+/// An installed page.
 struct Sample {
     name: String,
     file: PathBuf,
-    /// As BCP 47 writes it.
+    /// Language as a BCP 47 tag.
     language: String,
-    /// Scopes to compare: the article only where the page says which part that is.
+    /// Scopes to compare. `main` is included only if the page marks its main content.
     scopes: &'static [&'static str],
 }
 
@@ -117,23 +117,27 @@ fn pages() -> Vec<Sample> {
         pages.push(Sample::new(FAQ, path, language, &["page"]));
     }
     for page in &pages {
-        assert!(page.file.is_file(), "{}: tests/external/install", page.file.display());
+        assert!(
+            page.file.is_file(),
+            "{} is missing: run tests/external/install",
+            page.file.display()
+        );
     }
-    let output = Command::new("rustc").args(["--print", "sysroot"]).output().expect("rustc");
+    let output = Command::new("rustc").args(["--print", "sysroot"]).output().expect("rustc runs");
     let sysroot = String::from_utf8(output.stdout).expect("a path");
     let book = format!("{}/share/doc/rust/html/book", sysroot.trim());
     for page in ["ch04-01-what-is-ownership.html", "ch10-02-traits.html"] {
-        // A toolchain can be installed without its documentation.
+        // The toolchain may be installed without its documentation.
         if Path::new(&book).join(page).is_file() {
             pages.push(Sample::new(&book, page, "en", &["page", "main"]));
         } else {
-            println!("not compared, since the toolchain has no documentation: book/{page}");
+            println!("skipped, because the toolchain has no documentation: book/{page}");
         }
     }
     pages
 }
 
-/// What the comparisons came to.
+/// Totals of all comparisons.
 #[derive(Default)]
 struct Outcome {
     reasons: Reasons,
@@ -177,11 +181,11 @@ fn real_pages_count_as_a_browser_shows_them() {
     let mut outcome = Outcome::default();
     println!(
         "{:44} {:>6} {:>6} | {:>5} {:>9} {:>6} {:>13}",
-        "page", "words", "differ", "colon", "full stop", "hangul", "cut elsewhere"
+        "page", "words", "differ", "colon", "full stop", "hangul", "segmentation"
     );
     for Sample { name, file, language, scopes } in pages() {
         let body = std::fs::read(&file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
-        // Without its style sheets and scripts: a counter has no layout engine.
+        // The site serves no style sheets and scripts, because Wordmill has no layout engine.
         let url = site.put(&format!("/{name}"), Page::new("text/html; charset=utf-8", body));
         outcome.pages += 1;
         for &scope in scopes {
@@ -198,8 +202,12 @@ fn real_pages_count_as_a_browser_shows_them() {
     let Outcome { reasons, pages, articles, words, differ, bad } = outcome;
     println!("{pages} pages, {articles} articles, {words} words, {differ} differ");
     println!("with a reason: {reasons:?}");
-    assert!(bad.is_empty(), "ours and the browser's:\n{}", bad.join("\n"));
-    // A reason that no page needs is no reason.
+    assert!(
+        bad.is_empty(),
+        "words with the counts of Wordmill and the browser:\n{}",
+        bad.join("\n")
+    );
+    // A reason that no page needs must be removed from the list.
     let is_used = |reason: &Reason| reasons.of(*reason) > 0;
     assert!(REASONS.iter().all(is_used) && reasons.cut_elsewhere() > 0, "{reasons:?}");
     assert!(pages >= 60, "only {pages} pages");

@@ -1,5 +1,4 @@
-//! A real Prometheus with the configuration, rules and dashboard that we ship, on the running
-//! system.
+//! A real Prometheus with the shipped configuration, rules and dashboard, on a running stack.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -25,7 +24,7 @@ fn read(path: &str) -> String {
 
 fn promtool(arguments: &[&str]) {
     let output = Command::new("promtool").args(arguments).current_dir(repository()).output();
-    let output = output.expect("promtool: tests/external/install installs it on Debian");
+    let output = output.expect("promtool runs: on Debian, run tests/external/install");
     let text = [output.stdout, output.stderr].concat();
     assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&text));
 }
@@ -49,20 +48,20 @@ fn promtool_accepts_the_rules_and_every_alert_has_a_test() {
 /// A Prometheus that scrapes a stack every second.
 struct Prometheus {
     client: Client,
-    // Ends before the directory goes that it writes to.
+    // Before `_directory`, so that the process stops before its directory is removed.
     _process: Process,
     _directory: TempDir,
 }
 
 impl Prometheus {
-    /// Starts it with our configuration. Only targets, and how long it waits, are different.
+    /// Starts Prometheus with the shipped configuration. Only the targets and the intervals differ.
     fn start(gateways: &[Client], workers: &[Client]) -> Self {
         let directory = TempDir::new().expect("a directory");
         let path = |name| directory.path().join(name).to_str().expect("a path").to_owned();
         let address = free_address();
         std::fs::write(path("prometheus.yml"), configuration(&address, gateways, workers))
             .and_then(|()| std::fs::write(path("rules.yml"), impatient(&read(RULES))))
-            .expect("written");
+            .expect("the configuration is written");
         promtool(&["check", "config", &path("prometheus.yml")]);
         let mut command = Command::new("prometheus");
         command.arg(format!("--config.file={}", path("prometheus.yml")));
@@ -85,7 +84,7 @@ impl Prometheus {
         answer.json()["data"].clone()
     }
 
-    /// Returns the values that an expression has right now.
+    /// Returns the current values of an expression.
     fn values(&self, expression: &str) -> Vec<f64> {
         let data = self.ask("query", &[("query", expression)]);
         let samples = data["result"].as_array().expect("samples");
@@ -93,7 +92,7 @@ impl Prometheus {
         samples.iter().map(|sample| value(sample).expect("a number")).collect()
     }
 
-    /// Returns the names of alerts that fire.
+    /// Returns the names of the firing alerts.
     fn firing(&self) -> BTreeSet<String> {
         let data = self.ask("alerts", &[]);
         let alerts = data["alerts"].as_array().expect("alerts").iter();
@@ -107,19 +106,19 @@ impl Prometheus {
     }
 }
 
-/// Returns our configuration with other targets, and impatient.
+/// Returns the shipped configuration with other targets and intervals of one second.
 fn configuration(address: &str, gateways: &[Client], workers: &[Client]) -> String {
     let mut text = read(CONFIGURATION);
     for (name, port, clients) in [("gateway", 8080, gateways), ("worker", 9091, workers)] {
         let shipped = format!(
-            "    dns_sd_configs:\n      - names: [{name}]\n        type: A\n        port: {port}\n        \
-             refresh_interval: 10s\n"
+            "    dns_sd_configs:\n      - names: [{name}]\n        type: A\n        \
+             port: {port}\n        refresh_interval: 10s\n"
         );
         let targets: Vec<_> = clients.iter().map(address_of).collect();
         let ours = format!("    static_configs:\n      - targets: {}\n", json!(targets));
         text = replaced(&text, &shipped, &ours);
     }
-    // Nothing else of the stack runs here; a name would have to be looked up.
+    // The other targets do not run here, and their names cannot be resolved.
     text = replaced(&text, "127.0.0.1:9090", address);
     text = replaced(&text, "\"jaeger:8888\"", "");
     for setting in ["scrape_interval", "scrape_timeout", "evaluation_interval"] {
@@ -130,7 +129,7 @@ fn configuration(address: &str, gateways: &[Client], workers: &[Client]) -> Stri
     text
 }
 
-/// Returns rules with the conditions that we ship; only nobody waits for minutes.
+/// Returns the rules with the shipped conditions, which must hold for only one second.
 fn impatient(rules: &str) -> String {
     let lines = rules.lines().map(|line| match line.trim().starts_with("for: ") {
         true => "        for: 1s\n".to_owned(),
@@ -143,26 +142,27 @@ fn address_of(client: &Client) -> String {
     client.url("").replace("http://", "")
 }
 
-/// Replaces what has to be there once.
+/// Replaces a text that must occur exactly once.
 fn replaced(text: &str, from: &str, to: &str) -> String {
     assert_eq!(text.matches(from).count(), 1, "{from:?} in {text}");
     text.replace(from, to)
 }
 
-/// Returns an address on which nobody listens right now.
+/// Returns an address on which nothing listens.
 fn free_address() -> String {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     listener.local_addr().expect("an address").to_string()
 }
 
-/// Returns title and expression of every query of the dashboard, as Grafana would send it.
+/// Returns title and expression of each query of the dashboard, with the variables replaced as by
+/// Grafana.
 fn dashboard() -> Vec<(String, String)> {
     let dashboard: Value =
         serde_json::from_str(&read("observability/grafana/dashboards/wordmill.json"))
             .expect("JSON");
     let mut queries = Vec::new();
     for variable in dashboard["templating"]["list"].as_array().expect("variables") {
-        assert_eq!(variable["name"], "lane", "a variable that this test does not know");
+        assert_eq!(variable["name"], "lane", "the test supports only this variable");
         let query = variable["query"]["query"].as_str().expect("a query");
         let series = query.strip_prefix("label_values(").and_then(|q| q.split_once(','));
         queries.push(("variable lane".to_owned(), series.expect("a series").0.to_owned()));
@@ -190,7 +190,7 @@ fn the_running_system_fills_the_dashboard_and_raises_alarms() {
     let health = late.health.clone();
     drop(late);
     let gateways: Vec<Client> = stack.gateways.iter().map(|g| g.client.clone()).collect();
-    // There is no worker yet, but its address is known.
+    // The worker does not run yet, but its address is known.
     let prometheus = Prometheus::start(&gateways, std::slice::from_ref(&health));
     wait_for("both gateways are scraped", LIMIT, || {
         (prometheus.values("sum(up{job=\"wordmill-gateway\"})") == [2.0]).then_some(())
@@ -212,8 +212,8 @@ fn the_running_system_fills_the_dashboard_and_raises_alarms() {
     prometheus.wait_for_alert("WordmillNoWorker", false);
 
     let mut missing = dashboard();
-    wait_for_each("queries of the dashboard that return nothing", &mut missing, |(_, query)| {
-        // A route that nobody asks for any more has no quantile.
+    wait_for_each("dashboard queries without a result", &mut missing, |(_, query)| {
+        // A quantile is not a number for a route without recent requests.
         prometheus.values(query).iter().any(|value| value.is_finite())
     });
     assert_rules_are_evaluated(&prometheus);
@@ -221,7 +221,7 @@ fn the_running_system_fills_the_dashboard_and_raises_alarms() {
     load.stop();
 }
 
-/// Waits until nothing is missing any more.
+/// Removes things from `missing` once `is_there` holds, and waits until none is left.
 fn wait_for_each<T: std::fmt::Debug>(
     what: &str,
     missing: &mut Vec<T>,
@@ -235,7 +235,7 @@ fn wait_for_each<T: std::fmt::Debug>(
     }
 }
 
-/// Work that goes on and on.
+/// Jobs that are submitted continuously.
 struct Load {
     is_over: Arc<AtomicBool>,
     thread: std::thread::JoinHandle<()>,
@@ -257,11 +257,11 @@ impl Load {
 
     fn stop(self) {
         self.is_over.store(true, Ordering::Relaxed);
-        self.thread.join().expect("the load went well");
+        self.thread.join().expect("the load succeeds");
     }
 }
 
-/// Asserts that all our rules, and no others, are loaded and evaluated without an error.
+/// Asserts that exactly the shipped rules are loaded, and that they are evaluated without an error.
 fn assert_rules_are_evaluated(prometheus: &Prometheus) {
     let data = prometheus.ask("rules", &[]);
     let groups = data["groups"].as_array().expect("groups").iter();
@@ -279,8 +279,8 @@ fn assert_rules_are_evaluated(prometheus: &Prometheus) {
     }
 }
 
-/// Asserts that a bucket of the dashboard's latencies leads to the trace of the job that fell into
-/// it.
+/// Asserts that an exemplar of the queue wait, which the dashboard shows, contains the trace id of
+/// its job.
 fn assert_exemplars_are_kept(prometheus: &Prometheus) {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a time");
     let start = (now.as_secs() - 3600).to_string();

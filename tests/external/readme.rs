@@ -1,4 +1,4 @@
-//! The README's first steps and the guide to the API, run as written, against `make run` as typed.
+//! Runs the first steps of the README and the guide to the API as written, with `make run`.
 
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -13,14 +13,14 @@ use wordmill_tests::{port, repository, wait_for};
 /// Separates the outputs of two blocks.
 const END: &str = "=== end of block ===";
 
-/// One command block of the page, and the output printed below it.
+/// A command block of the page, and the output that is printed below it.
 struct Block {
     commands: String,
     expected: Option<String>,
 }
 
-/// Returns the `sh` blocks, with the `text` block that follows each. Blocks marked `bash` depend on
-/// the reader's world: `make run` itself, Docker, public pages.
+/// Returns the `sh` blocks, each with the `text` block that follows it. Blocks marked `bash` are
+/// skipped, because they depend on the environment: `make run` itself, Docker, public pages.
 fn blocks(page: &str) -> Vec<Block> {
     let mut blocks: Vec<Block> = Vec::new();
     let mut lines = page.lines();
@@ -42,8 +42,8 @@ fn blocks(page: &str) -> Vec<Block> {
     blocks
 }
 
-/// Compares an output with that on the page. A line `…` stands for any number of lines, and `…`
-/// within a line for any text.
+/// Returns whether an output matches the page. A line `…` matches any number of lines, and `…`
+/// within a line matches any text.
 fn matches(expected: &[&str], actual: &[&str]) -> bool {
     let Some((first, rest)) = expected.split_first() else {
         return actual.is_empty();
@@ -80,7 +80,7 @@ fn make_run_with(
         .env("DATA_DIR", data.path())
         .envs(settings.iter().map(|(name, value)| (name, value)))
         .process_group(0);
-    // A reader's shell has none of what cargo tells its tests, and cargo would build anew for it.
+    // Without cargo's variables for tests, as in a reader's shell. With them, cargo would rebuild.
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy().into_owned();
         let keeps = ["CARGO_HOME", "CARGO_TARGET_DIR"].contains(&name.as_str());
@@ -102,7 +102,7 @@ fn the_guide_to_the_api_works_as_printed() {
     works_as_printed("docs/api.md", 16);
 }
 
-/// Runs the blocks of a page, of which there are at least `least`, and compares what they print.
+/// Runs the blocks of a page, at least `least`, and compares their outputs.
 fn works_as_printed(page: &str, least: usize) {
     let page = std::fs::read_to_string(repository().join(page)).expect("the page");
     let blocks = blocks(&page);
@@ -112,7 +112,7 @@ fn works_as_printed(page: &str, least: usize) {
     let mut run = make_run(port, nats_port, &data);
     wait_until_ready(&mut run);
 
-    // One session, as a reader has it; only the ports differ from what is printed.
+    // One session, as for a reader. Only the ports differ from the page.
     let mut script = String::from("set -u\n");
     for block in &blocks {
         script += &format!("{}\necho '{END}'\n", block.commands);
@@ -137,7 +137,7 @@ fn works_as_printed(page: &str, least: usize) {
         let commands = &block.commands;
         assert!(
             matches(&expected_lines, &actual),
-            "{commands}\nprints\n{output}\nand not\n{expected}\n{errors}"
+            "{commands}\nprints\n{output}\nexpected\n{expected}\n{errors}"
         );
     }
     stop(&mut run);
@@ -206,7 +206,7 @@ fn a_run_with_traces_shows_a_job_in_the_terminal() {
     stop(&mut run);
 }
 
-/// Kills Jaeger, and expects the run to continue with another one, which gets the next trace.
+/// Kills Jaeger, and asserts that `make run` restarts it and that it receives the next trace.
 fn assert_jaeger_restarts(run: &mut Process, client: &Client, http: &str) {
     let jaeger = run.descendants("jaeger.yaml");
     assert_eq!(jaeger.len(), 1, "{jaeger:?}");
@@ -221,7 +221,7 @@ fn assert_jaeger_restarts(run: &mut Process, client: &Client, http: &str) {
     shown_trace(http, &job_id);
 }
 
-/// Returns what `make trace` prints about a job, or a trace, once that is complete.
+/// Returns the output of `make trace` for a job or a trace, once the trace is complete.
 fn shown_trace(http: &str, name: &str) -> String {
     let shown = wait_for("all four spans are shown", Duration::from_secs(60), || {
         let mut command = Command::new("make");
@@ -243,11 +243,11 @@ fn wait_until_ready(run: &mut Process) {
     });
 }
 
-/// Ends it as Ctrl-C does.
+/// Stops the run as Ctrl-C does.
 fn stop(run: &mut Process) {
     run.signal_group(Signal::INT);
     run.wait_for_exit(Duration::from_secs(60));
-    wait_for("it says that it has stopped", Duration::from_secs(30), || {
+    wait_for("make run reports that it has stopped", Duration::from_secs(30), || {
         run.output().lines().any(|line| line.ends_with("| stopped")).then_some(())
     });
 }

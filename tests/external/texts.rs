@@ -1,9 +1,8 @@
-//! Real plain texts, in many languages and scripts, counted by the running system and by other
-//! programs.
+//! Real plain texts in many languages and scripts, counted by Wordmill and by other programs.
 //!
-//! Words are compared with ICU (`icu_words.py`, which uses nothing of ours), those between white
-//! space with `wc -w`. The texts are those of Debian packages: they are taken where they are
-//! installed, and are not in the repository.
+//! Words are compared with ICU (`icu_words.py`, without code of Wordmill), words between white
+//! space with `wc -w`. The texts are files of installed Debian packages, and are not in the
+//! repository.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -17,14 +16,13 @@ use crate::differences::{
     Counts, Reason, Reasons, Script, distance, explain, histogram, script_of,
 };
 
-/// Where Debian's package `vlc-l10n` puts its translations; those taken have at least a thousand
-/// words.
+/// Languages in Debian's package `vlc-l10n` whose translations have at least a thousand words.
 const TRANSLATIONS: [&str; 42] = [
     "am", "ar", "as", "be", "bg", "bn", "ca", "cs", "de", "el", "es", "fa", "fi", "fr", "gu", "he",
     "hi", "hy", "is", "it", "ja", "ka", "kk", "km", "kn", "ko", "lo", "ml", "mr", "my", "pa", "pl",
     "ru", "si", "ta", "te", "th", "tr", "ug", "vi", "zh_CN", "zh_TW",
 ];
-/// Prose: jokes, proverbs, a licence.
+/// Prose: jokes, proverbs, a license.
 const PROSE: [(&str, &str); 6] = [
     ("en", "/usr/share/common-licenses/GPL-3"),
     ("en", "/usr/share/games/fortunes/wisdom"),
@@ -33,29 +31,29 @@ const PROSE: [(&str, &str); 6] = [
     ("zh", "/usr/share/games/fortunes/chinese"),
     ("zh", "/usr/share/games/fortunes/tang300"),
 ];
-/// Why ICU may count a word differently.
+/// Reasons why ICU may count a word differently.
 const REASONS: [Reason; 4] = [Reason::Colon, Reason::AtSign, Reason::Hangul, Reason::Touching];
 
 struct Text {
     name: String,
     text: String,
-    /// What ICU counts.
+    /// Words that ICU has counted.
     words: Counts,
 }
 
-/// Returns the texts, and what ICU makes of them.
+/// Returns the texts with the words that ICU counts.
 fn texts() -> Vec<Text> {
     let translations = TRANSLATIONS
         .map(|language| (language, format!("/usr/share/locale/{language}/LC_MESSAGES/vlc.mo")));
     let prose = PROSE.map(|(language, file)| (language, file.to_owned()));
     let files: Vec<(&str, String)> = translations.into_iter().chain(prose).collect();
-    // Debian's own Python has Debian's ICU, whatever other Python there is.
+    // Debian's own Python uses Debian's ICU, even if another Python is installed.
     let output = Command::new("/usr/bin/python3")
         .arg(repository().join("tests/external/icu_words.py"))
         .args(files.iter().map(|(_, file)| file))
         .stderr(Stdio::inherit())
         .output()
-        .expect("python3 with ICU: tests/external/install");
+        .expect("python3 runs: see tests/external/install");
     assert!(output.status.success());
     let output = String::from_utf8(output.stdout).expect("UTF-8");
     let texts: Vec<Text> = output
@@ -77,7 +75,7 @@ fn texts() -> Vec<Text> {
     texts
 }
 
-/// Counts with `wc -w`.
+/// Counts words with `wc -w`.
 fn words_by_wc(text: &str) -> u64 {
     let mut child = Command::new("wc")
         .arg("-w")
@@ -85,17 +83,17 @@ fn words_by_wc(text: &str) -> u64 {
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
-        .expect("wc");
+        .expect("wc runs");
     let mut input = child.stdin.take().expect("a pipe");
-    input.write_all(text.as_bytes()).expect("written");
+    input.write_all(text.as_bytes()).expect("wc reads its input");
     drop(input);
-    let output = child.wait_with_output().expect("counted");
-    String::from_utf8(output.stdout).expect("text").trim().parse().expect("a number")
+    let output = child.wait_with_output().expect("wc exits");
+    String::from_utf8(output.stdout).expect("UTF-8").trim().parse().expect("a number")
 }
 
-/// A script without spaces, and how many words in a thousand may be cut elsewhere: none where all
-/// ways to cut are weighed as ICU does, else a good deal more than are, but less than any mistake
-/// would make it.
+/// Maximum number of words in a thousand that may be segmented differently, by script without
+/// spaces. It is 0 where Wordmill segments with the method of ICU. Elsewhere it is well above the
+/// actual number, but low enough to detect mistakes.
 const CUT_ELSEWHERE_MAX_PER_MILLE: [(Script, u64); 5] = [
     (Script::ChineseJapanese, 0),
     (Script::Khmer, 60),
@@ -109,7 +107,7 @@ fn real_texts_count_as_icu_and_wc_count_them() {
     let stack = Stack::start();
     let client = stack.client();
     let headers = [("content-type", "text/plain; charset=utf-8")];
-    println!("{:18} {:>6} {:>6} {:>6} with a reason", "text", "ours", "ICU's", "differ");
+    println!("{:18} {:>6} {:>6} {:>6} with a reason", "text", "own", "ICU", "differ");
     let mut all = 0;
     let mut causes = Reasons::default();
     let mut bad = Vec::new();
@@ -123,7 +121,7 @@ fn real_texts_count_as_icu_and_wc_count_them() {
         assert_eq!(job["status"], "succeeded", "{name}: {job}");
         assert_eq!(job["totals"]["characters"], text.chars().count(), "{name}: {job}");
         let by_wc = words_by_wc(&text);
-        assert_eq!(job["totals_by_rule"]["whitespace"], by_wc, "{name}: wc -w says {by_wc}");
+        assert_eq!(job["totals_by_rule"]["whitespace"], by_wc, "{name}: count of wc -w");
 
         let words: u64 = theirs.values().sum();
         assert!(words > 1000, "{name} has only {words} words");
@@ -145,11 +143,14 @@ fn real_texts_count_as_icu_and_wc_count_them() {
     println!(
         "{all} words, with a reason: {causes:?}; in scripts without spaces: {without_spaces:?}"
     );
-    assert!(bad.is_empty(), "ours and ICU's:\n{}", bad.join("\n"));
+    assert!(bad.is_empty(), "words with the counts of Wordmill and ICU:\n{}", bad.join("\n"));
     assert!(REASONS.iter().all(|reason| causes.of(*reason) > 0), "{causes:?}");
     for (script, max) in CUT_ELSEWHERE_MAX_PER_MILLE {
         let cut = causes.of(Reason::CutElsewhere(script));
         let words = without_spaces[&script];
-        assert!(cut * 1000 <= words * max, "{script:?}: {cut} of {words} words are cut elsewhere");
+        assert!(
+            cut * 1000 <= words * max,
+            "{script:?}: {cut} of {words} words are segmented differently"
+        );
     }
 }

@@ -1,5 +1,5 @@
-//! The commands of `docs/upgrading.md`, run as written, on a server and on a cluster that a version
-//! before accounts has filled.
+//! Runs the commands of `docs/upgrading.md` as written, on a server and on a cluster with the data
+//! of a version without accounts.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -19,16 +19,18 @@ fn without_accounts(directory: &Path) -> PathBuf {
     let path = directory.join("without-accounts.conf");
     let text =
         format!("max_payload: 4MB\njetstream {{}}\nauthorization {{ users = [ {users} ] }}\n");
-    std::fs::write(&path, text).expect("written");
+    std::fs::write(&path, text).expect("the file is written");
     path
 }
 
-/// Runs the n-th command block of the page, with the `nats` CLI on the path. Returns its output.
+/// Runs command block `number` of the page, counted from 1, with the `nats` CLI in the `PATH`.
+/// Returns its output.
 fn run(number: usize, directory: &Path, variables: &[(&str, &str)]) -> String {
     let page = std::fs::read_to_string(repository().join("docs/upgrading.md")).expect("the page");
     let block = page.split("```sh\n").nth(number).expect("a block");
-    let commands = block.split("```").next().expect("its end");
-    let cli = PathBuf::from(setting("NATS_CLI").expect("NATS_CLI: make test-external sets it"));
+    let commands = block.split("```").next().expect("the end of the block");
+    let cli =
+        PathBuf::from(setting("NATS_CLI").expect("NATS_CLI must be set: run `make test-external`"));
     let folder = cli.parent().expect("a folder").display();
     let script = format!("PATH=\"{folder}:$PATH\"\n{commands}");
     let mut command = Command::new("bash");
@@ -38,7 +40,7 @@ fn run(number: usize, directory: &Path, variables: &[(&str, &str)]) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// Submits a small job and a large one, whose document lies in the object store.
+/// Submits a small job, and a large one whose document is in the object store.
 fn submit(address: &str) -> [String; 2] {
     let gateway = Gateway::start(address, &[("WORDMILL_REPLICAS", replicas(address))]);
     wait_until_ready(&gateway.client);
@@ -53,7 +55,8 @@ fn replicas(address: &str) -> &'static str {
     if address.contains(',') { "3" } else { "1" }
 }
 
-/// Provisions, finds everything as it was, and has the jobs counted.
+/// Provisions the topology, asserts that all of it is unchanged, and waits until the jobs are
+/// counted.
 fn finish(address: &str, jobs: &[String; 2]) {
     let settings = [("WORDMILL_REPLICAS", replicas(address))];
     let report = provision(address, &settings);
@@ -92,7 +95,7 @@ fn a_cluster_keeps_its_jobs() {
     let mut variables = vec![("BROKER", broker.as_str()), ("ADMIN_PASSWORD", "test-admin")];
     let validated = run(2, directory.path(), &variables);
     assert_eq!(validated.matches("\nOK: ").count(), 8, "{validated}");
-    // What the block above has exported for those below.
+    // Variables that the block above exports for the blocks below.
     variables.extend([("NATS_URL", broker.as_str()), ("NATS_USER", "admin")]);
     variables.push(("NATS_PASSWORD", "test-admin"));
     run(3, directory.path(), &variables);

@@ -1,4 +1,4 @@
-//! A hundred thousand jobs through a few calls.
+//! Batches with 100,000 jobs in total.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use wordmill_tests::wait_for;
 
 const CALLS: usize = 10;
 const LINES: usize = 10_000;
-/// How many different numbers there are among the lines.
+/// Number of distinct `number…` words in the lines.
 const NUMBERS: usize = 100;
 /// Longest time for all batches to be accepted, and for one to be final.
 const BATCH_TIME_MAX: Duration = Duration::from_secs(600);
@@ -28,7 +28,7 @@ fn a_hundred_thousand_lines_are_counted_and_added_up() {
             let key = format!("call-{call}");
             let headers =
                 [("content-type", "application/x-ndjson"), ("idempotency-key", key.as_str())];
-            // The broker may be too busy for a moment; the batch is sent again, as documented.
+            // The broker may be overloaded for a moment. The request is repeated, as documented.
             let send = || {
                 wait_for("the batch is accepted", BATCH_TIME_MAX, || {
                     let answer = client.send("POST", "/v1/batches", &headers, body.as_bytes());
@@ -39,7 +39,7 @@ fn a_hundred_thousand_lines_are_counted_and_added_up() {
             };
             let sent = send();
             assert_fields(&sent, json!({"accepted": LINES, "refused": 0}));
-            // As if the answer had been lost.
+            // Repeats a request, as a client does after a lost response.
             if call == 0 {
                 assert_eq!(send()["lines"], sent["lines"]);
             }
@@ -60,7 +60,7 @@ fn a_hundred_thousand_lines_are_counted_and_added_up() {
             assert_eq!(*count, Value::from(expected), "{word}");
         }
     }
-    println!("all of them counted and added up in {:?}", started.elapsed());
+    println!("all batches are counted and merged in {:?}", started.elapsed());
     Admin::connect(&stack.nats).wait_until_idle();
     assert_eq!(
         Admin::connect(&stack.nats).message_count("KV_job_state"),

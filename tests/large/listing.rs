@@ -1,4 +1,4 @@
-//! The list of jobs over a million records.
+//! Lists of jobs among 1,000,000 records.
 
 use std::time::{Duration, Instant};
 
@@ -8,18 +8,18 @@ use wordmill_tests::admin::Admin;
 use wordmill_tests::client::Client;
 use wordmill_tests::stack::Stack;
 
-/// How many records there are.
+/// Number of records.
 const RECORDS: usize = 1_000_000;
-/// One of so many has the label that is looked for.
+/// One of this many records has the label of the filter.
 const NEEDLE_EVERY: usize = 100_000;
-/// Pages that a walk over all of them may take: each looks at thousands.
+/// Maximum number of pages of a filtered list. Each page scans thousands of records.
 const PAGES_MAX: usize = 1000;
 
 fn job_id(n: usize) -> String {
     format!("0198f0c2-0000-7000-8000-{n:012x}")
 }
 
-/// Reads a page, and notes how long that took.
+/// Fetches a page of the list. Updates `slowest` with the duration of the request.
 fn page(client: &Client, query: &str, slowest: &mut Duration) -> (Vec<String>, Option<String>) {
     let started = Instant::now();
     let answer = client.get(&format!("/v1/jobs?{query}"));
@@ -56,7 +56,7 @@ fn a_page_of_a_million_records_is_found_without_a_full_scan() {
     }));
     println!("{RECORDS} records written in {:?}", started.elapsed());
 
-    // From the newest down, in full pages.
+    // Full pages, beginning at the newest record.
     let mut expected = RECORDS;
     let mut query = "limit=100".to_owned();
     let mut slowest = Duration::ZERO;
@@ -64,11 +64,11 @@ fn a_page_of_a_million_records_is_found_without_a_full_scan() {
         let (ids, next) = page(client, &query, &mut slowest);
         assert_eq!(ids, (expected - 100..expected).rev().map(job_id).collect::<Vec<_>>());
         expected -= 100;
-        query = format!("limit=100&cursor={}", next.expect("more"));
+        query = format!("limit=100&cursor={}", next.expect("a next cursor"));
     }
     println!("a page of 100: {slowest:?} at most");
 
-    // All the way down, for ten of them and the one before them all.
+    // A filtered scan of all records, with ten matches.
     let mut matching_ids = Vec::new();
     let mut pages = 0;
     let mut query = "label=needle:yes".to_owned();
@@ -84,9 +84,9 @@ fn a_page_of_a_million_records_is_found_without_a_full_scan() {
     }
     let needles: Vec<_> = (0..RECORDS).step_by(NEEDLE_EVERY).rev().map(job_id).collect();
     assert_eq!(matching_ids, needles);
-    println!("all of them in {pages} pages, {:?}; a page: {slowest:?} at most", started.elapsed());
+    println!("all matches in {pages} pages, {:?}; a page: {slowest:?} at most", started.elapsed());
 
-    // The end is as near as the beginning.
+    // The oldest page.
     let mut slowest = Duration::ZERO;
     let (ids, _) = page(client, "cursor=64&limit=100", &mut slowest);
     assert_eq!(ids.last(), Some(&first));

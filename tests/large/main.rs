@@ -1,4 +1,4 @@
-//! A hundred thousand jobs and a million records: minutes, run by `make test-slow`.
+//! Tests with 100,000 jobs and 1,000,000 records. They take minutes. Run by `make test-large`.
 
 mod batches;
 mod listing;

@@ -1,4 +1,4 @@
-//! Memory of a gateway for bodies that arrive at once.
+//! Memory of a gateway for request bodies that arrive at the same time.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -12,7 +12,7 @@ use wordmill_tests::{pause, wait_for};
 use crate::{assert_below, start_stack};
 
 const JSON: [(&str, &str); 1] = [("content-type", "application/json")];
-/// Longest wait for an answer, and for the room of a body.
+/// Longest wait for an answer, and for changes of the in-flight budget.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// A request with an incomplete body.
@@ -39,15 +39,15 @@ impl Unfinished {
              {header}\r\n\r\n"
         );
         let mut stream = TcpStream::connect(client.address()).expect("a connection");
-        stream.set_read_timeout(Some(ANSWER_TIME_MAX)).expect("a limit");
-        stream.write_all(head.as_bytes()).expect("sent");
-        stream.write_all(start.as_bytes()).expect("sent");
+        stream.set_read_timeout(Some(ANSWER_TIME_MAX)).expect("a read timeout");
+        stream.write_all(head.as_bytes()).expect("the bytes are sent");
+        stream.write_all(start.as_bytes()).expect("the bytes are sent");
         Self { stream, end }
     }
 
-    /// Sends the end, and returns the status.
+    /// Sends the rest of the body, and returns the start of the status line.
     fn finish(mut self) -> String {
-        // A refused body may be cut off by now.
+        // The gateway may have refused the body and closed the connection.
         let _ = self.stream.write_all(self.end.as_bytes());
         let mut status = [0; 12];
         self.stream.read_exact(&mut status).expect("an answer");
@@ -55,7 +55,7 @@ impl Unfinished {
     }
 }
 
-/// How the request frames its body.
+/// Framing of a request body.
 #[derive(Debug, Clone, Copy)]
 enum Framing {
     Length,
@@ -65,8 +65,8 @@ enum Framing {
 #[test]
 fn bodies_share_the_room_while_they_arrive() {
     const BODIES: usize = 200;
-    /// Measured: 98 to 113 MiB. The room of submissions is 64 MiB of it, and each connection may
-    /// take 128 KiB, together 25 MiB. Without a shared room the bodies alone would take 191 MiB.
+    /// Measured: 98 to 113 MiB. The in-flight budget is 64 MiB, and each connection may use 128
+    /// KiB, together 25 MiB. Without a shared budget, the bodies alone would use 191 MiB.
     const GROWTH_BYTES_MAX: u64 = 160 << 20;
     let body = json!({"text": "word ".repeat(200_000)}).to_string();
     for framing in [Framing::Length, Framing::Chunked] {
@@ -88,7 +88,7 @@ fn bodies_share_the_room_while_they_arrive() {
         let count = |status| statuses.iter().filter(|one| one.ends_with(status)).count();
         assert!(count("503") > 0, "{framing:?}: {statuses:?}");
         assert_eq!(count("202") + count("503"), BODIES, "{framing:?}: {statuses:?}");
-        wait_for("all room is given back", ANSWER_TIME_MAX, || {
+        wait_for("the in-flight budget is free again", ANSWER_TIME_MAX, || {
             (used_bytes() == Some(0.0)).then_some(())
         });
         assert_eq!(client.send("POST", "/v1/jobs", &JSON, body.as_bytes()).status, 202);

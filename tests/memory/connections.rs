@@ -17,7 +17,7 @@ use crate::{assert_below, start_stack};
 fn connections_without_a_key_share_a_small_part_of_the_memory() {
     /// Far more than may be open at once.
     const CONNECTIONS: usize = 4000;
-    /// The documented share of connections without a key. Measured: 26 to 30 MiB.
+    /// Documented memory of all connections without a key. Measured: 26 to 30 MiB.
     const GROWTH_BYTES_MAX: u64 = 64 << 20;
     let mut keys = Keyring::new();
     let key = keys.add("team", &json!({}));
@@ -25,11 +25,11 @@ fn connections_without_a_key_share_a_small_part_of_the_memory() {
     let stack = start_stack(1, 0, &[(name, &path)]);
     let client = stack.client().with_key(&key);
     let gateway = &stack.gateways[0].process;
-    // Authenticated once, so the gateway does not close it to make room.
+    // An authenticated connection is not closed to make room for others.
     let mut authenticated = connect(&client);
     let request =
         format!("GET /v1/jobs HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {key}\r\n\r\n");
-    authenticated.write_all(request.as_bytes()).expect("sent");
+    authenticated.write_all(request.as_bytes()).expect("the bytes are sent");
     let mut start = [0; 12];
     authenticated.read_exact(&mut start).expect("an answer");
     assert_eq!(&start, b"HTTP/1.1 200");
@@ -40,7 +40,7 @@ fn connections_without_a_key_share_a_small_part_of_the_memory() {
         let mut strangers: Vec<TcpStream> = Vec::new();
         for _ in 0..CONNECTIONS {
             let mut stream = connect(&client);
-            stream.write_all(unfinished.as_bytes()).expect("sent");
+            stream.write_all(unfinished.as_bytes()).expect("the bytes are sent");
             strangers.push(stream);
         }
         wait_for("most connections are closed", LIMIT, || {
@@ -50,7 +50,7 @@ fn connections_without_a_key_share_a_small_part_of_the_memory() {
     });
     let grown = gateway.peak_memory_bytes() - before;
     assert_below(GROWTH_BYTES_MAX, grown, "unfinished heads");
-    authenticated.write_all(request.as_bytes()).expect("still open");
+    authenticated.write_all(request.as_bytes()).expect("an open connection");
     let answer = {
         let mut buffer = [0; 64 << 10];
         let length = authenticated.read(&mut buffer).expect("an answer");
@@ -63,7 +63,7 @@ fn connections_without_a_key_share_a_small_part_of_the_memory() {
 #[test]
 fn unread_answers_without_a_key_take_little_memory() {
     const CONNECTIONS: usize = 200;
-    /// The documented share of one of them: 25 MiB for all. Measured: 11 to 14 MiB.
+    /// Documented memory of one connection, 25 MiB for all. Measured: 11 to 14 MiB.
     const CONNECTION_BYTES_MAX: u64 = 128 << 10;
     let mut keys = Keyring::new();
     keys.add("team", &json!({}));
@@ -80,8 +80,8 @@ fn unread_answers_without_a_key_take_little_memory() {
             .map(|_| {
                 let mut stream = connect(client);
                 set_socket_recv_buffer_size(&stream, 4096).expect("a small buffer");
-                stream.set_nonblocking(true).expect("set");
-                // Writes as many requests as the socket buffers accept.
+                stream.set_nonblocking(true).expect("a non-blocking socket");
+                // Pipelines as many requests as the socket buffers accept.
                 let _ = stream.write(request.repeat(200).as_bytes());
                 stream
             })
@@ -103,7 +103,7 @@ fn unread_answers_without_a_key_take_little_memory() {
 fn kernel_send_queues(client: &Client) -> Vec<u64> {
     let port = client.address().rsplit(':').next().and_then(|port| port.parse::<u16>().ok());
     let local = format!(":{:04X}", port.expect("a port"));
-    let table = std::fs::read_to_string("/proc/net/tcp").expect("the connections");
+    let table = std::fs::read_to_string("/proc/net/tcp").expect("the connection table");
     table
         .lines()
         .filter_map(|line| {

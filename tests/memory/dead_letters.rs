@@ -8,7 +8,7 @@ use crate::{assert_below, start_stack};
 #[test]
 fn a_page_of_large_letters_is_short_and_leads_to_the_next() {
     const LETTERS: usize = 100;
-    /// Measured: 64 to 82 MiB. With all letters on one page, the gateway would take 148 MiB.
+    /// Measured: 64 to 82 MiB. With all letters on one page, it would be 148 MiB.
     const GROWTH_BYTES_MAX: u64 = 120 << 20;
     let stack = start_stack(1, 0, &[]);
     let client = stack.client();

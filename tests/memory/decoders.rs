@@ -1,4 +1,4 @@
-//! Memory of a worker that decodes the worst bodies.
+//! Memory of a worker that decodes worst-case bodies.
 
 mod brotli;
 mod zstd;
@@ -13,22 +13,22 @@ use crate::{assert_below, start_stack};
 
 /// Largest difference between the peaks of two equal runs. Measured: 0.3 MiB.
 const NOISE_BYTES: u64 = 1 << 20;
-/// The size of bodies that are not compressed.
+/// Size of a body without compression.
 const PLAIN_BYTES: usize = 16 << 20;
-/// The bytes of a gzip header without optional fields.
+/// Size of a gzip header without optional fields.
 const GZIP_HEADER_BYTES: usize = 10;
 
 /// A body and its decoder.
 struct Case {
     name: &'static str,
-    /// The row of its decoder in docs/counting.md.
+    /// Row of the decoder in docs/counting.md.
     decoder: &'static str,
     encoding: &'static str,
     charset: &'static str,
     body: Vec<u8>,
 }
 
-/// Returns the memory that a decoder may take according to docs/counting.md.
+/// Returns the memory limit of a decoder that docs/counting.md documents.
 fn documented_bytes_max(decoder: &str) -> u64 {
     let text = std::fs::read_to_string(repository().join("docs/counting.md")).expect("a document");
     let start = format!("| {decoder} | ");
@@ -39,7 +39,7 @@ fn documented_bytes_max(decoder: &str) -> u64 {
         << match unit {
             "KiB" => 10,
             "MiB" => 20,
-            other => panic!("an unknown unit: {other}"),
+            other => panic!("unknown unit: {other}"),
         }
 }
 
@@ -53,7 +53,7 @@ fn fetch_document(stack: &Stack, site: &Site, case: &Case) -> (Value, u64) {
     (job, worker.process.peak_memory_bytes())
 }
 
-/// Returns text of a hundred different words that compresses like text.
+/// Returns a text of a hundred distinct words in random order, which compresses like prose.
 fn prose() -> Vec<u8> {
     let mut seed = 1_u32;
     let words = (0..1_000_000).map(|_| {
@@ -63,8 +63,8 @@ fn prose() -> Vec<u8> {
     words.collect::<String>().into_bytes()
 }
 
-/// Returns gzip with the longest extra field, a name and a comment of megabytes, and many empty
-/// members behind the text.
+/// Returns a gzip body with the longest extra field, a name and a comment of 8 MiB each, and 10,000
+/// empty members after the text.
 fn gzip_with_long_header(text: &[u8]) -> Vec<u8> {
     const FIELD_BYTES: usize = 8 << 20;
     let extra = 4;
@@ -95,7 +95,7 @@ fn cases() -> Vec<Case> {
     };
     let prose = prose();
     let zlib = compress("zlib", &prose);
-    // The zlib format has two bytes before the data, and a checksum behind them.
+    // The zlib format adds two bytes before the data, and a checksum of four bytes after it.
     let deflate = zlib[2..zlib.len() - 4].to_vec();
     let inflate = "`gzip`, `deflate`";
     vec![
@@ -104,7 +104,7 @@ fn cases() -> Vec<Case> {
         compressed("deflate", inflate, "deflate", deflate),
         compressed("br", "`br`", "br", brotli::worst(*b"abc ")),
         compressed("zstd", "`zstd`", "zstd", zstd::worst()),
-        // Bytes that become three, invalid ones, and a change of the alphabet for each word.
+        // Bytes that decode to three bytes each, invalid bytes, and an alphabet switch per word.
         plain("windows-1252", b"\x80\x80\x80 word "),
         plain("utf-8", b"\xff\xff\xff word "),
         plain("gb18030", b"\xff\x81\x30\xff word "),
@@ -133,7 +133,7 @@ fn the_worst_bodies_take_decoders_as_much_memory_as_documented() {
         let bytes_max = documented_bytes_max(case.decoder);
         println!("decoding {name}: {} KiB, documented {} KiB", memory >> 10, bytes_max >> 10);
         assert!(memory < bytes_max + NOISE_BYTES, "{name}: {memory} bytes of {bytes_max}");
-        // A body that takes less than half of a large bound is not the worst one.
+        // With less than half of a large limit, the body is not the worst case.
         assert!(bytes_max < NOISE_BYTES || memory > bytes_max / 2, "{name}: {memory} bytes only");
     }
 }
@@ -147,7 +147,7 @@ fn brotli_with_a_large_window_is_refused_without_its_memory() {
     let site = Site::start();
     let client = stack.client();
     let worker = &stack.workers[0].process;
-    // 192 MiB, in less than 2 MiB as sent.
+    // 192 MiB of text in a body of little more than 2 MiB.
     let body = brotli::with_large_window(WINDOW_LOG, 12);
     let page = Page::new("text/plain", body.as_slice()).header("Content-Encoding", "br");
     let url = site.put("/page", page);

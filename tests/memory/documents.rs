@@ -1,7 +1,7 @@
-//! Memory of the services for large documents and pages: a gigabyte, one giant word, and more
-//! different words than are allowed.
+//! Memory of the services for large documents and pages: 1 GB of text, one giant word, and too many
+//! distinct words.
 //!
-//! The text of a gigabyte is generated while it is sent, and takes 1 GB of disk at the broker.
+//! The text of 1 GB is generated while it is sent, and occupies 1 GB of disk at the broker.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
@@ -17,22 +17,22 @@ use wordmill_tests::wait_for;
 
 use crate::{assert_below, start_stack};
 
-/// Longest time of a job whose document is as large as it may be.
+/// Longest time of a job with the largest allowed document.
 pub const DOCUMENT_TIME_MAX: Duration = Duration::from_secs(120);
 const GB: usize = 1_000_000_000;
-/// Most memory of a service besides the table of words. Measured: 21 MiB of a gateway, 19 MiB of a
+/// Maximum memory of a service besides the word table. Measured: 21 MiB of a gateway, 19 MiB of a
 /// worker.
 const SERVICE_BYTES_MAX: u64 = 32 << 20;
-/// Most memory for one form of a word: its entry in the table and in the histogram, with room to
+/// Maximum memory per form of a word: its entries in the table and in the histogram, with room to
 /// grow. Measured: 143 bytes in the largest histogram, 125 bytes in the largest table.
 const FORM_BYTES_MAX: u64 = 200;
-/// Most different words of a document.
+/// Maximum number of distinct words in a document.
 const WORDS_MAX: u64 = 2_000_000;
-/// Most forms of words in a table, such as `É1` and `é1`. The worker merges them when there are
-/// more.
+/// Maximum number of word forms in a table, for example `É1` and `é1`. The worker merges forms when
+/// there are more.
 const FORMS_MAX: u64 = WORDS_MAX / 2 * 3;
 
-/// Limits that a gigabyte would exceed by default.
+/// Settings that raise default limits below 1 GB.
 const SETTINGS: &[(&str, &str)] = &[
     ("WORDMILL_DOCUMENT_SIZE_MAX", "2GiB"),
     ("WORDMILL_DOCUMENTS_SPACE", "3GiB"),
@@ -42,7 +42,7 @@ const SETTINGS: &[(&str, &str)] = &[
     ("WORDMILL_ATTEMPT_DEADLINE", "1h"),
 ];
 
-/// Returns a megabyte of text, and its number of words.
+/// Returns 1 MB of text, and its number of words.
 fn megabyte() -> (Vec<u8>, u64) {
     let mut text = Vec::with_capacity(1_000_000);
     let mut words = 0;
@@ -54,7 +54,7 @@ fn megabyte() -> (Vec<u8>, u64) {
     (text, words)
 }
 
-/// Serves one page of a gigabyte, generated while it is sent.
+/// Serves one page of 1 GB, generated while it is sent.
 fn serve(block: Vec<u8>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let url = format!("http://{}/", listener.local_addr().expect("an address"));
@@ -63,11 +63,12 @@ fn serve(block: Vec<u8>) -> String {
         let mut lines = BufReader::new(stream.try_clone().expect("a clone")).lines();
         while lines.next().is_some_and(|line| line.is_ok_and(|line| !line.is_empty())) {}
         let head = format!(
-            "HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {GB}\r\n\r\n"
+            "HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=utf-8\r\n\
+             Content-Length: {GB}\r\n\r\n"
         );
-        stream.write_all(head.as_bytes()).expect("sent");
+        stream.write_all(head.as_bytes()).expect("the bytes are sent");
         for _ in 0..GB / block.len() {
-            stream.write_all(&block).expect("sent");
+            stream.write_all(&block).expect("the bytes are sent");
         }
     });
     url
@@ -86,7 +87,7 @@ fn wait_until_final(client: &Client, id: &str) -> Value {
         }
         matches!(job["status"].as_str(), Some("succeeded" | "failed")).then_some(job)
     });
-    assert!(progress.is_some(), "no progress was seen of {job}");
+    assert!(progress.is_some(), "the job reported no progress: {job}");
     job
 }
 
@@ -147,7 +148,7 @@ fn too_many_unique_words_fail_the_job() {
     let client = stack.client();
     let worker = &stack.workers[0].process;
     let text: String = (0..=WORDS_MAX).map(|n| format!("w{n:x} ")).collect();
-    // Each word in two forms.
+    // Two forms of each word.
     let forms: String = (0..=WORDS_MAX).map(|n| format!("É{n:x} é{n:x} ")).collect();
     for text in [text, forms] {
         let id = upload(client, text.as_bytes(), 1);
@@ -160,7 +161,7 @@ fn too_many_unique_words_fail_the_job() {
         client.get(&format!("/v1/jobs/{id}/result")).expect_problem(409, "job_failed");
     }
     let bytes_max = SERVICE_BYTES_MAX + FORMS_MAX * FORM_BYTES_MAX;
-    assert_below(bytes_max, worker.peak_memory_bytes(), "too many different words");
+    assert_below(bytes_max, worker.peak_memory_bytes(), "too many distinct words");
 }
 
 #[test]

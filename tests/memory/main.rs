@@ -17,10 +17,11 @@ use wordmill_tests::stack::Stack;
 /// Prefix of jemalloc's messages. A binary that contains it was built with jemalloc.
 const ALLOCATOR: &[u8] = b"<jemalloc>";
 
-/// Starts gateways and workers, as [`Stack::with`] does, if they contain the shipped allocator.
+/// Starts a stack as [`Stack::with`] does. Checks first that the binaries contain the shipped
+/// allocator.
 ///
 /// # Panics
-/// If they do not.
+/// If a service is built without jemalloc.
 fn start_stack(gateways: usize, workers: usize, settings: &[(&str, &str)]) -> Stack {
     for service in ["wordmill-gateway", "wordmill-worker"] {
         let path = binary(service);

@@ -1,4 +1,4 @@
-//! Memory of a gateway for a large result that several clients of the older contract get at once.
+//! Memory of a gateway while clients of the older contract read a large result at the same time.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -14,7 +14,7 @@ use wordmill_tests::process::Process;
 use crate::documents::{DOCUMENT_TIME_MAX, upload};
 use crate::{assert_below, start_stack};
 
-/// Most memory of a gateway. Measured: 27 to 31 MiB.
+/// Maximum memory of a gateway. Measured: 27 to 31 MiB.
 const GATEWAY_BYTES_MAX: u64 = 48 << 20;
 /// Longest wait for `/livez`: a typical timeout of a liveness probe, with a margin for a busy
 /// machine.
@@ -22,10 +22,10 @@ const LIVEZ_TIME_MAX: Duration = Duration::from_secs(3);
 
 /// Resets the peak resident set size (`VmHWM`) of a process to its current size.
 fn reset_peak(process: &Process) {
-    std::fs::write(format!("/proc/{}/clear_refs", process.id()), "5").expect("reset");
+    std::fs::write(format!("/proc/{}/clear_refs", process.id()), "5").expect("the peak is reset");
 }
 
-/// Requests a path, reads the beginning of the answer, waits for `may_read`, then reads the rest.
+/// Requests a path, reads the start of the response, waits for `may_read`, then reads the rest.
 /// Returns the length of the rest, in bytes.
 fn read_late(client: &Client, path: &str, encoding: &str, may_read: &mpsc::Receiver<()>) -> u64 {
     let address = client.address();
@@ -34,11 +34,11 @@ fn read_late(client: &Client, path: &str, encoding: &str, may_read: &mpsc::Recei
         "GET {path} HTTP/1.1\r\nHost: {address}\r\nAccept-Encoding: {encoding}\r\n\
          Connection: close\r\n\r\n"
     );
-    stream.write_all(head.as_bytes()).expect("sent");
+    stream.write_all(head.as_bytes()).expect("the request is sent");
     let mut begin = [0; 15];
     stream.read_exact(&mut begin).expect("an answer");
     assert_eq!(&begin, b"HTTP/1.1 200 OK");
-    may_read.recv_timeout(DOCUMENT_TIME_MAX).expect("the others are done");
+    may_read.recv_timeout(DOCUMENT_TIME_MAX).expect("the other readers are done");
     std::io::copy(&mut stream, &mut std::io::sink()).expect("the rest of the answer")
 }
 

@@ -12,20 +12,20 @@ use wordmill_tests::{LIMIT, runtime, wait_for};
 
 use crate::{assert_below, start_stack};
 
-/// Clients that wait at once.
+/// Number of clients that wait at the same time.
 const CROWD: usize = 1000;
-/// Most memory that they may take. Measured: 28 to 30 MiB.
+/// Maximum memory of all waiting clients. Measured: 28 to 30 MiB.
 const GROWTH_BYTES_MAX: u64 = 45 << 20;
 
-/// Waits for the end of a job. Clients with an even number use an event stream, the others a long
-/// poll.
+/// Waits until a job is final. Clients with an even number use an event stream, the others a long
+/// poll. Returns the status and the time.
 async fn wait_for_end(client: Client, job_id: String, number: usize) -> (String, Instant) {
     let path = format!("/v1/jobs/{job_id}?wait=60");
     loop {
         let job = if number.is_multiple_of(2) {
             let mut events = EventStream::try_open(&client, &job_id, &[]).await.expect("a stream");
             let mut last = Value::Null;
-            while let Some(event) = events.receive().await.expect("not broken off") {
+            while let Some(event) = events.receive().await.expect("an unbroken connection") {
                 if let Event::Job { data, .. } = event {
                     last = data;
                 }
@@ -34,7 +34,7 @@ async fn wait_for_end(client: Client, job_id: String, number: usize) -> (String,
         } else {
             client.get_async(&path).await.expect("an answer").json()
         };
-        // The gateway refuses a request while all places are taken.
+        // The gateway refuses a request while its places for waiting clients are taken. Try again.
         match job["status"].as_str() {
             Some(status) => return (status.to_owned(), Instant::now()),
             None => tokio::time::sleep(Duration::from_millis(100)).await,
@@ -62,14 +62,17 @@ fn a_thousand_waiting_clients_take_little_memory() {
         let waiting = Metrics::fetch(client).sum("wordmill_clients_waiting", &[]);
         (waiting == Some(count as f64)).then_some(())
     };
-    wait_for("all wait", LIMIT, || {
+    wait_for("all clients wait", LIMIT, || {
         if let Some(gone) = crowd.iter().position(JoinHandle::is_finished) {
-            panic!("one does not wait: {:?}", runtime().block_on(crowd.swap_remove(gone)));
+            panic!(
+                "a client has stopped waiting: {:?}",
+                runtime().block_on(crowd.swap_remove(gone))
+            );
         }
         are_waiting(CROWD)
     });
     let one_more = || client.get(&format!("/v1/jobs/{}?wait=1", jobs[0])).status;
-    assert_eq!(one_more(), 503, "one more is refused");
+    assert_eq!(one_more(), 503, "a further client is refused");
     assert_eq!(admin.consumer_count(), consumers, "waiting clients use no consumer");
     let grown = gateway.peak_memory_bytes() - before;
     assert_below(GROWTH_BYTES_MAX, grown, &format!("{CROWD} waiting clients"));
@@ -82,7 +85,7 @@ fn a_thousand_waiting_clients_take_little_memory() {
     let mut last = first;
     for waiting in crowd {
         let ended = runtime().block_on(async { tokio::time::timeout(LIMIT, waiting).await });
-        let (status, at) = ended.expect("in time").expect("no panic");
+        let (status, at) = ended.expect("no timeout").expect("no panic");
         assert_eq!(status, "cancelled");
         last = last.max(at);
     }

@@ -1,4 +1,4 @@
-//! The broker as its administrator sees it.
+//! Administrator access to the broker.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant, SystemTime};
@@ -14,23 +14,23 @@ use serde_json::{Value, json};
 use crate::stack::{Nats, password};
 use crate::{runtime, wait_for};
 
-/// Longest wait for a stream, or for one message of a stream that has it.
+/// Longest wait for a stream, or for the next message of a stream.
 const READ_MAX: Duration = Duration::from_secs(30);
 
-/// A message of a stream.
+/// A message stored in a stream.
 #[derive(Debug, Clone)]
 pub struct StoredMessage {
-    /// Its subject.
+    /// Subject of the message.
     pub subject: String,
-    /// Its sequence, which is the revision of a key.
+    /// Sequence in the stream. In a key-value bucket, it is the revision of the key.
     pub revision: u64,
-    /// When it was stored.
+    /// Time at which the broker stored the message.
     pub stored: SystemTime,
-    /// Its bytes.
+    /// Payload without the header fields.
     pub payload: Vec<u8>,
 }
 
-/// A connection with all rights.
+/// A connection as the role `admin`, which has all rights.
 pub struct Admin {
     jetstream: jetstream::Context,
 }
@@ -51,20 +51,21 @@ impl Admin {
         })
     }
 
-    /// Finds a stream. It is waited for, since the server of this connection may just have been
-    /// killed.
+    /// Looks up a stream. Retries for up to [`READ_MAX`], because the server of this connection may
+    /// just have been killed.
     async fn stream(&self, name: &str) -> stream::Stream {
         let end = Instant::now() + READ_MAX;
         loop {
             match self.jetstream.get_stream(name).await {
                 Ok(stream) => return stream,
-                Err(error) => assert!(Instant::now() < end, "no stream {name}: {error}"),
+                Err(error) => assert!(Instant::now() < end, "cannot find stream {name}: {error}"),
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
 
-    /// Returns all messages of a stream that other consumers do not take away, oldest first.
+    /// Returns all messages of a stream, oldest first. The stream must not lose messages meanwhile:
+    /// the reader would wait for them and panic after 30 s.
     pub fn all_messages(&self, name: &str) -> Vec<StoredMessage> {
         runtime().block_on(async {
             let stream = self.stream(name).await;
@@ -75,7 +76,8 @@ impl Admin {
             let mut stored_messages = Vec::new();
             while waiting > 0 {
                 let next = tokio::time::timeout(READ_MAX, messages.next()).await;
-                let message = next.expect("in time").expect("another one").expect("readable");
+                let message =
+                    next.expect("no timeout").expect("a further message").expect("a valid message");
                 let info = message.info().expect("a delivery");
                 waiting = info.pending;
                 stored_messages.push(StoredMessage {
@@ -97,7 +99,7 @@ impl Admin {
         })
     }
 
-    /// Returns the sequence of the last message that a stream was given.
+    /// Returns the last sequence that a stream has assigned.
     pub fn last_sequence(&self, name: &str) -> u64 {
         runtime().block_on(async {
             let stream = self.stream(name).await;
@@ -105,7 +107,7 @@ impl Admin {
         })
     }
 
-    /// Returns the number of consumers of all streams.
+    /// Returns the total number of consumers of all streams.
     pub fn consumer_count(&self) -> u64 {
         let list = self.api("STREAM.LIST", &json!({}));
         let streams = list["streams"].as_array().unwrap_or_else(|| panic!("{list}"));
@@ -120,34 +122,34 @@ impl Admin {
         });
     }
 
-    /// Changes a stream's settings.
+    /// Changes the configuration of a stream.
     pub fn reconfigure(&self, name: &str, change: impl FnOnce(&mut stream::Config)) {
         runtime().block_on(async {
             let stream = self.stream(name).await;
             let mut config = stream.cached_info().config.clone();
             change(&mut config);
-            self.jetstream.update_stream(config).await.expect("updated");
+            self.jetstream.update_stream(config).await.expect("the stream is updated");
         });
     }
 
     /// Deletes a stream.
     pub fn delete_stream(&self, name: &str) {
-        runtime().block_on(self.jetstream.delete_stream(name)).expect("deleted");
+        runtime().block_on(self.jetstream.delete_stream(name)).expect("the stream is deleted");
     }
 
-    /// Lets the consumers of `JOBS` wait only this long for an acknowledgement.
+    /// Sets the ack wait of both consumers of `JOBS`.
     pub fn set_ack_wait(&self, wait: Duration) {
         self.set_ack_wait_of("JOBS", &["interactive", "bulk"], wait);
     }
 
-    /// Lets consumers of a stream wait only this long for an acknowledgement.
+    /// Sets the ack wait of consumers of a stream.
     pub fn set_ack_wait_of(&self, stream: &str, consumers: &[&str], wait: Duration) {
         runtime().block_on(async {
             let stream = self.stream(stream).await;
             for name in consumers {
                 let mut stored: consumer::Consumer<consumer::pull::Config> =
                     stream.get_consumer(name).await.expect("the consumer");
-                let info = stored.info().await.expect("its settings");
+                let info = stored.info().await.expect("the consumer info");
                 let mut config = consumer::pull::Config {
                     durable_name: info.config.durable_name.clone(),
                     ack_wait: wait,
@@ -157,7 +159,7 @@ impl Admin {
                     ..Default::default()
                 };
                 config.ack_policy = info.config.ack_policy;
-                stream.update_consumer(config).await.expect("updated");
+                stream.update_consumer(config).await.expect("the consumer is updated");
             }
         });
     }
@@ -166,72 +168,77 @@ impl Admin {
     pub fn remove_message(&self, name: &str, subject: &str) {
         runtime().block_on(async {
             let stream = self.stream(name).await;
-            let purged = stream.purge().filter(subject).await.expect("purged");
+            let purged = stream.purge().filter(subject).await.expect("the messages are removed");
             assert_eq!(purged.purged, 1, "{subject}");
         });
     }
 
-    /// Publishes a message and waits until a stream has it.
+    /// Publishes a message and waits until a stream has stored it.
     pub fn publish(&self, subject: &str, payload: &str) {
         let subject = subject.to_owned();
         let payload = payload.to_owned();
         runtime().block_on(async {
-            let sent = self.jetstream.publish(subject, payload.into()).await.expect("sent");
-            sent.await.expect("stored");
+            let sent =
+                self.jetstream.publish(subject, payload.into()).await.expect("the message is sent");
+            sent.await.expect("the message is stored");
         });
     }
 
-    /// Puts text jobs straight onto the queue, as many at once as the server takes, and returns
-    /// their ids. They have no records.
+    /// Publishes text jobs without records directly to the queue, and returns their ids.
     pub fn publish_jobs(&self, lane: &str, count: usize, text: &str) -> Vec<String> {
         let ids: Vec<String> =
             (0..count).map(|n| format!("0198f0c2-0000-7000-8000-{n:012x}")).collect();
         runtime().block_on(async {
-            // The client takes only so many at once that are not confirmed.
+            // The NATS client limits the number of unacknowledged publishes.
             for ids in ids.chunks(2000) {
                 let mut sent = Vec::with_capacity(ids.len());
                 for id in ids {
                     let message = job_message(lane, id, text);
                     let subject = format!("jobs.{lane}.public.{id}");
-                    sent.push(self.jetstream.publish(subject, message.into()).await.expect("sent"));
+                    sent.push(
+                        self.jetstream
+                            .publish(subject, message.into())
+                            .await
+                            .expect("the message is sent"),
+                    );
                 }
                 for sent in sent {
-                    sent.await.expect("stored");
+                    sent.await.expect("the message is stored");
                 }
             }
         });
         ids
     }
 
-    /// Returns the number of jobs of a lane that were never delivered.
+    /// Returns the number of jobs of a lane that are not delivered yet.
     pub fn pending_count(&self, lane: &str) -> u64 {
         let info = self.api(&format!("CONSUMER.INFO.JOBS.{lane}"), &json!({}));
         info["num_pending"].as_u64().unwrap_or_else(|| panic!("{info}"))
     }
 
-    /// Lets a consumer of `JOBS` deliver nothing until a time such as `2100-01-01T00:00:00Z`, or
-    /// deliver again if that has passed.
+    /// Pauses the consumer of a lane until a time, for example `2100-01-01T00:00:00Z`. A time in
+    /// the past resumes it.
     pub fn pause_consumer(&self, lane: &str, until: &str) {
         let paused =
             self.api(&format!("CONSUMER.PAUSE.JOBS.{lane}"), &json!({"pause_until": until}));
         assert!(paused["error"].is_null(), "{paused}");
     }
 
-    /// Returns the name of the server that leads a stream.
+    /// Returns the name of the server that leads a stream, or an empty string if none does.
     pub fn leader(&self, stream: &str) -> String {
         let info = self.api(&format!("STREAM.INFO.{stream}"), &json!({}));
         info["cluster"]["leader"].as_str().unwrap_or_default().to_owned()
     }
 
-    /// Lets another server lead, such as `STREAM JOBS` or `CONSUMER JOBS.bulk`. It may be refused
-    /// while there is no leader.
+    /// Makes the leader of a stream or consumer step down: `STREAM JOBS` or `CONSUMER JOBS.bulk`,
+    /// for example. An error answer is ignored: the broker refuses while no leader is elected.
     pub fn step_down(&self, what: &str) {
         let (kind, name) = what.split_once(' ').expect("STREAM or CONSUMER, and its name");
         let _ = self.api(&format!("{kind}.LEADER.STEPDOWN.{name}"), &json!({}));
     }
 
-    /// Reads the last message of a subject 20 times from any replica, and returns the sequences of
-    /// the answers. The sequence 0 stands for *not found*.
+    /// Reads the last message of a subject 20 times by direct get, which any replica may answer.
+    /// Returns the distinct sequences; 0 means *not found*.
     pub fn replica_sequences(&self, stream: &str, subject: &str) -> BTreeSet<u64> {
         runtime().block_on(async {
             let stream = self.stream(stream).await;
@@ -244,7 +251,7 @@ impl Admin {
         })
     }
 
-    /// Deletes a consumer of `JOBS`.
+    /// Deletes the consumer of a lane.
     pub fn delete_consumer(&self, lane: &str) {
         let deleted = self.api(&format!("CONSUMER.DELETE.JOBS.{lane}"), &json!({}));
         assert_eq!(deleted["success"], true, "{deleted}");
@@ -255,7 +262,7 @@ impl Admin {
         runtime().block_on(answer).expect("an answer")
     }
 
-    /// Publishes a message with header fields and waits until a stream has it.
+    /// Publishes a message with header fields and waits until a stream has stored it.
     pub fn publish_with(&self, subject: &str, payload: &str, headers: &[(&str, &str)]) {
         let subject = subject.to_owned();
         let payload = payload.to_owned();
@@ -265,41 +272,42 @@ impl Admin {
         }
         runtime().block_on(async {
             let sent = self.jetstream.publish_with_headers(subject, fields, payload.into()).await;
-            sent.expect("sent").await.expect("stored");
+            sent.expect("the message is sent").await.expect("the message is stored");
         });
     }
 
-    /// Publishes many messages, subject and payload of each, and waits until a stream has them.
+    /// Publishes messages, given as subject and payload, and waits until a stream has stored them.
     pub fn publish_all(&self, messages: impl IntoIterator<Item = (String, String)>) {
         let bare = |(subject, payload)| (subject, HeaderMap::new(), payload);
         self.publish_all_with(messages.into_iter().map(bare));
     }
 
-    /// Publishes many messages, subject, header fields and payload of each, and waits until a
-    /// stream has them.
+    /// Publishes messages, given as subject, header fields and payload, and waits until a stream
+    /// has stored them.
     pub fn publish_all_with(
         &self,
         messages: impl IntoIterator<Item = (String, HeaderMap, String)>,
     ) {
         runtime().block_on(async {
-            // The client holds back what is published while too much is unacknowledged.
+            // The NATS client blocks while too many publishes are unacknowledged, so wait after
+            // each chunk.
             let mut messages = messages.into_iter().peekable();
             while messages.peek().is_some() {
                 let mut stored = Vec::new();
                 for (subject, headers, payload) in messages.by_ref().take(1000) {
                     let sent =
                         self.jetstream.publish_with_headers(subject, headers, payload.into()).await;
-                    stored.push(sent.expect("sent"));
+                    stored.push(sent.expect("the message is sent"));
                 }
                 for one in stored {
-                    one.await.expect("stored");
+                    one.await.expect("the message is stored");
                 }
             }
         });
     }
 
-    /// Returns the number of jobs of a lane that were never delivered, and of those that workers
-    /// have or that wait for their next attempt.
+    /// Returns two numbers of jobs of a lane: those that are not delivered yet, and those that are
+    /// delivered but not acknowledged. The latter run, or wait for their next attempt.
     pub fn pending_and_unacknowledged(&self, lane: &str) -> (u64, u64) {
         runtime().block_on(async {
             let stream = self.stream("JOBS").await;
@@ -326,7 +334,7 @@ impl Admin {
         })
     }
 
-    /// Changes the record of a job, by compare-and-set, to what another writer might have made it.
+    /// Changes the record of a job by compare-and-set, as another writer would.
     pub fn rewrite_record(&self, job_id: &str, change: impl FnOnce(&mut Value)) {
         runtime().block_on(async {
             let stream = self.stream("KV_job_state").await;
@@ -340,8 +348,9 @@ impl Admin {
                 .headers(headers)
                 .payload(record.to_string().into())
                 .expected_last_subject_sequence(stored.sequence);
-            let sent = self.jetstream.send_publish(subject, message).await.expect("sent");
-            sent.await.expect("stored");
+            let sent =
+                self.jetstream.send_publish(subject, message).await.expect("the message is sent");
+            sent.await.expect("the message is stored");
         });
     }
 
@@ -351,28 +360,28 @@ impl Admin {
         runtime().block_on(names).expect("the names")
     }
 
-    /// Removes everything on subjects.
+    /// Removes all messages whose subject matches `subjects`.
     pub fn purge(&self, name: &str, subjects: &str) {
         runtime().block_on(async {
             let stream = self.jetstream.get_stream(name).await.expect("the stream");
-            stream.purge().filter(subjects).await.expect("purged");
+            stream.purge().filter(subjects).await.expect("the messages are removed");
         });
     }
 
-    /// Removes one message.
+    /// Removes the message with this sequence.
     pub fn delete_message(&self, name: &str, sequence: u64) {
         runtime().block_on(async {
             let stream = self.jetstream.get_stream(name).await.expect("the stream");
-            assert!(stream.delete_message(sequence).await.expect("deleted"));
+            assert!(stream.delete_message(sequence).await.expect("the message is deleted"));
         });
     }
 
-    /// Stores a large result, as a worker does.
+    /// Stores an object in the bucket `results`, as a worker does with a large result.
     pub fn put_result(&self, name: &str, content: &str) {
         self.put_object("results", name, content);
     }
 
-    /// Stores an object, as a service does.
+    /// Stores an object that belongs to the owner `public`.
     pub fn put_object(&self, bucket: &str, name: &str, content: &str) {
         runtime().block_on(async {
             let bucket = self.jetstream.get_object_store(bucket).await.expect("the bucket");
@@ -381,11 +390,11 @@ impl Admin {
                 metadata: HashMap::from([("owner".to_owned(), "public".to_owned())]),
                 ..ObjectMetadata::default()
             };
-            bucket.put(meta, &mut content.as_bytes()).await.expect("stored");
+            bucket.put(meta, &mut content.as_bytes()).await.expect("the object is stored");
         });
     }
 
-    /// Returns whether a large result of this name is stored.
+    /// Returns whether the bucket `results` contains an object with this name.
     pub fn has_result(&self, name: &str) -> bool {
         runtime().block_on(async {
             let bucket = self.jetstream.get_object_store("results").await.expect("the bucket");
@@ -394,7 +403,7 @@ impl Admin {
     }
 }
 
-/// Returns a job's message as the gateway writes it.
+/// Returns the message of a text job, as the gateway publishes it.
 pub fn job_message(lane: &str, id: &str, text: &str) -> String {
     let message = json!({
         "format": 1,

@@ -8,7 +8,7 @@ use crate::client::Answer;
 /// `failure.code` or `attempts.0.number`. A missing field equals `null`.
 ///
 /// # Panics
-/// If a field differs. The message lists all that do, and the whole document.
+/// If a field differs. The message lists all differences and the whole document.
 #[track_caller]
 pub fn assert_fields(actual: &Value, expected: Value) {
     let differences = differences(actual, &expected);
@@ -37,7 +37,7 @@ pub fn array_length(array: &Value) -> usize {
 /// Returns one line for each field that differs.
 fn differences(actual: &Value, expected: &Value) -> Vec<String> {
     let fields: &Map<String, Value> = expected.as_object().expect("an object of paths");
-    assert!(!fields.is_empty(), "no field is expected");
+    assert!(!fields.is_empty(), "the expected object has no fields");
     let compare = |(path, wanted): (&String, &Value)| {
         let value = field(actual, path);
         (value != wanted).then(|| format!("field `{path}`: expected {wanted}, actual {value}"))
@@ -69,7 +69,7 @@ mod tests {
         })
     }
 
-    /// Returns the message that a failed assertion panics with.
+    /// Returns the panic message of a failed assertion.
     fn message(assertion: impl FnOnce() + std::panic::UnwindSafe) -> String {
         let panic = catch_unwind(assertion).expect_err("the assertion fails");
         *panic.downcast::<String>().expect("a message")

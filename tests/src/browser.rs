@@ -1,5 +1,5 @@
-//! A real Chromium, headless, driven over WebDriver by chromedriver, and what it did: requests,
-//! messages of its console, files that it kept.
+//! Drives a real headless Chromium over WebDriver (chromedriver), and reports its requests, console
+//! messages and downloads.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,11 +12,11 @@ use crate::client::Client;
 use crate::process::Process;
 use crate::{LIMIT, pause, wait_for};
 
-/// Drivers that are started until one finds a port.
+/// Maximum number of attempts to start chromedriver on a free port.
 const DRIVERS_MAX: usize = 5;
-/// Wait between two looks at the page.
+/// Wait between two checks of the page.
 const PAUSE: Duration = Duration::from_millis(50);
-/// WebDriver's name of an element.
+/// Key of the element id in WebDriver answers.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 
 /// A running browser.
@@ -27,21 +27,21 @@ pub struct Browser {
     profile: TempDir,
 }
 
-/// Colours that a reader prefers.
+/// Preferred color scheme of the user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scheme {
-    /// Dark on light.
+    /// Dark text on a light background.
     Light,
-    /// Light on dark.
+    /// Light text on a dark background.
     Dark,
 }
 
-/// Requests and console messages of a browser since they were last taken.
+/// Requests and console messages of a browser since the previous [`Browser::take_activity`].
 #[derive(Debug, Default)]
 pub struct BrowserActivity {
-    /// URLs that were asked for.
+    /// URLs of all requests.
     pub requests: Vec<String>,
-    /// Errors and warnings of the console, with where they come from.
+    /// Errors and warnings of the console, each with its source.
     pub complaints: Vec<String>,
 }
 
@@ -49,7 +49,7 @@ impl Browser {
     /// Starts a browser with an empty profile.
     ///
     /// # Panics
-    /// If there is none: `tests/external/install`.
+    /// If chromedriver or Chromium is not installed. Run `tests/external/install`.
     pub fn start() -> Self {
         Self::with(&[])
     }
@@ -61,7 +61,7 @@ impl Browser {
     pub fn with(more_arguments: &[&str]) -> Self {
         let (process, driver) = (0..DRIVERS_MAX)
             .find_map(|_| start_driver())
-            .unwrap_or_else(|| panic!("chromedriver finds no port, {DRIVERS_MAX} times"));
+            .unwrap_or_else(|| panic!("chromedriver found no free port in {DRIVERS_MAX} attempts"));
         let profile = TempDir::new().expect("a directory");
         std::fs::create_dir(profile.path().join("kept")).expect("a directory");
         let profile_argument = format!("--user-data-dir={}", profile.path().display());
@@ -85,7 +85,8 @@ impl Browser {
         let answer =
             driver.post("/session", &json!({"capabilities": {"alwaysMatch": options}})).json();
         let session = answer["value"]["sessionId"].as_str();
-        let session = session.unwrap_or_else(|| panic!("no browser: {answer}")).to_owned();
+        let session =
+            session.unwrap_or_else(|| panic!("cannot start the browser: {answer}")).to_owned();
         Self { driver, session, _process: process, profile }
     }
 
@@ -100,70 +101,71 @@ impl Browser {
         self.command("url", &json!({"url": url}));
     }
 
-    /// Goes back, as the button does.
+    /// Goes back in the history, like the back button.
     pub fn back(&self) {
         self.command("back", &json!({}));
     }
 
-    /// Runs a function's body on the page and returns what it returns.
+    /// Runs a function body in the page and returns its return value.
     pub fn run_script(&self, script: &str, arguments: &[Value]) -> Value {
         self.command("execute/sync", &json!({"script": script, "args": arguments}))
     }
 
-    /// The same for a function that ends by calling its last argument.
+    /// Runs an asynchronous function body in the page. The script passes its result to the callback
+    /// in its last argument.
     pub fn run_async_script(&self, script: &str, arguments: &[Value]) -> Value {
         self.command("execute/async", &json!({"script": script, "args": arguments}))
     }
 
-    /// Tells the browser something in the words of its own protocol.
+    /// Sends a command of the Chrome DevTools Protocol.
     pub fn devtools(&self, command: &str, parameters: &Value) -> Value {
         self.command("goog/cdp/execute", &json!({"cmd": command, "params": parameters}))
     }
 
-    /// Waits for an element that `selector` describes.
+    /// Waits for an element that matches a CSS selector, and returns its id.
     fn element(&self, selector: &str) -> String {
         let path = format!("/session/{}/element", self.session);
         let body = json!({"using": "css selector", "value": selector});
-        self.wait_for_page(&format!("{selector} is there"), || {
+        self.wait_for_page(&format!("{selector} exists"), || {
             let answer = self.driver.post(&path, &body);
             Some(answer.json()["value"][ELEMENT].as_str()?.to_owned())
         })
     }
 
-    /// Clicks on an element.
+    /// Clicks an element.
     pub fn click(&self, selector: &str) {
         let element = self.element(selector);
         self.command(&format!("element/{element}/click"), &json!({}));
     }
 
-    /// Types into an element; into one for files, their paths.
+    /// Types text into an element. For a file input, `text` is the path of the file.
     pub fn fill(&self, selector: &str, text: &str) {
         let element = self.element(selector);
         self.command(&format!("element/{element}/value"), &json!({"text": text}));
     }
 
-    /// Presses a key, wherever the focus is.
+    /// Presses and releases a key in the focused element.
     pub fn press(&self, key: &str) {
         let keys = json!([{"type": "keyDown", "value": key}, {"type": "keyUp", "value": key}]);
         let actions = json!({"actions": [{"type": "key", "id": "keys", "actions": keys}]});
         self.command("actions", &actions);
     }
 
-    /// Returns the text that an element shows; nothing if there is none.
+    /// Returns the visible text of an element, or an empty string if no element matches.
     pub fn text(&self, selector: &str) -> String {
         let script = "return document.querySelector(arguments[0])?.innerText ?? ''";
         let text = self.run_script(script, &[json!(selector)]);
         text.as_str().unwrap_or_default().to_owned()
     }
 
-    /// Waits until an element shows some text, and returns all that it shows.
+    /// Waits until the text of an element contains `text`, and returns the whole text.
     pub fn wait_for_text(&self, selector: &str, text: &str) -> String {
         self.wait_for_page(&format!("{selector} shows {text:?}"), || {
             Some(self.text(selector)).filter(|shown| shown.contains(text))
         })
     }
 
-    /// Waits until a script returns a true value, and returns that.
+    /// Waits until a script returns a value other than null, false and 0, and returns the value.
     pub fn wait_for_script(&self, script: &str) -> Value {
         self.wait_for_page(script, || {
             let value = self.run_script(script, &[]);
@@ -171,7 +173,7 @@ impl Browser {
         })
     }
 
-    /// Waits for a condition, and panics with the text of the page otherwise.
+    /// Waits for a condition. After [`LIMIT`], panics with the text of the page.
     fn wait_for_page<T>(&self, what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
         let end = Instant::now() + LIMIT;
         loop {
@@ -179,33 +181,37 @@ impl Browser {
                 return value;
             }
             let is_late = Instant::now() >= end;
-            assert!(!is_late, "not within {LIMIT:?}: {what}; shown is: {}", self.text("body"));
+            assert!(
+                !is_late,
+                "not within {LIMIT:?}: {what}; text of the page: {}",
+                self.text("body")
+            );
             pause(PAUSE);
         }
     }
 
-    /// Sets the size of the window's content, in pixels.
+    /// Sets the size of the viewport, in pixels.
     pub fn resize(&self, width: u32, height: u32) {
         let size =
             json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false});
         self.devtools("Emulation.setDeviceMetricsOverride", &size);
     }
 
-    /// Sets the colours that the reader prefers.
+    /// Sets the preferred color scheme.
     pub fn set_color_scheme(&self, scheme: Scheme) {
         let value = if scheme == Scheme::Dark { "dark" } else { "light" };
         let feature = json!({"name": "prefers-color-scheme", "value": value});
         self.devtools("Emulation.setEmulatedMedia", &json!({"features": [feature]}));
     }
 
-    /// Returns the file that was kept under a name, once it is complete.
+    /// Waits until a download is complete, and returns its path.
     pub fn wait_for_download(&self, name: &str) -> PathBuf {
         let path = self.profile.path().join("kept").join(name);
-        wait_for(&format!("{name} is kept"), LIMIT, || path.is_file().then_some(()));
+        wait_for(&format!("{name} is downloaded"), LIMIT, || path.is_file().then_some(()));
         path
     }
 
-    /// Returns a folder for files of the test.
+    /// Returns the profile directory, in which tests may create files.
     pub fn folder(&self) -> &Path {
         self.profile.path()
     }
@@ -236,13 +242,13 @@ impl Browser {
     }
 }
 
-/// Starts chromedriver; nothing if the port that it chose is in use: it takes a free one of IPv6
-/// first, and gives up where somebody has the same one of IPv4.
+/// Starts chromedriver. Returns `None` if its port is in use: it picks a port that is free for
+/// IPv6, and fails if the same port is taken for IPv4.
 fn start_driver() -> Option<(Process, Client)> {
     let mut command = Command::new("chromedriver");
     command.arg("--port=0");
     let process = Process::start("chromedriver", command);
-    let port = wait_for("chromedriver listens, or has no port", LIMIT, || {
+    let port = wait_for("chromedriver listens, or reports that its port is in use", LIMIT, || {
         let output = process.output();
         if output.contains("port not available") {
             return Some(None);

@@ -1,7 +1,7 @@
-//! Kills things at random under load, and reconciles what was accepted with what came out.
+//! Injects random faults under load, and compares the outcome of each job with its plan.
 //!
-//! What has to come of each job is computed here, from its own plan; the product is asked over
-//! HTTP, and its broker as an administrator.
+//! The expected outcome is computed from the plan, without code of the product. The actual outcome
+//! is read from the API, and from the broker as its administrator.
 
 mod culprit;
 mod fault;
@@ -31,42 +31,42 @@ use crate::cluster::Cluster;
 use crate::site::{Page, Site};
 use crate::{pause, wait_for};
 
-/// Gateways of every run.
+/// Number of gateways.
 const GATEWAYS: usize = 2;
-/// Workers of every run.
+/// Number of workers.
 const WORKERS: usize = 4;
-/// Clients that submit.
+/// Number of clients that submit jobs.
 const CLIENTS: u64 = 4;
-/// Clients that poll.
+/// Number of clients that poll jobs.
 const POLLERS: u64 = 2;
-/// Long jobs that are submitted after the faults.
+/// Number of long jobs that are submitted after the faults.
 const CALM_JOBS: u64 = 8;
-/// How long all jobs may take to end once nothing is disturbed any more.
+/// Longest wait for all jobs to become final after the last fault.
 const SETTLE_MAX: Duration = Duration::from_secs(120);
-/// By how much a thread may sleep longer than it wants to, before everything counts as stalled.
+/// Delay of a timer after which the machine counts as stalled.
 const LATE_MAX: Duration = Duration::from_secs(1);
-/// Revisions of each record that are kept, so that a change of a final one is seen.
+/// Number of stored revisions per record, so that a change of a final record is visible.
 const HISTORY: i64 = 64;
 
-/// One run.
+/// Parameters of one chaos run.
 #[derive(Debug, Clone, Copy)]
 pub struct Run {
-    /// How many servers the broker has: 1 or 3.
+    /// Number of nats-servers: 1 or 3.
     pub nodes: usize,
-    /// How long faults are made.
+    /// Duration of the fault injection.
     pub time: Duration,
-    /// What chooses jobs and faults.
+    /// Seed of the random jobs and faults.
     pub seed: u64,
 }
 
-/// When the pages were asked for, by name of the submission.
+/// Times of all requests for a page, by the name of the submission.
 type Visits = Arc<Mutex<HashMap<String, Vec<SystemTime>>>>;
 
 impl Run {
-    /// Runs, and returns the table of what happened.
+    /// Runs the test, and returns a table of the outcome.
     ///
     /// # Panics
-    /// At any difference, with the whole history of the jobs concerned.
+    /// If an outcome differs from the plan, after printing the history of the affected jobs.
     pub fn run(&self) -> String {
         let cluster = Cluster::start(self.nodes);
         cluster.provision(&[]);
@@ -97,7 +97,7 @@ impl Run {
             let incidents = fleet.incidents.clone();
             let ended = Arc::clone(&polled);
             scope.spawn(move || watch_machine(&incidents, &ended));
-            // Whatever panics here, the threads have to end: the scope waits for them.
+            // The threads must stop after a panic, too, because the scope waits for them.
             let _stops = (StopOnDrop(&load.stop), StopOnDrop(&polled));
             std::thread::scope(|scope| {
                 let _stop = StopOnDrop(&load.stop);
@@ -110,8 +110,8 @@ impl Run {
                 fleet.recover();
             });
             settle(&mut fleet, &admin);
-            // What follows nobody can blame on an earlier fault.
-            wait_for("the last fault is forgotten", SETTLE_MAX, || {
+            // Later failures must not be attributed to an earlier fault.
+            wait_for("the aftermath of the last fault has passed", SETTLE_MAX, || {
                 fleet.tick();
                 let all = fleet.incidents.all();
                 let now = SystemTime::now();
@@ -151,7 +151,7 @@ impl Run {
     }
 }
 
-/// Returns the table of what happened, or panics with the history of the differences.
+/// Returns the table of the run. Panics after printing the differences, if there are any.
 fn require_no_difference(evidence: &Evidence, fleet: &Fleet) -> String {
     let differences = evidence.differences();
     let table = report::table(evidence, &differences);
@@ -171,7 +171,7 @@ impl Drop for StopOnDrop<'_> {
     }
 }
 
-/// Answers for the pages of all plans; a poisonous one kills the worker that asks.
+/// Serves the pages of all plans. A poisonous page kills the worker that requests it.
 fn serve(site: &Site, load: &Load, visits: &Visits, incidents: &Incidents) {
     let ledger = load.ledger.clone();
     let directory = load.directory.clone();
@@ -199,7 +199,7 @@ fn serve(site: &Site, load: &Load, visits: &Visits, incidents: &Incidents) {
 fn kill_visitor((from, to): (u16, u16), directory: &Directory, incidents: &Incidents) {
     let workers = directory.workers();
     let processes: Vec<u32> = workers.iter().map(|(process, _)| *process).collect();
-    // The kernel's table may miss one while others come and go.
+    // Reading the kernel's table may miss a connection while others open and close.
     let culprit = (0..50).find_map(|_| {
         let owner = culprit::owner_of_connection(from, to, &processes);
         if owner.is_none() {
@@ -213,13 +213,14 @@ fn kill_visitor((from, to): (u16, u16), directory: &Directory, incidents: &Incid
     if let Some((_, name)) = workers.iter().find(|(process, _)| *process == culprit) {
         incidents.begin(Fault::Poison, name);
         let id = i32::try_from(culprit).ok().and_then(Pid::from_raw).expect("a process id");
-        // It may have been killed already.
+        // The worker may have been killed already.
         let _ = kill_process(id, Signal::KILL);
     }
 }
 
-/// Waits until the queue is empty and every record final: poisonous jobs may still kill workers,
-/// and the sweeper ends what was never queued. Whatever is left after that is a difference.
+/// Waits until the queue is empty and every record is final: poisonous jobs may still kill workers,
+/// and the sweeper must end jobs that were never queued. Returns after [`SETTLE_MAX`] at the
+/// latest; what is unfinished then is reported as a difference.
 fn settle(fleet: &mut Fleet, admin: &Admin) {
     let end = Instant::now() + SETTLE_MAX;
     while Instant::now() < end {
@@ -236,7 +237,7 @@ fn are_all_final(admin: &Admin) -> bool {
     records.values().flatten().all(|one| one.last().is_final() || one.last().job.is_none())
 }
 
-/// Notes when nothing on this machine got any further: nobody can keep times then.
+/// Records stalls of the whole machine, during which no process can meet a deadline.
 fn watch_machine(incidents: &Incidents, stop: &AtomicBool) {
     let nap = Duration::from_millis(50);
     while !stop.load(Ordering::SeqCst) {

@@ -1,4 +1,4 @@
-//! HTTP as clients speak it.
+//! HTTP client of the services.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,10 +18,10 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 use crate::{runtime, wait_for};
 
-/// Longest wait for an answer.
+/// Timeout of one request.
 const ANSWER_MAX: Duration = Duration::from_secs(90);
 
-/// A client of one service.
+/// An HTTP client of one service.
 #[derive(Debug, Clone)]
 pub struct Client {
     address: String,
@@ -29,7 +29,7 @@ pub struct Client {
     tls: Option<Trust>,
 }
 
-/// What a client trusts, and by which name it knows the service.
+/// TLS settings of a client: the trusted authority and the expected server name.
 #[derive(Debug, Clone)]
 pub struct Trust {
     name: ServerName<'static>,
@@ -37,21 +37,21 @@ pub struct Trust {
 }
 
 impl Trust {
-    /// Trusts an authority, given as PEM, for a service of this name.
+    /// Trusts an authority, given as PEM, for a service with this name.
     pub fn new(name: &str, authority: &str) -> Self {
         let mut roots = RootCertStore::empty();
         let authority = CertificateDer::from_pem_slice(authority.as_bytes()).expect("PEM");
-        roots.add(authority).expect("an authority");
+        roots.add(authority).expect("a certificate authority");
         let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
-            .expect("TLS")
+            .expect("TLS versions")
             .with_root_certificates(roots)
             .with_no_client_auth();
         let name = ServerName::try_from(name.to_owned()).expect("a name");
         Self { name, config: Arc::new(config) }
     }
 
-    /// Offers these application protocols (ALPN).
+    /// Offers application protocols by ALPN.
     pub fn with_protocols(mut self, protocols: &[&str]) -> Self {
         let mut config = ClientConfig::clone(&self.config);
         config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
@@ -60,16 +60,16 @@ impl Trust {
     }
 }
 
-/// An answer, whatever its status.
+/// An HTTP response with any status.
 #[derive(Debug, Clone)]
 pub struct Answer {
-    /// The status.
+    /// Status code.
     pub status: u16,
-    /// The header fields, names in lower case.
+    /// Header fields, with names in lower case.
     pub headers: Vec<(String, String)>,
-    /// The body.
+    /// Body.
     pub bytes: Vec<u8>,
-    /// The body as text.
+    /// Body as text. Invalid UTF-8 is replaced.
     pub text: String,
 }
 
@@ -80,12 +80,12 @@ impl Answer {
             .unwrap_or_else(|error| panic!("not JSON ({error}): {self:?}"))
     }
 
-    /// Returns a header field.
+    /// Returns the value of a header field. `name` must be in lower case.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(field, _)| field == name).map(|(_, value)| value.as_str())
     }
 
-    /// Asserts that this is a complete problem with `status` and `code`, and returns it.
+    /// Asserts that the response is a complete problem with `status` and `code`, and returns it.
     pub fn expect_problem(&self, status: u16, code: &str) -> Value {
         assert_eq!(self.status, status, "{self:?}");
         assert_eq!(self.header("content-type"), Some("application/problem+json"), "{self:?}");
@@ -117,17 +117,17 @@ impl Client {
         Self { key: Some(key.to_owned()), ..self.clone() }
     }
 
-    /// Returns a client that speaks HTTPS.
+    /// Returns a client that uses HTTPS.
     pub fn with_tls(&self, trust: Trust) -> Self {
         Self { tls: Some(trust), ..self.clone() }
     }
 
-    /// Returns the API key.
+    /// Returns the API key, if the client has one.
     pub fn key(&self) -> Option<&str> {
         self.key.as_deref()
     }
 
-    /// Returns host and port.
+    /// Returns the address of the service, `host:port`.
     pub fn address(&self) -> &str {
         &self.address
     }
@@ -137,10 +137,10 @@ impl Client {
         format!("http://{}{path}", self.address)
     }
 
-    /// Sends a request; `Err` if no answer came.
+    /// Sends a request on a new connection.
     ///
     /// # Errors
-    /// Whatever the connection ended with.
+    /// A description of the failure if no complete response arrives within 90 s.
     pub fn try_send(
         &self,
         method: &str,
@@ -151,10 +151,10 @@ impl Client {
         runtime().block_on(self.exchange(method, path, headers, body))
     }
 
-    /// Sends `GET` as one of many; `Err` if no answer came.
+    /// Sends a `GET` request from asynchronous code.
     ///
     /// # Errors
-    /// Whatever the connection ended with.
+    /// A description of the failure if no complete response arrives within 90 s.
     pub async fn get_async(&self, path: &str) -> Result<Answer, String> {
         self.exchange("GET", path, &[], &[]).await
     }
@@ -182,31 +182,31 @@ impl Client {
         exchange.await.map_err(|_| "no answer in time".to_owned())?
     }
 
-    /// Sends a request that has to be answered.
+    /// Sends a request, and panics if no response arrives.
     pub fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
         self.try_send(method, path, headers, body)
             .unwrap_or_else(|error| panic!("{method} {}: {error}", self.url(path)))
     }
 
-    /// Sends `GET`.
+    /// Sends a `GET` request.
     pub fn get(&self, path: &str) -> Answer {
         self.send("GET", path, &[], &[])
     }
 
-    /// Sends `POST` with JSON.
+    /// Sends a `POST` request with a JSON body.
     pub fn post(&self, path: &str, body: &Value) -> Answer {
         let headers = [("content-type", "application/json")];
         self.send("POST", path, &headers, body.to_string().as_bytes())
     }
 
-    /// Submits a job that has to be accepted, and returns its id.
+    /// Submits a job, asserts that it is accepted, and returns its id.
     pub fn submit(&self, body: &Value) -> String {
         let answer = self.post("/v1/jobs", body);
         assert_eq!(answer.status, 202, "{answer:?}");
         answer.json()["job_id"].as_str().expect("a job id").to_owned()
     }
 
-    /// Submits a page.
+    /// Submits a job with a URL as its source.
     pub fn submit_url(&self, url: &str) -> String {
         self.submit(&json!({"url": url}))
     }
@@ -222,7 +222,7 @@ impl Client {
         })
     }
 
-    /// Returns the result of a job that succeeded.
+    /// Returns the result of a succeeded job.
     pub fn result(&self, job_id: &str) -> Value {
         let answer = self.get(&format!("/v1/jobs/{job_id}/result"));
         assert_eq!(answer.status, 200, "{answer:?}");
@@ -230,7 +230,7 @@ impl Client {
     }
 }
 
-/// One request on a connection of its own.
+/// Sends one request on a new connection.
 async fn exchange(client: &Client, request: Request<Full<Bytes>>) -> Result<Answer, String> {
     let stream = tokio::net::TcpStream::connect(&client.address).await;
     let stream = stream.map_err(|error| error.to_string())?;

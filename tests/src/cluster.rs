@@ -1,4 +1,4 @@
-//! One nats-server, or several that form a cluster, on loopback.
+//! One nats-server, or a cluster of several, on loopback.
 
 use std::path::Path;
 use std::time::Duration;
@@ -10,10 +10,11 @@ use crate::proxy::{Direction, Proxy, Rule};
 use crate::stack::{self, Nats};
 use crate::{port, wait_for};
 
-/// How long a cluster may take to agree on who leads.
+/// Longest wait until all servers are healthy.
 const AGREE_MAX: Duration = Duration::from_secs(60);
 
-/// The servers, with our configuration; what makes them a cluster is on their command line.
+/// Servers with the same configuration file. The settings of the cluster are command-line
+/// arguments.
 pub struct Cluster {
     /// The servers.
     pub nodes: Vec<Nats>,
@@ -22,7 +23,7 @@ pub struct Cluster {
     _directories: Vec<TempDir>,
 }
 
-/// How one server reaches another.
+/// The proxy on the route from one server to another.
 struct Link {
     from: usize,
     to: usize,
@@ -30,17 +31,17 @@ struct Link {
 }
 
 impl Cluster {
-    /// Starts `size` servers; one alone is a server as it always is.
+    /// Starts `size` servers with the shipped configuration. A single server is not clustered.
     pub fn start(size: usize) -> Self {
         Self::configured(size, &stack::shipped_configuration())
     }
 
-    /// Starts `size` servers with another configuration file than the one that we ship.
+    /// Starts `size` servers with another configuration file.
     pub fn configured(size: usize, configuration: &Path) -> Self {
         Self::with(size, configuration, |_, _, _| None)
     }
 
-    /// Starts `size` servers with a proxy between each two of them.
+    /// Starts `size` servers with a proxy on each route.
     pub fn linked(size: usize) -> Self {
         let configuration = stack::shipped_configuration();
         Self::with(size, &configuration, |from, to, address| {
@@ -54,7 +55,7 @@ impl Cluster {
         self.wait_until_healthy();
     }
 
-    /// Restarts all servers with another configuration file, with which they may be unhealthy.
+    /// Restarts all servers with another configuration file. Does not wait until they are healthy.
     pub fn restart_unchecked(&mut self, configuration: &Path) {
         for node in &mut self.nodes {
             node.process.stop();
@@ -102,13 +103,14 @@ impl Cluster {
         cluster
     }
 
-    /// Returns the addresses for clients.
+    /// Returns the client addresses of all servers.
     pub fn addresses(&self) -> Vec<String> {
         self.nodes.iter().map(Nats::address).collect()
     }
 
-    /// Holds back all writes to the streams that a server does not lead. The server continues to
-    /// answer from its old state. For less than 4 s: after that it starts an election.
+    /// Holds back replication to a server: it receives no writes to streams that it does not lead,
+    /// and continues to answer from its old state. Resume in less than 4 s, otherwise the server
+    /// starts an election.
     pub fn delay_replication(&self, server: usize) {
         for link in &self.links {
             let direction = match server {
@@ -120,24 +122,25 @@ impl Cluster {
         }
     }
 
-    /// Releases the writes that were held back, and ends the delay.
+    /// Releases the held writes and ends the delay.
     pub fn resume_replication(&self) {
         self.links.iter().for_each(|link| link.proxy.release());
     }
 
-    /// Returns whether every server has caught up with its streams.
+    /// Returns whether every server is healthy, which includes that it has caught up with its
+    /// streams.
     pub fn is_healthy(&self) -> bool {
         self.monitors.iter().all(|monitor| {
             monitor.try_send("GET", "/healthz", &[], &[]).is_ok_and(|answer| answer.status == 200)
         })
     }
 
-    /// Waits for that.
+    /// Waits until every server is healthy.
     pub fn wait_until_healthy(&self) {
         wait_for("all nats-servers are healthy", AGREE_MAX, || self.is_healthy().then_some(()));
     }
 
-    /// Provisions everything, with as many replicas as there are servers.
+    /// Provisions the topology with one replica per server.
     pub fn provision(&self, settings: &[(&str, &str)]) {
         let replicas = self.nodes.len().to_string();
         let mut settings = settings.to_vec();
@@ -146,9 +149,9 @@ impl Cluster {
     }
 }
 
-/// Returns what makes server number `index` a member that dials some others. Clients are not told
-/// of the other members, nor members of each other: they know those that they may use, each perhaps
-/// behind a proxy.
+/// Returns the arguments that make server `index` a member of the cluster, with routes to the
+/// addresses in `dialled`. The server advertises no other members, neither to clients nor to other
+/// servers: each may only use its configured addresses, which may be proxies.
 fn cluster_arguments(index: usize, port: u16, dialled: &[String]) -> Vec<String> {
     let routes: Vec<String> =
         dialled.iter().map(|address| format!("nats-route://{address}")).collect();
@@ -156,6 +159,7 @@ fn cluster_arguments(index: usize, port: u16, dialled: &[String]) -> Vec<String>
         format!("--name=n{index}"),
         "--cluster_name=test".to_owned(),
         format!("--cluster=nats://127.0.0.1:{port}"),
+        // An unusable address, so that members do not learn routes around the proxies.
         "--cluster_advertise=127.0.0.1:1".to_owned(),
         format!("--routes={}", routes.join(",")),
         "--no_advertise".to_owned(),

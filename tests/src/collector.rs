@@ -1,4 +1,4 @@
-//! A collector of spans on loopback: accepts OTLP over HTTP, fails or hangs.
+//! A span collector on loopback. It accepts OTLP over HTTP, fails or hangs.
 
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -21,18 +21,18 @@ use tokio::net::TcpListener;
 use crate::traces::{Attributes, Kind, Span, Trace};
 use crate::{runtime, wait_for};
 
-/// The collector's treatment of requests.
+/// Behavior of the collector for every request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CollectorBehavior {
-    /// Accepts every request.
+    /// Accepts the spans.
     Accepts,
-    /// Answers every request with 503.
+    /// Answers with status 503.
     Fails,
-    /// Answers no request.
+    /// Never answers.
     Hangs,
 }
 
-/// The running collector; it ends with the test's process.
+/// A running collector. It ends with the test process.
 pub struct Collector {
     address: String,
     state: Arc<State>,
@@ -48,7 +48,7 @@ impl Collector {
     /// Starts a collector on a free port.
     ///
     /// # Panics
-    /// If it cannot listen.
+    /// If it cannot bind a port.
     pub fn start(behavior: CollectorBehavior) -> Self {
         let state = Arc::new(State::default());
         let listener = runtime().block_on(TcpListener::bind("127.0.0.1:0")).expect("a free port");
@@ -67,27 +67,27 @@ impl Collector {
         Self { address, state }
     }
 
-    /// Returns the setting `OTEL_EXPORTER_OTLP_ENDPOINT` for it.
+    /// Returns the value of `OTEL_EXPORTER_OTLP_ENDPOINT` for this collector.
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// Returns how many requests have come.
+    /// Returns the number of received requests.
     pub fn requests(&self) -> usize {
         self.state.requests.load(Ordering::SeqCst)
     }
 
-    /// Returns every span that has come, trace by trace.
+    /// Returns all received spans, grouped by trace.
     pub fn traces(&self) -> Vec<Trace> {
         Trace::group(self.state.spans.lock().expect("spans").clone())
     }
 
-    /// Returns the trace with this id, as far as it has come.
+    /// Returns the spans of a trace that are received so far.
     pub fn trace(&self, trace_id: &str) -> Option<Trace> {
         self.traces().into_iter().find(|trace| trace.id() == trace_id)
     }
 
-    /// Waits until a trace has come that a job left, by its spans' number.
+    /// Waits until at least `spans` spans of a trace are received, and returns the trace.
     pub fn wait_for_trace(&self, trace_id: &str, spans: usize, limit: Duration) -> Trace {
         wait_for(&format!("{spans} spans of trace {trace_id}"), limit, || {
             self.trace(trace_id).filter(|trace| trace.spans.len() >= spans)

@@ -1,4 +1,4 @@
-//! The command `wordmill`, as a shell runs it.
+//! Runs the command `wordmill` as a shell does.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::client::Client;
 use crate::process::{Process, binary};
 
-/// The command with one server.
+/// The command with its server, environment and working directory.
 pub struct Wordmill {
     server: String,
     environment: Vec<(String, String)>,
@@ -19,7 +19,7 @@ pub struct Wordmill {
 /// Output and exit code of one run.
 #[derive(Debug)]
 pub struct CommandOutput {
-    /// The exit code; that of a signal as a shell has it.
+    /// Exit code. After a signal, 128 plus its number, as in a shell.
     pub code: i32,
     /// Standard output.
     pub stdout: String,
@@ -28,23 +28,23 @@ pub struct CommandOutput {
 }
 
 impl Wordmill {
-    /// Returns the command for a gateway; it runs in `folder`.
+    /// Returns the command for a gateway. It runs in `folder`.
     pub fn for_client(client: &Client, folder: &Path) -> Self {
         Self::for_server(&client.url(""), folder)
     }
 
-    /// Returns the command for an address.
+    /// Returns the command for the URL of a server.
     pub fn for_server(server: &str, folder: &Path) -> Self {
         Self { server: server.to_owned(), environment: Vec::new(), folder: folder.to_owned() }
     }
 
-    /// Sets a variable of its environment.
+    /// Sets an environment variable of the command.
     pub fn with_variable(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    /// Returns the command, with nothing of our environment that could change what it does.
+    /// Returns the command without the `WORDMILL_*` variables of the test process.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(binary("wordmill"));
         command.args(arguments);
@@ -52,7 +52,7 @@ impl Wordmill {
         command
     }
 
-    /// Returns a shell in which `wordmill` is the command.
+    /// Returns a bash script that finds `wordmill` in its `PATH`.
     pub fn shell(&self, script: &str) -> Command {
         let mut command = Command::new("bash");
         let path = binary("wordmill");
@@ -73,34 +73,34 @@ impl Wordmill {
         command.current_dir(&self.folder);
     }
 
-    /// Runs it to its end, with nothing to read.
+    /// Runs the command with empty standard input.
     pub fn run(&self, arguments: &[&str]) -> CommandOutput {
         run_command(self.command(arguments).stdin(Stdio::null()))
     }
 
-    /// Runs it to its end, with something piped in.
+    /// Runs the command with `input` as its standard input.
     pub fn run_with(&self, arguments: &[&str], input: &[u8]) -> CommandOutput {
         let mut command = self.command(arguments);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("wordmill runs");
         let mut pipe = child.stdin.take().expect("a pipe");
         let input = input.to_vec();
-        // It may not want all of it.
+        // The command may exit before it has read all input.
         let writing = std::thread::spawn(move || drop(pipe.write_all(&input)));
-        let output = child.wait_with_output().expect("it ends");
-        writing.join().expect("written");
+        let output = child.wait_with_output().expect("the command exits");
+        writing.join().expect("the writer ends");
         CommandOutput::of(&output)
     }
 
-    /// Starts it, to be signalled.
+    /// Starts the command in the background, for example to signal it.
     pub fn start(&self, arguments: &[&str]) -> Process {
         Process::start("wordmill", self.command(arguments))
     }
 }
 
-/// Runs a command to its end, and returns its output.
+/// Runs a command and returns its output.
 pub fn run_command(command: &mut Command) -> CommandOutput {
-    CommandOutput::of(&command.output().expect("it runs"))
+    CommandOutput::of(&command.output().expect("the command runs"))
 }
 
 impl CommandOutput {
@@ -110,7 +110,10 @@ impl CommandOutput {
             String::from_utf8(bytes.to_vec()).unwrap_or_else(|error| panic!("not UTF-8: {error}"))
         };
         let status = output.status;
-        let code = status.code().or_else(|| Some(128 + status.signal()?)).expect("an end");
+        let code = status
+            .code()
+            .or_else(|| Some(128 + status.signal()?))
+            .expect("an exit code or a signal");
         let ran = Self { code, stdout: text(&output.stdout), stderr: text(&output.stderr) };
         assert!(!ran.stderr.contains("panicked"), "{ran:?}");
         ran
@@ -123,7 +126,8 @@ impl CommandOutput {
         &self.stdout
     }
 
-    /// Asserts the exit code and parts of standard error, and returns the standard output.
+    /// Asserts the exit code, and that standard error contains each of `complaints`. Returns
+    /// standard output.
     pub fn expect_failure(&self, code: i32, complaints: &[&str]) -> &str {
         assert_eq!(self.code, code, "{self:?}");
         for complaint in complaints {
@@ -132,13 +136,13 @@ impl CommandOutput {
         &self.stdout
     }
 
-    /// Returns the output as JSON.
+    /// Parses standard output as JSON.
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.stdout)
             .unwrap_or_else(|error| panic!("not JSON ({error}): {self:?}"))
     }
 
-    /// Returns the lines of the output.
+    /// Returns the lines of standard output.
     pub fn lines(&self) -> Vec<&str> {
         self.stdout.lines().collect()
     }

@@ -1,4 +1,4 @@
-//! Raw TCP connections to a service, and a client that submits jobs at the same time.
+//! Raw TCP connections to a service, and job submissions that run beside a test.
 
 use std::io::{ErrorKind, Read};
 use std::net::TcpStream;
@@ -9,16 +9,17 @@ use serde_json::json;
 use crate::LIMIT;
 use crate::client::Client;
 
-/// Opens a connection to a service.
+/// Opens a connection with a read timeout of [`LIMIT`].
 pub fn connect(client: &Client) -> TcpStream {
     let stream = TcpStream::connect(client.address()).expect("a connection");
-    stream.set_read_timeout(Some(LIMIT)).expect("a time-out");
+    stream.set_read_timeout(Some(LIMIT)).expect("a read timeout");
     stream
 }
 
-/// Returns whether the service has closed a connection, without waiting. Discards received bytes.
+/// Returns whether the service has closed a connection. Does not wait. Discards received bytes, and
+/// leaves the connection in non-blocking mode.
 pub fn is_closed(stream: &mut TcpStream) -> bool {
-    stream.set_nonblocking(true).expect("set");
+    stream.set_nonblocking(true).expect("a non-blocking socket");
     let mut buffer = [0; 4096];
     loop {
         match stream.read(&mut buffer) {
@@ -29,10 +30,10 @@ pub fn is_closed(stream: &mut TcpStream) -> bool {
     }
 }
 
-/// Does `work` while another client submits jobs, and returns its result.
+/// Runs `work` while another thread submits jobs, and returns its result.
 ///
 /// # Panics
-/// If a job is refused, or none was submitted meanwhile.
+/// If a job is refused, or if no job is submitted meanwhile.
 pub fn submit_jobs_during<T>(client: &Client, work: impl FnOnce() -> T) -> T {
     let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -46,7 +47,7 @@ pub fn submit_jobs_during<T>(client: &Client, work: impl FnOnce() -> T) -> T {
         });
         let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
         is_over.store(true, Ordering::Relaxed);
-        assert!(others.join().expect("others are served") > 0);
+        assert!(others.join().expect("the other jobs are accepted") > 0);
         done.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
 }

@@ -1,11 +1,11 @@
-//! Submits documents as the body of a request.
+//! Submits documents as request bodies.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
 
 use crate::client::{Answer, Client};
 
-/// Submits a document.
+/// Submits a document. `query` is empty or a query string that begins with `?`.
 pub fn post_document(
     client: &Client,
     query: &str,
@@ -21,7 +21,7 @@ pub fn require_accepted(answer: &Answer) -> String {
     answer.json()["job_id"].as_str().expect("a job id").to_owned()
 }
 
-/// Compresses with python3, which every test machine has.
+/// Compresses bytes with a module of python3, for example `gzip`. Every test machine has python3.
 pub fn compress(module: &str, bytes: &[u8]) -> Vec<u8> {
     let program = format!(
         "import sys, {module}; sys.stdout.buffer.write({module}.compress(sys.stdin.buffer.read()))"
@@ -31,12 +31,13 @@ pub fn compress(module: &str, bytes: &[u8]) -> Vec<u8> {
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
-        .expect("python3");
+        .expect("python3 runs");
     let mut input = child.stdin.take().expect("a pipe");
     let bytes = bytes.to_vec();
-    let writing = std::thread::spawn(move || input.write_all(&bytes).expect("written"));
-    let output = child.wait_with_output().expect("packed");
-    writing.join().expect("written");
+    let writing =
+        std::thread::spawn(move || input.write_all(&bytes).expect("python3 reads its input"));
+    let output = child.wait_with_output().expect("python3 exits");
+    writing.join().expect("the writer ends");
     assert!(output.status.success());
     output.stdout
 }

@@ -12,10 +12,10 @@ use crate::process::Process;
 use crate::traces::{Attributes, Kind, Span, Trace};
 use crate::{repository, setting, wait_for};
 
-/// How long Jaeger may take to start.
+/// Longest wait for Jaeger to start.
 const START_MAX: Duration = Duration::from_secs(60);
 
-/// A running Jaeger that keeps traces in memory.
+/// A running Jaeger with in-memory storage.
 pub struct Jaeger {
     /// The process.
     pub process: Process,
@@ -24,20 +24,20 @@ pub struct Jaeger {
 }
 
 impl Jaeger {
-    /// Starts a Jaeger on free ports, with the configuration of `make run TRACE=1`.
+    /// Starts Jaeger on free ports, with the configuration of `make run TRACE=1`.
     ///
     /// # Panics
-    /// If `JAEGER` does not name one, or it does not start.
+    /// If the variable `JAEGER` is unset, or Jaeger does not start.
     pub fn start() -> Self {
         let program = program();
-        // They are bound at the same time, so that they differ.
+        // All three ports are bound at the same time, so that they differ.
         let ports = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port"));
         let [http, grpc, otlp] =
             ports.map(|port| port.local_addr().expect("an address").to_string());
         let mut command = Command::new(program);
         command.arg("--config").arg(repository().join("deploy/local/jaeger.yaml"));
         command.env("JAEGER_HTTP", &http).env("JAEGER_GRPC", &grpc).env("JAEGER_OTLP", &otlp);
-        // It does not record itself.
+        // Jaeger must not record its own traces.
         command.env("OTEL_TRACES_SAMPLER", "always_off");
         let mut process = Process::start("jaeger", command);
         let client = Client::new(&http);
@@ -49,10 +49,11 @@ impl Jaeger {
         Self { process, client, otlp }
     }
 
-    /// Returns what Jaeger has to say against a configuration, a path in the repository.
+    /// Validates a configuration file, given by its path in the repository. Returns the error
+    /// output, or `None` if the file is valid.
     ///
     /// # Panics
-    /// If `JAEGER` does not name one.
+    /// If the variable `JAEGER` is unset.
     pub fn objection(config: &str) -> Option<String> {
         let mut command = Command::new(program());
         command.args(["validate", "--config"]).arg(repository().join(config));
@@ -60,18 +61,19 @@ impl Jaeger {
         (!output.status.success()).then(|| String::from_utf8_lossy(&output.stderr).into_owned())
     }
 
-    /// Returns the setting `OTEL_EXPORTER_OTLP_ENDPOINT` for it.
+    /// Returns the value of `OTEL_EXPORTER_OTLP_ENDPOINT` for this Jaeger.
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.otlp)
     }
 
-    /// Returns a trace by its id, as far as it has come.
+    /// Returns the spans of a trace that are stored so far, or `None` if the trace is unknown.
     pub fn trace(&self, trace_id: &str) -> Option<Trace> {
         let answer = self.client.get(&format!("/api/traces/{trace_id}"));
         (answer.status == 200).then(|| traces(&answer).pop()).flatten()
     }
 
-    /// Returns all traces of a service with a span that has an attribute.
+    /// Returns up to 100 traces of the last hour that contain a span of this service with this
+    /// attribute.
     pub fn search(&self, service: &str, attribute: (&str, &str)) -> Vec<Trace> {
         let tags = serde_json::json!({ attribute.0: attribute.1 }).to_string();
         let mut query = url::form_urlencoded::Serializer::new(String::new());
@@ -80,7 +82,7 @@ impl Jaeger {
         traces(&self.client.get(&format!("/api/traces?{}", query.finish())))
     }
 
-    /// Returns which service calls which.
+    /// Returns pairs of a calling and a called service.
     pub fn dependencies(&self) -> Vec<(String, String)> {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("a time");
         let path = format!("/api/dependencies?endTs={}&lookback=3600000", now.as_millis());
@@ -120,7 +122,7 @@ fn span(span: &Value, resource: &Attributes) -> Span {
     };
     let parents = of("CHILD_OF");
     let links = of("FOLLOWS_FROM");
-    // Of a parent that is linked, too, only the link is left, and Jaeger takes it for the parent.
+    // If a span also links to its parent, Jaeger stores only the link and treats it as the parent.
     let own = |one: &&(String, String)| span["traceID"] == one.0;
     let parent = parents.first().or_else(|| links.iter().find(own));
     let parent_id = parent.map(|parent| parent.1.clone()).unwrap_or_default();
@@ -162,5 +164,5 @@ fn text(value: &Value) -> String {
 }
 
 fn program() -> String {
-    setting("JAEGER").expect("JAEGER: see `make test-external`")
+    setting("JAEGER").expect("JAEGER must be set: run `make test-external`")
 }

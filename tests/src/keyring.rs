@@ -1,4 +1,4 @@
-//! A file of API keys, made by the command for operators.
+//! A file of API keys, created with `wordmill-gateway key new`.
 
 use std::fs;
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use crate::process::binary;
 
-/// A file of keys.
+/// A key file in a temporary directory.
 pub struct Keyring {
     directory: TempDir,
     lines: Vec<Value>,
@@ -22,23 +22,24 @@ impl Default for Keyring {
 }
 
 impl Keyring {
-    /// Returns one without keys; there is no file yet.
+    /// Creates a keyring without keys. The file does not exist until [`Self::add`] or
+    /// [`Self::write`].
     pub fn new() -> Self {
         Self { directory: TempDir::new().expect("a directory"), lines: Vec::new() }
     }
 
-    /// Returns where the file is.
+    /// Returns the path of the file.
     pub fn path(&self) -> PathBuf {
         self.directory.path().join("keys.jsonl")
     }
 
-    /// Returns the setting that names the file.
+    /// Returns the name and the value of the setting for the file.
     pub fn setting(&self) -> (&'static str, String) {
         ("WORDMILL_KEYS_FILE", self.path().to_str().expect("a path").to_owned())
     }
 
-    /// Makes a key, files its line with further fields such as `{"queue_quota": 5}`, and returns
-    /// it.
+    /// Creates a key, adds its line to the file, and returns the key. `more` contains further
+    /// fields of the line, for example `{"queue_quota": 5}`.
     pub fn add(&mut self, name: &str, more: &Value) -> String {
         let (key, mut line) = create(name);
         for (field, value) in more.as_object().expect("fields") {
@@ -49,7 +50,7 @@ impl Keyring {
         key
     }
 
-    /// Makes another key for a name that has one, and returns it.
+    /// Adds another key to an existing name, and returns it.
     pub fn rotate(&mut self, name: &str) -> String {
         let (key, line) = create(name);
         let hashes = self.line(name)["sha256"].as_array_mut().expect("hashes");
@@ -64,12 +65,12 @@ impl Keyring {
         self.write();
     }
 
-    /// Writes the file beside its place, and moves it there.
+    /// Writes the file atomically, by a rename.
     pub fn write(&self) {
         let lines: String = self.lines.iter().map(|line| format!("{line}\n")).collect();
         let new = self.directory.path().join("new");
-        fs::write(&new, format!("# Keys of the tests\n\n{lines}")).expect("written");
-        fs::rename(new, self.path()).expect("moved");
+        fs::write(&new, format!("# Keys of the tests\n\n{lines}")).expect("the file is written");
+        fs::rename(new, self.path()).expect("the file is renamed");
     }
 
     fn line(&mut self, name: &str) -> &mut Value {
@@ -77,7 +78,8 @@ impl Keyring {
     }
 }
 
-/// Makes a key by the command that is there for it, and returns the key and the line.
+/// Runs `wordmill-gateway key new`. Returns the key, from standard error, and its line, from
+/// standard output.
 fn create(name: &str) -> (String, Value) {
     let mut command = Command::new(binary("wordmill-gateway"));
     let output = command.args(["key", "new", "--name", name]).output().expect("the command runs");

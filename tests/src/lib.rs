@@ -1,7 +1,8 @@
-//! Starts the real binaries and a real nats-server, and talks to them as users do.
+//! Harness of the black-box tests: starts the real binaries and a real nats-server, and uses their
+//! public interfaces.
 //!
-//! Depends on no wordmill crate: URLs, JSON and subjects that are spelled out here are the
-//! contract.
+//! The crate does not depend on any Wordmill crate. URLs, JSON and subjects are spelled out,
+//! because they are the contract under test.
 
 pub mod admin;
 pub mod assertions;
@@ -35,14 +36,14 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-/// Longest wait for a condition that normally holds within seconds. Long enough for a busy machine;
-/// a test that claims a time has a constant of its own.
+/// Longest wait for a condition that normally holds within seconds. It is generous, for busy
+/// machines. A test that checks a duration defines a shorter constant.
 pub const LIMIT: Duration = Duration::from_secs(60);
 
-/// Waits until `condition` returns something, and panics with `what` after `limit`.
+/// Polls `condition` every 20 ms until it returns a value.
 ///
 /// # Panics
-/// When the limit is over.
+/// If no value is returned within `limit`. The message contains `what`.
 pub fn wait_for<T>(what: &str, limit: Duration, mut condition: impl FnMut() -> Option<T>) -> T {
     let end = Instant::now() + limit;
     loop {
@@ -54,31 +55,31 @@ pub fn wait_for<T>(what: &str, limit: Duration, mut condition: impl FnMut() -> O
     }
 }
 
-/// Waits before the next check of a condition.
-#[expect(clippy::disallowed_methods, reason = "tests run on threads of their own")]
+/// Sleeps before the next check of a condition.
+#[expect(clippy::disallowed_methods, reason = "tests run on plain threads")]
 pub fn pause(time: Duration) {
     std::thread::sleep(time);
 }
 
-/// Returns the runtime behind the harness; tests themselves are plain threads.
+/// Returns the Tokio runtime of the harness. The tests themselves are plain threads.
 ///
 /// # Panics
-/// If there can be none.
+/// If the runtime cannot be built.
 pub fn runtime() -> &'static tokio::runtime::Runtime {
     static RUNTIME: OnceLock<tokio::runtime::Runtime> = OnceLock::new();
     RUNTIME.get_or_init(|| {
         let mut builder = tokio::runtime::Builder::new_multi_thread();
-        builder.worker_threads(2).enable_all().build().expect("a runtime")
+        builder.worker_threads(2).enable_all().build().expect("the runtime is built")
     })
 }
 
-/// Returns the top of the repository.
+/// Returns the root directory of the repository.
 pub fn repository() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().expect("the repository")
 }
 
-/// Returns a setting of the test run.
-#[expect(clippy::disallowed_methods, reason = "the harness has no configuration of its own")]
+/// Returns an environment variable of the test run, or `None` if it is unset or empty.
+#[expect(clippy::disallowed_methods, reason = "the harness has no other configuration")]
 pub fn setting(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }

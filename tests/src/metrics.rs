@@ -1,13 +1,13 @@
-//! Metrics of the services, as Prometheus reads them.
+//! Metrics of the services, in the text format of Prometheus.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::client::Client;
 
-/// One reading of `/metrics`.
+/// One scrape of `/metrics`.
 #[derive(Debug, Clone, Default)]
 pub struct Metrics {
-    /// The type of each metric, by its name.
+    /// Type of each metric, by name.
     pub types: BTreeMap<String, String>,
     samples: Vec<Sample>,
 }
@@ -20,7 +20,7 @@ struct Sample {
 }
 
 impl Metrics {
-    /// Fetches the metrics of a service in the older text format.
+    /// Fetches the metrics of a service in the text format 0.0.4.
     pub fn fetch(client: &Client) -> Self {
         let answer = client.get("/metrics");
         assert_eq!(answer.status, 200, "{answer:?}");
@@ -28,10 +28,10 @@ impl Metrics {
         Self::parse(&answer.text)
     }
 
-    /// Parses the older text format.
+    /// Parses the text format 0.0.4.
     ///
     /// # Panics
-    /// If it is not that.
+    /// If a line is invalid, or the type of a metric appears twice.
     pub fn parse(text: &str) -> Self {
         let mut metrics = Self::default();
         for line in text.lines() {
@@ -52,8 +52,8 @@ impl Metrics {
         metrics
     }
 
-    /// Returns the sum of the series of a name that have these labels, perhaps among others;
-    /// nothing if there is none.
+    /// Returns the sum of all series with this name and these labels, or `None` if no series
+    /// matches. Series may have further labels. An empty value matches a missing label.
     pub fn sum(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
         let has = |sample: &&Sample| {
             let matches = |(label, value): &(&str, &str)| {
@@ -65,7 +65,7 @@ impl Metrics {
         (!values.is_empty()).then(|| values.iter().sum())
     }
 
-    /// Returns the names of labels that a metric has, `le` left out.
+    /// Returns the label names of a metric, without `le`.
     pub fn labels(&self, name: &str) -> BTreeSet<String> {
         let is_of = |sample: &&Sample| {
             let rest = sample.name.strip_prefix(name);
@@ -75,13 +75,13 @@ impl Metrics {
         labels.filter(|label| *label != "le").cloned().collect()
     }
 
-    /// Returns every value of every label.
+    /// Returns the values of all labels.
     pub fn label_values(&self) -> BTreeSet<&str> {
         self.samples.iter().flat_map(|sample| sample.labels.values()).map(String::as_str).collect()
     }
 }
 
-/// Reads `name="value",name="value"`. Our values have no quotes and no commas.
+/// Parses `name="value",name="value"`. Values must not contain quotes or commas.
 fn read_labels(text: &str) -> BTreeMap<String, String> {
     text.split(',')
         .filter(|label| !label.is_empty())

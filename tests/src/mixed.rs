@@ -1,5 +1,5 @@
-//! A little of everything: jobs that wait, succeed, fail, are tried again, given up, cancelled,
-//! lost and repeated.
+//! A mixed load: jobs that stay queued, succeed, fail, are retried, become dead letters, or are
+//! cancelled, lost or repeated.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -12,9 +12,10 @@ use crate::site::{Page, Site};
 use crate::stack::Stack;
 use crate::{LIMIT, wait_for};
 
-/// The trace of the one job that comes with one, the only one of the bulk lane that is done.
+/// Trace id of the job that is submitted with a trace context. It is the only bulk job that is
+/// counted.
 pub const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
-/// Settings under which the load goes through in seconds.
+/// Settings with which the load finishes within seconds.
 pub const SETTINGS: &[(&str, &str)] = &[
     ("WORDMILL_ATTEMPTS", "2"),
     ("WORDMILL_RETRY_BASE", "50ms"),
@@ -23,8 +24,8 @@ pub const SETTINGS: &[(&str, &str)] = &[
     ("WORDMILL_WEBHOOK_SECRETS", "0123456789abcdef0123456789abcdef"),
 ];
 
-/// Submits jobs that stay queued without a worker: two interactive ones and a traced bulk job.
-/// Submits two more bulk jobs: one is cancelled, and one loses its message.
+/// Submits two interactive jobs and a traced bulk job, which stay queued without a worker, and
+/// returns their ids. Submits two more bulk jobs: one is cancelled, the other loses its message.
 pub fn submit_queued_jobs(stack: &Stack) -> Vec<String> {
     let client = stack.client();
     let traceparent = format!("00-{TRACE}-00f067aa0ba902b7-01");
@@ -44,9 +45,10 @@ pub fn submit_queued_jobs(stack: &Stack) -> Vec<String> {
     waiting
 }
 
-/// Submits interactive jobs to running workers and waits for their ends: one that succeeds at its
-/// second attempt, one that fails with `fetch_http_4xx`, one that becomes a dead letter, and one
-/// with an idempotency key, submitted twice, and a webhook. Requests an unknown job, too.
+/// Submits interactive jobs to running workers, waits until they are final, and returns their ids:
+/// one succeeds at its second attempt, one fails with `fetch_http_4xx`, one becomes a dead letter,
+/// and one has a webhook and an idempotency key and is submitted twice. Requests an unknown job,
+/// too.
 pub fn run_mixed_jobs(client: &Client) -> Vec<String> {
     let site = Site::start();
     let requests = AtomicUsize::new(0);
@@ -61,7 +63,7 @@ pub fn run_mixed_jobs(client: &Client) -> Vec<String> {
         ["/flaky", "/absent", "/broken"].map(|path| client.submit_url(&site.url(path))).into();
     let receiver = Receiver::start();
     let once = json!({"text": "once", "webhook": {"url": receiver.url("/")}}).to_string();
-    // Another one each time, as the receiver is.
+    // The URL of the receiver also serves as an idempotency key, because it differs at each call.
     let key = receiver.url("/");
     let named = || {
         let headers = [("content-type", "application/json"), ("idempotency-key", key.as_str())];
@@ -69,7 +71,7 @@ pub fn run_mixed_jobs(client: &Client) -> Vec<String> {
     };
     jobs.push(named()["job_id"].as_str().expect("a job id").to_owned());
     let ends: Vec<_> = jobs.iter().map(|job| client.wait_until_final(job, LIMIT)).collect();
-    assert_eq!(named()["job_id"], jobs[3], "the same job");
+    assert_eq!(named()["job_id"], jobs[3], "a repeated request returns the same job");
     wait_for("the webhook is delivered", LIMIT, || {
         let job = client.get(&format!("/v1/jobs/{}", jobs[3])).json();
         (job["webhook"]["status"] == "delivered").then_some(())

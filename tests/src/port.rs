@@ -1,21 +1,21 @@
-//! Ports that a process keeps while it is restarted.
+//! Ports that a process keeps across restarts.
 
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// The first of the ports. They lie below those that the system gives out by itself, so that nobody
-/// is given one while its owner is down.
+/// First port of the range. The range is below the ephemeral ports of the system, so that no other
+/// process gets a port while its owner is down.
 const FIRST: u32 = 20_000;
-/// How many there are.
+/// Number of ports in the range.
 const COUNT: u32 = 12_000;
 
-/// Returns a free port of 127.0.0.1, another one each time.
+/// Returns a free port of 127.0.0.1, a different one at each call.
 ///
 /// # Panics
-/// If all are taken.
+/// If all ports are in use.
 pub fn reserved() -> u16 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
-    // Test processes that run side by side begin in different places.
+    // Concurrent test processes start at different offsets.
     let start = std::process::id().wrapping_mul(997);
     for _ in 0..COUNT {
         let offset = start.wrapping_add(NEXT.fetch_add(1, Ordering::SeqCst)) % COUNT;

@@ -1,4 +1,4 @@
-//! Child processes that are watched, signalled by id, and never left behind.
+//! Child processes: start, output, signals and cleanup.
 
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
@@ -12,14 +12,14 @@ use serde_json::Value;
 
 use crate::{pause, repository, setting, wait_for};
 
-/// How long a process may take to end after SIGTERM before it is killed.
+/// Longest wait for a process to exit after a signal.
 const STOP_MAX: Duration = Duration::from_secs(30);
 
-/// Longest wait for the rest of the output after a process has exited. Processes that it started
-/// can keep the pipe open for longer.
+/// Longest wait for the remaining output of an exited process. Its children can keep the pipe open
+/// longer.
 const OUTPUT_MAX: Duration = Duration::from_secs(1);
 
-/// A running child and what it has printed.
+/// A child process and its output.
 pub struct Process {
     name: String,
     child: Child,
@@ -28,7 +28,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts `command`; its output is kept line by line.
+    /// Starts `command` and stores its output line by line.
     pub fn start(name: &str, mut command: Command) -> Self {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| {
@@ -56,17 +56,17 @@ impl Process {
         self.child.id()
     }
 
-    /// Returns the largest resident set that the process ever had, in bytes.
+    /// Returns the peak resident set size of the process, in bytes.
     pub fn peak_memory_bytes(&self) -> u64 {
         let path = format!("/proc/{}/status", self.id());
-        let status = std::fs::read_to_string(path).expect("status");
+        let status = std::fs::read_to_string(path).expect("the status of the process");
         let line = status.lines().find(|line| line.starts_with("VmHWM:")).expect("a peak");
         let kib = line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok());
         kib.expect("a number") << 10
     }
 
-    /// Returns the ids of the processes that it started, and that those started, whose command
-    /// contains `program`. A process that has ended counts until its parent has waited for it.
+    /// Returns the ids of all descendants whose command line contains `program`. Includes exited
+    /// processes that their parent has not waited for.
     pub fn descendants(&self, program: &str) -> Vec<Pid> {
         let command = ["-A", "-ww", "-o", "pid=,ppid=,args="];
         let output = Command::new("ps").args(command).output().expect("ps runs").stdout;
@@ -79,7 +79,7 @@ impl Process {
                 Some((id.parse().ok()?, parent.parse().ok()?, command))
             })
             .collect();
-        let mut parents = vec![i32::try_from(self.child.id()).expect("process id")];
+        let mut parents = vec![i32::try_from(self.child.id()).expect("a process id")];
         let mut pids = Vec::new();
         while let Some(parent) = parents.pop() {
             for (id, _, command) in processes.iter().filter(|process| process.1 == parent) {
@@ -90,12 +90,13 @@ impl Process {
         pids
     }
 
-    /// Returns everything printed so far.
+    /// Returns all output so far.
     pub fn output(&self) -> String {
         self.lines.lock().expect("lines").join("\n")
     }
 
-    /// Waits for a JSON log line with this message, and returns it.
+    /// Waits for a JSON log line with this message, and returns it. Panics if the process exits
+    /// first.
     pub fn wait_for_log(&mut self, message: &str, limit: Duration) -> Value {
         let name = self.name.clone();
         wait_for(&format!("{name} logs {message:?}\n{}", self.output()), limit, || {
@@ -106,7 +107,7 @@ impl Process {
                 .filter_map(|line| serde_json::from_str::<Value>(line).ok())
                 .find(|event| event["message"] == message);
             if line.is_none() && has_ended {
-                panic!("{name} has ended:\n{}", self.output());
+                panic!("{name} has exited:\n{}", self.output());
             }
             line
         })
@@ -114,23 +115,23 @@ impl Process {
 
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
-        let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("process id");
-        // It may have ended by itself.
+        let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("a process id");
+        // The process may have exited already.
         let _ = kill_process(id, signal);
     }
 
-    /// Sends a signal to the process and those that it started in its group, as a terminal does.
-    /// The command must have asked for a group of its own.
+    /// Sends a signal to the process group, as a terminal does. The command must have created a
+    /// process group.
     pub fn signal_group(&self, signal: Signal) {
-        let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("process id");
-        // They may have ended by themselves.
+        let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("a process id");
+        // The processes may have exited already.
         let _ = kill_process_group(id, signal);
     }
 
-    /// Returns the exit status if the process has ended. Waits for the rest of its output, for at
-    /// most `OUTPUT_MAX`.
+    /// Returns the exit status, or `None` while the process runs. After the exit, waits up to
+    /// `OUTPUT_MAX` for the remaining output.
     pub fn exit_status(&mut self) -> Option<ExitStatus> {
-        let status = self.child.try_wait().expect("a child can be waited for")?;
+        let status = self.child.try_wait().expect("the child can be polled")?;
         let end = Instant::now() + OUTPUT_MAX;
         while !self.readers.iter().all(JoinHandle::is_finished) && Instant::now() < end {
             pause(Duration::from_millis(1));
@@ -138,25 +139,25 @@ impl Process {
         Some(status)
     }
 
-    /// Waits until the process has exited.
+    /// Waits until the process has exited, and panics after `limit`.
     pub fn wait_for_exit(&mut self, limit: Duration) -> ExitStatus {
         let end = Instant::now() + limit;
         loop {
             if let Some(status) = self.exit_status() {
                 return status;
             }
-            assert!(Instant::now() < end, "{} still runs:\n{}", self.name, self.output());
+            assert!(Instant::now() < end, "{} is still running:\n{}", self.name, self.output());
             pause(Duration::from_millis(10));
         }
     }
 
-    /// Asks for the end and waits for it.
+    /// Sends SIGTERM and waits until the process has exited.
     pub fn stop(&mut self) -> ExitStatus {
         self.signal(Signal::TERM);
         self.wait_for_exit(STOP_MAX)
     }
 
-    /// Kills it, as a crash would.
+    /// Sends SIGKILL, as a simulated crash, and waits until the process has exited.
     pub fn kill(&mut self) {
         self.signal(Signal::KILL);
         self.wait_for_exit(STOP_MAX);
@@ -168,9 +169,9 @@ impl Drop for Process {
         if std::thread::panicking() {
             let lines = self.lines.lock().expect("lines");
             let last = lines.len().saturating_sub(40);
-            eprintln!("--- last words of {} ---\n{}", self.name, lines[last..].join("\n"));
+            eprintln!("--- last output of {} ---\n{}", self.name, lines[last..].join("\n"));
         }
-        // Politely first: coverage is written at a normal end.
+        // SIGTERM first, because coverage data is written only at a regular exit.
         self.signal(Signal::TERM);
         let end = Instant::now() + STOP_MAX;
         while self.exit_status().is_none() {
@@ -184,21 +185,21 @@ impl Drop for Process {
     }
 }
 
-/// The version of a service that a test starts.
+/// Version of a service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Version {
-    /// The one under test.
+    /// The version under test.
     Current,
-    /// The next one, which has one additional option and failure code: `make next`.
+    /// A version with one more option and failure code, built by `make next` for upgrade tests.
     Next,
 }
 
-/// Returns the path of one of our binaries.
+/// Returns the path of a binary under test.
 pub fn binary(name: &str) -> PathBuf {
     binary_of(Version::Current, name)
 }
 
-/// Returns the path of one of our binaries, of some version.
+/// Returns the path of a binary of this version.
 pub fn binary_of(version: Version, name: &str) -> PathBuf {
     let (variable, default, target) = match version {
         Version::Current => ("WORDMILL_BIN_DIR", "target/debug", "build"),
@@ -210,7 +211,7 @@ pub fn binary_of(version: Version, name: &str) -> PathBuf {
     path
 }
 
-/// Returns the path of nats-server, installing it into `.tools` if need be.
+/// Returns the path of nats-server. Installs it into `.tools` if necessary.
 pub fn nats_server() -> PathBuf {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
     PATH.get_or_init(|| {
@@ -219,7 +220,7 @@ pub fn nats_server() -> PathBuf {
             .stderr(Stdio::inherit())
             .output()
             .unwrap_or_else(|error| panic!("cannot run {}: {error}", installer.display()));
-        assert!(output.status.success(), "there is no nats-server");
+        assert!(output.status.success(), "cannot install nats-server");
         PathBuf::from(String::from_utf8(output.stdout).expect("a path").trim())
     })
     .clone()

@@ -1,4 +1,4 @@
-//! A stack with a proxy between some of its services and the broker.
+//! A stack whose gateways or workers reach the broker through proxies.
 
 use std::time::Duration;
 
@@ -12,25 +12,25 @@ use crate::receiver::Receiver;
 use crate::site::Site;
 use crate::stack::{Gateway, Nats, Worker, wait_until_ready};
 
-/// The services that reach the broker through a proxy. All others reach it directly.
+/// Services that reach the broker through a proxy. All others connect directly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Proxied {
-    /// This number of gateways, each through a proxy of its own. Workers can share these proxies.
+    /// This number of gateways, each through its own proxy. Workers can share these proxies.
     Gateways(usize),
-    /// Workers, through one proxy. One gateway reaches the broker directly.
+    /// Workers, through one proxy. One gateway connects directly.
     Workers,
 }
 
-/// Gateways without a worker, their broker, and proxies that tests add rules to. Tests start the
-/// workers, because most faults have to be in place before the first delivery.
+/// Gateways, their broker, and proxies for fault rules. Tests start the workers, because most
+/// faults must be in place before the first delivery.
 pub struct ProxiedStack {
     /// The gateways, ready.
     pub gateways: Vec<Gateway>,
-    /// One proxy for each proxied gateway, or one for workers.
+    /// One proxy per proxied gateway, or one for all workers.
     pub proxies: Vec<Proxy>,
-    /// A connection of the administrator, without a proxy.
+    /// A direct administrator connection.
     pub admin: Admin,
-    /// A web site for jobs to fetch from.
+    /// A web site that jobs fetch from.
     pub site: Site,
     /// A receiver of webhooks.
     pub receiver: Receiver,
@@ -40,7 +40,8 @@ pub struct ProxiedStack {
 }
 
 impl ProxiedStack {
-    /// Starts a provisioned broker, and gateways with settings, and waits until these are ready.
+    /// Starts a provisioned broker and gateways with `settings`, and waits until the gateways are
+    /// ready.
     pub fn start(proxied: Proxied, settings: &[(&str, &str)]) -> Self {
         let directory = TempDir::new().expect("a directory");
         let nats = Nats::start(directory.path());
@@ -71,7 +72,7 @@ impl ProxiedStack {
         }
     }
 
-    /// Sets the ack wait of the queues of jobs and webhooks.
+    /// Sets the ack wait of the consumers of jobs and webhooks.
     #[must_use]
     pub fn with_ack_wait(self, wait: Duration) -> Self {
         self.admin.set_ack_wait(wait);
@@ -89,7 +90,7 @@ impl ProxiedStack {
         &self.proxies[0]
     }
 
-    /// Returns a job as the first gateway shows it.
+    /// Returns a job from the API of the first gateway.
     pub fn job(&self, job_id: &str) -> Value {
         self.client().get(&format!("/v1/jobs/{job_id}")).json()
     }
@@ -105,7 +106,7 @@ impl ProxiedStack {
         start_worker(&self.proxy().address(), settings)
     }
 
-    /// Starts a worker that reaches the broker directly, and waits until it is ready.
+    /// Starts a worker that connects to the broker directly, and waits until it is ready.
     pub fn start_direct_worker(&self, settings: &[(&str, &str)]) -> Worker {
         start_worker(&self.nats.address(), settings)
     }

@@ -1,5 +1,5 @@
-//! A TCP proxy that a test can cut, mute and restore, and that loses, holds or answers single
-//! messages of the NATS protocol: a network with faults.
+//! A TCP proxy for the NATS protocol that injects network faults: it cuts connections, makes them
+//! half-open, and drops, delays or answers single messages.
 
 use std::io::{BufReader, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -14,17 +14,17 @@ mod rule;
 
 pub use self::rule::{Forward, Rule, RuleHandle};
 
-/// Passes messages on, but for the rules.
+/// Forwards messages, subject to the rules.
 const OPEN: u8 = 0;
-/// Refuses connections, and has cut those that there were.
+/// Refuses connections. Earlier connections are cut.
 const CUT: u8 = 1;
-/// Takes messages from the server and passes none on to the client.
+/// Drops all messages from the server to the client.
 const MUTE: u8 = 2;
 
-/// The end of a connection that messages are written to.
+/// Connection to which messages are written.
 type Sink = Arc<Mutex<TcpStream>>;
 
-/// The running proxy; it ends with the test's process.
+/// A running proxy. It ends with the test process.
 pub struct Proxy {
     address: SocketAddr,
     shared: Arc<Shared>,
@@ -35,7 +35,7 @@ struct Shared {
     mode: AtomicU8,
     streams: Mutex<Vec<TcpStream>>,
     rules: Mutex<Rules>,
-    /// Frames that rules hold, with their destinations.
+    /// Messages held by rules, with their destinations.
     held_frames: Mutex<Vec<(Sink, Vec<u8>)>>,
 }
 
@@ -49,6 +49,7 @@ impl Proxy {
         let target = target.to_owned();
         std::thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
+                // The dropped connection is closed at once.
                 if accepting.mode.load(Ordering::SeqCst) == CUT {
                     continue;
                 }
@@ -61,7 +62,7 @@ impl Proxy {
         Self { address, shared }
     }
 
-    /// Returns the proxy's own address.
+    /// Returns the address that clients connect to.
     pub fn address(&self) -> String {
         self.address.to_string()
     }
@@ -70,38 +71,39 @@ impl Proxy {
     pub fn cut(&self) {
         self.shared.mode.store(CUT, Ordering::SeqCst);
         for stream in self.shared.streams.lock().expect("streams").drain(..) {
-            // It may be closed already.
+            // The stream may be closed already.
             let _ = stream.shutdown(Shutdown::Both);
         }
     }
 
-    /// Drops everything from the server: requests arrive, answers do not.
+    /// Makes all connections half-open: requests reach the server, but answers are dropped.
     pub fn mute(&self) {
         self.shared.mode.store(MUTE, Ordering::SeqCst);
     }
 
-    /// Passes everything on again. Dropped messages stay lost, so clients have to reconnect.
+    /// Ends [`Proxy::cut`] or [`Proxy::mute`]. Cuts all connections first, so that clients
+    /// reconnect: dropped messages stay lost.
     pub fn restore(&self) {
         self.cut();
         self.shared.mode.store(OPEN, Ordering::SeqCst);
     }
 
-    /// Adds a rule, and returns its handle. The first rule that fits a message decides.
+    /// Adds a rule, and returns its handle. The first rule that matches a message decides.
     pub fn add_rule(&self, rule: Rule) -> RuleHandle {
         self.shared.rules.lock().expect("rules").add(rule)
     }
 
-    /// Removes all rules, and passes on the held messages in order.
+    /// Removes all rules, and forwards the held messages in order.
     pub fn release(&self) {
         self.shared.rules.lock().expect("rules").clear();
-        for (sink, bytes) in self.shared.held_frames.lock().expect("held").drain(..) {
+        for (sink, bytes) in self.shared.held_frames.lock().expect("held frames").drain(..) {
             // The connection may have ended.
             let _ = sink.lock().expect("a stream").write_all(&bytes);
         }
     }
 }
 
-/// The direction of messages.
+/// Direction of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
     /// From the client to the server.
@@ -122,7 +124,7 @@ fn connect(client: TcpStream, server: TcpStream, shared: &Arc<Shared>) {
         let shared = Arc::clone(shared);
         std::thread::spawn(move || {
             forward_frames(direction, from, &to, &back, &shared);
-            // Both ends learn of it.
+            // Both ends must notice that the connection has ended.
             let _ = to.lock().expect("a stream").shutdown(Shutdown::Both);
         });
     }
@@ -134,7 +136,7 @@ fn forward_frames(direction: Direction, from: TcpStream, to: &Sink, back: &Sink,
         if direction == Direction::ToClient && shared.mode.load(Ordering::SeqCst) == MUTE {
             continue;
         }
-        // Not held while writing: the other end may not read, and others have to be let go.
+        // The lock is released before the write, which blocks while the receiver does not read.
         let decision = shared.rules.lock().expect("rules").decide(&frame, direction);
         let write = |sink: &Sink, bytes: &[u8]| sink.lock().expect("a stream").write_all(bytes);
         let written = match decision {
@@ -142,7 +144,7 @@ fn forward_frames(direction: Direction, from: TcpStream, to: &Sink, back: &Sink,
             Decision::Lose => Ok(()),
             Decision::Hold => {
                 let held_frame = (Arc::clone(to), frame.bytes);
-                shared.held_frames.lock().expect("held").push(held_frame);
+                shared.held_frames.lock().expect("held frames").push(held_frame);
                 Ok(())
             }
             Decision::Answer { answer, forward } => {

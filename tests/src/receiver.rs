@@ -1,4 +1,4 @@
-//! A receiver of webhooks: stores the requests, and answers with replies that the test sets.
+//! A webhook receiver that stores requests and sends the replies that a test has set.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -14,19 +14,19 @@ use tokio_rustls::rustls::{ServerConnection, StreamOwned};
 use crate::certificates::Certified;
 use crate::{pause, wait_for};
 
-/// How long a receiver that hangs holds its connection.
+/// How long a hanging reply keeps the connection open.
 const HANG: Duration = Duration::from_secs(120);
 
-/// One request.
+/// A received request.
 #[derive(Debug, Clone)]
 pub struct ReceivedRequest {
-    /// Its method.
+    /// HTTP method.
     pub method: String,
-    /// Its path.
+    /// Path of the URL.
     pub path: String,
-    /// Its header fields.
+    /// Header fields.
     pub headers: HeaderMap,
-    /// Its body.
+    /// Body.
     pub body: Vec<u8>,
 }
 
@@ -42,23 +42,23 @@ impl ReceivedRequest {
         value.to_str().expect("text")
     }
 
-    /// Returns whether the library of the standard accepts the signature.
+    /// Returns whether the Standard Webhooks library accepts the signature.
     pub fn is_signed_with(&self, secret: &str) -> bool {
-        let webhook = Webhook::new(secret).expect("a secret as the standard has it");
+        let webhook = Webhook::new(secret).expect("a Standard Webhooks secret");
         webhook.verify(&self.body, &self.headers).is_ok()
     }
 }
 
-/// What is answered.
+/// Reply of the receiver to a request.
 #[derive(Debug, Clone, Copy)]
 pub enum Reply {
-    /// A status line's code and reason, and a further header line, if it is not empty.
+    /// Status code and reason, and one more header line unless it is empty.
     Status(&'static str, &'static str),
-    /// Nothing, for a long time.
+    /// No reply. The connection stays open for two minutes.
     Hang,
 }
 
-/// The running receiver; it ends with the test's process.
+/// A running receiver. It ends with the test process.
 pub struct Receiver {
     scheme: &'static str,
     address: String,
@@ -72,7 +72,7 @@ struct State {
 }
 
 impl Receiver {
-    /// Starts a receiver on 127.0.0.1 that accepts everything.
+    /// Starts a receiver on 127.0.0.1. By default it answers every request with 204.
     pub fn start() -> Self {
         Self::start_on("127.0.0.1:0")
     }
@@ -84,7 +84,7 @@ impl Receiver {
         })
     }
 
-    /// Starts a receiver on 127.0.0.1 that speaks HTTPS, with this certificate.
+    /// Starts an HTTPS receiver on 127.0.0.1 with this certificate.
     pub fn start_with(certified: &Certified) -> Self {
         let config = Arc::new(certified.server_config());
         Self::listen("https", "127.0.0.1:0", move |stream, state| {
@@ -117,14 +117,15 @@ impl Receiver {
         format!("{}://{}{path}", self.scheme, self.address)
     }
 
-    /// Sets the replies on a path, one for each request. The last one is repeated.
+    /// Sets the replies on a path, one per request. The last one is repeated.
     pub fn set_replies(&self, path: &str, replies: &[Reply]) {
         let mut replies = replies.to_vec();
+        // In reverse order, so that `pop` returns the next reply.
         replies.reverse();
         self.state.lock().expect("state").replies.insert(path.to_owned(), replies);
     }
 
-    /// Returns the requests on a path.
+    /// Returns all requests on a path.
     pub fn requests(&self, path: &str) -> Vec<ReceivedRequest> {
         let state = self.state.lock().expect("state");
         state.received.iter().filter(|received| received.path == path).cloned().collect()
@@ -176,7 +177,7 @@ fn serve(stream: impl Read + Write, state: &Mutex<State>) -> Option<()> {
         Reply::Status(status, header) => {
             let line = if header.is_empty() { String::new() } else { format!("{header}\r\n") };
             let close = "Content-Length: 0\r\nConnection: close\r\n\r\n";
-            // A client that goes away is not the receiver's problem.
+            // The client may have closed the connection.
             let stream = reader.get_mut();
             let _ = stream.write_all(format!("HTTP/1.1 {status}\r\n{line}{close}").as_bytes());
             let _ = stream.flush();

@@ -1,4 +1,4 @@
-//! A web server on loopback that serves what a test wants, and counts who asked.
+//! A web server on loopback that serves pages of a test, and counts requests.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
@@ -8,32 +8,32 @@ use std::time::Duration;
 
 use crate::pause;
 
-/// What is answered on a path.
+/// Response for a path.
 #[derive(Debug, Clone)]
 pub struct Page {
-    /// The status line's code and reason.
+    /// Status code and reason.
     pub status: &'static str,
     /// Header fields besides `Content-Length` and `Connection`.
     pub headers: Vec<(String, String)>,
-    /// The body.
+    /// Body.
     pub body: Vec<u8>,
-    /// How long to wait before answering.
+    /// Delay before the response.
     pub delay: Duration,
-    /// After how many bytes of the body nothing more comes.
+    /// Number of bytes of the body after which the response stalls.
     pub stalls_after: Option<usize>,
 }
 
-/// How long a page that stalls holds its connection.
+/// How long a stalled response keeps the connection open.
 const STALL: Duration = Duration::from_secs(60);
 
 impl Page {
-    /// Returns a page that is fine.
+    /// Returns a page with status 200.
     pub fn new(content_type: &str, body: impl Into<Vec<u8>>) -> Self {
         let headers = vec![("Content-Type".to_owned(), content_type.to_owned())];
         Self { status: "200 OK", headers, body: body.into(), ..Self::status("200 OK") }
     }
 
-    /// Returns an answer with another status and no body.
+    /// Returns a response with this status and no body.
     pub fn status(status: &'static str) -> Self {
         let headers = Vec::new();
         let body = Vec::new();
@@ -46,26 +46,26 @@ impl Page {
         self
     }
 
-    /// Lets the answer wait.
+    /// Delays the response.
     pub fn after(mut self, delay: Duration) -> Self {
         self.delay = delay;
         self
     }
 
-    /// Lets the body stop in the middle.
+    /// Stalls the response after `bytes` bytes of the body.
     pub fn stalls_after(mut self, bytes: usize) -> Self {
         self.stalls_after = Some(bytes);
         self
     }
 }
 
-/// The running server; it ends with the test's process.
+/// A running server. It ends with the test process.
 pub struct Site {
     address: SocketAddr,
     state: Arc<Mutex<State>>,
 }
 
-/// Answers for paths without a page. Takes the path and the port of the client.
+/// Handler for paths without a page. It receives the path and the port of the client.
 type Handler = Arc<dyn Fn(&str, u16) -> Page + Send + Sync>;
 
 #[derive(Default)]
@@ -98,13 +98,12 @@ impl Site {
         Self { address, state }
     }
 
-    /// Lets `handler` answer for the paths without a page; it is told the path and the client's
-    /// port.
+    /// Sets the handler for paths without a page. It receives the path and the port of the client.
     pub fn handle(&self, handler: impl Fn(&str, u16) -> Page + Send + Sync + 'static) {
         self.state.lock().expect("state").handler = Some(Arc::new(handler));
     }
 
-    /// Puts a page on a path.
+    /// Serves a page on a path, and returns its URL.
     pub fn put(&self, path: &str, page: Page) -> String {
         self.state.lock().expect("state").pages.insert(path.to_owned(), page);
         self.url(path)
@@ -120,18 +119,18 @@ impl Site {
         self.address.port()
     }
 
-    /// Returns how often a path was asked for.
+    /// Returns the number of requests for a path.
     pub fn hits(&self, path: &str) -> usize {
         self.state.lock().expect("state").hits.get(path).copied().unwrap_or(0)
     }
 
-    /// Returns the number of connections.
+    /// Returns the number of accepted connections.
     pub fn connections(&self) -> usize {
         self.state.lock().expect("state").connections
     }
 }
 
-/// Returns a URL without a listener, on an address that no test serves on.
+/// Returns a URL on which nothing listens. Its address is used by no other test server.
 pub fn closed_port() -> String {
     let listener = TcpListener::bind("127.0.0.9:0").expect("a free port");
     format!("http://{}/", listener.local_addr().expect("an address"))
@@ -160,7 +159,7 @@ fn serve(stream: &TcpStream, state: &Mutex<State>) {
     head += &format!("Content-Length: {}\r\nConnection: close\r\n\r\n", page.body.len());
     let mut stream = stream;
     let sent = page.stalls_after.unwrap_or(page.body.len());
-    // A client that goes away is not the server's problem.
+    // The client may have closed the connection.
     let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&page.body[..sent]));
     if page.stalls_after.is_some() {
         pause(STALL);

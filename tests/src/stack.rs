@@ -1,4 +1,4 @@
-//! The whole stack: nats-server, provisioning, gateways, workers.
+//! The complete product: nats-server, provisioning, gateways and workers.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,17 +10,17 @@ use crate::client::Client;
 use crate::process::{Process, Version, binary_of, nats_server};
 use crate::{port, repository, setting, wait_for};
 
-/// How long a service may take to start.
+/// Longest wait for a process to start.
 const START_MAX: Duration = Duration::from_secs(30);
-/// The roles, as `nats/server.conf` names them.
+/// Roles of the broker, as in `nats/server.conf`.
 pub const ROLES: [&str; 5] = ["gateway", "worker", "sweeper", "inspector", "admin"];
 
-/// Returns a role's password in tests.
+/// Returns the password of a role in tests.
 pub fn password(role: &str) -> String {
     format!("test-{role}")
 }
 
-/// A nats-server with our configuration, on a port and a store of its own.
+/// A nats-server with its own port and store.
 pub struct Nats {
     /// The process.
     pub process: Process,
@@ -31,17 +31,17 @@ pub struct Nats {
 }
 
 impl Nats {
-    /// Starts a server that keeps its store in `directory`.
+    /// Starts a server with the shipped configuration and its store in `directory`.
     pub fn start(directory: &Path) -> Self {
         Self::start_with(directory, Vec::new())
     }
 
-    /// Starts a server with further arguments.
+    /// Starts a server with further command-line arguments.
     pub fn start_with(directory: &Path, arguments: Vec<String>) -> Self {
         Self::start_configured(directory, &shipped_configuration(), arguments)
     }
 
-    /// Starts a server with another configuration file than the one that we ship.
+    /// Starts a server with another configuration file.
     pub fn start_configured(
         directory: &Path,
         configuration: &Path,
@@ -56,13 +56,13 @@ impl Nats {
         nats
     }
 
-    /// Starts it again after it was stopped or killed, with the same port, store and configuration.
+    /// Restarts a stopped or killed server with the same port, store and configuration.
     pub fn restart(&mut self) {
         self.process = spawn(&self.directory, self.port, &self.configuration, &self.arguments);
         self.wait_until_ready();
     }
 
-    /// Starts it again with another configuration file.
+    /// Restarts a stopped or killed server with another configuration file.
     pub fn restart_configured(&mut self, configuration: &Path) {
         configuration.clone_into(&mut self.configuration);
         self.restart();
@@ -75,18 +75,19 @@ impl Nats {
         });
     }
 
-    /// Returns the address for clients.
+    /// Returns the client address.
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// Provisions everything, with settings such as `("WORDMILL_RESULT_TTL", "1s")`.
+    /// Provisions the topology, with settings such as `("WORDMILL_RESULT_TTL", "1s")`.
     pub fn provision(&self, settings: &[(&str, &str)]) -> String {
         provision(&self.address(), settings)
     }
 }
 
-/// Provisions everything at a server, or at several, see [`service_command`].
+/// Provisions the topology and returns the output. `nats` may contain several addresses, separated
+/// by `,`.
 pub fn provision(nats: &str, settings: &[(&str, &str)]) -> String {
     let mut command = service_command("wordmill-nats", "admin", nats, settings);
     let output = command.arg("provision").output().expect("wordmill-nats runs");
@@ -96,20 +97,21 @@ pub fn provision(nats: &str, settings: &[(&str, &str)]) -> String {
     text
 }
 
-/// Setting that turns on acknowledgement subjects of version 2, the default from nats-server 2.16.
+/// Server setting that enables version 2 of acknowledgement subjects, the default from nats-server
+/// 2.16.
 pub const ACK_SUBJECTS_V2: &str = "feature_flags { js_ack_fc_v2: true }";
 
-/// Writes the configuration that we ship, and more settings below it, into `directory`. Returns the
+/// Writes the shipped server configuration, followed by `settings`, into `directory`. Returns the
 /// path of the file.
 pub fn extended_configuration(directory: &Path, settings: &str) -> PathBuf {
     let shipped = std::fs::read_to_string(shipped_configuration()).expect("a configuration");
     let path = directory.join("server.conf");
-    std::fs::write(&path, format!("{shipped}\n{settings}\n")).expect("written");
+    std::fs::write(&path, format!("{shipped}\n{settings}\n")).expect("the file is written");
     path
 }
 
-/// Returns the path of the server's configuration that we ship, or of the one that lies beside the
-/// binaries in `WORDMILL_BIN_DIR`: an earlier build may need the configuration of its time.
+/// Returns the path of the shipped server configuration. If `WORDMILL_BIN_DIR` contains a
+/// `server.conf`, returns that file: an earlier build may need its own configuration.
 pub fn shipped_configuration() -> PathBuf {
     let beside =
         setting("WORDMILL_BIN_DIR").map(|folder| PathBuf::from(folder).join("server.conf"));
@@ -130,8 +132,9 @@ fn spawn(directory: &Path, port: u16, configuration: &Path, arguments: &[String]
     Process::start("nats-server", command)
 }
 
-/// Returns the command of a service, with its role's credentials and nothing of our environment
-/// that could change what it does. Several addresses of servers are separated by `,`.
+/// Returns the command of a service with the credentials of its role, and without the `WORDMILL_*`
+/// and `OTEL_*` variables of the test process. `nats` may contain several addresses, separated by
+/// `,`.
 pub fn service_command(name: &str, role: &str, nats: &str, settings: &[(&str, &str)]) -> Command {
     service_of(Version::Current, name, role, nats, settings)
 }
@@ -162,17 +165,17 @@ fn service_of(
 pub struct Gateway {
     /// The process.
     pub process: Process,
-    /// A client of it.
+    /// A client of the gateway.
     pub client: Client,
 }
 
 impl Gateway {
-    /// Starts a gateway on a free port, unless the settings say otherwise.
+    /// Starts a gateway, by default on a free port.
     pub fn start(nats: &str, settings: &[(&str, &str)]) -> Self {
         Self::start_version(Version::Current, nats, settings)
     }
 
-    /// Starts a gateway of some version.
+    /// Starts a gateway of this version.
     pub fn start_version(version: Version, nats: &str, settings: &[(&str, &str)]) -> Self {
         let sweeper = password("sweeper");
         let mut all = vec![
@@ -192,18 +195,18 @@ impl Gateway {
 pub struct Worker {
     /// The process.
     pub process: Process,
-    /// A client of its health.
+    /// A client of the health endpoints.
     pub health: Client,
 }
 
 impl Worker {
-    /// Starts a worker with its health on a free port. It may fetch from loopback and retries
-    /// soon, unless the settings say otherwise.
+    /// Starts a worker. By default, its health endpoints use a free port, it may fetch from
+    /// loopback, and it retries after 50 ms.
     pub fn start(nats: &str, settings: &[(&str, &str)]) -> Self {
         Self::start_version(Version::Current, nats, settings)
     }
 
-    /// Starts a worker of some version.
+    /// Starts a worker of this version.
     pub fn start_version(version: Version, nats: &str, settings: &[(&str, &str)]) -> Self {
         let mut all = vec![
             ("WORDMILL_FETCH_ALLOW", "127.0.0.0/8"),
@@ -219,14 +222,14 @@ impl Worker {
     }
 }
 
-/// Waits until a service is ready.
+/// Waits until `/readyz` of a service answers with 200.
 pub fn wait_until_ready(client: &Client) {
     wait_for(&format!("{} is ready", client.url("/readyz")), START_MAX, || {
         (client.try_send("GET", "/readyz", &[], &[]).ok()?.status == 200).then_some(())
     });
 }
 
-/// Everything, stopped in a sensible order when dropped.
+/// A complete stack. When dropped, gateways and workers stop before the broker.
 pub struct Stack {
     /// The gateways.
     pub gateways: Vec<Gateway>,

@@ -1,4 +1,4 @@
-//! Server-sent events as a browser or `curl -N` receives them.
+//! Reads server-sent events.
 
 use std::time::Duration;
 
@@ -13,17 +13,17 @@ use tokio::task::JoinHandle;
 use crate::client::Client;
 use crate::runtime;
 
-/// Longest wait for the beginning of an answer.
+/// Longest wait for the head of the response.
 const ANSWER_MAX: Duration = Duration::from_secs(20);
 
-/// One event, or the comment that shows that the stream is alive.
+/// An event, or a comment that keeps the stream alive.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
-    /// An event.
+    /// An event with the state of a job.
     Job {
-        /// Its id.
+        /// Id of the event.
         id: String,
-        /// Its data.
+        /// The job.
         data: Value,
     },
     /// A comment.
@@ -35,16 +35,16 @@ impl Event {
     pub fn id_and_status(&self) -> (&str, &str) {
         match self {
             Self::Job { id, data } => (id, data["status"].as_str().expect("a status")),
-            Self::Comment => panic!("a comment"),
+            Self::Comment => panic!("a comment has no job"),
         }
     }
 }
 
-/// A stream of events that is being read.
+/// An open event stream.
 pub struct EventStream {
-    /// The status.
+    /// Status code.
     pub status: u16,
-    /// The header fields, names in lower case.
+    /// Header fields, with names in lower case.
     pub headers: Vec<(String, String)>,
     body: Incoming,
     text: String,
@@ -52,18 +52,18 @@ pub struct EventStream {
 }
 
 impl EventStream {
-    /// Asks for the events of a job.
+    /// Opens the event stream of a job.
     pub fn open(client: &Client, job_id: &str, headers: &[(&str, &str)]) -> Self {
         let opening = Self::try_open(client, job_id, headers);
         runtime().block_on(async {
-            tokio::time::timeout(ANSWER_MAX, opening).await.expect("in time").expect("an answer")
+            tokio::time::timeout(ANSWER_MAX, opening).await.expect("no timeout").expect("an answer")
         })
     }
 
-    /// Asks for the events of a job.
+    /// Opens the event stream of a job from asynchronous code.
     ///
     /// # Errors
-    /// Whatever the connection ended with.
+    /// A description of the connection error.
     pub async fn try_open(
         client: &Client,
         job_id: &str,
@@ -100,19 +100,20 @@ impl EventStream {
         })
     }
 
-    /// Returns the next event or comment; `None` at the end of the stream.
+    /// Returns the next event or comment, or `None` at the end of the stream.
     ///
     /// # Panics
-    /// If nothing comes within `limit`, or the stream breaks off.
+    /// If nothing arrives within `limit`, or the connection breaks.
     pub fn next(&mut self, limit: Duration) -> Option<Event> {
         let next = self.receive();
         runtime().block_on(async {
             let next = tokio::time::timeout(limit, next).await;
-            next.unwrap_or_else(|_| panic!("no event within {limit:?}")).expect("not broken off")
+            next.unwrap_or_else(|_| panic!("no event within {limit:?}"))
+                .expect("an unbroken connection")
         })
     }
 
-    /// Skips comments, and returns the next event; `None` at the end of the stream.
+    /// Returns the next event, or `None` at the end of the stream. Skips comments.
     pub fn next_job(&mut self, limit: Duration) -> Option<Event> {
         loop {
             match self.next(limit) {
@@ -122,13 +123,13 @@ impl EventStream {
         }
     }
 
-    /// Waits for the next event or comment.
+    /// Receives the next event or comment, or `None` at the end of the stream.
     ///
     /// # Errors
-    /// Whatever the stream broke off with.
+    /// A description of the connection error.
     pub async fn receive(&mut self) -> Result<Option<Event>, String> {
         loop {
-            // Anything else has another body.
+            // Only a response with status 200 contains events.
             if self.status != 200 {
                 return Ok(None);
             }
@@ -140,7 +141,7 @@ impl EventStream {
             match self.body.frame().await {
                 Some(Ok(frame)) => {
                     let bytes = frame.into_data().expect("no trailers");
-                    self.text.push_str(std::str::from_utf8(&bytes).expect("whole characters"));
+                    self.text.push_str(std::str::from_utf8(&bytes).expect("complete characters"));
                 }
                 Some(Err(error)) => return Err(error.to_string()),
                 None => return Ok(None),
@@ -163,7 +164,7 @@ fn parse(block: &str) -> Event {
     if block.lines().all(|line| line.starts_with(':')) {
         return Event::Comment;
     }
-    assert_eq!(field("event"), "", "a plain message: {block}");
+    assert_eq!(field("event"), "", "an event without a name: {block}");
     let data = serde_json::from_str(&field("data")).expect("JSON");
     Event::Job { id: field("id"), data }
 }

@@ -1,24 +1,24 @@
-//! The trace of a job, as read from a collector or from Jaeger.
+//! The trace of a job, as received by a collector or read from Jaeger.
 
 pub mod cases;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Attributes, their values written as text.
+/// Attributes with their values as text.
 pub type Attributes = BTreeMap<String, String>;
 
-/// What part a span has in a conversation.
+/// Kind of a span.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// None.
+    /// An internal operation.
     Internal,
-    /// Answers a request.
+    /// Server side of a request.
     Server,
-    /// Asks.
+    /// Client side of a request.
     Client,
-    /// Puts a message in.
+    /// Publishing of a message.
     Producer,
-    /// Handles a message.
+    /// Processing of a message.
     Consumer,
 }
 
@@ -28,12 +28,12 @@ pub enum Kind {
 pub struct Span {
     pub trace_id: String,
     pub span_id: String,
-    /// Empty for a root.
+    /// Empty for a root span.
     pub parent_id: String,
     pub name: String,
     pub kind: Kind,
     pub attributes: Attributes,
-    /// Trace and span.
+    /// Trace id and span id of each link.
     pub links: Vec<(String, String)>,
     pub events: Vec<String>,
     pub is_error: bool,
@@ -43,43 +43,44 @@ pub struct Span {
 }
 
 impl Span {
-    /// Returns an attribute, or an empty text.
+    /// Returns the value of an attribute, or an empty string.
     pub fn attribute(&self, name: &str) -> &str {
         self.attributes.get(name).map_or("", String::as_str)
     }
 
-    /// Returns which service it comes from.
+    /// Returns the name of the service that recorded the span.
     pub fn service(&self) -> &str {
         self.resource.get("service.name").map_or("", String::as_str)
     }
 
-    /// Asserts attributes.
+    /// Asserts the values of attributes.
     pub fn assert_attributes(&self, attributes: &[(&str, &str)]) {
         for (name, value) in attributes {
             assert_eq!(self.attribute(name), *value, "{name} of {self:#?}");
         }
     }
 
-    /// Asserts that it is a child of `parent`, and no longer before it than clocks may differ.
+    /// Asserts that the span is a child of `parent`. Its start may be up to 1 ms earlier, as clocks
+    /// differ.
     pub fn assert_child_of(&self, parent: &Span) {
         assert_eq!(self.parent_id, parent.span_id, "the parent of {self:#?} is {parent:#?}");
         assert!(self.start_us + 1000 >= parent.start_us && self.end_us >= self.start_us);
     }
 
-    /// Asserts that it has a link to `other`.
+    /// Asserts that the span has a link to `other`.
     pub fn assert_linked_to(&self, other: &Span) {
         let link = (other.trace_id.clone(), other.span_id.clone());
         assert!(self.links.contains(&link), "no link from {self:#?} to {other:#?}");
     }
 
-    /// Asserts that it failed for this reason.
+    /// Asserts that the span failed with this `error.type`.
     pub fn assert_failed(&self, error_type: &str) {
         assert!(self.is_error, "{self:#?}");
         assert_eq!(self.attribute("error.type"), error_type, "{self:#?}");
     }
 }
 
-/// The spans of one trace, in order of their start.
+/// The spans of one trace, sorted by start time.
 #[derive(Debug, Clone)]
 #[expect(missing_docs, reason = "OpenTelemetry's words")]
 pub struct Trace {
@@ -87,7 +88,7 @@ pub struct Trace {
 }
 
 impl Trace {
-    /// Sorts spans into traces.
+    /// Groups spans by trace.
     pub fn group(spans: Vec<Span>) -> Vec<Self> {
         let mut traces: BTreeMap<String, Vec<Span>> = BTreeMap::new();
         for span in spans {
@@ -100,7 +101,7 @@ impl Trace {
         traces.into_values().map(sorted).collect()
     }
 
-    /// Returns its id.
+    /// Returns the trace id.
     pub fn id(&self) -> &str {
         &self.spans[0].trace_id
     }
@@ -115,13 +116,13 @@ impl Trace {
         match self.spans_named(name)[..] {
             [one] => one,
             ref some => {
-                panic!("{} spans are called {name}, one is expected: {self:#?}", some.len())
+                panic!("{} spans have the name {name}, expected one: {self:#?}", some.len())
             }
         }
     }
 
-    /// Asserts that it has these spans and no others, by name; that each has its parent here, or is
-    /// a root, or a child of `caller`; and that no id appears twice.
+    /// Asserts the names of all spans. Also asserts that span ids are unique, that exactly one span
+    /// is a root or a child of `caller`, and that the parent of each other span is in the trace.
     pub fn assert_spans(&self, names: &[&str], caller: Option<&str>) {
         let mut actual: Vec<_> = self.spans.iter().map(|span| span.name.as_str()).collect();
         let mut expected = names.to_vec();
@@ -136,9 +137,9 @@ impl Trace {
             if parent.is_empty() || Some(parent) == caller {
                 roots += 1;
             } else {
-                assert!(ids.contains(parent), "an orphan: {span:#?}");
+                assert!(ids.contains(parent), "the parent is missing: {span:#?}");
             }
         }
-        assert_eq!(roots, 1, "one root: {self:#?}");
+        assert_eq!(roots, 1, "number of roots: {self:#?}");
     }
 }

@@ -1,4 +1,5 @@
-//! Uploads as clients make them that are slow, lie, or go away.
+//! Uploads whose bytes the test sends step by step, for example slowly, incompletely, or with a
+//! wrong length.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -6,10 +7,10 @@ use std::time::Duration;
 
 use crate::client::{Answer, Client};
 
-/// Longest wait for an answer.
+/// Timeout of each read of the response.
 const ANSWER_MAX: Duration = Duration::from_secs(30);
 
-/// A request whose body is sent piece by piece.
+/// A request whose body is sent in parts.
 pub struct Upload {
     stream: TcpStream,
 }
@@ -19,36 +20,36 @@ impl Upload {
     pub fn begin(client: &Client, method: &str, path: &str, headers: &[(&str, &str)]) -> Self {
         let address = client.url("").replace("http://", "");
         let mut stream = TcpStream::connect(&address).expect("a connection");
-        stream.set_read_timeout(Some(ANSWER_MAX)).expect("a limit");
+        stream.set_read_timeout(Some(ANSWER_MAX)).expect("a read timeout");
         let mut head = format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\n");
         for (name, value) in headers {
             head += &format!("{name}: {value}\r\n");
         }
-        stream.write_all((head + "\r\n").as_bytes()).expect("sent");
+        stream.write_all((head + "\r\n").as_bytes()).expect("the head is sent");
         Self { stream }
     }
 
-    /// Sends a part of the body; false if the other side takes no more.
+    /// Sends a part of the body. Returns false if the connection is closed.
     pub fn send(&mut self, bytes: &[u8]) -> bool {
         self.stream.write_all(bytes).is_ok()
     }
 
-    /// Sends a part of a chunked body.
+    /// Sends a chunk of a chunked body. Returns false if the connection is closed.
     pub fn send_chunk(&mut self, bytes: &[u8]) -> bool {
         let head = format!("{:x}\r\n", bytes.len());
         self.send(head.as_bytes()) && self.send(bytes) && self.send(b"\r\n")
     }
 
-    /// Says that nothing more is sent, but an answer is still waited for.
+    /// Closes the sending side. The response can still be read.
     pub fn close(&self) {
-        self.stream.shutdown(Shutdown::Write).expect("closed");
+        self.stream.shutdown(Shutdown::Write).expect("the sending side is closed");
     }
 
-    /// Reads the answer.
+    /// Reads the response.
     pub fn answer(mut self) -> Answer {
         let mut bytes = Vec::new();
         let mut buffer = [0; 4096];
-        // Until the other side closes, or the body has come.
+        // Read until the body is complete.
         loop {
             let text = String::from_utf8_lossy(&bytes).into_owned();
             if let Some((head, body)) = text.split_once("\r\n\r\n") {
@@ -62,13 +63,14 @@ impl Upload {
                 }
             }
             let read = self.stream.read(&mut buffer).expect("an answer in time");
-            assert!(read > 0, "the connection ended without an answer: {text:?}");
+            assert!(read > 0, "the connection was closed without a complete response: {text:?}");
             bytes.extend_from_slice(&buffer[..read]);
         }
     }
 }
 
-/// Returns the status and the header fields, names in lower case.
+/// Parses the head of a response. Returns the status and the header fields, with names in lower
+/// case.
 fn read_head(head: &str) -> (u16, Vec<(String, String)>) {
     let mut lines = head.lines();
     let status = lines.next().and_then(|line| line.split(' ').nth(1));

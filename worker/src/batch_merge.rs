@@ -335,7 +335,7 @@ fn add_all(sums: &mut BTreeMap<String, u64>, counts: BTreeMap<String, u64>) {
     }
 }
 
-/// Returns the failure of a member whose record or result cannot be read now.
+/// Returns the failure of a member with a record or result that cannot be read now.
 fn unreadable_member(error: &Error) -> AttemptFailure {
     debug!(%error, "cannot read the record or result of a batch member");
     if matches!(error, Error::Newer { .. }) {
@@ -345,7 +345,7 @@ fn unreadable_member(error: &Error) -> AttemptFailure {
     Failure::new(FailureCode::Internal, detail).into()
 }
 
-/// Returns the failure of a member whose record was written by a newer version.
+/// Returns the failure of a member with a record that a newer version wrote.
 fn needs_newer_version() -> AttemptFailure {
     let detail = "A member of the batch was written by a newer version of the service.";
     AttemptFailure {

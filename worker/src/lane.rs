@@ -24,8 +24,8 @@ use crate::{Worker, attempt};
 
 /// Maximum number of jobs per request.
 const REQUEST_JOBS_MAX: usize = 64;
-/// After a request that was answered in full, the next one is for this multiple of its jobs, because
-/// more are probably waiting. For example, a backlog is requested as 1, 8, then 64 jobs.
+/// After a request that was answered in full, the next one is for this multiple of its jobs,
+/// because more are probably waiting. For example, a backlog is requested as 1, 8, then 64 jobs.
 const REQUEST_GROWTH: usize = 8;
 /// After a request that was answered in part, the next one is for this multiple of the jobs that
 /// arrived. Small, because requested jobs reserve slots that the other lane may need. For example,

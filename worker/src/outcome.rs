@@ -22,7 +22,7 @@ pub(crate) struct CountResult {
     pub(crate) rule: Rule,
     /// The source, with its detected properties.
     pub(crate) source: SourceInfo,
-    /// For a batch: the members whose results were added up.
+    /// For a batch: the members that were added up.
     pub(crate) members: Option<BatchProgress>,
 }
 

@@ -8,13 +8,13 @@ use std::{
 
 /// The folder of Debian's package `installation-guide-amd64`.
 const GUIDE: &str = "/usr/share/doc/installation-guide-amd64";
-/// Texts are repeated up to this size.
+/// Texts are repeated to at least this size.
 const BYTES_MIN: usize = 24_000_000;
-/// Sets of pages are repeated up to this size, that of a larger set. In each turn the first pages
-/// find cold caches, and so this affects all sets equally.
+/// Sets of pages are repeated to at least this size. The first pages of each turn meet cold caches;
+/// with sets of similar size this affects all sets alike.
 const PAGES_BYTES_MIN: usize = 6_000_000;
 
-/// A text, and the target ratios to the speeds of the other counters.
+/// A text, and the targets for the ratios to the other counters.
 pub struct Text {
     pub name: &'static str,
     pub text: String,
@@ -85,7 +85,7 @@ impl Pages {
 }
 
 fn print_missing(name: &str) {
-    println!("not measured, because it is not installed: {name}");
+    println!("not installed, therefore not measured: {name}");
 }
 
 fn guide(language: &str) -> String {

@@ -1,9 +1,9 @@
 //! Measures how fast words are counted, compared with other counters.
 //!
-//! `make bench-count` prints the tables of docs/performance.md. All counters run on one thread, in
-//! turns, and the shortest CPU time counts, so that the ratios of one run are reliable; the
-//! megabytes per second depend on the machine. The texts are installed on the machine or generated
-//! here.
+//! `make bench-count` prints the tables that docs/performance.md summarizes. All counters run on
+//! one thread, in turns, and the shortest CPU time counts, so that the ratios of one run are
+//! reliable; the megabytes per second depend on the machine. The texts are installed on the machine
+//! or generated here.
 
 mod corpus;
 mod rival;
@@ -13,7 +13,7 @@ use wordmill_count::{Hints, Options};
 
 use self::corpus::{Pages, Text};
 
-/// The number of counts by which the time of a small document is measured.
+/// Number of counts over which the time of a small document is measured.
 const SMALL_DOCUMENTS: usize = 2000;
 
 fn main() {
@@ -41,7 +41,7 @@ fn main() {
         compare_pages(pages);
     }
     println!();
-    println!("| one document | µs on a processor |");
+    println!("| one document | CPU µs |");
     println!("|---|---|");
     if let Some(text) = texts.iter().find(|text| text.name.starts_with("English")) {
         measure_small("text/plain", &text.text, 1000);
@@ -62,7 +62,7 @@ fn compare_text(corpus: &Text) {
         &|| timing::of_thread(|| rival::unicode_words(text)),
         &|| wc.run(),
     ]);
-    let [wordmill, whole, naive, wc] = seconds[..] else { unreachable!("four ways") };
+    let [wordmill, whole, naive, wc] = seconds[..] else { unreachable!("four counters") };
     println!(
         "| {} | {:.1} | {:.0} | {:.0} | {} | {:.0} | {} | {:.0} |",
         corpus.name,
@@ -91,7 +91,7 @@ fn compare_pages(set: &Pages) {
         &|| timing::of_thread(|| each(&|page| rival::scraper(page.as_bytes()))),
         &|| timing::of_thread(|| each(&with_html5gum)),
     ]);
-    let [wordmill, scraper, html5gum] = seconds[..] else { unreachable!("three ways") };
+    let [wordmill, scraper, html5gum] = seconds[..] else { unreachable!("three counters") };
     println!(
         "| {} | {} | {:.1} | {:.0} | {:.0} | {} | {:.0} | {:.1} |",
         set.name,

@@ -1,4 +1,4 @@
-//! The other counters.
+//! The counters that Wordmill is compared with.
 
 use std::{collections::HashMap, convert::Infallible, io::Write, process::Command, time::Duration};
 
@@ -12,7 +12,7 @@ use super::timing;
 /// The number of times that `wc` reads the text in one run: its CPU time has a resolution of 10 ms.
 const WC_FILES: u32 = 4;
 
-/// Counts in the obvious way: words by a crate, lower case, a map of the standard library.
+/// Counts words with the crate `unicode_segmentation`, in lower case, in a standard `HashMap`.
 pub fn unicode_words(text: &str) -> u64 {
     let mut counts: HashMap<String, u64> = HashMap::new();
     for word in text.unicode_words() {
@@ -21,7 +21,7 @@ pub fn unicode_words(text: &str) -> u64 {
     counts.values().sum()
 }
 
-/// Counts the words of a page in the obvious way: the text of a parsed tree.
+/// Counts the words of a page with [`unicode_words`], from the tree that scraper parses.
 pub fn scraper(page: &[u8]) -> u64 {
     let page = String::from_utf8_lossy(page);
     let tree = Html::parse_document(&page).tree;
@@ -77,7 +77,7 @@ impl Wc {
         Self(file)
     }
 
-    /// Counts the text once, in a process of its own.
+    /// Counts the text once, in a child process.
     pub fn run(&self) -> Duration {
         let files = (0..WC_FILES).map(|_| self.0.path());
         let time = timing::of_children(|| {

@@ -45,6 +45,6 @@ fn children_time() -> Duration {
     let (_, fields) = status.rsplit_once(')').expect("a name in parentheses");
     let ticks = fields.split_whitespace().skip(13).take(2);
     let ticks: u64 = ticks.filter_map(|field| field.parse::<u64>().ok()).sum();
-    // In Linux, a tick is a hundredth of a second on every machine.
+    // On Linux, a clock tick of /proc is 10 ms on all common machines.
     Duration::from_millis(ticks * 10)
 }

@@ -86,7 +86,7 @@ struct LetterFailure {
     detail: String,
 }
 
-/// Fields of dead letters whose message could be read.
+/// Fields of dead letters with a readable message.
 #[derive(Debug, Serialize, JsonSchema)]
 struct JobPart {
     /// Source of the words. A text or document is described, but not included.

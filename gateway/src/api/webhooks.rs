@@ -54,7 +54,7 @@ async fn start_round(app: &App, job: &Job) -> Result<Deliveries, Error> {
     let stored = app.webhooks.get_deliveries(&key, ReadFrom::Leader).await?;
     let last = stored.deliveries.map_or(0, |deliveries| deliveries.round);
     let now = clock::now();
-    // The time distinguishes this round from an earlier one whose state was deleted.
+    // The time distinguishes this round from an earlier one with a deleted state.
     let round = u64::try_from(now.as_millisecond()).unwrap_or(0).max(last.saturating_add(1));
     app.webhooks.order(job, round).await?;
     let mut deliveries = Deliveries::new(round);

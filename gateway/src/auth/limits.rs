@@ -30,7 +30,7 @@ const RECOUNT_PAUSE: Duration = Duration::from_millis(100);
 /// After a count, counting pauses for this multiple of its duration, so that it takes at most 1/20
 /// of the broker's time.
 const RECOUNT_PAUSE_FACTOR: u32 = 20;
-/// `Retry-After` for an owner whose quota is used up.
+/// `Retry-After` for an owner that has used up its quota.
 const QUOTA_RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// Rate limit: requests per second, and the maximum burst.

@@ -41,7 +41,7 @@ pub(crate) struct FileWatch<T> {
 }
 
 impl<T> FileWatch<T> {
-    /// Reads the files for the first time. `what` names them in messages.
+    /// Reads the files for the first time. Messages contain `what` as their name.
     ///
     /// # Errors
     /// A file cannot be read, or `parse` refuses the contents.

@@ -10,11 +10,11 @@ use wordmill_common::options::Options;
 use crate::http::problem::{Code, Problem};
 use crate::intake::new_job;
 
-/// Options whose values are lists of strings.
+/// Options with lists of strings as values.
 const LISTS: [&str; 1] = ["stop_words"];
-/// Options whose values are numbers.
+/// Options with numbers as values.
 const NUMERIC_OPTIONS: [&str; 2] = ["min_len", "top"];
-/// Options whose values are booleans.
+/// Options with booleans as values.
 const BOOLEAN_OPTIONS: [&str; 1] = ["explain"];
 
 /// Parsed query of a submission.

@@ -22,10 +22,10 @@
 /// Characters that begin a formula, full-width and small forms included.
 const FORMULA_CHARS: [char; 12] =
     ['=', '+', '-', '@', '＝', '＋', '－', '＠', '﹦', '﹢', '﹣', '﹫'];
-/// Characters at which some reader begins another cell.
+/// Characters at which some spreadsheet starts a new cell.
 const SEPARATORS: [char; 5] = [',', ';', '\t', '\r', '\n'];
 
-/// Returns a text as one field.
+/// Formats a text as one field.
 pub(crate) fn field(text: &str) -> String {
     let has_separator = text.contains(SEPARATORS);
     let mut guarded = String::with_capacity(text.len() + 2);
@@ -34,7 +34,7 @@ pub(crate) fn field(text: &str) -> String {
     }
     if has_separator {
         for cell in text.split_inclusive(SEPARATORS) {
-            // The front of the first one is guarded already.
+            // The start of the first cell is guarded already.
             if !guarded.is_empty() && guarded.ends_with(SEPARATORS) && is_formula(cell) {
                 guarded.push('\'');
             }
@@ -49,7 +49,7 @@ pub(crate) fn field(text: &str) -> String {
     guarded
 }
 
-/// Returns whether a cell that begins like this could be evaluated.
+/// Returns whether a spreadsheet could evaluate a cell with this beginning.
 fn is_formula(cell: &str) -> bool {
     cell.trim_start_matches(is_passed_over).starts_with(FORMULA_CHARS)
 }

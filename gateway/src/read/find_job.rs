@@ -13,7 +13,7 @@ use crate::auth::caller::Caller;
 use crate::http::deadline::with_broker_deadline;
 use crate::http::problem::{Code, Problem};
 
-/// The job of the caller whose id is in the path.
+/// The job of the caller with the id in the path.
 #[derive(Debug)]
 pub(crate) struct JobPath(pub(crate) JobKey);
 
@@ -42,7 +42,7 @@ pub(crate) fn parse_job_key(caller: &Caller, id: &str) -> Result<JobKey, Problem
 /// record is read once more: the job may have finished between the reads of the record and the
 /// queue.
 ///
-/// A queued job whose record is not written yet is returned with revision 0.
+/// A queued job without a record yet is returned with revision 0.
 ///
 /// # Errors
 /// `broker_unavailable`, also if only a newer version can read the job, and `internal` if its

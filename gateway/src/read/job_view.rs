@@ -1,5 +1,7 @@
 //! The API representation of a job: the stored record without internal fields.
 
+mod links;
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
@@ -26,6 +28,7 @@ use wordmill_nats::job_record::{RawRecord, check_format, corrupt};
 use crate::http::problem::{Code, Problem};
 use crate::http::request_trace;
 use crate::http::schema::Moment;
+use crate::read::job_view::links::Links;
 
 /// Initial capacity of an answer in bytes, enough for most answers.
 const ANSWER_BYTES_USUAL: usize = 2048;
@@ -227,68 +230,6 @@ impl<'a> WebhookAttemptView<'a> {
     fn of(attempt: &'a webhook::Attempt) -> Self {
         let webhook::Attempt { number, at, status_code, failure } = attempt;
         Self { number: *number, at: *at, status_code: *status_code, failure: failure.as_ref() }
-    }
-}
-
-/// URLs of related requests.
-#[derive(Debug, Serialize, JsonSchema)]
-struct Links {
-    /// The job itself.
-    #[serde(rename = "self")]
-    this: Link,
-    /// Its result.
-    result: Link,
-    /// Its changes, as an event stream.
-    events: Link,
-    /// Repeats it as a new job.
-    retry: Link,
-    /// Cancels it.
-    cancel: Link,
-    /// The batch that it is a member of.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    batch: Option<Link>,
-    /// Its trace in the trace viewer, if the gateway has one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    trace: Option<String>,
-}
-
-/// A path that contains the id of a job.
-#[derive(Debug)]
-struct Link(&'static str, JobId, &'static str);
-
-impl Serialize for Link {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Self(before, id, after) = self;
-        serializer.collect_str(&format_args!("{before}{id}{after}"))
-    }
-}
-
-impl JsonSchema for Link {
-    fn inline_schema() -> bool {
-        String::inline_schema()
-    }
-
-    fn schema_name() -> Cow<'static, str> {
-        String::schema_name()
-    }
-
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        String::json_schema(generator)
-    }
-}
-
-impl Links {
-    fn of(job_id: JobId, batch: Option<JobId>) -> Self {
-        let to = |part| Link("/v1/jobs/", job_id, part);
-        Self {
-            this: to(""),
-            result: to("/result"),
-            events: to("/events"),
-            retry: to("/retry"),
-            cancel: to("/cancel"),
-            batch: batch.map(|batch| Link("/v1/batches/", batch, "")),
-            trace: None,
-        }
     }
 }
 

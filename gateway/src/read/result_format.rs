@@ -20,7 +20,7 @@ use crate::read::result_reader::Words;
 
 /// Minimum size of a piece of the body, in bytes. Only the last one may be smaller.
 const CHUNK_BYTES: usize = 32 << 10;
-/// Error that ends the body of a client whose key was revoked.
+/// Error that ends the body after the client's key was revoked.
 const REVOKED: &str = "API key revoked";
 
 /// A format of a result.

@@ -14,23 +14,23 @@ use wordmill_tests::stack::{Gateway, Stack, service_command};
 use wordmill_tests::stream::{Event, EventStream};
 use wordmill_tests::{LIMIT, wait_for};
 
-/// Longest time until the gateway has read a changed file of keys.
+/// Maximum time until the gateway reloads a changed key file.
 const RELOAD_TIME_MAX: Duration = Duration::from_secs(30);
-/// Longest time until the streams of a revoked key end.
+/// Maximum time until the event streams of a revoked key end.
 const REVOCATION_TIME_MAX: Duration = Duration::from_secs(60);
 const UNKNOWN: &str = "/v1/jobs/0198f0c2-0000-7000-8000-000000000000";
 const STRANGER: &str = "wm_0000000000000000000000000000000000000000000000000000000000000000";
 
-/// Starts a stack whose gateways want keys.
+/// Starts a stack whose gateways require API keys.
 fn start_stack_with_keys(gateways: usize, workers: usize, keys: &Keyring) -> Stack {
     let (name, path) = keys.setting();
     Stack::with(gateways, workers, &[(name, &path)])
 }
 
-/// Waits until a key is valid, or is not.
+/// Waits until the gateway accepts a key, or until it refuses it if `expected` is false.
 fn wait_until_key_is_valid(client: &Client, key: &str, expected: bool) {
     let status = if expected { 404 } else { 401 };
-    wait_for("the keys are read again", RELOAD_TIME_MAX, || {
+    wait_for("the keys are reloaded", RELOAD_TIME_MAX, || {
         (client.with_key(key).get(UNKNOWN).status == status).then_some(())
     });
 }
@@ -96,7 +96,7 @@ fn keys_are_rotated_while_the_gateway_runs() {
     wait_until_key_is_valid(&client, &old, true);
     keys.revoke_oldest("team");
     wait_until_key_is_valid(&client, &old, false);
-    // It is the same owner.
+    // The new key has the same owner.
     assert_eq!(client.with_key(&new).get(&format!("/v1/jobs/{job_id}")).status, 200);
 
     let gateway = &mut stack.gateways[0].process;
@@ -105,14 +105,14 @@ fn keys_are_rotated_while_the_gateway_runs() {
         let before = complaint_count(&gateway.output());
         fs::write(keys.path(), broken).expect("written");
         gateway.signal(Signal::HUP);
-        wait_for("the gateway complains", RELOAD_TIME_MAX, || {
+        wait_for("the gateway logs an error", RELOAD_TIME_MAX, || {
             (complaint_count(&gateway.output()) > before).then_some(())
         });
         wait_until_key_is_valid(&client, &new, true);
     }
     fs::remove_file(keys.path()).expect("removed");
     gateway.signal(Signal::HUP);
-    wait_for("the gateway misses its file", RELOAD_TIME_MAX, || {
+    wait_for("the gateway reports the missing key file", RELOAD_TIME_MAX, || {
         gateway.output().contains("No such file").then_some(())
     });
     wait_until_key_is_valid(&client, &new, true);
@@ -122,7 +122,7 @@ fn keys_are_rotated_while_the_gateway_runs() {
     assert!(gateway.exit_status().is_none());
 }
 
-/// Opens the events of a queued job, and takes the first.
+/// Opens the event stream of a queued job and reads the first event.
 fn open_events_of_queued_job(client: &Client, job_id: &str) -> EventStream {
     let mut stream = EventStream::open(client, job_id, &[]);
     let first = stream.next_job(LIMIT).expect("an event");
@@ -153,9 +153,9 @@ fn a_revoked_key_ends_its_event_streams_and_no_others() {
 
     keys.revoke_oldest("first");
     wait_until_stream_ends(stream);
-    // A client reconnects when its stream has ended.
+    // A client that reconnects after the end of its stream is refused.
     assert_eq!(EventStream::open(&first, &job_id, &[]).status, 401);
-    // A key that is replaced under the same name is revoked.
+    // Revoking the old key of a rotated name ends its streams, but not those of the new key.
     let new = keys.rotate("second");
     wait_until_key_is_valid(stack.client(), &new, true);
     let mut of_new = open_events_of_queued_job(&stack.client().with_key(&new), &job_id);
@@ -176,7 +176,7 @@ fn a_revoked_key_gets_no_more_of_a_result_that_is_being_sent() {
     keys.add("other", &json!({}));
     let stack = start_stack_with_keys(1, 1, &keys);
     let client = stack.client().with_key(&key);
-    // More than the buffers of both sides take.
+    // Larger than the socket buffers of both sides.
     let text: String = (0..600_000).map(|n| format!("word{n:026} ")).collect();
     let plain = [("content-type", "text/plain; charset=utf-8")];
     let answer = client.send("POST", "/v1/jobs", &plain, text.as_bytes());
@@ -216,10 +216,10 @@ fn requests_beyond_the_rate_of_a_key_get_a_retry_after() {
     let stack = start_stack_with_keys(1, 0, &keys);
     let slow = stack.client().with_key(&slow);
     let free = stack.client().with_key(&free);
-    let limited: Answer = wait_for("the rate is used up", LIMIT, || {
+    let limited: Answer = wait_for("the rate limit is reached", LIMIT, || {
         let answer = slow.get(UNKNOWN);
         assert_eq!(answer.header("ratelimit-policy"), Some("\"requests\";q=3;w=3"));
-        let left = answer.header("ratelimit").expect("what is left");
+        let left = answer.header("ratelimit").expect("a ratelimit field");
         assert!(left.starts_with("\"requests\";r=") && left.contains(";t="), "{left}");
         (answer.status != 404).then_some(answer)
     });
@@ -230,8 +230,8 @@ fn requests_beyond_the_rate_of_a_key_get_a_retry_after() {
     assert_eq!(answer.status, 404);
     assert_eq!(answer.header("ratelimit"), None);
     wait_for("the key may send again", LIMIT, || (slow.get(UNKNOWN).status == 404).then_some(()));
-    // The older contract says it in its own way.
-    let limited = wait_for("the rate is used up", LIMIT, || {
+    // The older contract answers in its own envelope.
+    let limited = wait_for("the rate limit is reached", LIMIT, || {
         let answer = slow.get("/word-count/x");
         (answer.status == 429).then_some(answer)
     });
@@ -264,16 +264,16 @@ fn an_owner_cannot_have_more_unfinished_jobs_than_its_quota() {
     put.expect_problem(429, "quota_exceeded");
     let older = a.post("/word-count", &json!({"url": "http://example.org/"}));
     assert_answer(&older, 429, json!({"success": false}));
-    // What is there already is found all the same, and nobody else is held back.
+    // A repeated request still finds its job, and other owners are not limited.
     let repeat = a.send("POST", "/v1/jobs", &named, text(0).to_string().as_bytes());
     assert_eq!(repeat.json()["job_id"], first.json()["job_id"]);
     for n in 0..5 {
         b.submit(&text(n));
     }
-    // Once a worker has finished them, there is room again.
+    // Once a worker has finished the jobs, the owner can submit again.
     let address = stack.nats.address();
     stack.workers.push(wordmill_tests::stack::Worker::start(&address, &[]));
-    let job_id = wait_for("there is room again", LIMIT, || {
+    let job_id = wait_for("the quota admits another job", LIMIT, || {
         let answer = a.post("/v1/jobs", &text(3));
         (answer.status == 202).then(|| answer.json()["job_id"].as_str().expect("id").to_owned())
     });
@@ -292,7 +292,7 @@ fn a_gateway_that_others_can_reach_does_not_start_without_keys() {
     assert_eq!(output.status.code(), Some(64), "{output:?}");
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(text.contains("there are no API keys: set WORDMILL_KEYS_FILE"), "{text}");
-    // With a file that is none, it says what is wrong, and where.
+    // A missing or invalid key file is reported with the reason.
     let keys = Keyring::new();
     let (name, path) = keys.setting();
     for (content, said) in [(None, "No such file"), (Some("{}"), "line 1: missing field")] {

@@ -1,5 +1,5 @@
-//! Accounts of the broker other than those that we ship: the account `$G` of a version before
-//! accounts, and a single account with one credential for everything.
+//! Broker accounts other than the shipped ones: the account `$G` of a version before accounts, and
+//! a single account with one credential for everything.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -14,7 +14,7 @@ use wordmill_tests::stack::{
 };
 use wordmill_tests::{LIMIT, wait_for};
 
-/// Writes a configuration of nats-server, and returns its path.
+/// Writes a nats-server configuration and returns its path.
 fn write_configuration(directory: &Path, text: &str) -> PathBuf {
     let path = directory.join("other.conf");
     let text = format!("max_payload: 4MB\njetstream {{ sync_interval: 1s }}\n{text}\n");
@@ -22,14 +22,15 @@ fn write_configuration(directory: &Path, text: &str) -> PathBuf {
     path
 }
 
-/// All roles as users of the account `$G`, as in a version without accounts.
+/// Returns a configuration with all roles as users of the account `$G`, as in versions without
+/// accounts.
 fn configuration_without_accounts() -> String {
     let user = |role| format!("{{ user: {role}, password: {} }}", password(role));
     let users = ["gateway", "worker", "sweeper", "inspector", "admin"].map(user).join(", ");
     format!("authorization {{ users = [ {users} ] }}")
 }
 
-/// Runs `wordmill-nats provision`; returns whether it succeeded, and what it printed.
+/// Runs `wordmill-nats provision` and returns whether it succeeded, with its output.
 fn try_to_provision(address: &str) -> (bool, String) {
     let mut command =
         service_command("wordmill-nats", "admin", address, &[("WORDMILL_REPLICAS", "1")]);
@@ -82,7 +83,7 @@ fn provision_notices_streams_of_a_cluster_without_accounts() {
     cluster.restart_unchecked(&shipped_configuration());
     let address = cluster.addresses().join(",");
     wait_for("provision refuses", LIMIT, || {
-        // Until the servers have elected a leader it fails for another reason.
+        // Before the servers have elected a leader, provisioning fails for another reason.
         let (succeeded, refusal) = try_to_provision(&address);
         assert!(!succeeded, "{refusal}");
         refusal.contains("nats backup restore stream").then_some(())

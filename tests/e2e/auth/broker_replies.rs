@@ -1,8 +1,8 @@
-//! Ways around permissions. A server checks the subject of a message, never its reply subject, and
-//! JetStream publishes its answer to the reply subject unchecked. A push consumer delivers to any
-//! subject that its configuration names. Neither may give `sweeper` or `inspector` more than their
-//! rights; `gateway` and `worker` share the account of the streams, where the documents promise
-//! nothing.
+//! Attempts to bypass permissions with reply subjects and push consumers. A server checks the
+//! subject of a message but not its reply subject, and JetStream publishes its answer to the reply
+//! subject unchecked. A push consumer delivers to any subject in its configuration. Neither may
+//! give `sweeper` or `inspector` more than their rights. `gateway` and `worker` share the account
+//! of the streams, for which the documentation promises no such isolation.
 
 use std::collections::BTreeMap;
 
@@ -14,21 +14,22 @@ use wordmill_tests::session::Session;
 use wordmill_tests::stack::{ACK_SUBJECTS_V2, Nats, extended_configuration};
 use wordmill_tests::{LIMIT, runtime, wait_for};
 
-/// A final record, which nothing may change.
+/// Subject of a final record, which must not change.
 const FINAL: &str = "$KV.job_state.public.0198f0c2-0000-7000-8000-00000000000a";
-/// A stored body that creates a stream if it becomes a request.
+/// Subject of a message whose body would create a stream if it were sent as a request.
 const CONFIGURATION: &str = "$KV.job_state.public.0198f0c2-0000-7000-8000-00000000000b";
-/// A stored empty body, as every deleted job leaves one: the request that purges or deletes.
+/// Subject of a tombstone, as a deleted job leaves one. Its empty body would purge or delete a
+/// stream if it were sent as a request.
 const EMPTY: &str = "$KV.job_state.public.0198f0c2-0000-7000-8000-00000000000c";
-/// A subject that was never written. The answer to a read has no body.
+/// Subject without a message. The answer to a read has no body.
 const MISSING: &str = "$KV.job_state.public.0198f0c2-0000-7000-8000-00000000000d";
-/// A job that no client has submitted.
+/// Subject of a job that no client has submitted.
 const FORGED_JOB: &str = "jobs.bulk.victim.0198f0c2-0000-7000-8000-00000000000e";
 const PURGE: &str = "$JS.API.STREAM.PURGE.KV_webhook_state";
 const DELETE: &str = "$JS.API.STREAM.DELETE.OBJ_results";
 const CREATE: &str = "$JS.API.STREAM.CREATE.EVIL";
 
-/// Where an answer must not arrive.
+/// Reply subjects that no answer may reach.
 const TARGETS: &[&str] = &[
     FINAL,
     FORGED_JOB,
@@ -47,11 +48,11 @@ const TARGETS: &[&str] = &[
     "$O.results.M.x",
     "$O.documents.C.x",
 ];
-/// The targets that `sweeper` may write by itself.
+/// Targets that `sweeper` may write with its own rights.
 const SWEEPER_MAY: &[&str] = &[FINAL, "webhooks.victim.x"];
 
-/// The state of the broker: messages and last sequence of each stream, the final record, and the
-/// progress of the queues' consumers. Leases are left out, since the roles write them.
+/// State of the broker: messages and last sequence of each stream, the final record, and the
+/// progress of the queues' consumers. Leases are excluded because the roles write them.
 #[derive(Debug, PartialEq)]
 struct Snapshot {
     streams: BTreeMap<String, (u64, u64)>,
@@ -59,7 +60,7 @@ struct Snapshot {
     final_record: String,
 }
 
-/// The members of a consumer's state that must not change.
+/// Fields of a consumer's state that must not change.
 const CONSUMER_STATE: &[&str] = &[
     "name",
     "delivered",
@@ -100,7 +101,7 @@ async fn consumer_states(admin: &Session) -> Vec<Value> {
         for consumer in answer["consumers"].as_array().expect("consumers") {
             let member = |name: &&str| {
                 let mut value = consumer[*name].clone();
-                // A pull request changes when the consumer was last active, and nothing else.
+                // A pull request changes only the time of the last activity.
                 value.as_object_mut().map(|value| value.remove("last_active"));
                 ((*name).to_owned(), value)
             };
@@ -110,11 +111,11 @@ async fn consumer_states(admin: &Session) -> Vec<Value> {
     states
 }
 
-/// A server with something in every stream, and one job whose delivery is not acknowledged.
+/// A server with a message in every stream, and one job with an unacknowledged delivery.
 struct Fixture {
     nats: Nats,
     admin: Session,
-    /// Where the delivery of that job is acknowledged.
+    /// Acknowledgement subject of that delivery.
     acknowledgement: String,
     _directory: TempDir,
 }
@@ -148,14 +149,16 @@ impl Fixture {
         Self { nats, admin, acknowledgement, _directory: directory }
     }
 
-    /// Restores the job and the message that [`assert_reply_takes_effect`] has changed.
+    /// Undoes the effects of [`assert_reply_takes_effect`]: recreates the deleted stream, removes
+    /// the created one, and stores the purged message again.
     fn restore(&self) {
         self.nats.provision(&[]);
         self.admin.assert_answered("admin", "$JS.API.STREAM.DELETE.EVIL", "");
         self.admin.assert_answered("admin", "$KV.webhook_state.public.x", "{}");
     }
 
-    /// Publishes to `target` plainly, and by every request whose answer could go there.
+    /// Publishes to `target` directly, and sends every request with `target` as its reply subject
+    /// or as its trace destination.
     fn try_everything(&self, session: &Session, target: &str) {
         runtime().block_on(async {
             for payload in ["", "{}", "+ACK"] {
@@ -174,8 +177,8 @@ impl Fixture {
             }
             session.client.flush().await.expect("sent");
         });
-        // Answered after those above were received. An effect that is later still shows in the
-        // comparison for the next target.
+        // These are answered after the server has received the messages above. A later effect still
+        // shows in the comparison for the next target.
         for (subject, payload) in [
             ("$JS.API.STREAM.INFO.JOBS", ""),
             ("$JS.API.DIRECT.GET.KV_job_state", r#"{"seq":1,"next_by_subj":"$KV.job_state.>"}"#),
@@ -186,21 +189,21 @@ impl Fixture {
     }
 }
 
-/// Takes the interactive job as a worker does, and returns where its delivery is acknowledged.
+/// Pulls the interactive job like a worker and returns the acknowledgement subject of its delivery.
 fn receive_job(worker: &Session) -> String {
     runtime().block_on(async {
         let inbox = worker.client.new_inbox();
         let mut deliveries = worker.client.subscribe(inbox.clone()).await.expect("subscribed");
         let next = "$JS.API.CONSUMER.MSG.NEXT.JOBS.interactive";
         let ask = r#"{"batch":1,"no_wait":true}"#;
-        worker.client.publish_with_reply(next, inbox, ask.into()).await.expect("asked");
+        worker.client.publish_with_reply(next, inbox, ask.into()).await.expect("sent");
         let delivery = tokio::time::timeout(LIMIT, deliveries.next()).await.expect("an answer");
         delivery.expect("a delivery").reply.expect("a reply subject").to_string()
     })
 }
 
-/// Requests that some role may make, with every kind of answer: a stored body, an empty one, none,
-/// JSON, several in a row, a publish acknowledgement.
+/// Returns requests that at least one role may make, with every kind of answer: a stored body, an
+/// empty one, none, JSON, several in a row, a publish acknowledgement.
 fn requests_with_replies() -> Vec<(&'static str, String)> {
     let direct = "$JS.API.DIRECT.GET.KV_job_state";
     let next = |subject: &str| json!({"seq": 1, "next_by_subj": subject}).to_string();
@@ -238,8 +241,9 @@ fn assert_no_reply_reaches_a_stream(settings: &str) {
             assert_eq!(Snapshot::of(&fixture.admin), before, "sweeper: {target}");
         }
     }
-    // The same requests take effect inside the account of the streams. So none of the above was
-    // refused for another reason, and the documents are right about these two passwords.
+    // The same requests take effect inside the account of the streams. This shows that none of the
+    // requests above was refused for another reason, and that the documentation is right about
+    // these two passwords.
     for role in ["gateway", "worker"] {
         let session = Session::open(&fixture.nats, role);
         for (target, stored) in [
@@ -257,7 +261,7 @@ fn assert_no_reply_reaches_a_stream(settings: &str) {
     }
 }
 
-/// Reads a stored body with `target` as the reply subject, and waits until a stream has changed.
+/// Reads a stored body with `target` as the reply subject and waits until a stream has changed.
 fn assert_reply_takes_effect(
     fixture: &Fixture,
     session: &Session,
@@ -269,8 +273,8 @@ fn assert_reply_takes_effect(
     assert_request_takes_effect(fixture, session, role, target, &read);
 }
 
-/// Sends a request with `target` as the reply subject, and waits until the target has a message
-/// more, or the stream that it is about has changed.
+/// Sends a request with `target` as the reply subject and waits for its effect: a new message in
+/// `JOBS` for [`FORGED_JOB`], any change of the snapshot for other targets.
 fn assert_request_takes_effect(
     fixture: &Fixture,
     session: &Session,
@@ -324,8 +328,8 @@ fn no_other_account_may_create_a_consumer() {
     assert_eq!(Snapshot::of(&fixture.admin), before);
 }
 
-/// Inside the account of the streams a consumer takes a job away from the workers: this is why no
-/// other account may create one.
+/// Inside the account of the streams, a push consumer can take a job away from the workers. This is
+/// why no other account may create a consumer.
 #[test]
 fn a_consumer_that_asks_for_jobs_takes_them_away() {
     let fixture = Fixture::new("");
@@ -345,7 +349,7 @@ fn consumer_states_now(fixture: &Fixture) -> Vec<Value> {
     runtime().block_on(consumer_states(&fixture.admin))
 }
 
-/// The configuration of a push consumer.
+/// Returns the configuration of a push consumer.
 fn push_consumer(stream: &str, filter: &str, deliver: &str, ack_policy: &str) -> Value {
     json!({"stream_name": stream, "config": {
         "name": "smuggler", "deliver_subject": deliver, "deliver_policy": "all",

@@ -1,9 +1,9 @@
 //! The rights of each role, as tables for the tests in
 //! [`broker_roles`](crate::auth::broker_roles).
 
-/// The job that waits in the queue, and must still wait there when everybody was refused.
+/// Subject of a queued job, which must still be queued after all refused requests.
 pub const JOB: &str = "jobs.interactive.public.0198f0c2-0000-7000-8000-000000000001";
-/// Its record.
+/// Subject of the record of that job.
 pub const RECORD: &str = "$KV.job_state.public.0198f0c2-0000-7000-8000-000000000001";
 
 /// Subjects that only the administrator may publish to.
@@ -126,7 +126,7 @@ pub const FORBIDDEN_TO_PUBLISH_BY_ROLE: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// Subjects that only the administrator may subscribe to, and the answers to other roles.
+/// Subjects that only the administrator may subscribe to, including the inboxes of all roles.
 pub const FORBIDDEN_TO_SUBSCRIBE: &[&str] = &[
     ">",
     "jobs.>",

@@ -1,5 +1,5 @@
-//! What each role may do works, and what it may not do is refused: over the wire, with its own
-//! credentials, on the configuration that we ship.
+//! Rights of each role: permitted requests succeed and all others are refused, over the wire, with
+//! the credentials of the role and the shipped configuration.
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write};
@@ -57,7 +57,7 @@ fn assert_every_role_has_exactly_its_rights(settings: &str) {
             session.assert_subscribe_refused(role, "$JS.EVENT.ADVISORY.>");
         }
     }
-    // Nothing of it had any effect.
+    // None of the refused requests had an effect.
     let left = |name: &str| runtime().block_on(message_count(&admin.jetstream(), name));
     assert_eq!([left("JOBS"), left("KV_job_state")], [1, 1]);
     assert_eq!([left("DEAD_JOBS"), left("KV_leases"), left("OBJ_results")], [0, 0, 0]);
@@ -69,7 +69,7 @@ fn assert_every_role_has_exactly_its_rights(settings: &str) {
     assert_worker_receives_and_acknowledges(&nats, settings == ACK_SUBJECTS_V2);
 }
 
-/// Takes the job that waits in the bulk lane, and removes it by an acknowledgement.
+/// Pulls the job of the bulk lane and removes it with an acknowledgement.
 fn assert_worker_receives_and_acknowledges(nats: &Nats, expects_version_2: bool) {
     let worker = Session::open(nats, "worker");
     runtime().block_on(async {
@@ -77,11 +77,11 @@ fn assert_worker_receives_and_acknowledges(nats: &Nats, expects_version_2: bool)
         let mut deliveries = worker.client.subscribe(inbox.clone()).await.expect("subscribed");
         let ask = r#"{"batch":1,"no_wait":true}"#;
         let next = "$JS.API.CONSUMER.MSG.NEXT.JOBS.bulk";
-        worker.client.publish_with_reply(next, inbox, ask.into()).await.expect("asked");
+        worker.client.publish_with_reply(next, inbox, ask.into()).await.expect("sent");
         let delivery = tokio::time::timeout(LIMIT, deliveries.next()).await.expect("an answer");
         let delivery = delivery.expect("a delivery");
         assert_eq!(delivery.subject.as_str(), "jobs.bulk.public.x", "{delivery:?}");
-        let acknowledge = delivery.reply.expect("where to acknowledge");
+        let acknowledge = delivery.reply.expect("a reply subject");
         let is_version_2 = acknowledge.split('.').nth(4) == Some("JOBS");
         assert_eq!(is_version_2, expects_version_2, "{acknowledge}");
         worker.client.request(acknowledge, "+ACK".into()).await.expect("acknowledged");
@@ -90,7 +90,7 @@ fn assert_worker_receives_and_acknowledges(nats: &Nats, expects_version_2: bool)
     assert_eq!(
         runtime().block_on(message_count(&admin.jetstream(), "JOBS")),
         1,
-        "only the other lane's"
+        "only the interactive job is left"
     );
 }
 
@@ -147,10 +147,10 @@ fn drift_of_the_topology_is_reported_before_it_is_corrected() {
     assert!(report.contains("stream JOBS: corrected\n  max_msgs is 1000"), "{report}");
     assert_eq!(max_messages(), 2_000_000);
     assert_eq!(nats.provision(&[]).matches(": unchanged").count(), 11);
-    runtime().block_on(jetstream.get_stream("OTHER")).expect("what is not ours stays");
+    runtime().block_on(jetstream.get_stream("OTHER")).expect("an unknown stream is left alone");
 }
 
-/// Returns the lines of an account in the configuration that we ship.
+/// Returns the lines of an account in the shipped configuration.
 fn account_configuration(name: &str) -> String {
     let shipped = std::fs::read_to_string(shipped_configuration()).expect("a configuration");
     let begin = shipped.find(&format!("\n  {name} {{\n")).expect("the account");
@@ -164,14 +164,15 @@ fn between<'a>(text: &'a str, before: &str, after: &str) -> BTreeSet<&'a str> {
     parts.map(|(part, _)| part).collect()
 }
 
-/// Permissions give a refusal its reason, imports are the boundary. One without the other would be
-/// a time-out without a reason, or a right that was never granted.
+/// Imports are the boundary between the accounts; permissions turn a refusal into an error with a
+/// reason. A permission without an import would end in a timeout, and an import without a
+/// permission could never be used.
 #[test]
 fn an_account_imports_exactly_what_its_user_may_publish() {
     for (name, also_imported) in [("SWEEPER", Some("$JS.API.INFO")), ("INSPECTOR", None)] {
         let account = account_configuration(name);
         let (user, imports) = account.split_once("imports = [").expect("imports");
-        let publish = user.split_once("subscribe").expect("what it may hear").0;
+        let publish = user.split_once("subscribe").expect("subscribe permissions").0;
         let mut may_publish = between(publish, "    \"", "\"");
         may_publish.extend(also_imported);
         let services = between(imports, "service: { account: WORDMILL, subject: \"", "\"");
@@ -180,11 +181,11 @@ fn an_account_imports_exactly_what_its_user_may_publish() {
     }
 }
 
-/// The three programs and the roles that they have.
+/// The three programs and their roles.
 const PROGRAMS: [(&str, &str); 3] =
     [("wordmill-nats", "admin"), ("wordmill-gateway", "gateway"), ("wordmill-worker", "worker")];
 
-/// Asserts that each of the three programs fails at its start and logs `sentence` once.
+/// Asserts that each of the three programs fails at startup and logs `sentence` exactly once.
 fn assert_all_programs_refuse(address: &str, sentence: &str) {
     for (name, role) in PROGRAMS {
         let mut command = service_command(name, role, address, &[]);
@@ -195,7 +196,7 @@ fn assert_all_programs_refuse(address: &str, sentence: &str) {
         let mut process = Process::start(name, command);
         let status = process.wait_for_exit(LIMIT);
         assert!(!status.success(), "{name}: {}", process.output());
-        wait_for(&format!("{name} says: {sentence}"), LIMIT, || {
+        wait_for(&format!("{name} logs: {sentence}"), LIMIT, || {
             (process.output().matches(sentence).count() == 1).then_some(())
         });
     }
@@ -240,7 +241,8 @@ fn a_server_that_is_too_old_is_refused_in_one_sentence() {
     assert_all_programs_refuse(&address, sentence);
 }
 
-/// Speaks as much of the NATS protocol as a client needs to feel connected.
+/// Implements the part of the NATS protocol that a client needs to consider itself connected: INFO
+/// and PONG.
 fn greet_as_old_server(stream: &TcpStream) -> Option<()> {
     let mut writer = stream;
     let info = json!({

@@ -1,5 +1,5 @@
-//! Nobody learns anything of another owner's jobs: every route answers about them as about jobs
-//! that never were.
+//! Isolation of owners: every route answers requests for another owner's job like requests for a
+//! job that never existed.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -15,16 +15,16 @@ use wordmill_tests::stack::Stack;
 use wordmill_tests::{LIMIT, repository, wait_for};
 
 const JSON: (&str, &str) = ("content-type", "application/json");
-/// Stands for a job's id in paths and bodies.
+/// Placeholder for the job id in paths and bodies.
 const ID: &str = "{id}";
 /// An id that no job has.
 const NEVER: &str = "0198f0c2-0000-7000-8000-000000000000";
-/// Routes that name no job and no owner: health, the numbers of the whole service, and what the
-/// API is.
+/// Routes without a job or an owner: health, metrics and queue of the whole service, and the
+/// description of the API.
 const WITHOUT_OWNER: [&str; 7] =
     ["/livez", "/readyz", "/health", "/metrics", "/v1/queue", "/openapi.json", "/docs"];
 
-/// Names no job that there is: it is walked by itself.
+/// Not in [`all_requests`], because it names no existing job. It is tested separately.
 const BATCHES: &str = "/v1/batches";
 
 /// One request about a job.
@@ -67,7 +67,7 @@ impl Request {
     }
 }
 
-/// Returns every way to ask about a job, in an order in which none spoils another.
+/// Returns all requests about a job, ordered so that no request affects a later one.
 fn all_requests() -> Vec<Request> {
     let job = "/v1/jobs/{id}";
     let letter = "/v1/dead-letters/{id}";
@@ -108,7 +108,7 @@ fn all_requests() -> Vec<Request> {
         Request::new("GET", older),
         Request::new("GET", "/word-count").query("job_id={id}"),
         Request::new("GET", "/word-count").body(&json!({"job_id": ID})),
-        // Last, because afterwards there is a job of this id.
+        // Last, because they create a job with this id.
         Request::new("PUT", job).body(&json!({"text": "mine"})),
         Request::new("PUT", job).body(&json!({"text": "mine"})),
     ]
@@ -117,7 +117,7 @@ fn all_requests() -> Vec<Request> {
 /// Returns an answer without the fields that differ between two requests.
 fn comparable_answer(answer: &Answer, job_id: &str) -> String {
     let mut headers: Vec<(String, String)> = answer.headers.clone();
-    // A time may be written with one digit less.
+    // A timestamp may have one digit less, which changes the length of the body.
     let has_times = answer.status < 400;
     let changing = ["date", "traceresponse", "server-timing"];
     headers.retain(|(name, _)| {
@@ -149,7 +149,7 @@ fn clear_changing_fields(json: &mut Value) {
     }
 }
 
-/// Returns the routes that the gateway has, as its source lists them.
+/// Returns the routes of the gateway, read from its source.
 fn gateway_routes() -> BTreeSet<String> {
     let source = fs::read_to_string(repository().join("gateway/src/routes.rs")).expect("routes");
     let listed = source.split(".route(").skip(1);
@@ -185,7 +185,7 @@ impl OwnedJobs {
             get(format!("/v1/dead-letters/{}", self.dead)),
             get("/v1/dead-letters".to_owned()),
         ];
-        // It writes how far it is: its status has to stay.
+        // The running job updates its progress, so only its status is compared.
         answers.push(get(format!("/v1/jobs/{}", self.running))["status"].clone());
         let mut listed: Vec<Value> = get("/v1/jobs".to_owned())["data"]
             .as_array()
@@ -211,7 +211,7 @@ fn create_owned_jobs(client: Client, site: &Site) -> OwnedJobs {
         let job = client.get(&format!("/v1/jobs/{running}")).json();
         (job["status"] == "running").then_some(())
     });
-    wait_for("the dead letter is there", LIMIT, || {
+    wait_for("the dead letter is stored", LIMIT, || {
         (client.get(&format!("/v1/dead-letters/{dead}")).status == 200).then_some(())
     });
     OwnedJobs { client, done, dead, running }
@@ -228,10 +228,10 @@ fn every_route_is_tried_as_another_owner() {
 }
 
 /// Asserts that requests about the jobs of `theirs` get the same answers as requests about jobs
-/// that never existed, and nothing of these jobs.
+/// that never existed, and that the answers contain nothing of these jobs.
 fn assert_answers_show_nothing(client: &Client, theirs: &OwnedJobs, requests: &[Request]) {
     for (number, id) in theirs.all().into_iter().enumerate() {
-        // Each job is compared with another id that never was.
+        // Each job is compared with its own unused id.
         let never = NEVER.replace("-0000-7000-", &format!("-000{number}-7000-"));
         for request in requests.iter().filter(|request| request.method != "PUT") {
             let real = request.send(client, id);
@@ -276,7 +276,7 @@ fn one_owner_learns_nothing_of_anothers_jobs_on_any_route() {
         assert_eq!(theirs.all().iter().find(|id| shows(id)), None, "{path}: {answer:?}");
         assert!(!answer.text.contains("\"a\""), "{path} names an owner: {answer:?}");
     }
-    // An owner may use the same names for jobs of its own, and meets nobody there.
+    // Another owner may use the same idempotency keys and ids for its own jobs.
     let by_b = b.send("POST", "/v1/jobs", &named, br#"{"text": "two words"}"#);
     assert_eq!(by_b.status, 202, "{by_b:?}");
     assert_ne!(by_a["job_id"], by_b.json()["job_id"]);
@@ -294,14 +294,14 @@ fn one_owner_learns_nothing_of_anothers_jobs_on_any_route() {
     }
     let mine = b.get("/v1/jobs").json();
     assert_eq!(array_length(&mine["data"]), 7, "{mine}");
-    // So are batches, and what they are made of.
+    // The same holds for batches and their members.
     let batch_of_b = b.send("POST", BATCHES, &named, lines);
     assert_eq!(batch_of_b.status, 202, "{batch_of_b:?}");
     let ids = |batch: &Value| [batch["batch_id"].clone(), batch["lines"][0]["job_id"].clone()];
     let of_a = ids(&batch_of_a);
     let of_b = ids(&batch_of_b.json());
     assert!(of_a[0] != of_b[0] && of_a[1] != of_b[1], "{of_a:?} {of_b:?}");
-    assert_eq!(theirs.snapshot(), before, "nothing happened to the other owner's jobs");
+    assert_eq!(theirs.snapshot(), before, "the other owner's jobs are unchanged");
 }
 
 #[test]
@@ -314,7 +314,7 @@ fn unreadable_messages_are_shown_to_the_owner_public_only() {
     let a = stack.client().with_key(&a);
     let public = stack.client().with_key(&public);
     Admin::connect(&stack.nats).publish("jobs.bulk.a.nonsense", "this is no job");
-    let letter = wait_for("the message is put aside", LIMIT, || {
+    let letter = wait_for("the message becomes a dead letter", LIMIT, || {
         let list = public.get("/v1/dead-letters").json();
         list["data"][0]["id"].as_str().map(str::to_owned)
     });
@@ -345,7 +345,7 @@ fn one_id_of_two_owners_names_two_jobs() {
         let body = json!({"url": url}).to_string();
         assert_eq!(client.send("PUT", &path, &[JSON], body.as_bytes()).status, 202);
     }
-    // Neither the queue nor the dead letters take one for the other, although both remember ids.
+    // Neither the queue nor the dead letters confuse the two jobs, although both deduplicate by id.
     for client in &owners {
         assert_eq!(client.wait_until_final(NEVER, LIMIT)["dead_lettered"], true);
         wait_for_letter(client, NEVER);

@@ -1,4 +1,4 @@
-//! Batches and their members: each line is accepted or refused by itself.
+//! Batches and their members: each line is accepted or refused independently.
 
 use std::time::Duration;
 
@@ -15,14 +15,14 @@ use wordmill_tests::{LIMIT, wait_for};
 const NDJSON: (&str, &str) = ("content-type", "application/x-ndjson");
 const JSON: (&str, &str) = ("content-type", "application/json");
 
-/// Sends one job a line.
+/// Sends a batch with one job per line.
 fn send_lines(client: &Client, query: &str, headers: &[(&str, &str)], lines: &[Value]) -> Answer {
     let body: String = lines.iter().map(|line| format!("{line}\n")).collect();
     let headers: Vec<_> = [&[NDJSON], headers].concat();
     client.send("POST", &format!("/v1/batches{query}"), &headers, body.as_bytes())
 }
 
-/// Sends a batch that has to be accepted, and returns the answer.
+/// Sends a batch, asserts that it is accepted, and returns the answer.
 pub(super) fn submit_batch(client: &Client, lines: &[Value]) -> Value {
     let answer = send_lines(client, "", &[], lines);
     assert_eq!(answer.status, 202, "{answer:?}");
@@ -37,7 +37,7 @@ pub(super) fn require_batch_id(batch: &Value) -> &str {
     batch["batch_id"].as_str().expect("a batch id")
 }
 
-/// Returns the ids of the jobs that were accepted.
+/// Returns the ids of the accepted jobs.
 pub(super) fn member_ids(batch: &Value) -> Vec<String> {
     let lines = batch["lines"].as_array().expect("lines");
     lines.iter().filter_map(|line| line["job_id"].as_str()).map(str::to_owned).collect()
@@ -148,7 +148,7 @@ fn an_array_is_a_batch_too() {
         .expect_problem(404, "job_not_found");
     client.get("/v1/batches/nonsense").expect_problem(400, "invalid_job_id");
 
-    // Jobs before the damage are accepted, later ones are not.
+    // The jobs before the truncated line are accepted.
     let cut = client.send("POST", "/v1/batches", &[JSON], b"[{\"text\": \"a\"}, {\"te");
     assert_eq!(cut.status, 202, "{cut:?}");
     let cut = cut.json();
@@ -165,7 +165,8 @@ fn lines_and_batches_are_bounded() {
     assert_fields(&sent, json!({"accepted": 2, "refused": 1}));
     assert_eq!(sent["lines"][1]["problem"]["code"], "input_too_large", "{sent}");
 
-    // All lines count, also those that are refused, which the broker has no work with.
+    // Refused lines count towards the limit of 10,000, too. They keep the test fast, since the
+    // broker never receives them.
     let mut many = vec![json!({}); 10_002];
     many[0] = json!({"text": "a"});
     many[9_999] = json!({"text": "b"});
@@ -175,10 +176,10 @@ fn lines_and_batches_are_bounded() {
     assert!(sent["lines"][9_999]["job_id"].is_string(), "{}", sent["lines"][9_999]);
     let last = &sent["lines"][10_000];
     assert_fields(last, json!({"line": 10_001, "problem.code": "input_too_large"}));
-    assert_eq!(array_length(&sent["lines"]), 10_001, "lines after the bound are not read");
+    assert_eq!(array_length(&sent["lines"]), 10_001, "lines beyond the limit are not read");
     let waiting = get_batch(client, require_batch_id(&sent));
     assert_eq!(waiting["counts"]["queued"], 2, "{waiting}");
-    // Two batches of two jobs each.
+    // Two batches of two jobs each, with one message per job and per batch.
     assert_eq!(Admin::connect(&stack.nats).message_count("JOBS"), 6);
 }
 
@@ -201,17 +202,17 @@ fn a_repeat_under_the_same_key_runs_nothing_twice() {
     assert_fields(&again, json!({"batch_id": first["batch_id"], "lines": first["lines"]}));
     assert_eq!(get_batch(client, require_batch_id(&first)), done);
     assert!((0..20).all(|n| site.hits(&format!("/{n}")) == 1));
-    // With other lines it is another batch.
+    // Other lines under the same key are refused.
     let others: Vec<_> = (0..20).map(|_| json!({"text": "other"})).collect();
     let problem =
         send_lines(client, "", &key, &others).expect_problem(422, "idempotency_key_reused");
     assert_eq!(problem["lines"][0]["problem"]["code"], "idempotency_key_reused", "{problem}");
     send_lines(client, "", &key, &lines[..19]).expect_problem(422, "idempotency_key_reused");
-    // It is the same when one of its jobs is deleted meanwhile.
+    // A deleted member does not change the answer.
     let job = format!("/v1/jobs/{}", member_ids(&first)[3]);
     assert_eq!(client.send("DELETE", &job, &[], &[]).status, 204);
     assert_eq!(send_lines(client, "", &key, &lines).json()["lines"], first["lines"]);
-    // Without a key it is a new one each time.
+    // Without a key, each request creates a new batch.
     assert_ne!(
         require_batch_id(&submit_batch(client, &lines)),
         require_batch_id(&submit_batch(client, &lines))
@@ -236,7 +237,7 @@ fn an_interrupted_batch_continues_under_its_key() {
     assert_eq!(codes.filter(|line| line["job_id"].is_string()).count() as u64, accepted);
 
     admin.reconfigure("JOBS", |config| config.max_messages = 10_000);
-    let whole = wait_for("there is room again", LIMIT, || {
+    let whole = wait_for("the queue has room again", LIMIT, || {
         let answer = send_lines(client, "", &key, &lines);
         (answer.status == 202).then(|| answer.json())
     });
@@ -262,7 +263,7 @@ fn failed_and_cancelled_members_are_counted_as_such() {
         &[json!({"text": "a b"}), json!({"url": gone}), json!({"url": busy}), json!({"url": slow})],
     );
     let jobs = member_ids(&sent);
-    // While one of them is unfinished, the batch says how far the others are.
+    // While a member is unfinished, the batch shows the states of the others.
     let waiting = wait_for("three have ended", LIMIT, || {
         let waiting = get_batch(client, require_batch_id(&sent));
         (waiting["counts"]["failed"] == 2 && waiting["counts"]["running"] == 1).then_some(waiting)
@@ -280,19 +281,19 @@ fn failed_and_cancelled_members_are_counted_as_such() {
     let letters = client.get("/v1/dead-letters").json();
     assert_eq!(array_length(&letters["data"]), 1, "{letters}");
 
-    // Done again it looks at the same jobs, of which one is deleted by now.
+    // A retry merges the same members, one of which is deleted by now.
     let deleted = client.send("DELETE", &format!("/v1/jobs/{}", jobs[0]), &[], &[]);
     assert_eq!(deleted.status, 204, "{deleted:?}");
     let again =
         client.send("POST", &format!("/v1/jobs/{}/retry", require_batch_id(&sent)), &[], &[]);
     let again = client.wait_until_final(again.json()["job_id"].as_str().expect("an id"), LIMIT);
     assert_fields(&again, json!({"counts.gone": 1, "totals.words": 0}));
-    assert_eq!(get_batch(client, require_batch_id(&sent)), done, "the first stays as it was");
+    assert_eq!(get_batch(client, require_batch_id(&sent)), done, "the first batch is unchanged");
 }
 
 #[test]
 fn a_waiting_batch_takes_no_slot_and_shows_its_progress() {
-    // Of three slots bulk jobs have two, and one of them is taken for as long as the page takes.
+    // Bulk jobs may use two of the three slots. One of them is occupied while the page is slow.
     let stack = Stack::with(1, 1, &[("WORDMILL_SLOTS", "3")]);
     let site = Site::start();
     let client = stack.client();

@@ -14,7 +14,7 @@ use wordmill_tests::{LIMIT, wait_for};
 
 use super::members::{counts, get_batch, member_ids, require_batch_id, submit_batch};
 
-/// Adds up the histograms of some jobs.
+/// Returns the sum of the histograms of some jobs.
 fn sum_histograms(client: &Client, jobs: &[String]) -> BTreeMap<String, u64> {
     let mut sum = BTreeMap::new();
     for job_id in jobs {
@@ -67,7 +67,7 @@ fn the_result_of_a_batch_is_the_sum_of_its_members() {
     }
     let csv = client.get(&format!("/v1/batches/{batch_id}/result?format=csv&top=2"));
     assert_eq!(csv.text, "word,count\r\nthe,4\r\nmill,2\r\n", "{csv:?}");
-    // A batch is a job like others.
+    // A batch is also available as a job.
     assert_eq!(client.result(batch_id), result);
 }
 
@@ -75,13 +75,14 @@ fn the_result_of_a_batch_is_the_sum_of_its_members() {
 fn a_worker_that_dies_while_it_merges_is_replaced() {
     let stack = ProxiedStack::start(Proxied::Workers, &[]).with_ack_wait(Duration::from_secs(3));
     let client = stack.client();
-    // No other test here reads large results.
+    // The merge hangs at its first read of a large result. Nothing else reads results through this
+    // proxy.
     let reads = stack.proxy().add_rule(Rule::lose("$JS.API.DIRECT.GET.OBJ_results"));
     let mut first = stack.start_proxied_worker(&[]);
     let long =
         |from: u32| (from..from + 9000).map(|n| format!("w{n}")).collect::<Vec<_>>().join(" ");
     let sent = submit_batch(client, &[json!({"text": long(0)}), json!({"text": long(5000)})]);
-    wait_for("the sum is begun, and noted", LIMIT, || {
+    wait_for("the merge has started and is recorded", LIMIT, || {
         let running = get_batch(client, require_batch_id(&sent))["status"] == "running";
         (running && reads.count() > 0).then_some(())
     });

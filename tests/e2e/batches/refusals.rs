@@ -1,5 +1,5 @@
-//! A batch that is refused as a whole starts no job, and one that is interrupted names those that
-//! run.
+//! Refused and interrupted batches. A batch that is refused as a whole starts no job. The answer to
+//! an interrupted one names the jobs that were accepted.
 
 use serde_json::{Value, json};
 use wordmill_tests::admin::Admin;
@@ -22,7 +22,7 @@ fn body(lines: &[Value]) -> String {
     lines.iter().map(|line| format!("{line}\n")).collect()
 }
 
-/// Sends one job a line under the key.
+/// Sends a batch with one job per line and the idempotency key [`KEY`].
 fn send_lines(client: &Client, lines: &[Value]) -> Answer {
     client.send("POST", BATCHES, &[NDJSON, KEY], body(lines).as_bytes())
 }
@@ -32,12 +32,12 @@ fn require_accepted(answer: &Answer) -> Value {
     answer.json()
 }
 
-/// Returns the last sequences of the queue and of the records: every job that starts raises both.
+/// Returns the last sequences of the queue and of the records. Every accepted job raises both.
 fn last_sequences(admin: &Admin) -> (u64, u64) {
     (admin.last_sequence("JOBS"), admin.last_sequence("KV_job_state"))
 }
 
-/// Asserts that a request is refused with this problem, and changes nothing.
+/// Asserts that a request is refused with this problem and stores nothing.
 fn assert_refused(
     admin: &Admin,
     (status, code): (u16, &str),
@@ -106,7 +106,7 @@ fn another_body_under_the_key_of_a_batch_starts_nothing() {
     let mut damaged = more.clone();
     damaged[3] = json!({"url": "nowhere"});
     assert_refused(&admin, reused, || send_lines(client, &damaged));
-    // Line 10,001 is refused for all that follow.
+    // All lines beyond the limit are refused as line 10,001.
     let many: Vec<Value> = (0..10_001).map(job).collect();
     assert_refused(&admin, reused, || send_lines(client, &many));
     let array = json!(more).to_string();
@@ -120,7 +120,7 @@ fn another_body_under_the_key_of_a_batch_starts_nothing() {
         upload.close();
         upload.answer()
     });
-    // If every line differs, each has the problem.
+    // If every line differs, the answer has the problem for each line.
     let others: Vec<Value> = (100..120).map(job).collect();
     let problem = assert_refused(&admin, reused, || send_lines(client, &others));
     assert_eq!(problem["lines"][0]["problem"]["code"], "idempotency_key_reused", "{problem}");
@@ -153,7 +153,8 @@ fn a_repeat_enqueues_a_batch_whose_message_is_missing() {
     let first = require_accepted(&send_lines(client, &lines));
     admin.delete_message("JOBS", admin.last_sequence("JOBS"));
     assert_eq!(admin.message_count("JOBS"), 2);
-    // As if the gateway had died after it had created the record.
+    // This is the state after a gateway crash between creating the record and publishing the
+    // message.
     let again = require_accepted(&send_lines(client, &lines));
     assert_eq!(again["batch_id"], first["batch_id"]);
     assert_eq!(admin.message_count("JOBS"), 3);
@@ -198,6 +199,6 @@ fn of_two_bodies_at_once_the_refused_one_names_running_jobs() {
     let problem = slow.answer().expect_problem(422, "idempotency_key_reused");
     let named = problem["lines"].as_array().expect("lines").iter();
     assert_eq!(named.filter(|line| line["job_id"].is_string()).count(), 22, "{problem}");
-    // The batch, its members, and what only the slow request had.
+    // The batch, its 20 members, and the two jobs that only the slow request contained.
     assert_eq!(admin.message_count("JOBS"), 1 + 20 + 2);
 }

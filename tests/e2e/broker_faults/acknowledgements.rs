@@ -1,4 +1,5 @@
-//! Acknowledgements that the broker refuses or never receives: seen by the operator, and harmless.
+//! Acknowledgements that the broker refuses or never receives. They are visible to the operator and
+//! lose no job.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -18,19 +19,19 @@ use wordmill_tests::{LIMIT, wait_for};
 
 use crate::webhooks::delivery::{FAST_RETRIES, wait_until_settled};
 
-/// How long a message waits for its acknowledgement here, so that it comes again soon.
+/// Ack wait of most tests, short so that a message is redelivered soon.
 const ACK_WAIT: Duration = Duration::from_secs(2);
-/// The acknowledgement wait that is provisioned: a message that is not repeated shows.
+/// The provisioned ack wait, long enough that no redelivery happens during a test.
 const ACK_WAIT_LONG: Duration = Duration::from_secs(30);
 
-/// Returns how many acknowledgements of a queue were checked, with this outcome.
+/// Returns the number of acknowledgement checks of a queue with this outcome.
 fn check_count(worker: &Worker, queue: &str, outcome: &str) -> f64 {
     let labels = [("queue", queue), ("outcome", outcome)];
     let metrics = Metrics::fetch(&worker.health);
     metrics.sum("wordmill_acknowledgement_checks_total", &labels).expect("a number")
 }
 
-/// Waits until a worker is not ready, and returns why.
+/// Waits until the worker is not ready and returns the reason.
 fn wait_until_unready(worker: &Worker) -> String {
     wait_for("the worker is not ready", LIMIT, || {
         let answer = worker.health.get("/readyz");
@@ -43,22 +44,22 @@ fn wait_until_unready(worker: &Worker) -> String {
     })
 }
 
-/// Runs a job to its success.
+/// Submits a job and waits until it has succeeded.
 fn run_job(client: &Client, text: &str) {
     let job_id = client.submit(&json!({"text": text}));
     assert_eq!(client.wait_until_final(&job_id, LIMIT)["status"], "succeeded");
 }
 
-/// Starts a worker behind a proxy, beside a gateway that reaches the broker directly. Messages wait
-/// for their acknowledgement for `ack_wait`.
+/// Starts a worker behind a proxy, and a gateway with a direct connection to the broker. The
+/// consumers' ack wait is `ack_wait`.
 fn start(ack_wait: Duration, settings: &[(&str, &str)]) -> (Worker, ProxiedStack) {
     let stack = ProxiedStack::start(Proxied::Workers, settings).with_ack_wait(ack_wait);
     let worker = stack.start_proxied_worker(settings);
     (worker, stack)
 }
 
-/// Writes a configuration that uses acknowledgement subjects v2 and grants no right on any
-/// acknowledgement subject, but for the administrator.
+/// Writes a configuration with acknowledgement subjects v2 that gives no role except the
+/// administrator a right on acknowledgement subjects.
 fn write_configuration_without_ack_rights(directory: &Path) -> PathBuf {
     let shipped = std::fs::read_to_string(shipped_configuration()).expect("the configuration");
     let others: Vec<&str> = shipped.lines().filter(|line| !line.contains("$JS.ACK.")).collect();
@@ -71,8 +72,8 @@ fn write_configuration_without_ack_rights(directory: &Path) -> PathBuf {
 
 #[test]
 fn refused_acknowledgements_make_the_worker_unready() {
-    let directory = TempDir::new().expect("one");
-    let store = TempDir::new().expect("another");
+    let directory = TempDir::new().expect("a directory");
+    let store = TempDir::new().expect("a second directory");
     let refusing = write_configuration_without_ack_rights(directory.path());
     let mut nats = Nats::start_configured(store.path(), &refusing, Vec::new());
     nats.provision(&[]);
@@ -89,7 +90,7 @@ fn refused_acknowledgements_make_the_worker_unready() {
     assert!(reason.contains("Permissions Violation"), "{reason}");
     assert!(reason.contains("$JS.ACK."), "{reason}");
     assert_eq!(check_count(&worker, "jobs", "confirmed"), 0.0);
-    // The message comes again, and so does the check: the state lasts as long as the fault.
+    // Each redelivery repeats the check, so the worker stays unready as long as the fault lasts.
     wait_for("another check fails", LIMIT, || {
         (check_count(&worker, "jobs", "unconfirmed") >= 2.0).then_some(())
     });
@@ -117,7 +118,7 @@ fn lost_acknowledgements_make_the_worker_unready() {
     assert!(reason.contains("acknowledgements of JOBS"), "{reason}");
     assert!(lost_messages.count() >= 1);
     lost_messages.end();
-    // Delivered again on the same connection, and confirmed now.
+    // The redelivery on the same connection is acknowledged, and the check is confirmed.
     wait_until_ready(&worker.health);
     stack.admin.wait_until_idle();
     assert!(check_count(worker, "jobs", "confirmed") >= 1.0);
@@ -135,7 +136,7 @@ fn an_acknowledgement_that_is_not_answered_is_not_repeated() {
     stack.admin.wait_until_idle();
     assert_eq!(answers.count(), 1);
     assert!(reason.contains("no answer"), "{reason}");
-    // The next job of the same worker, more than a second later.
+    // The acknowledgement of the worker's next job, more than a second later, is checked again.
     answers.end();
     run_job(stack.client(), "two for tea");
     wait_until_ready(&worker.health);
@@ -199,7 +200,8 @@ fn arriving_acknowledgements_are_confirmed_by_few_checks() {
         let confirmed = check_count(&worker, "jobs", "confirmed");
         (confirmed > 0.0).then_some(confirmed)
     });
-    // The first one, one per second, and what the time before and after adds to both.
+    // One check per second, plus the first one, plus a margin for the time before and after the
+    // measurement.
     assert!(confirmed <= seconds + 3.0, "{confirmed} checks in {seconds} s");
     assert_eq!(check_count(&worker, "jobs", "unconfirmed"), 0.0);
     assert_eq!(worker.health.get("/readyz").status, 200);

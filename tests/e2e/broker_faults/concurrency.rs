@@ -1,4 +1,5 @@
-//! Two services that handle the same job at once, each held back at the worst moment.
+//! Races between two services that handle the same job. A proxy delays one of them at the worst
+//! moment.
 
 use std::time::Duration;
 
@@ -10,12 +11,13 @@ use wordmill_tests::proxy::{Proxy, Rule};
 use wordmill_tests::site::Page;
 use wordmill_tests::{LIMIT, wait_for};
 
-/// Starts two gateways, each with a proxy of its own on the way to the broker.
+/// Starts two gateways, each behind its own proxy to the broker.
 fn start(settings: &[(&str, &str)]) -> ProxiedStack {
     ProxiedStack::start(Proxied::Gateways(2), settings)
 }
 
-/// Asks the first gateway for a job whose message never arrives, as if it had died in between.
+/// Submits a job to the first gateway and drops its message, as if the gateway had crashed after
+/// creating the record.
 fn submit_without_message(stack: &ProxiedStack, body: &Value) -> String {
     let handle = stack.proxies[0].add_rule(Rule::lose("jobs."));
     let problem = submit_named(stack.client(), body).expect_problem(503, "broker_unavailable");
@@ -41,7 +43,8 @@ fn two_gateways_that_repair_one_job_publish_one_message() {
     let body = json!({"text": "a b"});
     let job_id = submit_without_message(&stack, &body);
     let subject = format!("jobs.interactive.public.{job_id}");
-    // First the job's own message id is free; then the stream remembers it, and has no message.
+    // In the first round the job's own message id is unused. In the second round the stream still
+    // deduplicates it, although its message is removed, so the gateways publish with another id.
     for publishing in [format!("public.{job_id}"), format!("public.{job_id}.again")] {
         let rule = || Rule::hold("jobs.").containing(&format!("Nats-Msg-Id: {publishing}\r\n"));
         let held_messages = [0, 1].map(|n: usize| stack.proxies[n].add_rule(rule()));
@@ -51,12 +54,12 @@ fn two_gateways_that_repair_one_job_publish_one_message() {
                 let body = &body;
                 scope.spawn(move || submit_named(client, body))
             });
-            wait_for("both are about to put it in", LIMIT, || {
+            wait_for("both gateways are about to publish", LIMIT, || {
                 held_messages.iter().all(|handle| handle.count() > 0).then_some(())
             });
             stack.proxies.iter().for_each(Proxy::release);
             for repeat in repeats {
-                // On a busy machine its time may be over before it is let go.
+                // On a busy machine the request may time out before the proxy releases its message.
                 let answer = repeat.join().expect("an answer");
                 assert!(matches!(answer.status, 202 | 503), "{answer:?}");
                 assert_eq!(answer.json()["job_id"], job_id.as_str(), "{answer:?}");
@@ -68,14 +71,14 @@ fn two_gateways_that_repair_one_job_publish_one_message() {
     }
 }
 
-/// Waits until the stream has forgotten the message ids that it knows now.
+/// Waits until the deduplication window of all current message ids has passed.
 fn wait_until_message_ids_expire(admin: &Admin) {
     let first = "jobs.probe.public.first";
     let second = "jobs.probe.public.second";
     let publish = |subject| admin.publish_with(subject, "", &[("Nats-Msg-Id", "probe")]);
     publish(first);
     let before = admin.last_sequence("JOBS");
-    wait_for("an id may be used again", LIMIT, || {
+    wait_for("a message id can be used again", LIMIT, || {
         publish(second);
         (admin.last_sequence("JOBS") > before).then_some(())
     });
@@ -92,7 +95,7 @@ fn a_message_that_arrives_after_its_job_was_done_is_not_run() {
     let held_messages = stack.proxies[0].add_rule(Rule::hold("jobs."));
     let problem = submit_named(stack.client(), &body).expect_problem(503, "broker_unavailable");
     assert!(held_messages.count() > 0);
-    // Meanwhile the other gateway heals the job, and it is done.
+    // Meanwhile the other gateway repairs the job, and a worker finishes it.
     let job_id = require_accepted(&submit_named(&stack.gateways[1].client, &body));
     assert_eq!(problem["job_id"], job_id.as_str());
     let _worker = stack.start_direct_worker(&[]);
@@ -105,7 +108,7 @@ fn a_message_that_arrives_after_its_job_was_done_is_not_run() {
     let records = stack.admin.message_count("KV_job_state");
     let before = stack.admin.last_sequence("JOBS");
     stack.proxies[0].release();
-    wait_for("the stream takes it once more", LIMIT, || {
+    wait_for("the stream stores the late message", LIMIT, || {
         (stack.admin.last_sequence("JOBS") > before).then_some(())
     });
     stack.admin.wait_until_idle();
@@ -120,7 +123,7 @@ fn a_message_that_arrives_after_its_job_was_done_is_not_run() {
 fn the_sweeper_does_not_end_a_job_that_a_repeat_enqueues() {
     let sweeper = [("WORDMILL_SWEEP_INTERVAL", "200ms"), ("WORDMILL_SWEEP_GRACE", "3s")];
     let stack = start(&sweeper);
-    // Whichever gateway sweeps is held back when it is about to fail the job.
+    // Holds the sweeper back, on either gateway, when it is about to fail the job.
     let lost = || Rule::hold("$KV.job_state.").containing(r#""code":"lost""#);
     let held_messages = [0, 1].map(|n: usize| stack.proxies[n].add_rule(lost()));
     let body = json!({"text": "a b"});
@@ -140,8 +143,7 @@ fn a_job_cancelled_while_a_delivery_reads_it_gets_no_result() {
     let stack = start(&[]);
     let site = &stack.site;
     let client = &stack.gateways[1].client;
-    // What the worker hears of the record is what was true before, as from a replica that is
-    // behind.
+    // The worker receives an outdated record, as from a lagging replica.
     let held_messages =
         stack.proxies[0].add_rule(Rule::hold_answers("$JS.API.DIRECT.GET.KV_job_state."));
     let _worker = stack.start_proxied_worker(&[]);

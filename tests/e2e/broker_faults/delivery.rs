@@ -1,6 +1,5 @@
-//! Every branch of a delivery, forced by requests that are lost, late or unconfirmed between worker
-//! and broker.
-//! Those without a test here are named in docs/reliability.md.
+//! Every branch of a delivery, forced by dropped, delayed or unconfirmed requests between worker
+//! and broker. docs/reliability.md names the tests of the other branches.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,16 +16,16 @@ use wordmill_tests::{LIMIT, wait_for};
 const RECORDS: &str = "$KV.job_state.";
 const LOOK: &str = "$JS.API.DIRECT.GET.KV_job_state.";
 const LOOK_AT_LEADER: &str = "$JS.API.STREAM.MSG.GET.KV_job_state";
-/// Acknowledgements, and deliveries, which name theirs.
+/// Prefix of acknowledgement subjects. Deliveries match it, too, by their reply subject.
 const ACK: &str = "$JS.ACK.JOBS.";
 const ON_ITS_WAY: &str =
     r#"{"error":{"code":400,"err_code":10164,"description":"wrong last sequence"}}"#;
 
-/// A worker that has a job takes no other of the same lane.
+/// Settings with which a worker runs at most one job per lane.
 const ONE_AT_A_TIME: &[(&str, &str)] = &[("WORDMILL_SLOTS", "2")];
 
 /// Starts a gateway, and a proxy for workers. The broker redelivers a message after 3 s without an
-/// acknowledgement: on a busy machine a worker may take longer than 1 s to send one.
+/// acknowledgement, because a worker on a busy machine may need more than 1 s to send one.
 fn start() -> ProxiedStack {
     ProxiedStack::start(Proxied::Workers, &[]).with_ack_wait(Duration::from_secs(3))
 }
@@ -36,7 +35,8 @@ fn submit_page(stack: &ProxiedStack, path: &str) -> String {
     stack.client().submit_url(&stack.site.put(path, Page::new("text/plain", "two words")))
 }
 
-/// Waits for a job's end and the end of its message, after which nothing may have changed.
+/// Waits until a job is final and its message is settled, and asserts that the job did not change
+/// in between.
 fn wait_until_settled(stack: &ProxiedStack, job_id: &str) -> Value {
     let job = stack.client().wait_until_final(job_id, LIMIT);
     let etag = stack.etag(job_id);
@@ -46,7 +46,7 @@ fn wait_until_settled(stack: &ProxiedStack, job_id: &str) -> Value {
     job
 }
 
-/// Asserts that a job was done at the first go.
+/// Asserts that a job succeeded in its first attempt with a single fetch.
 fn assert_done_in_one_attempt(stack: &ProxiedStack, path: &str, job_id: &str) {
     let job = wait_until_settled(stack, job_id);
     assert_eq!(job["totals"]["words"], 2, "{job}");
@@ -91,11 +91,12 @@ fn an_unconfirmed_dead_letter_is_stored_before_the_message_goes() {
 fn a_job_delivered_before_its_time_is_sent_back() {
     let stack = start();
     let _worker = stack.start_proxied_worker(&[("WORDMILL_RETRY_BASE", "8s")]);
-    // The wish to get it later is lost, so it comes again after a second.
+    // The negative acknowledgement is lost, so the broker redelivers the message before the job's
+    // next attempt is due.
     let handle = stack.proxy().add_rule(Rule::lose(ACK).containing("-NAK").times(1));
     let url = stack.site.put("/busy", Page::status("503 Service Unavailable"));
     let job_id = stack.client().submit_url(&url);
-    wait_for("the wish is lost", LIMIT, || (handle.count() == 1).then_some(()));
+    wait_for("the negative acknowledgement is lost", LIMIT, || (handle.count() == 1).then_some(()));
     let sent_back = stack.proxy().add_rule(Rule::pass(ACK).containing("-NAK"));
     wait_for("the job is sent back", LIMIT, || (sent_back.count() > 0).then_some(()));
     assert_eq!(array_length(&stack.job(&job_id)["attempts"]), 1);
@@ -128,7 +129,8 @@ fn a_job_that_ends_while_it_is_read_is_not_started() {
             (stack.job(&job_id)["status"] == "running").then_some(())
         });
         first.process.kill();
-        // The next delivery reads the record, and hears late of it what was true then.
+        // The next delivery reads the record before it is cancelled and receives the answer
+        // afterwards.
         let held_messages = stack.proxy().add_rule(Rule::hold_answers(LOOK));
         let _second = stack.start_proxied_worker(&[]);
         wait_for("the record is read", LIMIT, || (held_messages.count() > 0).then_some(()));
@@ -148,7 +150,7 @@ fn a_job_that_ends_while_it_is_read_is_not_started() {
     }
 }
 
-/// Pages that answer when the test says so, the first visitor before the second.
+/// Two pages that respond only when the test allows it, in the order of the requests.
 struct GatedPages {
     allowed: Arc<AtomicUsize>,
 }
@@ -160,7 +162,7 @@ impl GatedPages {
         let visitors = AtomicUsize::new(0);
         site.handle(move |_, _| {
             let visitor = visitors.fetch_add(1, Ordering::SeqCst);
-            wait_for("it is the visitor's turn", LIMIT, || {
+            wait_for("the request may be answered", LIMIT, || {
                 (turns.load(Ordering::SeqCst) > visitor).then_some(())
             });
             pages.get(visitor).cloned().unwrap_or_else(|| Page::status("410 Gone"))
@@ -173,8 +175,9 @@ impl GatedPages {
     }
 }
 
-/// Lets a worker lose a job to another one without noticing, and end its attempt with `page` while
-/// that one runs. `written` is what its final write says.
+/// Runs a job on two workers. The first one loses the job to the second without noticing, and ends
+/// its attempt with `page` while the second one still runs. `written` is part of the first worker's
+/// final write.
 fn run_job_on_two_workers(page: Page, written: &str) -> Value {
     let stack = start();
     let turns = GatedPages::start(&stack.site, [page, Page::new("text/plain", "now three words")]);
@@ -188,12 +191,14 @@ fn run_job_on_two_workers(page: Page, written: &str) -> Value {
         stack.proxy().add_rule(rule);
     }
     let job_id = stack.client().submit_url(&stack.site.url("/page"));
-    wait_for("the first has asked", LIMIT, || (stack.site.hits("/page") == 1).then_some(()));
+    wait_for("the first fetches the page", LIMIT, || (stack.site.hits("/page") == 1).then_some(()));
     let _second = stack.start_direct_worker(&[]);
-    wait_for("the second has asked", LIMIT, || (stack.site.hits("/page") == 2).then_some(()));
+    wait_for("the second fetches the page", LIMIT, || {
+        (stack.site.hits("/page") == 2).then_some(())
+    });
     let late = stack.proxy().add_rule(Rule::lose_answers(RECORDS).containing(written));
     turns.answer_next();
-    wait_for("the first says what it found", LIMIT, || (late.count() > 0).then_some(()));
+    wait_for("the first ends its attempt", LIMIT, || (late.count() > 0).then_some(()));
     assert_eq!(stack.job(&job_id)["status"], "running");
     stack.proxy().release();
     if written.contains("failed") {
@@ -227,7 +232,7 @@ fn a_late_failure_does_not_end_a_job_that_another_worker_runs() {
 #[test]
 fn an_unconfirmed_final_write_is_settled_at_the_leader() {
     let stack = start();
-    // Long enough for a write that is lost and repeated.
+    // Long enough for a write that is lost and then repeated.
     stack.admin.set_ack_wait(Duration::from_secs(30));
     let _worker = stack.start_proxied_worker(&[]);
     let rules = [
@@ -253,7 +258,7 @@ fn a_write_in_flight_for_long_is_waited_for() {
     let busy = Rule::answer(RECORDS, ON_ITS_WAY, Forward::No).containing("succeeded");
     let handle = stack.proxy().add_rule(busy);
     let job_id = submit_page(&stack, "/page");
-    wait_for("it was tried some times", LIMIT, || (handle.count() >= 4).then_some(()));
+    wait_for("the write was tried several times", LIMIT, || (handle.count() >= 4).then_some(()));
     stack.proxy().release();
     assert_done_in_one_attempt(&stack, "/page", &job_id);
 }
@@ -283,29 +288,29 @@ fn a_job_whose_progress_cannot_be_written_continues() {
     let _first = stack.start_proxied_worker(ONE_AT_A_TIME);
     let unwritten = stack.proxy().add_rule(Rule::lose_answers(RECORDS).containing("running"));
     let unread = stack.proxy().add_rule(Rule::lose_answers(LOOK_AT_LEADER));
-    // Whatever is not answered takes as long as the queue waits for a sign of life.
+    // The page takes longer than the ack wait of 3 s, while these requests stay unanswered.
     let page = Page::new("text/plain", "two words").after(Duration::from_secs(6));
     let job_id = stack.client().submit_url(&stack.site.put("/page", page));
-    wait_for("the first has asked", LIMIT, || (stack.site.hits("/page") == 1).then_some(()));
+    wait_for("the first fetches the page", LIMIT, || (stack.site.hits("/page") == 1).then_some(()));
     let _second = stack.start_direct_worker(&[]);
-    wait_for("nobody answers", LIMIT, || {
+    wait_for("neither write nor read is answered", LIMIT, || {
         (unwritten.count() > 0 && unread.count() > 1).then_some(())
     });
     stack.proxy().release();
     assert_done_in_one_attempt(&stack, "/page", &job_id);
 }
 
-/// Stops a worker in the middle of a job while `rules` hold, and returns what its successor makes
-/// of the job.
+/// Stops a worker in the middle of a job while `rules` are active, and returns the job after
+/// another worker has finished it. `is_expected` checks how often each rule was applied.
 fn stop_worker_during_job(rules: Vec<Rule>, is_expected: impl Fn(&[usize]) -> bool) -> Value {
     let stack = start();
-    // What is not handed back comes late.
+    // A job that is not handed back is redelivered only after 30 s.
     stack.admin.set_ack_wait(Duration::from_secs(30));
     let mut worker = stack.start_proxied_worker(&[("WORDMILL_SHUTDOWN_GRACE", "100ms")]);
     let handles: Vec<_> = rules.into_iter().map(|rule| stack.proxy().add_rule(rule)).collect();
     let slow = Page::new("text/plain", "two words").after(Duration::from_secs(30));
     let job_id = stack.client().submit_url(&stack.site.put("/page", slow));
-    wait_for("the job is in hand", LIMIT, || (handles[0].count() > 0).then_some(()));
+    wait_for("the start is written", LIMIT, || (handles[0].count() > 0).then_some(()));
     worker.process.signal(Signal::TERM);
     assert!(worker.process.wait_for_exit(LIMIT).success(), "{}", worker.process.output());
     let counts: Vec<usize> = handles.iter().map(wordmill_tests::proxy::RuleHandle::count).collect();
@@ -325,7 +330,7 @@ fn an_unconfirmed_start_is_handed_back() {
         Rule::lose_answers(LOOK_AT_LEADER).times(1),
     ];
     let job = stop_worker_during_job(rules, |counts| counts == [1, 1]);
-    assert_eq!(array_length(&job["attempts"]), 1, "a hand-back is no attempt: {job}");
+    assert_eq!(array_length(&job["attempts"]), 1, "not an attempt: {job}");
 }
 
 #[test]
@@ -335,7 +340,7 @@ fn an_unconfirmed_hand_back_takes_effect() {
         Rule::lose_answers(RECORDS).containing(r#""status":"queued""#).times(1),
     ];
     let job = stop_worker_during_job(rules, |counts| counts == [1, 1]);
-    assert_eq!(array_length(&job["attempts"]), 1, "a hand-back is no attempt: {job}");
+    assert_eq!(array_length(&job["attempts"]), 1, "not an attempt: {job}");
 }
 
 #[test]
@@ -343,7 +348,7 @@ fn a_job_is_handed_back_although_no_read_is_answered() {
     let rules =
         vec![Rule::lose_answers(RECORDS).containing("running"), Rule::lose_answers(LOOK_AT_LEADER)];
     let job = stop_worker_during_job(rules, |counts| counts[0] > 0 && counts[1] > 1);
-    // Nobody could tell that the attempt had not ended by a crash.
+    // The hand-back could not be recorded, so the next worker takes the attempt for crashed.
     assert_eq!(array_length(&job["attempts"]), 2, "{job}");
     assert_eq!(job["attempts"][0]["failure"]["code"], "worker_crashed", "{job}");
 }
@@ -352,16 +357,17 @@ fn a_job_is_handed_back_although_no_read_is_answered() {
 fn a_job_sent_to_a_stopping_worker_is_done_at_once_by_another() {
     let stack = start();
     stack.admin.set_ack_wait(Duration::from_secs(30));
-    // On a busy machine it may be let go too late; then it comes after the acknowledgement wait.
+    // On a busy machine the delivery may be released too late. It is then redelivered after the ack
+    // wait.
     let in_time = (0..3).any(|n| {
         let path = format!("/{n}");
         let mut worker = stack.start_proxied_worker(&[]);
         let held_messages = stack.proxy().add_rule(Rule::hold(ACK).containing("job_id"));
         let ended = stack.proxy().add_rule(Rule::pass("$JS.API.DIRECT.GET.KV_job_state"));
         let job_id = submit_page(&stack, &path);
-        wait_for("the job is on its way", LIMIT, || (held_messages.count() == 1).then_some(()));
+        wait_for("the job is in flight", LIMIT, || (held_messages.count() == 1).then_some(()));
         worker.process.signal(Signal::TERM);
-        wait_for("the worker takes no more", LIMIT, || (ended.count() > 0).then_some(()));
+        wait_for("the worker pulls no more jobs", LIMIT, || (ended.count() > 0).then_some(()));
         stack.proxy().release();
         assert!(worker.process.wait_for_exit(LIMIT).success(), "{}", worker.process.output());
         let _second = stack.start_direct_worker(&[]);
@@ -369,5 +375,5 @@ fn a_job_sent_to_a_stopping_worker_is_done_at_once_by_another() {
         assert_done_in_one_attempt(&stack, &path, &job_id);
         started.elapsed() < Duration::from_secs(15)
     });
-    assert!(in_time, "a job that was on its way was dropped, three times");
+    assert!(in_time, "a job in flight was dropped in each of three tries");
 }

@@ -11,7 +11,7 @@ use wordmill_tests::site::{Page, Site};
 use wordmill_tests::stack::{Gateway, Nats, Stack, Worker, wait_until_ready};
 use wordmill_tests::{LIMIT, wait_for};
 
-/// What is promised is 3 s; the rest is for a busy machine.
+/// The documented maximum is 3 s; the rest is a margin for busy machines.
 const ANSWER_MAX: Duration = Duration::from_secs(4);
 
 fn assert_unavailable(client: &Client) {
@@ -55,7 +55,7 @@ fn services_wait_for_a_broker_and_for_its_provisioning() {
 
     nats.restart();
     for client in [&gateway.client, &worker.health] {
-        wait_for("the services name what is missing", LIMIT, || {
+        wait_for("the services report the missing streams", LIMIT, || {
             waiting_reason(client).contains("run wordmill-nats provision").then_some(())
         });
     }
@@ -71,11 +71,11 @@ fn a_broker_killed_in_mid_flight_costs_only_time() {
     let site = Site::start();
     let slow = Page::new("text/plain", "slow but sure").after(Duration::from_secs(4));
     let job_id = stack.client().submit_url(&site.put("/slow", slow));
-    wait_for("the page is asked for", LIMIT, || (site.hits("/slow") > 0).then_some(()));
+    wait_for("the page is requested", LIMIT, || (site.hits("/slow") > 0).then_some(()));
 
     stack.nats.process.kill();
     assert_unavailable(stack.client());
-    wait_for("readiness notices", LIMIT, || {
+    wait_for("neither service is ready", LIMIT, || {
         (stack.client().get("/readyz").status == 503
             && stack.workers[0].health.get("/readyz").status == 503)
             .then_some(())
@@ -105,7 +105,7 @@ fn an_unconfirmed_job_is_named_and_exists() {
     wait_until_ready(client);
     let job = client.get(&format!("/v1/jobs/{job_id}"));
     assert_eq!(job.json()["status"], "queued", "{job:?}");
-    // However often it was repeated, it was stored once.
+    // The message is stored once, regardless of the number of retries.
     assert_eq!(stack.admin.message_count("JOBS"), 1);
 
     let _worker = Worker::start(&stack.nats.address(), &[]);
@@ -139,7 +139,7 @@ fn a_full_queue_declines_and_leaves_nothing_behind() {
         let problem = declined.expect_problem(503, "queue_full");
         assert!(problem.get("job_id").is_none(), "{problem}");
     }
-    // Polls go on, and what was declined is as if it had never been: only markers, which expire.
+    // Polls still work. Refused jobs leave only tombstones, which expire.
     for job_id in &accepted {
         let job = stack.client().get(&format!("/v1/jobs/{job_id}"));
         assert_eq!(job.json()["status"], "queued", "{job:?}");
@@ -163,7 +163,7 @@ fn a_deleted_queue_declines_jobs() {
     admin.delete_stream("JOBS");
     let declined = stack.client().post("/v1/jobs", &json!({"text": "a"}));
     let problem = declined.expect_problem(503, "broker_unavailable");
-    assert!(problem.get("job_id").is_none(), "nothing was queued, and that is certain: {problem}");
+    assert!(problem.get("job_id").is_none(), "the job is certainly not queued: {problem}");
     stack.nats.provision(&[]);
     let worker = Worker::start(&stack.nats.address(), &[]);
     wait_until_ready(&worker.health);

@@ -1,5 +1,5 @@
-//! Three servers, one of which is behind, or leads no longer: nothing is taken for lost, and
-//! nothing is done twice.
+//! Clusters of three servers with a lagging replica or changing leaders: no job is declared lost,
+//! and none runs twice.
 
 use std::time::{Duration, Instant};
 
@@ -14,18 +14,18 @@ use wordmill_tests::site::{Page, Site};
 use wordmill_tests::stack::{Gateway, Worker, wait_until_ready};
 use wordmill_tests::{LIMIT, pause, wait_for};
 
-/// How long a server may be held back before it disturbs the others.
+/// Maximum delay of the replication to a server before that server starts an election.
 const BEHIND_MAX: Duration = Duration::from_secs(3);
 const REPLICAS: (&str, &str) = ("WORDMILL_REPLICAS", "3");
 const SWEEPER: [(&str, &str); 3] =
     [REPLICAS, ("WORDMILL_SWEEP_INTERVAL", "200ms"), ("WORDMILL_SWEEP_GRACE", "3s")];
-/// Streams and consumers whose leader can be changed.
+/// Streams and consumers whose leaders the test changes.
 const LED: [&str; 4] =
     ["STREAM JOBS", "STREAM KV_job_state", "CONSUMER JOBS.interactive", "CONSUMER JOBS.bulk"];
 
 /// Returns a server that leads neither the queue nor the records.
 fn find_follower(admin: &Admin, cluster: &Cluster) -> usize {
-    wait_for("somebody leads", LIMIT, || {
+    wait_for("both streams have a leader", LIMIT, || {
         let leaders = ["JOBS", "KV_job_state"].map(|stream| admin.leader(stream));
         let follows = |index: &usize| !leaders.contains(&format!("n{index}"));
         leaders.iter().all(|leader| !leader.is_empty()).then_some(())?;
@@ -33,8 +33,8 @@ fn find_follower(admin: &Admin, cluster: &Cluster) -> usize {
     })
 }
 
-/// Holds a server back while `look` runs, until that has met the server's old knowledge, and was
-/// done before the server wanted to lead.
+/// Delays the replication to one server while `look` runs. Repeats this until `look` has seen the
+/// server's outdated state and has ended within [`BEHIND_MAX`].
 fn while_behind(cluster: &Cluster, admin: &Admin, mut look: impl FnMut(usize) -> bool) {
     let end = Instant::now() + LIMIT;
     while Instant::now() < end {
@@ -42,7 +42,8 @@ fn while_behind(cluster: &Cluster, admin: &Admin, mut look: impl FnMut(usize) ->
         let started = Instant::now();
         cluster.delay_replication(behind);
         let looked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| look(behind)));
-        // On a busy machine it may have taken too long to mean anything.
+        // On a busy machine `look` may take too long. Its result, even a failed assertion, is then
+        // meaningless, and the round is repeated.
         let was_in_time = started.elapsed() < BEHIND_MAX;
         cluster.resume_replication();
         cluster.wait_until_healthy();
@@ -52,7 +53,7 @@ fn while_behind(cluster: &Cluster, admin: &Admin, mut look: impl FnMut(usize) ->
             Ok(_) | Err(_) => {}
         }
     }
-    panic!("no answer of a server that is behind was met");
+    panic!("no read met the lagging server in time");
 }
 
 fn record_subject(job_id: &str) -> String {
@@ -60,7 +61,7 @@ fn record_subject(job_id: &str) -> String {
 }
 
 fn assert_queued(client: &Client, job_id: &str) {
-    // A busy broker may not answer in time. Then the server has been held back for too long, too.
+    // A busy broker may not answer in time. [`while_behind`] then discards the round anyway.
     let job = wait_for("the store answers", LIMIT, || {
         let answer = client.get(&format!("/v1/jobs/{job_id}"));
         (answer.status != 503).then_some(answer)
@@ -74,7 +75,7 @@ fn a_read_that_a_replica_cannot_answer_goes_to_the_leader() {
     cluster.provision(&[]);
     let addresses = cluster.addresses();
     let admin = Admin::connect_to_any(&addresses);
-    // Each speaks to one server only.
+    // Each gateway connects to one server only.
     let gateways: Vec<Gateway> =
         addresses.iter().map(|address| Gateway::start(address, &[REPLICAS])).collect();
     gateways.iter().for_each(|gateway| wait_until_ready(&gateway.client));
@@ -95,9 +96,10 @@ fn a_read_that_a_replica_cannot_answer_goes_to_the_leader() {
                 && admin.replica_sequences("JOBS", &message).contains(&0)
         };
         let was_behind = misses();
-        // Each replica answers now and then.
+        // Enough reads for each replica to answer some of them.
         (0..20).for_each(|_| assert_queued(client, &job_id));
-        // A repeat finds the record and the message, both of which are not here.
+        // A repeated request finds the record and the message, although the lagging server has
+        // neither.
         let key = format!("key-{round}");
         let first = named(client, &key);
         assert_eq!(first.status, 202, "{first:?}");
@@ -109,7 +111,8 @@ fn a_read_that_a_replica_cannot_answer_goes_to_the_leader() {
     });
 }
 
-/// Waits for the end of a job. While there is no leader, nobody can tell that it has not ended.
+/// Waits until a job is final. Without a leader the gateway answers 503, because an unfinished
+/// state at a replica may be outdated.
 fn wait_until_final(client: &Client, job_id: &str) -> Value {
     wait_for(&format!("job {job_id} is final"), LIMIT, || {
         let answer = client.get(&format!("/v1/jobs/{job_id}"));
@@ -129,7 +132,7 @@ fn leaders_that_change_cost_no_job_anything() {
     let gateways = [0, 1].map(|_| Gateway::start(&addresses, &SWEEPER));
     gateways.iter().for_each(|gateway| wait_until_ready(&gateway.client));
     let client = &gateways[0].client;
-    // Some wait, one is lost, and one is cancelled while nobody is there to notice.
+    // Without a worker: eight jobs stay queued, one loses its message, and one is cancelled.
     let mut waiting: Vec<String> =
         (0..10).map(|_| client.submit(&json!({"text": "a b"}))).collect();
     let cancelled = waiting.pop().expect("a job");
@@ -152,7 +155,7 @@ fn leaders_that_change_cost_no_job_anything() {
     });
     waiting.iter().for_each(|job_id| assert_queued(client, job_id));
 
-    // And in the middle of a job.
+    // The leaders also change while a job runs.
     let site = Site::start();
     let slow = Page::new("text/plain", "a b").after(Duration::from_secs(4));
     let worker = Worker::start(&addresses, &[REPLICAS]);
@@ -185,7 +188,8 @@ fn replicas_that_miss_everything_for_long_lose_nothing() {
     waiting.iter().for_each(|job_id| assert_queued(client, job_id));
     let unknown = "/v1/jobs/0198f0c2-0000-7000-8000-000000000000";
     client.get(unknown).expect_problem(404, "job_not_found");
-    // When this one, which is younger, has been failed, the others were looked at and left alone.
+    // This job is younger: once the sweeper has failed it, it has also checked the others and left
+    // them alone.
     let lost = client.submit(&json!({"text": "lost"}));
     admin.remove_message("JOBS", &format!("jobs.interactive.public.{lost}"));
     let ended = client.wait_until_final(&lost, LIMIT);

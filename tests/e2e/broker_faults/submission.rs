@@ -1,6 +1,6 @@
-//! Every row of the submit table, forced: the answers of queue and store, or their absence, to the
-//! two messages of a submission. Rows without a test here are in `outages` and
-//! `jobs::idempotency`; the table is in docs/reliability.md.
+//! Every row of the submission table in docs/reliability.md, forced by the answers of queue and
+//! store to the two messages of a submission, or by missing answers. Rows without a test here are
+//! in `outages` and `jobs::idempotency`.
 
 use serde_json::{Value, json};
 use wordmill_tests::admin::StoredMessage;
@@ -13,10 +13,10 @@ use wordmill_tests::{LIMIT, wait_for};
 
 const JOBS: &str = "jobs.";
 const RECORDS: &str = "$KV.job_state.";
-/// The server's answer while another write of the same subject is on its way to the replicas.
+/// The server's answer while another write of the same subject is in flight to the replicas.
 const ON_ITS_WAY: &str =
     r#"{"error":{"code":400,"err_code":10164,"description":"wrong last sequence"}}"#;
-/// An error that says nothing about whether the message was stored.
+/// An error that leaves open whether the message was stored.
 const UNKNOWN: &str = r#"{"error":{"code":500,"err_code":10158,"description":"who knows"}}"#;
 
 /// Starts a gateway behind a proxy, and no worker.
@@ -29,7 +29,7 @@ fn assert_queued(stack: &ProxiedStack, job_id: &str) {
     assert_answer(&job, 200, json!({"status": "queued"}));
 }
 
-/// Lets a worker do everything that was accepted.
+/// Starts a worker and asserts that each job succeeds in one attempt.
 fn assert_all_done_in_one_attempt(stack: &ProxiedStack, ids: &[String]) {
     let _worker = Worker::start(&stack.nats.address(), &[]);
     for job_id in ids {
@@ -41,7 +41,7 @@ fn assert_all_done_in_one_attempt(stack: &ProxiedStack, ids: &[String]) {
 }
 
 fn newest_record(stack: &ProxiedStack) -> StoredMessage {
-    stack.admin.all_messages("KV_job_state").pop().expect("a record or a marker")
+    stack.admin.all_messages("KV_job_state").pop().expect("a record or a tombstone")
 }
 
 fn two_words() -> Value {
@@ -53,14 +53,15 @@ fn a_worker_faster_than_the_record_changes_nothing() {
     let stack = start();
     let _worker = stack.start_direct_worker(&[]);
     let hidden = || stack.gateways[0].process.output().matches("record not confirmed").count();
-    // On a busy machine the record may be let go too late to be refused; then once more.
+    // On a busy machine the record may be released too late to be refused; the round is then
+    // repeated.
     let refused = (0..10).any(|_| {
         let before = stack.admin.message_count("KV_job_state");
         let unconfirmed = hidden();
         let held_messages = stack.proxy().add_rule(Rule::hold(RECORDS));
         let job_id = std::thread::scope(|scope| {
             let submitting = scope.spawn(|| stack.client().submit(&two_words()));
-            wait_for("the worker is done", LIMIT, || {
+            wait_for("the worker has written the record", LIMIT, || {
                 let written = stack.admin.message_count("KV_job_state") > before;
                 (held_messages.count() == 1 && written).then_some(())
             });
@@ -72,11 +73,11 @@ fn a_worker_faster_than_the_record_changes_nothing() {
         assert_eq!(
             stack.admin.message_count("KV_job_state"),
             before + 1,
-            "nothing was written after"
+            "no write after that of the worker"
         );
         hidden() == unconfirmed
     });
-    assert!(refused, "the record always came too late");
+    assert!(refused, "the record was released too late in each round");
     stack.admin.wait_until_idle();
 }
 
@@ -118,7 +119,7 @@ fn a_waiting_submission_gets_the_end_without_any_read() {
     };
     wait(&[]);
     wait(&[("idempotency-key", "named")]);
-    // The worker writes the record, or has written it when the gateway is told of its own.
+    // The worker writes the record before the gateway knows the result of its own write.
     for lost in [Rule::lose(RECORDS), Rule::lose_answers(RECORDS)] {
         let handle = stack.proxy().add_rule(lost);
         wait(&[]);
@@ -135,7 +136,7 @@ fn a_job_too_large_for_the_queue_is_declined_and_rolled_back() {
     let declined = stack.client().post("/v1/jobs", &json!({"text": "word ".repeat(1000)}));
     let problem = declined.expect_problem(413, "input_too_large");
     assert!(problem.get("job_id").is_none(), "{problem}");
-    assert_eq!(newest_record(&stack).payload, b"", "only a marker");
+    assert_eq!(newest_record(&stack).payload, b"", "only a tombstone");
     assert_eq!(stack.admin.message_count("JOBS"), 0);
     let job_id = stack.client().submit(&two_words());
     assert_all_done_in_one_attempt(&stack, &[job_id]);
@@ -155,12 +156,12 @@ fn the_record_of_a_declined_job_is_rolled_back_or_swept() {
         newest_record(&stack)
     };
     // The record was written, but the write was not confirmed.
-    assert_eq!(decline(Rule::lose_answers(RECORDS).times(1)).payload, b"", "only a marker");
-    // Nor was it, and then there is nothing to take back.
+    assert_eq!(decline(Rule::lose_answers(RECORDS).times(1)).payload, b"", "only a tombstone");
+    // The record was not written, so there is nothing to roll back.
     let before = stack.admin.message_count("KV_job_state");
     decline(Rule::lose(RECORDS).times(1));
     assert_eq!(stack.admin.message_count("KV_job_state"), before);
-    // It cannot be taken back.
+    // The rollback fails, so the sweeper ends the job.
     let left = decline(Rule::lose(RECORDS).containing("KV-Operation"));
     let job_id = left.subject.rsplit('.').next().expect("an id");
     let job = stack.client().wait_until_final(job_id, LIMIT);

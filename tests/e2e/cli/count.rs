@@ -9,18 +9,18 @@ use wordmill_tests::command::{Wordmill, run_command};
 use wordmill_tests::site::{Page, Site};
 use wordmill_tests::stack::Stack;
 
-/// A folder with files.
+/// Creates a temporary folder with these files.
 pub fn create_folder(files: &[(&str, &[u8])]) -> TempDir {
     let folder = TempDir::new().expect("a directory");
     for (name, content) in files {
         let path = folder.path().join(name);
-        fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+        fs::create_dir_all(path.parent().expect("a folder")).expect("created");
         fs::write(path, content).expect("written");
     }
     folder
 }
 
-/// Returns the jobs that a gateway knows.
+/// Returns the jobs in the list of a gateway, at most 100.
 pub fn list_jobs(stack: &Stack) -> Vec<Value> {
     let answer = stack.client().get("/v1/jobs?limit=100");
     answer.json()["data"].as_array().expect("jobs").clone()
@@ -71,7 +71,7 @@ fn files_folders_pages_and_pipes_are_counted() {
     assert_eq!(jobs[0]["source"]["content_type"], "text/html", "{}", jobs[0]);
     assert!(jobs.iter().any(|job| job["source"]["file_name"] == "hamlet.txt"));
 
-    // A pipe that has a name, and one among others.
+    // A named pipe, and standard input beside another source.
     let shell = "printf 'a b' | wordmill count - <(printf 'c d e') -f json";
     let both = run_command(&mut wordmill.shell(shell));
     assert_eq!(both.expect_success().matches("\"words\"").count(), 3, "{both:?}");
@@ -161,7 +161,7 @@ fn sources_are_merged_into_one_histogram() {
     );
     assert!(table.stdout.ends_with("\n3  be\n2  to\n"), "{table:?}");
 
-    // What is missing from the sum is said, and makes it no good one.
+    // A failed source is reported and left out of the sum, and the command fails.
     let gone = site.url("/nowhere");
     let part = wordmill.run(&["count", "--merge", "a.txt", &gone, "-f", "csv"]);
     let out = part.expect_failure(1, &[&gone, "failed: ", "(fetch_http_4xx, job ", "trace "]);
@@ -195,7 +195,7 @@ fn pages_alone_are_merged_by_the_service() {
     assert_eq!(value["sources"][1]["source"], two, "{value}");
     assert_eq!(value["sources"][1]["job"]["totals"]["words"], 2, "{value}");
 
-    // What is no part of the sum is said.
+    // Sources that are left out of the sum are reported.
     let gone = site.url("/nowhere");
     let part = wordmill.run(&["count", "--merge", &one, "http://", &gone, &two]);
     let out =
@@ -256,7 +256,7 @@ fn every_error_has_a_message_and_an_exit_code() {
         .run(&["count", "picture.png"])
         .expect_failure(1, &["picture.png: failed: ", "unsupported_format"]);
 
-    // The rest goes on.
+    // Other sources are still counted.
     let mixed = wordmill.run(&["count", "a.txt", "nowhere.txt", &gone, "-f", "csv"]);
     let out = mixed.expect_failure(5, &["cannot read nowhere.txt: No such file", &gone]);
     let lines: Vec<&str> = out.split("\r\n").collect();
@@ -269,7 +269,7 @@ fn every_error_has_a_message_and_an_exit_code() {
 
     let refused = wordmill.run(&["count", "a.txt", "a.txt", "--option", "colour=red"]);
     assert_eq!(refused.expect_failure(4, &["(invalid_option, status 422, trace "]), "");
-    assert_eq!(refused.stderr.lines().count(), 1, "once is enough: {refused:?}");
+    assert_eq!(refused.stderr.lines().count(), 1, "reported once: {refused:?}");
 
     for (arguments, complaint) in [
         (&["count", "--rule", "words", "a.txt"][..], "possible values"),
@@ -289,7 +289,7 @@ fn every_error_has_a_message_and_an_exit_code() {
     wordmill
         .run(&["count", "a.txt", "--output", "no/such/folder/x"])
         .expect_failure(5, &["cannot write"]);
-    assert_eq!(list_jobs(&stack).len(), before, "what cannot be written is not counted");
+    assert_eq!(list_jobs(&stack).len(), before, "no job without an output");
 
     let help = wordmill.run(&["--help"]);
     for part in ["Examples:", "wordmill count", "Exit codes:", "124", "WORDMILL_API_KEY"] {

@@ -1,5 +1,5 @@
-//! `wordmill` and existing jobs: status, waiting, results, dead letters; and its behaviour in
-//! terminals and pipes.
+//! Commands for existing jobs (status, waiting, results, dead letters), and the behaviour of
+//! `wordmill` in terminals and pipes.
 
 use std::fs;
 use std::time::Duration;
@@ -21,7 +21,7 @@ fn run_all_jobs(stack: &mut Stack) {
     stack.workers.push(worker);
 }
 
-/// Returns the lines of a list in JSON.
+/// Parses a list with one JSON value per line.
 fn parse_lines(output: &CommandOutput) -> Vec<Value> {
     output.expect_success().lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
 }
@@ -117,7 +117,7 @@ fn results_come_in_the_requested_format() {
     wordmill
         .run(&["result", "nonsense", "-f", "csv", "-o", "out.csv"])
         .expect_failure(4, &["invalid_job_id"]);
-    assert_eq!(fs::read_to_string(&path).expect("kept"), csv);
+    assert_eq!(fs::read_to_string(&path).expect("the file still exists"), csv);
 
     let explained = wordmill.run(&["explain", id, "--rules", "unicode,whitespace"]);
     let text = explained.expect_success();
@@ -130,7 +130,7 @@ fn results_come_in_the_requested_format() {
     wordmill.run(&["wait", plain]).expect_success();
     wordmill.run(&["explain", plain]).expect_failure(4, &["explain_not_recorded"]);
 
-    // Done again: a page can be.
+    // A page can be counted again.
     site.put("/a", Page::status("404 Not Found"));
     let failed = wordmill.run(&["count", "-f", "json", &site.url("/a")]);
     failed.expect_failure(1, &["fetch_http_4xx"]);
@@ -157,16 +157,16 @@ fn an_interrupted_wait_prints_how_to_continue() {
     for (signal, code, said) in
         [(Signal::INT, 130, "interrupted"), (Signal::TERM, 143, "terminated")]
     {
-        wait_for("nobody waits", LIMIT, || waiting_are(0.0));
+        wait_for("no client waits", LIMIT, || waiting_are(0.0));
         let mut waiting = wordmill.start(&["count", "a.txt"]);
-        // Whoever waits for a job knows its id.
-        wait_for("it waits for its job", LIMIT, || waiting_are(1.0));
+        // A waiting command already has the id of its job.
+        wait_for("the command waits for its job", LIMIT, || waiting_are(1.0));
         let jobs = list_jobs(&stack);
         assert_eq!(jobs.len(), sent.len() + 1, "{jobs:?}");
         let job_id = jobs[0]["job_id"].as_str().expect("an id").to_owned();
         waiting.signal(signal);
         assert_eq!(waiting.wait_for_exit(LIMIT).code(), Some(code), "{}", waiting.output());
-        let output = wait_for("it has said everything", LIMIT, || {
+        let output = wait_for("the command has printed how to continue", LIMIT, || {
             waiting.output().contains("wordmill wait").then(|| waiting.output())
         });
         assert!(output.contains(said), "{output}");
@@ -217,7 +217,7 @@ fn dead_letters_are_shown_replayed_and_deleted() {
     let died = wordmill.run(&["count", &url, &url, "-f", "json"]);
     died.expect_failure(1, &["fetch_http_5xx"]);
     let admin = Admin::connect(&stack.nats);
-    wait_for("the letters are kept", LIMIT, || {
+    wait_for("the dead letters are stored", LIMIT, || {
         (admin.message_count("DEAD_JOBS") == 2).then_some(())
     });
 
@@ -253,13 +253,13 @@ fn dead_letters_are_shown_replayed_and_deleted() {
     assert_eq!(line["outcome"], "replayed", "{line}");
     let new = line["job_id"].as_str().expect("an id");
     assert_eq!(wordmill.run(&["wait", new, "-f", "json"]).json()["totals"]["words"], 2);
-    // Once more makes no other.
+    // Another replay of the same letter creates no further job.
     let filter = ["dead-letters", "replay", "--code", "fetch_http_5xx", "--lane", "interactive"];
     let all = wordmill.run(&filter);
     assert_eq!(all.code, 0, "{all:?}");
     assert_eq!(all.stdout.matches("replayed").count(), 2, "{all:?}");
     assert!(all.stdout.contains(new), "{all:?}");
-    // A job that changes while a list is made may be missing in it.
+    // A job that changes while the list is read may be missing from it.
     wait_for("each letter has one new job, which has ended", LIMIT, || {
         let jobs = list_jobs(&stack);
         let ended = jobs.iter().filter(|job| job["finished_at"].is_string()).count();
@@ -273,8 +273,8 @@ fn dead_letters_are_shown_replayed_and_deleted() {
     assert_eq!(parse_lines(&wordmill.run(&["dead-letters", "list", "-f", "json"])).len(), 1);
 }
 
-/// Runs a command on a terminal of its own, with standard output there or not, and returns
-/// everything that the terminal got.
+/// Runs a command in a pseudo-terminal and returns everything that the terminal received.
+/// `arguments` may redirect output to another target.
 fn run_on_terminal(wordmill: &Wordmill, arguments: &str) -> String {
     let script = format!(
         "python3 -c 'import pty, sys; sys.exit(pty.spawn([\"bash\", \"-c\", sys.argv[1]]) >> 8)' \
@@ -305,7 +305,8 @@ fn a_terminal_shows_progress_without_control_characters() {
         "{table:?}"
     );
     assert!(table.stdout.contains("1 עולם, 1 שלום"), "{table:?}");
-    // Names are followed by words: they are as wide as their characters.
+    // The column after the names is aligned by display width, in which each CJK character counts
+    // twice.
     let column = |name: &str, wide: usize| {
         let line = table.stdout.lines().find(|line| line.contains(name)).expect("a line");
         let (before, after) = line.split_once(name).expect("the name");
@@ -313,7 +314,7 @@ fn a_terminal_shows_progress_without_control_characters() {
     };
     assert_eq!(column("./図書館.txt", 12), column("./ספר.txt", 9), "{}", table.stdout);
 
-    // Programs get what is there, a terminal gets nothing to obey.
+    // Pipes receive names unchanged; terminals receive no control characters.
     let piped = wordmill.run(&["count", evil, "--merge", "-f", "json"]);
     assert_eq!(piped.json()["sources"][0]["source"], evil);
     for format in ["json", "csv", "table"] {

@@ -1,4 +1,5 @@
-//! `wordmill` and its server: missing, not ready, losing answers, limited, with keys, over HTTPS.
+//! `wordmill` and its server: unreachable, not ready, losing answers, rate limited, with keys, over
+//! HTTPS.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -33,7 +34,7 @@ fn missing_and_failing_servers_have_different_errors() {
     let unwell = Wordmill::for_client(&gateway.client, files.path());
     let answered = unwell.run(&["--retry-time", "1s", "count", "a.txt"]);
     answered.expect_failure(3, &["(broker_unavailable, status 503, ", "trace "]);
-    // Somebody else.
+    // Servers that are not Wordmill.
     let site = Site::start();
     site.put("/v1/queue", Page::new("text/html", "<h1>Welcome"));
     site.put("/b/v1/queue", Page::status("502 Bad Gateway"));
@@ -73,7 +74,7 @@ fn a_lost_answer_or_a_limit_makes_no_second_job() {
     assert_eq!(array_length(&jobs.json()["data"]), 30);
 }
 
-/// Passes bytes on to a server, but loses its first answer on every third connection.
+/// A TCP proxy that drops the server's first answer on every third connection.
 struct AnswerLosingProxy {
     address: String,
     lost: Arc<AtomicUsize>,
@@ -96,7 +97,7 @@ impl AnswerLosingProxy {
                 let counter = Arc::clone(&counter);
                 std::thread::spawn(move || {
                     if number % 3 == 0 {
-                        // The answer is complete enough to know that there was one.
+                        // The first bytes show that the server has answered.
                         let mut answer = [0; 4096];
                         if from.read(&mut answer).is_ok_and(|read| read > 0) {
                             counter.fetch_add(1, Ordering::SeqCst);

@@ -139,7 +139,7 @@ fn a_body_that_is_too_long_or_never_ends_is_cut_off() {
     stack.client().post("/v1/jobs", &body).expect_problem(413, "input_too_large");
     assert_eq!(stack.client().post("/v1/jobs", &json!({"text": "word"})).status, 202);
 
-    // Without a length: chunk after chunk, far beyond the limit.
+    // A chunked body without a length, far beyond the limit.
     let address = stack.client().url("").replace("http://", "");
     let mut stream = TcpStream::connect(address).expect("a connection");
     stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a time-out");
@@ -149,7 +149,7 @@ fn a_body_that_is_too_long_or_never_ends_is_cut_off() {
     let chunk = format!("400\r\n{}\r\n", "x".repeat(1024));
     let mut answer = Vec::new();
     for _ in 0..16 {
-        // The gateway may close before everything was sent: that is the point.
+        // The gateway may close the connection before everything is sent.
         if stream.write_all(chunk.as_bytes()).is_err() {
             break;
         }

@@ -6,7 +6,7 @@ use wordmill_tests::keyring::Keyring;
 use wordmill_tests::repository;
 use wordmill_tests::stack::Gateway;
 
-/// Starts a gateway without a broker: nothing here needs one.
+/// Starts a gateway without a broker, which these routes do not need.
 fn start_gateway(settings: &[(&str, &str)]) -> Gateway {
     Gateway::start("127.0.0.1:1", settings)
 }

@@ -25,7 +25,7 @@ fn documented_codes() -> BTreeSet<String> {
     headings.map(str::to_owned).collect()
 }
 
-/// Adds all sources in a folder whose names end so.
+/// Appends the contents of all files below a folder whose names end with `ending`.
 fn append_sources(folder: &Path, ending: &str, all: &mut String) {
     for entry in
         fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path())
@@ -46,7 +46,7 @@ fn every_documented_code_is_expected_by_a_test() {
     for folder in ["tests/e2e", "tests/external"] {
         append_sources(&repository().join(folder), ".rs", &mut tests);
     }
-    // The load balancer's own answer is provoked where the load balancer is started.
+    // The load balancer's own error is provoked by the check of its deployment.
     append_sources(&repository().join("deploy"), "_check.py", &mut tests);
     let missing: Vec<&String> =
         documented.iter().filter(|code| !tests.contains(&format!("\"{code}\""))).collect();
@@ -78,14 +78,14 @@ fn an_unreadable_message_fails_as_internal() {
     let admin = Admin::connect(&stack.nats);
     let client = stack.client();
     admin.publish("jobs.bulk.public.0198f0c2-0000-7000-8000-000000000001", "this is no job");
-    let letters = wordmill_tests::wait_for("the message is kept", LIMIT, || {
+    let letters = wordmill_tests::wait_for("the message becomes a dead letter", LIMIT, || {
         let letters = client.get("/v1/dead-letters").json();
         letters["data"][0].is_object().then_some(letters)
     });
     assert_eq!(letters["data"][0]["failure"]["code"], "internal", "{letters}");
 }
 
-/// Submits a page, and returns its job when it has failed.
+/// Submits a page, asserts that its job fails, and returns the job.
 fn submit_failing_page(client: &Client, url: &str) -> Value {
     let job_id = client.submit_url(url);
     let job = client.wait_until_final(&job_id, LIMIT);
@@ -178,11 +178,12 @@ fn a_document_of_nothing_but_different_words_fails() {
     assert_eq!(job["failure"]["retryable"], false, "{job}");
 }
 
-/// Sends bytes, and reads until the connection ends.
+/// Sends raw bytes and reads until the connection ends. Returns the status, the head in lower case,
+/// and the JSON body.
 fn send_raw(client: &Client, bytes: &[u8]) -> (u16, String, Value) {
     let mut stream = TcpStream::connect(client.address()).expect("a connection");
     stream.set_read_timeout(Some(LIMIT)).expect("a limit");
-    // The gateway may close before all is sent.
+    // The gateway may close the connection before everything is sent.
     let _ = stream.write_all(bytes);
     let mut answer = Vec::new();
     let mut buffer = [0; 4096];
@@ -226,14 +227,14 @@ fn unreadable_heads_are_problems_too() {
         assert_eq!(problem["trace_id"].as_str().map(str::len), Some(32), "{shown}: {problem}");
         assert_eq!(problem["retryable"], false, "{shown}: {problem}");
     }
-    // Who begins with HTTP/2 without being asked is not answered.
+    // A client that starts with HTTP/2 without negotiation gets no answer.
     let mut stream = TcpStream::connect(client.address()).expect("a connection");
     stream.set_read_timeout(Some(LIMIT)).expect("a limit");
     stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").expect("sent");
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).expect("the end");
     assert_eq!(String::from_utf8_lossy(&answer), "");
-    // An answer to a good request before it on the same connection is not touched.
+    // A valid request earlier on the same connection is still answered.
     let both = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\nnonsense\r\n\r\n";
     let (status, head, _) = send_raw(client, both);
     assert_eq!(status, 200, "{head}");

@@ -1,4 +1,4 @@
-//! The older service's contract, as its clients used it.
+//! The older contract, as its clients use it.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ const JSON: (&str, &str) = ("content-type", "application/json");
 /// Header fields and a body.
 type Sent<'a> = (&'a [(&'a str, &'a str)], &'a [u8]);
 
-/// Asks as the older clients do: with a JSON body on GET.
+/// Sends a GET request with a JSON body, like the older clients.
 fn send_older_request(client: &Client, body: &Value) -> Answer {
     client.send("GET", "/word-count", &[JSON], body.to_string().as_bytes())
 }
@@ -30,7 +30,7 @@ fn require_envelope(answer: &Answer, status: u16) -> Value {
 }
 
 fn wait_until_ended(client: &Client, job_id: &str) -> Value {
-    wait_for("the older contract says that the job has ended", Duration::from_secs(20), || {
+    wait_for("the job has ended", Duration::from_secs(20), || {
         let envelope =
             require_envelope(&send_older_request(client, &json!({"job_id": job_id})), 200);
         assert_eq!(envelope["message"], format!("Fetched Job: {job_id}"));
@@ -72,7 +72,7 @@ fn an_unreadable_large_result_never_looks_complete() {
     let stack = Stack::start();
     let client = stack.client();
     let admin = Admin::connect(&stack.nats);
-    // Little of this can be compressed, so it is stored in several chunks.
+    // Poorly compressible, so that it is stored in several chunks.
     let word = |n: u64| format!("w{:016x} ", n.wrapping_mul(0x9e37_79b9_7f4a_7c15));
     let text: String = (1..=40_000).map(word).collect();
     let job_id = client.submit(&json!({"text": text}));
@@ -88,11 +88,11 @@ fn an_unreadable_large_result_never_looks_complete() {
     let envelope = require_envelope(&answer, 200);
     assert_eq!(envelope["data"]["word_count"].as_object().map(serde_json::Map::len), Some(40_000));
 
-    // The description is the last message of an object, the last chunk comes before it.
+    // The metadata is the last message of an object, preceded by its last chunk.
     assert!(admin.message_count("OBJ_results") > 2, "several chunks");
     admin.delete_message("OBJ_results", admin.last_sequence("OBJ_results") - 1);
     let cut = client.try_send("GET", &path, &[], &[]);
-    assert!(cut.is_err(), "an answer without an end: {cut:?}");
+    assert!(cut.is_err(), "the answer must be incomplete: {cut:?}");
     admin.purge("OBJ_results", "$O.results.>");
     let gone = client.get(&path);
     assert_eq!(require_envelope(&gone, 500)["data"], json!({}), "{gone:?}");
@@ -101,7 +101,7 @@ fn an_unreadable_large_result_never_looks_complete() {
 #[test]
 fn an_unreachable_host_is_a_failure_with_a_reason() {
     let stack = Stack::start();
-    // Port 9 of a loopback address that nobody listens on.
+    // A loopback address and port without a listener.
     let url = json!({"url": "http://127.0.0.77:8999/nobody"});
     let scheduled = require_envelope(&stack.client().post("/word-count", &url), 202);
     let job_id = scheduled["data"]["job_id"].as_str().expect("a job id");
@@ -153,7 +153,7 @@ fn health_shows_whether_the_services_are_online() {
     assert_eq!(health["data"], json!({"status": "PASS", "info": "All services are online"}));
 
     stack.nats.process.kill();
-    let down = wait_for("health notices", Duration::from_secs(10), || {
+    let down = wait_for("the health check fails", Duration::from_secs(10), || {
         let answer = stack.client().get("/health");
         (answer.status != 200).then_some(answer)
     });

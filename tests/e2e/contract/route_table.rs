@@ -1,10 +1,9 @@
-//! The route table, row by row: every success and every error that the description promises of an
-//! operation is provoked on that operation, and each limit of a request is met where it holds.
+//! The route table: every success and every error that the API description promises is provoked on
+//! each operation, and each limit of a request is tested on every operation that has it.
 //!
-//! Each list of cases has a test that sends them. The lists together have to be what
-//! `docs/openapi.json` promises, no more and no less: an operation, or a code, that is added there
-//! fails here until it has a case. What an answer means beyond its status and its code is for the
-//! other modules to test.
+//! Each list of cases has a test that sends its requests. Together, the lists must match
+//! `docs/openapi.json` exactly: a new operation or code there fails here until it has a case. Apart
+//! from status and code, the content of the answers is tested in the other modules.
 
 mod case;
 mod limits;
@@ -23,8 +22,8 @@ use wordmill_tests::{LIMIT, repository, wait_for};
 
 use self::case::{Case, Description, Names, Operation, UNKNOWN};
 
-/// What stands for a defect of ours and has no cause that a test could set: these operations pass
-/// over whatever they cannot read.
+/// Operations whose `500 internal` no test can provoke, because they skip everything that they
+/// cannot read.
 const DEFECTS: [&str; 6] = [
     "deleteDeadLetter",
     "getDeadLetter",
@@ -90,12 +89,13 @@ fn every_route_has_a_row_in_the_guide() {
     }
 }
 
-/// Every operation that needs the broker, while there is none.
+/// Returns a case for every operation that needs the broker, with the answer that is expected
+/// without one.
 fn without_broker(description: &Description) -> Vec<Case> {
     let mut cases: Vec<Case> = Vec::new();
     for case in successes::cases() {
         let operation = description.operation(&case);
-        // The older contract has 500 for all that is our fault.
+        // The older contract has only 500 for server errors.
         let expected = if operation.answers.contains("503 broker_unavailable") {
             "503 broker_unavailable"
         } else if operation.is_older && operation.answers.contains("500 internal") {
@@ -116,7 +116,7 @@ fn every_operation_that_needs_the_broker_reports_its_absence() {
     let gateway = Gateway::start("127.0.0.1:1", &[("WORDMILL_WEBHOOK_SECRETS", successes::SECRET)]);
     let mut names = Names::default().all_ids(UNKNOWN);
     names.add("page", closed_port());
-    // Each waits for the broker as long as a request may.
+    // In parallel, because each request waits for the broker until its deadline.
     thread::scope(|scope| {
         for case in without_broker(&Description::read()) {
             let client = &gateway.client;
@@ -126,7 +126,7 @@ fn every_operation_that_needs_the_broker_reports_its_absence() {
     });
 }
 
-/// Every operation that promises an answer.
+/// Returns a case for every operation that promises this answer.
 fn promising(description: &Description, expected: &str) -> Vec<Case> {
     let promise = description.operations.iter().filter(|one| one.answers.contains(expected));
     promise
@@ -186,8 +186,8 @@ fn every_operation_with_a_key_checks_the_key_and_its_rate() {
     }
     let client = gateway.client.with_key(&key);
     for case in hasty {
-        // The first takes what there is, unless somebody was slow.
-        let answer = wait_for("it is one too many", LIMIT, || {
+        // The first request uses up the rate limit, unless the machine is slow.
+        let answer = wait_for("the rate limit is reached", LIMIT, || {
             client.get("/nothing");
             Some(case.send(&client, &names)).filter(|answer| answer.status == 429)
         });

@@ -72,7 +72,7 @@ fn an_invalid_origin_is_refused_at_start() {
         let mut process = Process::start("gateway", command);
         let status = process.wait_for_exit(std::time::Duration::from_secs(30));
         assert_eq!(status.code(), Some(64), "{}", process.output());
-        wait_for("the reason", std::time::Duration::from_secs(30), || {
+        wait_for("the gateway prints the reason", std::time::Duration::from_secs(30), || {
             process.output().contains("WORDMILL_CORS_ORIGINS").then_some(())
         });
     }

@@ -80,7 +80,7 @@ fn listed_names_and_origins_are_accepted() {
     assert_eq!(submit(client, &allowed).status, 202);
     submit(client, &[("origin", "https://other.example")])
         .expect_problem(403, "cross_site_request");
-    // CORS answers OPTIONS requests, by accepted names only.
+    // CORS preflights are answered only for accepted host names.
     let preflight = [allowed[0], ("access-control-request-method", "POST")];
     for (host, status) in [("gateway", 200), ("evil.example", 421)] {
         let headers = [&preflight[..], &[("host", host)]].concat();

@@ -1,5 +1,5 @@
-//! Clients that are slow, deaf or greedy are cut off at a limit with a name, while others are
-//! served.
+//! Hostile clients that are slow, send too much or do not read. Each is cut off at a named limit
+//! while other clients are served.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -15,7 +15,7 @@ use wordmill_tests::stack::Stack;
 use wordmill_tests::upload::Upload;
 use wordmill_tests::{LIMIT, pause, wait_for};
 
-/// A setting of the gateways with which time-outs take seconds instead of half a minute.
+/// Setting with which client timeouts take seconds instead of half a minute.
 const CLIENT_TIMEOUT: (&str, &str) = ("WORDMILL_CLIENT_TIMEOUT", "2s");
 
 /// Reads until the connection ends or fails.
@@ -35,14 +35,15 @@ fn trickling_heads_and_silent_connections_are_cut_off() {
     submit_jobs_during(client, || {
         let mut slow: Vec<TcpStream> = (0..50).map(|_| connect(client)).collect();
         let mut silent: Vec<TcpStream> = (0..50).map(|_| connect(client)).collect();
-        // Between two requests there is no more time than before the first.
+        // A connection has no more time between two requests than before the first one.
         let mut idle = connect(client);
         idle.write_all(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("sent");
         for stream in &mut slow {
             stream.write_all(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX-Slow: ").expect("sent");
         }
         wait_for("all are cut off", LIMIT, || {
-            // A byte now and then does not help. It may be one too many.
+            // Sending a byte now and then does not extend the time. The write may fail if the
+            // connection is already closed.
             slow.iter_mut().for_each(|stream| drop(stream.write(b"a")));
             pause(Duration::from_millis(200));
             let mut all = slow.iter_mut().chain(&mut silent).chain([&mut idle]);
@@ -67,7 +68,7 @@ fn a_head_that_is_too_large_is_refused() {
         let fields = format!("GET /livez HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n");
         for head in [large, slightly_large, target, fields] {
             let mut stream = connect(client);
-            // The gateway may close before all is sent: that is the point.
+            // The gateway may close the connection before everything is sent.
             let _ = stream.write_all(head.as_bytes());
             let answer = read_rest(&mut stream);
             assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
@@ -87,7 +88,7 @@ fn a_head_that_is_too_large_is_refused() {
 
 #[test]
 fn silent_connections_to_a_worker_do_not_keep_out_its_probe() {
-    /// More than the worker keeps open.
+    /// More than the connection limit of a worker.
     const CONNECTIONS: usize = 500;
     let stack = Stack::with(0, 1, &[CLIENT_TIMEOUT]);
     let probe = &stack.workers[0].health;
@@ -99,7 +100,7 @@ fn silent_connections_to_a_worker_do_not_keep_out_its_probe() {
         let open = silent.iter_mut().map(is_closed).filter(|is_closed| !is_closed);
         (open.count() <= 64).then_some(())
     });
-    // The others have as long as the clients of a gateway.
+    // The others are closed after the same timeout as clients of a gateway.
     wait_for("the rest is closed", LIMIT, || silent.iter_mut().all(is_closed).then_some(()));
     assert_eq!(probe.get("/readyz").status, 200);
     let mut large = connect(probe);
@@ -153,15 +154,15 @@ fn a_client_that_does_not_read_its_answers_is_cut_off() {
     assert!(size > 200_000, "{size}");
     submit_jobs_during(client, || {
         let mut deaf = connect(client);
-        // Whatever the kernel would take for it comes on top.
+        // Small, so that the kernel buffers little for the client.
         set_socket_recv_buffer_size(&deaf, 4096).expect("a small buffer");
         // Enough to fill every buffer on the way.
         let request = format!("GET /v1/jobs/{job_id}/result HTTP/1.1\r\nHost: localhost\r\n\r\n");
         deaf.write_all(request.repeat(100).as_bytes()).expect("sent");
         deaf.set_nonblocking(true).expect("set");
-        wait_for("the connection is gone", LIMIT, || {
+        wait_for("the connection is closed", LIMIT, || {
             pause(Duration::from_millis(200));
-            // Who writes to a connection that is gone is told so.
+            // Writing to a closed connection fails.
             let written = deaf.write(b"G");
             written.is_err_and(|error| error.kind() != ErrorKind::WouldBlock).then_some(())
         });
@@ -177,7 +178,7 @@ fn clients_beyond_the_connection_limit_wait_for_their_turn() {
     let full = "connection limit reached: new clients wait; a gateway's limit is \
                 WORDMILL_CONNECTIONS_MAX";
     stack.gateways[0].process.wait_for_log(full, LIMIT);
-    // They wait in the kernel's queue until the silent ones are cut off, and are not lost.
+    // New clients wait in the kernel's accept queue until the silent ones are cut off.
     let clients: Vec<_> = (0..20)
         .map(|_| {
             let client = client.clone();
@@ -221,7 +222,7 @@ fn a_shutdown_closes_idle_connections_and_finishes_requests() {
         let mut start = [0; 12];
         stream.read_exact(&mut start).expect("an answer");
     }
-    // In the middle of its body.
+    // A request whose body is still incomplete.
     let mut open = connect(&client);
     let body = json!({"text": "finished all the same"}).to_string();
     write!(
@@ -238,7 +239,7 @@ fn a_shutdown_closes_idle_connections_and_finishes_requests() {
     let started = Instant::now();
     gateway.signal(Signal::TERM);
     wait_for("idle connections are closed", LIMIT, || idle.iter_mut().all(is_closed).then_some(()));
-    assert!(gateway.exit_status().is_none(), "a request is open");
+    assert!(gateway.exit_status().is_none(), "a request is still open");
     open.write_all(body.as_bytes()).expect("sent");
     assert!(read_rest(&mut open).starts_with("HTTP/1.1 202"));
     assert!(gateway.wait_for_exit(LIMIT).success());
@@ -247,7 +248,7 @@ fn a_shutdown_closes_idle_connections_and_finishes_requests() {
 
 #[test]
 fn an_endless_batch_is_cut_off_and_its_first_jobs_are_kept() {
-    /// The largest batch, in pieces of a mebibyte.
+    /// Maximum size of a batch, in pieces of 1 MiB.
     const PIECES_MAX: usize = 64;
     let stack = Stack::start();
     let client = stack.client();
@@ -255,7 +256,7 @@ fn an_endless_batch_is_cut_off_and_its_first_jobs_are_kept() {
     let mut upload = Upload::begin(client, "POST", "/v1/batches", &headers);
     submit_jobs_during(client, || {
         assert!(upload.send_chunk(b"{\"text\": \"a b\"}\n"));
-        // Empty lines are no jobs, but bytes.
+        // Empty lines create no jobs, but their bytes count.
         let piece = vec![b'\n'; 1 << 20];
         for _ in 0..PIECES_MAX {
             assert!(upload.send_chunk(&piece));

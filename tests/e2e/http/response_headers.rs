@@ -11,7 +11,7 @@ use wordmill_tests::stack::Stack;
 const ORIGIN: &str = "https://app.example";
 const UNKNOWN: &str = "/v1/jobs/0198f0c2-0000-7000-8000-000000000000";
 
-/// Sends bytes as they are, and returns the head of the answer.
+/// Sends a raw request and returns the head of the answer in lower case.
 fn raw_head(address: &str, request: &str) -> String {
     let mut stream = TcpStream::connect(address).expect("a connection");
     stream.set_read_timeout(Some(LIMIT)).expect("a limit");
@@ -73,7 +73,7 @@ fn no_answer_can_be_sniffed_or_embedded_by_other_origins() {
     assert_protected("an unknown host", &unknown_host);
     let preflight = [("origin", ORIGIN), ("access-control-request-method", "PUT")];
     assert_protected("a preflight", &client.send("OPTIONS", &job, &preflight, &[]));
-    // These are answered before any code of the gateway sees a request.
+    // These are answered before the gateway's router sees a request.
     for request in ["GET / HTTP/1.1\r\nno colon\r\n\r\n", "\0\r\n\r\n"] {
         let head = raw_head(client.address(), request);
         assert!(head.starts_with("http/1.1 400 "), "{head}");

@@ -13,10 +13,10 @@ use wordmill_tests::client::{Client, Trust};
 use wordmill_tests::stack::{Gateway, Nats, Worker, service_command, wait_until_ready};
 use wordmill_tests::{LIMIT, wait_for};
 
-/// The reason of a service that cannot connect to the broker over TLS.
+/// Reported reason if a service cannot connect to the broker over TLS.
 const DISTRUST: &str = "one side does not trust the other";
 
-/// A folder with certificates.
+/// A temporary folder for certificates and keys.
 struct Folder(TempDir);
 
 impl Folder {
@@ -28,7 +28,7 @@ impl Folder {
         self.0.path()
     }
 
-    /// Writes a file, and returns its path as a setting needs it.
+    /// Writes a file and returns its path as text, for a setting.
     fn write(&self, name: &str, content: &str) -> String {
         let path: PathBuf = self.path().join(name);
         fs::write(&path, content).expect("written");
@@ -40,7 +40,7 @@ impl Folder {
     }
 }
 
-/// A gateway that speaks HTTPS, with a broker that is not there.
+/// Starts a gateway with HTTPS and without a broker.
 fn start_https_gateway(folder: &Folder, certified: &Certified) -> Gateway {
     let [certificate, key] = folder.write_both(certified);
     let settings = [
@@ -92,7 +92,7 @@ fn a_job_goes_from_submission_to_result_over_https() {
         gateway.client.with_tls(trust.with_protocols(&["http/1.1"])).get("/livez").status,
         200
     );
-    // The health check of the images takes the way that is there.
+    // The health check of the images uses HTTPS if the gateway does.
     let address = gateway.client.address();
     let settings = [settings[0], settings[1], ("WORDMILL_LISTEN", address)];
     let mut command = service_command("wordmill-gateway", "nobody", "127.0.0.1:1", &settings);
@@ -100,7 +100,7 @@ fn a_job_goes_from_submission_to_result_over_https() {
     let other = Authority::new().certify("localhost").certificate;
     let other = folder.write("other.pem", &other);
     command.env("WORDMILL_TLS_CERT", other);
-    assert!(!command.status().expect("the check runs").success(), "another service answers");
+    assert!(!command.status().expect("the check runs").success(), "an untrusted certificate");
 }
 
 #[test]
@@ -144,12 +144,12 @@ fn a_renewed_certificate_is_loaded_and_half_a_renewal_is_not() {
     folder.write("cert.pem", &renewed.certificate);
     gateway.process.signal(Signal::HUP);
     let reason = "WORDMILL_TLS_KEY is not the key of WORDMILL_TLS_CERT";
-    wait_for("the gateway complains", LIMIT, || {
+    wait_for("the gateway logs the mismatch", LIMIT, || {
         gateway.process.output().contains(reason).then_some(())
     });
     assert_eq!(before.get("/livez").status, 200);
     folder.write("key.pem", &renewed.key);
-    wait_for("the new certificate counts", LIMIT, || {
+    wait_for("the new certificate is used", LIMIT, || {
         after.try_send("GET", "/livez", &[], b"").is_ok().then_some(())
     });
     connection_error(&before);
@@ -168,7 +168,7 @@ fn handshakes_that_do_not_end_are_cut_off() {
         stream.write_all(bytes).expect("sent");
         stream
     };
-    // Nothing, the beginning of a handshake, and what is none.
+    // No bytes, an incomplete handshake, and plain HTTP.
     let hello = [0x16, 0x03, 0x01, 0x02, 0x00, 0x01];
     let streams = [connect(b""), connect(&hello), connect(b"GET /livez HTTP/1.1\r\n\r\n")];
     for mut stream in streams {
@@ -205,7 +205,7 @@ fn invalid_certificates_are_reported_at_start() {
     }
 }
 
-/// A broker that speaks TLS only.
+/// Starts a broker that accepts only TLS connections.
 fn nats_with_tls(folder: &Folder, authority: &Authority, more: &[&str]) -> Nats {
     let [certificate, key] = folder.write_both(&authority.certify("127.0.0.1"));
     let mut arguments = ["--tls", "--tlscert", &certificate, "--tlskey", &key].to_vec();
@@ -215,7 +215,7 @@ fn nats_with_tls(folder: &Folder, authority: &Authority, more: &[&str]) -> Nats 
 
 /// Waits until a gateway reports this reason for not being ready.
 fn wait_until_waiting_because(gateway: &Gateway, reason: &str) {
-    wait_for(&format!("the gateway says {reason}"), LIMIT, || {
+    wait_for(&format!("the gateway reports {reason}"), LIMIT, || {
         let answer = gateway.client.get("/readyz");
         assert_eq!(answer.status, 503, "{answer:?}");
         answer.text.contains(reason).then_some(())
@@ -245,7 +245,7 @@ fn an_untrusted_broker_is_refused_over_tls() {
     let output = command.arg("provision").output().expect("wordmill-nats runs");
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success() && text.contains(DISTRUST), "{text}");
-    // A name that the certificate does not have.
+    // A host name that the certificate does not contain.
     let by_name = nats.address().replace("127.0.0.1", "localhost");
     wait_until_waiting_because(&Gateway::start(&by_name, &settings[..1]), DISTRUST);
 

@@ -1,4 +1,4 @@
-//! The address guard, from outside: what must not be fetched is not even dialled.
+//! The address guard: no connection is opened to an address that is not allowed.
 
 use serde_json::{Value, json};
 use wordmill_tests::LIMIT;
@@ -18,7 +18,8 @@ fn submit_failing_url(stack: &Stack, url: &str) -> Value {
 
 #[test]
 fn addresses_that_must_not_be_fetched_are_never_dialled() {
-    // Only one loopback address is allowed; a trap listens on another, under several names.
+    // Only one loopback address is allowed. A trap listens on another, which the URLs spell in
+    // several ways.
     let stack = Stack::with(1, 1, &[("WORDMILL_FETCH_ALLOW", "127.0.0.2/32")]);
     let trap = Site::start_on("127.0.0.1:0");
     let trap6 = Site::start_on("[::1]:0");
@@ -57,11 +58,11 @@ fn addresses_that_must_not_be_fetched_are_never_dialled() {
         assert_eq!(array_length(&job["attempts"]), 1, "{url}: {job}");
         assert_eq!(job["dead_lettered"], false, "{url}: {job}");
     }
-    assert_eq!(trap.connections(), 0, "something was dialled");
-    assert_eq!(trap6.connections(), 0, "something was dialled");
+    assert_eq!(trap.connections(), 0, "a connection was opened");
+    assert_eq!(trap6.connections(), 0, "a connection was opened");
     assert_eq!(allowed.hits("/to-the-trap"), 1);
 
-    // The allowed address works, so the guard is what refused the others.
+    // The allowed address works, so it is the guard that refused the others.
     let url = allowed.put("/fine", Page::new("text/plain", "fine words"));
     let job_id = stack.client().submit_url(&url);
     assert_eq!(stack.client().wait_until_final(&job_id, LIMIT)["totals"]["words"], 2);
@@ -84,7 +85,7 @@ fn an_allowed_port_opens_no_other_port_of_its_network() {
     let elsewhere = Site::start_on("127.0.0.3:0");
     let hook = receiver.url("/hook");
     let (_, hook_port) = hook.trim_end_matches("/hook").rsplit_once(':').expect("a port");
-    // The last entry is the port of the trap, in a network without it.
+    // The last entry allows the trap's port, in a network without the trap.
     let allow = format!(
         "127.0.0.2/32:{}, 127.0.0.1/32:{hook_port},127.0.0.3/32:{}",
         allowed.port(),
@@ -122,8 +123,8 @@ fn an_allowed_port_opens_no_other_port_of_its_network() {
     let failure = &webhook["attempts"][0]["failure"];
     assert_eq!(failure["code"], "url_blocked", "{webhook}");
     assert!(failure["detail"].as_str().expect("a sentence").contains(refused), "{webhook}");
-    assert_eq!(trap.connections(), 0, "something was dialled");
-    assert_eq!(elsewhere.connections(), 0, "something was dialled");
+    assert_eq!(trap.connections(), 0, "a connection was opened");
+    assert_eq!(elsewhere.connections(), 0, "a connection was opened");
 }
 
 #[test]

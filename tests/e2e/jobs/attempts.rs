@@ -1,4 +1,4 @@
-//! Further attempts of a job: their times, their number, and their cost for other jobs.
+//! Further attempts of a job: their times, their number, and their effect on other jobs.
 
 use std::time::{Duration, Instant};
 
@@ -9,8 +9,7 @@ use wordmill_tests::site::{Page, Site, closed_port};
 use wordmill_tests::stack::Stack;
 use wordmill_tests::{LIMIT, wait_for};
 
-/// Returns the milliseconds of a time of day, from the last midnight; the tests do not run over
-/// two.
+/// Returns the time of day of a timestamp, in milliseconds since midnight.
 fn milliseconds(time: &Value) -> i64 {
     let text = time.as_str().expect("a time");
     let clock = text.split('T').nth(1).expect("a time of day").trim_end_matches('Z');
@@ -20,7 +19,7 @@ fn milliseconds(time: &Value) -> i64 {
     (seconds * 1000.0).round() as i64
 }
 
-/// Returns how much later one time is than another.
+/// Returns the milliseconds from one timestamp to a later one, less than a day after it.
 fn milliseconds_between(earlier: &Value, later: &Value) -> i64 {
     (milliseconds(later) - milliseconds(earlier)).rem_euclid(24 * 3600 * 1000)
 }
@@ -37,8 +36,7 @@ fn a_servers_retry_after_is_honoured_and_clamped() {
     let stack = Stack::start();
     let site = Site::start();
     let busy = |status, after: &str| Page::status(status).header("Retry-After", after);
-    // (status, Retry-After, least and most milliseconds that come of it; the schedule alone says
-    // 50)
+    // (status, Retry-After, minimum and maximum delay in milliseconds); the backoff alone is 50 ms.
     let cases = [
         ("429 Too Many Requests", "2", 2000, 2000),
         ("503 Service Unavailable", "2", 2000, 2000),
@@ -58,7 +56,7 @@ fn a_servers_retry_after_is_honoured_and_clamped() {
                 &job["attempts"][0]["ended_at"],
                 &job["attempts"][1]["started_at"],
             );
-            assert!(gap >= least && gap < 1500, "{after:?} is no wish: {gap}, {job}");
+            assert!(gap >= least && gap < 1500, "{after:?} must be ignored: {gap}, {job}");
             continue;
         }
         let job = wait_until_retry_is_scheduled(&stack, job_id);
@@ -100,7 +98,7 @@ fn a_job_that_succeeds_at_last_shows_every_attempt() {
         let code = if number < 3 { json!("fetch_http_5xx") } else { Value::Null };
         assert_eq!(attempt["failure"]["code"], code, "{job}");
     }
-    // 300 ms and 1.2 s, give or take a fifth.
+    // Backoff of 300 ms and 1.2 s, with a jitter of one fifth.
     for (pair, least) in attempts.windows(2).zip([240, 960]) {
         let gap = milliseconds_between(&pair[0]["ended_at"], &pair[1]["started_at"]);
         assert!(gap >= least - 5, "{gap} < {least}: {job}");
@@ -109,7 +107,7 @@ fn a_job_that_succeeds_at_last_shows_every_attempt() {
 
 #[test]
 fn jobs_that_wait_for_a_dead_host_delay_no_other() {
-    // More than the 1,000 unacknowledged messages that a consumer has without a setting.
+    // More than 1,000, the default maximum of unacknowledged messages of a consumer.
     const DEAD: u64 = 2_000;
     let stack = Stack::with(1, 1, &[("WORDMILL_RETRY_BASE", "10m")]);
     let admin = Admin::connect(&stack.nats);
@@ -123,7 +121,7 @@ fn jobs_that_wait_for_a_dead_host_delay_no_other() {
         });
         (format!("jobs.bulk.public.{job_id}"), message.to_string())
     }));
-    // While they fail for the first time, an interactive job does not stand in line.
+    // An interactive job does not wait behind them while they fail for the first time.
     let quick = |lane: &str| {
         let started = Instant::now();
         let job_id = stack.client().submit(&json!({"text": "a b", "lane": lane}));
@@ -141,7 +139,7 @@ fn jobs_that_wait_for_a_dead_host_delay_no_other() {
         assert!(took < Duration::from_secs(3), "{lane}: {took:?}");
     }
     // The worker stores the final state first, and acknowledges the job afterwards.
-    wait_for("only they wait", LIMIT, || {
+    wait_for("only the dead jobs wait", LIMIT, || {
         (admin.pending_and_unacknowledged("bulk") == (0, DEAD)).then_some(())
     });
 }

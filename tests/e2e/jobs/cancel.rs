@@ -1,4 +1,4 @@
-//! Cancelled jobs stay cancelled in every state.
+//! Cancellation: a job can be cancelled in every unfinished state and stays cancelled.
 
 use std::time::{Duration, Instant};
 
@@ -10,14 +10,14 @@ use wordmill_tests::site::{Page, Site};
 use wordmill_tests::stack::{Stack, Worker, wait_until_ready};
 use wordmill_tests::{LIMIT, wait_for};
 
-/// Tries before a test of time fails.
+/// Number of slow tries after which a timing test fails.
 const TRIES_MAX: usize = 5;
 
 fn try_cancel(client: &Client, job_id: &str) -> Answer {
     client.send("POST", &format!("/v1/jobs/{job_id}/cancel"), &[], &[])
 }
 
-/// Cancels a job, which has to work, and look the same from then on.
+/// Cancels a job, and asserts that this succeeds and that the job does not change afterwards.
 fn cancel(client: &Client, job_id: &str) -> Answer {
     let answer = try_cancel(client, job_id);
     assert_eq!(answer.status, 200, "{answer:?}");
@@ -50,7 +50,7 @@ fn jobs_cancelled_while_workers_are_away_are_never_run() {
     let site = Site::start();
     let client = stack.client();
     let recorded = client.submit_url(&site.put("/page", Page::new("text/plain", "a b")));
-    // As if the gateway had died between the message and the record.
+    // A message without a record, as after a gateway crash between the two writes.
     let bare = "0198f0c2-0000-7000-8000-000000000001";
     let message = job_message("bulk", bare, "a b");
     admin.publish(&format!("jobs.bulk.public.{bare}"), &message);
@@ -70,7 +70,7 @@ fn jobs_cancelled_while_workers_are_away_are_never_run() {
 
 #[test]
 fn a_cancelled_job_whose_record_has_expired_is_not_run() {
-    // Nobody sweeps: that would remove the message.
+    // Without a sweeper, which would remove the message.
     let settings = [("WORDMILL_RESULT_TTL", "1s"), ("WORDMILL_NATS_SWEEPER_PASSWORD", "")];
     let stack = Stack::with(1, 0, &settings);
     let admin = Admin::connect(&stack.nats);
@@ -80,7 +80,7 @@ fn a_cancelled_job_whose_record_has_expired_is_not_run() {
     assert_eq!(try_cancel(client, &job_id).status, 200);
     let path = format!("/v1/jobs/{job_id}");
     wait_for("the record expires", LIMIT, || (client.get(&path).status != 200).then_some(()));
-    assert_eq!(admin.message_count("JOBS"), 1, "the message is still there");
+    assert_eq!(admin.message_count("JOBS"), 1, "the message is still queued");
     client.get(&path).expect_problem(410, "result_expired");
     try_cancel(client, &job_id).expect_problem(410, "result_expired");
 
@@ -111,7 +111,7 @@ fn a_job_that_waits_for_a_retry_is_not_tried_again() {
 
 #[test]
 fn a_running_worker_is_free_within_a_second() {
-    // Each lane has one slot, so a second job shows when the first has let go.
+    // Each lane has one slot, so the second job starts when the first one has released it.
     let stack = Stack::with(1, 1, &[("WORDMILL_SLOTS", "2")]);
     let admin = Admin::connect(&stack.nats);
     let site = Site::start();
@@ -138,8 +138,8 @@ fn a_running_worker_is_free_within_a_second() {
     };
     let pages: [(&str, &dyn Fn() -> Page); 2] = [("slow", &slow), ("stuck", &stuck)];
     for (name, page) in pages {
-        // A busy machine may delay some tries. If the worker missed the event, each would take as
-        // long as until it reads the record again: 2 s after the start of the attempt.
+        // A busy machine may delay some tries. If the worker missed the event, every try would take
+        // until the worker reads the record again, 2 s after the start of the attempt.
         let times: Vec<Duration> = (0..TRIES_MAX)
             .map(|number| free_after(&format!("/{name}-{number}"), page()))
             .take_while(|free_after| *free_after >= Duration::from_secs(1))

@@ -1,4 +1,4 @@
-//! The description of a counted document, the scope of a count, and hostile documents.
+//! Counted documents: their description, the scope of a count, and hostile documents.
 
 use serde_json::{Value, json};
 use wordmill_tests::LIMIT;
@@ -8,7 +8,7 @@ use wordmill_tests::document::{compress, post_document, require_accepted};
 use wordmill_tests::site::{Page, Site};
 use wordmill_tests::stack::Stack;
 
-/// Waits for a job that succeeds.
+/// Waits until a job is final and asserts that it has succeeded.
 fn wait_until_succeeded(client: &Client, job_id: &str) -> Value {
     let job = client.wait_until_final(job_id, LIMIT);
     assert_eq!(job["status"], "succeeded", "{job}");
@@ -20,7 +20,7 @@ fn every_answer_describes_source_and_rule() {
     let stack = Stack::start();
     let client = stack.client();
     let site = Site::start();
-    // "мельница" twice, in windows-1251; the page says so itself.
+    // "мельница" twice in windows-1251, which the page declares in a meta element.
     let mill = b"\xec\xe5\xeb\xfc\xed\xe8\xf6\xe0";
     let page = [b"<meta charset=windows-1251><p>".as_slice(), mill, b" ", mill].concat();
     let url = site.put("/mill", Page::new("text/html", page));
@@ -63,7 +63,7 @@ fn every_answer_describes_source_and_rule() {
         assert_eq!(source["extractor"], json!({"name": extractor, "version": 1}), "{source}");
         assert_eq!(job["totals"]["words"], 2, "{job}");
     }
-    // A text in JSON is UTF-8: nothing was found out about it.
+    // A text in JSON is always UTF-8, so no charset is detected.
     let job = wait_until_succeeded(client, &client.submit(&json!({"text": "a mill"})));
     assert_eq!(job["source"]["charset"], "utf-8", "{job}");
     assert!(job["source"]["charset_from"].is_null(), "{job}");
@@ -99,7 +99,7 @@ fn the_article_is_counted_beside_the_page() {
     }
 }
 
-/// A zstd frame of `megabytes` of `a`: blocks of one byte and a repetition count.
+/// Returns a zstd frame that decompresses to `megabytes` MiB of `a`, built from RLE blocks.
 fn zstd_bomb(megabytes: u32) -> Vec<u8> {
     const BLOCK_BYTES: u32 = 128 << 10;
     // Magic number; no checksum, no size, a window of 8 MiB.
@@ -119,7 +119,7 @@ fn bombs_of_every_encoding_end_with_a_named_failure() {
     let client = stack.client();
     let site = Site::start();
     let letters = vec![b'a'; 8 << 20];
-    // What brotli makes of 8 MiB of "a".
+    // 8 MiB of "a", compressed with brotli.
     let brotli = b"\x9b\xff\xff\x7f\xf8\x25\xc2\xe2\xb1\x40\x20\xf7\xfe\x0f".to_vec();
     for (encoding, bomb) in [
         ("gzip", compress("gzip", &letters)),

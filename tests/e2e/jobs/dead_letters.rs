@@ -1,4 +1,4 @@
-//! Dead letters: lists, replays, deletion; and jobs that kill their workers.
+//! Dead letters: lists, replays, deletion; and jobs that crash their workers.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -12,14 +12,15 @@ use wordmill_tests::site::{Page, Site, closed_port};
 use wordmill_tests::stack::{Stack, Worker, wait_until_ready};
 use wordmill_tests::{LIMIT, wait_for};
 
-/// Submits jobs that end as dead letters, and waits until they are there.
+/// Submits jobs that fail for good, waits until their dead letters are stored, and returns their
+/// ids.
 fn create_dead_letters(stack: &Stack, admin: &Admin, bodies: &[Value]) -> Vec<String> {
     let before = admin.message_count("DEAD_JOBS");
     let ids: Vec<String> = bodies.iter().map(|body| stack.client().submit(body)).collect();
     for id in &ids {
         assert_eq!(stack.client().wait_until_final(id, LIMIT)["dead_lettered"], true);
     }
-    wait_for("the letters are kept", LIMIT, || {
+    wait_for("the dead letters are stored", LIMIT, || {
         (admin.message_count("DEAD_JOBS") == before + ids.len() as u64).then_some(())
     });
     ids
@@ -77,7 +78,7 @@ fn dead_letters_are_listed_newest_first_and_read_one_by_one() {
     assert_eq!(letter["failure"]["code"], "fetch_http_5xx", "{letter}");
     assert_eq!(letter["failure"]["detail"], old["failure"]["detail"], "{letter}");
     assert_fields(&letter, json!({"attempts": 3, "source.url": url}));
-    // Zeros at the end are left out, so these sort as text only without what follows.
+    // Trailing zeros are omitted, so timestamps compare as text only without the `Z`.
     let time = |value: &Value| value.as_str().map(|text| text.trim_end_matches('Z').to_owned());
     let dead_at = time(&letter["dead_at"]);
     let finished_at = time(&old["finished_at"]);
@@ -119,10 +120,10 @@ fn far_apart_letters_are_found_and_a_text_is_not_shown() {
         .to_string()
     };
     admin.publish(&format!("dead.bulk.public.{first}"), &letter(first));
-    // One subject keeps one message: a gap of thousands of numbers.
+    // The stream keeps one message per subject, so this leaves a gap of thousands of sequences.
     admin.publish_all((0..3000).map(|_| ("dead.bulk.other.x".to_owned(), "{}".to_owned())));
     admin.publish(&format!("dead.bulk.public.{last}"), &letter(last));
-    // Of another owner.
+    // A dead letter of another owner.
     let theirs = "0198f0c2-0000-7000-8000-000000000003";
     admin.publish(&format!("dead.bulk.team.{theirs}"), &letter(theirs));
 
@@ -180,7 +181,8 @@ fn a_replay_is_one_new_job_however_often_it_is_asked_for() {
     assert_ne!(job["trace_id"], dead["trace_id"]);
     assert!(dead.get("retry_of").is_none(), "{dead}");
 
-    // The letter is still there, and even if it moves, or the broker forgets, it is the same job.
+    // Even after the letter is stored again and the broker is restarted, a replay finds the same
+    // job.
     let subject = format!("dead.bulk.public.{}", old[0]);
     let (letter, _) = admin.last_message("DEAD_JOBS", &subject).expect("the letter stays");
     admin.publish(&subject, &letter);
@@ -195,7 +197,7 @@ fn a_replay_is_one_new_job_however_often_it_is_asked_for() {
         assert_eq!(again["data"][0]["job_id"], job_id, "{again}");
         assert_eq!(again["data"][0]["status"], "succeeded", "{again}");
     }
-    // All by an empty filter: one old, one new.
+    // An empty filter selects all letters: one already replayed, one new.
     let all = replay(client, &json!({"filter": {}}));
     let lines = all["data"].as_array().expect("lines");
     let replayed: BTreeSet<&str> =
@@ -208,7 +210,7 @@ fn a_replay_is_one_new_job_however_often_it_is_asked_for() {
     assert_eq!(site.hits("/a"), hits);
     assert_eq!(site.hits("/b"), 4);
 
-    // What was replayed and deleted is not done again.
+    // A letter whose replayed job was deleted is not replayed again.
     assert_eq!(client.send("DELETE", &format!("/v1/jobs/{job_id}"), &[], b"").status, 204);
     let gone = replay(client, &json!({"ids": [old.remove(0)]}));
     assert_eq!(gone["data"][0]["outcome"], "gone", "{gone}");
@@ -236,7 +238,7 @@ fn a_job_that_kills_its_workers_is_given_up() {
     let mut kills = 0;
     let job = loop {
         let mut worker = Worker::start(&stack.nats.address(), &[("WORDMILL_ATTEMPTS", "2")]);
-        let ended = wait_for("the job starts, or is given up", LIMIT, || {
+        let ended = wait_for("the job starts or fails", LIMIT, || {
             if site.hits("/poison") > kills {
                 return Some(None);
             }
@@ -244,16 +246,16 @@ fn a_job_that_kills_its_workers_is_given_up() {
             (job["status"] == "failed").then_some(Some(job))
         });
         if let Some(job) = ended {
-            // The last worker lives on, and clears up.
+            // The last worker stays alive and settles the message.
             admin.wait_until_idle();
             break job;
         }
         worker.process.kill();
         kills += 1;
-        assert!(kills <= ATTEMPTS + 1, "it starts again and again");
+        assert!(kills <= ATTEMPTS + 1, "the job is started too often");
     };
     assert!((ATTEMPTS..=ATTEMPTS + 1).contains(&kills), "{kills}: {job}");
-    assert_eq!(site.hits("/poison"), kills, "not started when it was given up");
+    assert_eq!(site.hits("/poison"), kills, "not started after the last attempt");
     assert_fields(&job, json!({"failure.code": "worker_crashed", "dead_lettered": true}));
     let attempts = job["attempts"].as_array().expect("attempts");
     assert_eq!(attempts.len(), ATTEMPTS, "{job}");
@@ -281,7 +283,7 @@ fn a_declined_replay_names_the_letters_that_were_not_tried() {
     let outcomes: Vec<&Value> = (0..2).map(|n| &full["data"][n]["outcome"]).collect();
     assert_eq!(outcomes, ["refused", "not_tried"], "{full}");
     assert_eq!(full["data"][0]["code"], "queue_full", "{full}");
-    // Nothing of it stays behind, so that it can be done once there is room.
+    // The refused replay leaves nothing behind, so it succeeds once there is room.
     admin.reconfigure("JOBS", |config| config.max_messages = 100);
     wait_for("all are replayed", LIMIT, || {
         let again = replay(client, &json!({"ids": old}));

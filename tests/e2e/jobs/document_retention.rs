@@ -1,4 +1,4 @@
-//! Retention of documents: exactly as long as their job needs them.
+//! Retention of documents: a document is stored exactly as long as its job needs it.
 
 use serde_json::json;
 use wordmill_tests::admin::Admin;
@@ -20,7 +20,7 @@ fn a_repeat_gets_the_same_job_and_keeps_no_second_copy() {
     let message_count = admin.message_count("OBJ_documents");
     assert!(message_count > 1);
     let only_one = || {
-        wait_for("one copy is kept", LIMIT, || {
+        wait_for("only one copy is stored", LIMIT, || {
             (admin.message_count("OBJ_documents") == message_count).then_some(())
         });
     };
@@ -38,7 +38,8 @@ fn a_repeat_gets_the_same_job_and_keeps_no_second_copy() {
         post_document(&client, query, headers, body).expect_problem(422, "idempotency_key_reused");
     }
     only_one();
-    // The message is gone as if a gateway had died: a repeat heals, with the document of the first.
+    // Without the message, as after a gateway crash, a repeated request repairs the job with the
+    // document of the first request.
     admin.remove_message("JOBS", &format!("jobs.interactive.public.{id}"));
     assert_eq!(require_accepted(&post_document(&client, "?label=a:b", &key, &text)), id);
     only_one();
@@ -58,7 +59,7 @@ fn a_repeat_gets_the_same_job_and_keeps_no_second_copy() {
     wait_until_store_is_empty(&admin);
 }
 
-/// Makes a job look as if a worker had died of it.
+/// Rewrites the record of a job as if a worker had crashed while running it.
 pub fn crash_worker(admin: &Admin, id: &str) {
     admin.rewrite_record(id, |record| {
         record["status"] = json!("running");
@@ -87,7 +88,7 @@ fn the_document_of_a_dead_letter_is_kept_for_its_replay() {
     let letter = client.get(&format!("/v1/dead-letters/{id}")).json();
     assert_eq!(letter["source"]["size_bytes"], text.len(), "{letter}");
 
-    // The job that does it again has a copy of its own.
+    // The replayed job has its own copy of the document.
     let replay = json!({"ids": [id]});
     let again = client.post("/v1/dead-letters/replay", &replay).json();
     assert_eq!(again["data"][0]["outcome"], "replayed", "{again}");
@@ -95,7 +96,7 @@ fn the_document_of_a_dead_letter_is_kept_for_its_replay() {
     let job = client.wait_until_final(&new, LIMIT);
     assert_fields(&job, json!({"totals.words": words, "retry_of": id}));
     let only_that_of_the_letter = || {
-        wait_for("the letter's document is kept", LIMIT, || {
+        wait_for("only the letter's document is stored", LIMIT, || {
             (admin.message_count("OBJ_documents") == message_count).then_some(())
         });
     };
@@ -104,7 +105,8 @@ fn the_document_of_a_dead_letter_is_kept_for_its_replay() {
     assert_eq!(once_more["data"][0]["job_id"], json!(new), "{once_more}");
     only_that_of_the_letter();
 
-    // The job may be deleted, and its letter be replayed all the same; the letter takes it along.
+    // The document outlives the job, so that the letter can still be replayed. It is removed with
+    // the letter.
     assert_eq!(client.send("DELETE", &format!("/v1/jobs/{id}"), &[], &[]).status, 204);
     only_that_of_the_letter();
     let deleted = client.send("DELETE", &format!("/v1/dead-letters/{id}"), &[], &[]);
@@ -137,17 +139,21 @@ fn a_document_that_is_gone_or_changed_fails_its_job() {
     let (text, _) = large_text();
     let gone = require_accepted(&post_document(&client, "", &[TEXT], &text));
     admin.purge("OBJ_documents", "$O.documents.>");
-    // The last chunk of this one is missing.
+    // The last chunk of this document is missing.
     let cut = require_accepted(&post_document(&client, "", &[TEXT], &text));
     let last = admin.all_messages("OBJ_documents");
-    let chunk =
-        last.iter().rfind(|message| message.subject.starts_with("$O.documents.C.")).expect("one");
+    let chunk = last
+        .iter()
+        .rfind(|message| message.subject.starts_with("$O.documents.C."))
+        .expect("a chunk");
     admin.delete_message("OBJ_documents", chunk.revision);
-    // And of this one another is there in its place.
+    // The last chunk of this document is replaced by another one.
     let changed = require_accepted(&post_document(&client, "", &[TEXT], &text));
     let last = admin.all_messages("OBJ_documents");
-    let chunk =
-        last.iter().rfind(|message| message.subject.starts_with("$O.documents.C.")).expect("one");
+    let chunk = last
+        .iter()
+        .rfind(|message| message.subject.starts_with("$O.documents.C."))
+        .expect("a chunk");
     admin.delete_message("OBJ_documents", chunk.revision);
     let other = String::from_utf8(chunk.payload.clone()).expect("text").replace('w', "v");
     admin.publish(&chunk.subject, &other);
@@ -208,8 +214,8 @@ fn the_sweeper_removes_only_documents_without_a_job() {
     let (text, _) = large_text();
     let waits = require_accepted(&post_document(&client, "", &[TEXT], &text));
     let message_count = admin.message_count("OBJ_documents");
-    // One of a job that was never accepted, one of an earlier request for this job, and chunks of
-    // an upload that was never finished.
+    // A document of a job that was never accepted, one of an earlier request for the same job, and
+    // a chunk of an unfinished upload.
     let nobody = "0198f0c2-0000-7000-8000-00000000dead";
     for name in [format!("{nobody}.0"), format!("{waits}.0")] {
         admin.put_object("documents", &name, "of no use");
@@ -217,7 +223,7 @@ fn the_sweeper_removes_only_documents_without_a_job() {
     let chunks = format!("$O.documents.C.{nobody}_ab_cd");
     admin.publish(&chunks, "a chunk");
     assert_eq!(admin.message_count("OBJ_documents"), message_count + 5);
-    wait_for("what no job has is removed", LIMIT, || {
+    wait_for("documents without a job are removed", LIMIT, || {
         (admin.message_count("OBJ_documents") == message_count).then_some(())
     });
     let worker = Worker::start(&stack.nats.address(), &[]);

@@ -13,10 +13,11 @@ use wordmill_tests::{LIMIT, wait_for};
 
 pub const TEXT: (&str, &str) = ("content-type", "text/plain; charset=utf-8");
 const CHUNKED: (&str, &str) = ("transfer-encoding", "chunked");
-/// Larger than a document that fits into a message.
+/// More bytes than a document inside a message may have.
 const LARGE: usize = 600_000;
 
-/// A text that is too large for a message, of `words` words of which 1000 differ.
+/// Returns a text that is too large for a message, with 1000 different words, and its total number
+/// of words.
 pub fn large_text() -> (Vec<u8>, u64) {
     let mut text = String::new();
     let mut words = 0;
@@ -27,16 +28,16 @@ pub fn large_text() -> (Vec<u8>, u64) {
     (text.into_bytes(), words)
 }
 
-/// Waits until nothing of any document is kept.
+/// Waits until the document store is empty.
 pub fn wait_until_store_is_empty(admin: &Admin) {
-    wait_for("no document is kept", LIMIT, || {
+    wait_for("no document is stored", LIMIT, || {
         (admin.message_count("OBJ_documents") == 0).then_some(())
     });
 }
 
-/// Waits until something of a document is kept.
+/// Waits until a part of a document is stored.
 fn wait_until_document_is_stored(admin: &Admin) {
-    wait_for("a document is kept", LIMIT, || {
+    wait_for("a document is stored", LIMIT, || {
         (admin.message_count("OBJ_documents") > 0).then_some(())
     });
 }
@@ -120,7 +121,7 @@ fn a_form_carries_one_file() {
     assert_fields(&job, json!({"status": "succeeded", "totals.words": words}));
     assert_eq!(job["source"]["file_name"], "b\u{fc}ch.txt", "{job}");
     assert_eq!(job["labels"], json!({"a": "b"}));
-    // Programs that know nothing about a file say so; its name does.
+    // Many programs send `application/octet-stream` for any file; then the file name decides.
     let file = "Content-Disposition: form-data; name=\"f\"; filename=\"a.html\"\r\n\
                 Content-Type: application/octet-stream";
     let page = b"one<script>two</script>".as_slice();
@@ -162,7 +163,7 @@ fn compressed_documents_are_counted_within_limits() {
     let client = stack.client();
     let admin = Admin::connect(&stack.nats);
     let (text, words) = large_text();
-    // What compresses badly is kept as an object, too.
+    // Poorly compressible, so that it is stored as an object even in compressed form.
     let noise: String =
         (0..200_000_u64).map(|n| format!("{:x} ", n.wrapping_mul(0x9e37_79b9_7f4a_7c15))).collect();
     for (encoding, module, bytes, words) in [
@@ -216,11 +217,11 @@ fn a_refused_document_leaves_nothing_behind() {
 
     let over = [megabyte.as_slice(), b"a"].concat();
     post_document(client, "", &[TEXT], &over).expect_problem(413, "input_too_large");
-    // It is refused by what it says, before anything of it is sent.
+    // Refused by its announced length, before any of the body is sent.
     let announced = [TEXT, ("content-length", "9999999999")];
     let upload = Upload::begin(client, "POST", "/v1/jobs", &announced);
     upload.answer().expect_problem(413, "input_too_large");
-    // It says nothing.
+    // No announced length.
     let mut upload = Upload::begin(client, "POST", "/v1/jobs", &[TEXT, CHUNKED]);
     while upload.send_chunk(&megabyte[..100_000]) {}
     drop(upload);
@@ -229,11 +230,11 @@ fn a_refused_document_leaves_nothing_behind() {
         upload.send_chunk(&megabyte[..100_000]);
     }
     upload.answer().expect_problem(413, "input_too_large");
-    // It says less than it sends: what is more is no part of it.
+    // Bytes beyond the announced length are not part of the document.
     let mut upload = Upload::begin(client, "POST", "/v1/jobs", &[TEXT, ("content-length", "3")]);
     upload.send(b"one two three");
     assert_eq!(upload.answer().status, 202);
-    // It stops in the middle; it drips.
+    // One upload that stalls, and one that trickles.
     let slow = [TEXT, ("content-length", "1000000")];
     let mut upload = Upload::begin(client, "POST", "/v1/jobs", &slow);
     upload.send(&megabyte[..500_000]);
@@ -255,13 +256,13 @@ fn a_refused_document_leaves_nothing_behind() {
     ] {
         post_document(client, query, &[TEXT], &megabyte).expect_problem(status, code);
     }
-    wait_for("only what was accepted is kept", LIMIT, || {
+    wait_for("only accepted documents are stored", LIMIT, || {
         (admin.message_count("OBJ_documents") == message_count && admin.message_count("JOBS") == 2)
             .then_some(())
     });
 }
 
-/// Waits a little, and returns that the upload continues.
+/// Waits briefly between two pieces of an upload. Returns `true`, for use in a loop condition.
 fn pause_upload() -> bool {
     wordmill_tests::pause(Duration::from_millis(200));
     true

@@ -1,4 +1,4 @@
-//! How jobs end: results small and large, retries, dead letters, crashes, expiry.
+//! Ends of jobs: small and large results, further attempts, dead letters, crashes, expiry.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -23,7 +23,7 @@ fn a_histogram_too_large_for_the_record_is_complete() {
     assert_eq!(job["totals"]["unique_words"], 12_000, "{}", job["totals"]);
     assert_eq!(job["top_words"].as_array().expect("top words").len(), 20);
     let admin = Admin::connect(&stack.nats);
-    assert!(admin.message_count("OBJ_results") >= 2, "chunks and their description");
+    assert!(admin.message_count("OBJ_results") >= 2, "chunks and their metadata");
     let result = stack.client().result(&job_id);
     let counted = result["word_count"].as_object().expect("a histogram");
     assert_eq!(counted.keys().collect::<BTreeSet<_>>(), words.iter().collect::<BTreeSet<_>>());

@@ -1,4 +1,4 @@
-//! A job's changes as server-sent events.
+//! Event streams: the changes of a job as server-sent events.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -20,9 +20,9 @@ fn header<'a>(stream: &'a EventStream, name: &str) -> Option<&'a str> {
 
 /// Returns the id of the next event and its job.
 fn next_job(stream: &mut EventStream) -> (String, Value) {
-    match stream.next_job(LIMIT).expect("the stream goes on") {
+    match stream.next_job(LIMIT).expect("the stream continues") {
         Event::Job { id, data } => (id, data),
-        Event::Comment => unreachable!("comments are passed over"),
+        Event::Comment => unreachable!("comments are skipped"),
     }
 }
 
@@ -69,24 +69,24 @@ fn a_stream_continues_where_it_broke_off() {
     assert_eq!(job["status"], "queued");
     drop(stream);
 
-    // Nothing has happened since: the next event is the next change.
+    // No change since the last event: the next event is the next change.
     let mut stream = EventStream::open(client, &job_id, &[("last-event-id", &first)]);
     relabel(&admin, &job_id, "one");
     let (second, job) = next_job(&mut stream);
     assert_eq!(job["labels"]["label"], "one", "{job}");
     drop(stream);
 
-    // Two things have happened since: the newest counts.
+    // Two changes since the last event: only the newest state is sent.
     relabel(&admin, &job_id, "two");
     relabel(&admin, &job_id, "three");
     let mut stream = EventStream::open(client, &job_id, &[("last-event-id", &second)]);
     assert_eq!(next_job(&mut stream).1["labels"]["label"], "three");
-    // What is no id of ours is none.
+    // An invalid id is treated like a missing one.
     for id in ["", "nonsense", "-1"] {
         let mut other = EventStream::open(client, &job_id, &[("last-event-id", id)]);
         assert_eq!(next_job(&mut other).1["labels"]["label"], "three");
     }
-    // An id from elsewhere does not hide the end.
+    // An id that is higher than all revisions does not hide the final event.
     let mut lost = EventStream::open(client, &job_id, &[("last-event-id", "1000000")]);
 
     client.send("POST", &format!("/v1/jobs/{job_id}/cancel"), &[], &[]);
@@ -106,7 +106,7 @@ fn each_client_gets_the_end_once_even_if_it_comes_late() {
     let (id, job) = next_job(&mut late);
     assert_fields(&job, json!({"status": "succeeded"}));
     assert_eq!(late.next_job(LIMIT), None);
-    // A browser that has seen the end comes back all the same, and is told to stay away.
+    // Browsers reconnect after the end of a stream; status 204 stops them.
     let again = EventStream::open(client, &job_id, &[("last-event-id", &id)]);
     assert_eq!(again.status, 204);
 
@@ -141,27 +141,28 @@ fn a_shutdown_ends_streams_and_waits_at_once() {
         let path = format!("/v1/jobs/{job_id}?wait=60");
         std::thread::spawn(move || client.get(&path))
     };
-    // It waits when it has a connection: the request before it was answered.
+    // Connections are accepted in order: once this probe is answered, requests sent before it are
+    // being served.
     wait_for("both are served", LIMIT, || (client.get("/livez").status == 200).then_some(()));
     let started = Instant::now();
     assert!(stack.gateways[0].process.stop().success());
     assert!(started.elapsed() < Duration::from_secs(20), "not cut off by the grace period");
-    assert_eq!(stream.next_job(LIMIT), None, "ended, not broken off");
-    // The wait ends with the job as it is, or had not begun.
+    assert_eq!(stream.next_job(LIMIT), None, "the stream ended regularly");
+    // The wait ends with the unchanged job, unless its request was sent too late.
     if let Ok(answer) = waiting.join() {
         assert_eq!(answer.json()["status"], "queued", "{answer:?}");
     }
 }
 
-/// Asks for a job's events and reads nothing of them.
+/// Opens the event stream of a job without reading from it.
 fn open_and_ignore(client: &Client, job_id: &str) -> TcpStream {
     let mut stream = TcpStream::connect(client.address()).expect("a connection");
-    // Whatever the kernel would take for it comes on top.
+    // Small, so that the kernel buffers little for the client.
     set_socket_recv_buffer_size(&stream, 4096).expect("a small buffer");
     let request =
         format!("GET /v1/jobs/{job_id}/events HTTP/1.1\r\nHost: {}\r\n\r\n", client.address());
     stream.write_all(request.as_bytes()).expect("sent");
-    // The answer has begun, so the place is taken.
+    // The response has started, so the stream counts as a waiting client.
     stream.peek(&mut [0]).expect("an answer");
     stream
 }
@@ -179,7 +180,7 @@ fn a_client_that_never_reads_its_events_is_cut_off() {
     let mut deaf = open_and_ignore(client, &job_id);
     let path = format!("/v1/jobs/{job_id}?wait=1");
     wait_for("both places are taken", LIMIT, || (client.get(&path).status == 503).then_some(()));
-    // Large events until nothing more goes out, and for as long as it takes to be cut off.
+    // Large events, until all buffers are full and the client is cut off.
     let filler = "x".repeat(100_000);
     let mut number = 0;
     wait_for("the place of the client that never reads is free", Duration::from_secs(120), || {

@@ -1,4 +1,4 @@
-//! Rules, options, and why rules differ, through the running system.
+//! Rules, options and explanations, through the running system.
 
 use serde_json::{Value, json};
 use wordmill_tests::LIMIT;

@@ -37,7 +37,7 @@ fn a_repeat_gets_the_same_job_and_another_body_is_refused() {
     let other = &stack.gateways[1].client;
     let admin = Admin::connect(&stack.nats);
     let body = json!({"text": "a b", "labels": {"x": "y"}, "options": {"rule": "unicode"}});
-    // Defaults that are spelled out, or not, ask for the same.
+    // A request that spells out defaults is the same as one that omits them.
     let same = json!({"lane": "interactive", "labels": {"x": "y"}, "text": "a b"});
 
     let job_id = require_accepted(&post_with_key(client, "k1", &body), 202);
@@ -55,7 +55,7 @@ fn a_repeat_gets_the_same_job_and_another_body_is_refused() {
         post_with_key(client, "k1", &different).expect_problem(422, "idempotency_key_reused");
         put_job(client, NAMED, &different).expect_problem(422, "idempotency_key_reused");
     }
-    // A job without a key is nobody's to name.
+    // A `PUT` with the id of a job that was submitted without one is refused.
     let plain = client.submit(&json!({"text": "a b"}));
     put_job(client, &plain, &json!({"text": "a b"})).expect_problem(422, "idempotency_key_reused");
     for key in ["", "\"\"", "a b", "\"a", &"k".repeat(256)] {
@@ -96,14 +96,15 @@ fn a_repeat_repairs_a_record_without_message() {
     let subject = format!("jobs.interactive.public.{job_id}");
     let (message, _) = admin.last_message("JOBS", &subject).expect("the message");
 
-    // A record without a message, which the stream still remembers; then one that it has forgotten.
+    // At first the stream still deduplicates the id of the removed message; then its window has
+    // passed.
     for window in [Duration::from_secs(120), Duration::from_millis(100)] {
         admin.reconfigure("JOBS", |config| config.duplicate_window = window);
         admin.remove_message("JOBS", &subject);
         assert_eq!(admin.message_count("JOBS"), 0);
-        wait_for("the repeat puts the job in again", LIMIT, || {
+        wait_for("the repeated request publishes the job again", LIMIT, || {
             let answer = post_with_key(stack.client(), "k", &body);
-            // Lost twice: both ids are taken until the stream has forgotten them.
+            // Lost twice: both message ids are taken until the deduplication window has passed.
             if answer.status == 503 {
                 assert_eq!(answer.json()["job_id"], job_id.as_str(), "{answer:?}");
                 return None;
@@ -177,7 +178,7 @@ fn a_repeat_settles_an_unconfirmed_job() {
     let client = stack.client();
     let admin = &stack.admin;
 
-    // The record arrives, its acknowledgement does not: so the job was never offered.
+    // The record is stored but its acknowledgement is lost, so the message was not published.
     stack.proxy().mute();
     let body = json!({"text": "to be or not to be"});
     let problem = post_with_key(client, "k", &body).expect_problem(503, "broker_unavailable");

@@ -49,7 +49,7 @@ fn a_paused_worker_holds_no_job() {
     let etag = stack.client().get(&path).header("etag").map(str::to_owned);
     admin.wait_until_idle();
 
-    // By now it has a page with three words, and a record that it believes to be its own.
+    // The resumed worker has fetched a page of three words and still assumes that it owns the job.
     paused.process.signal(Signal::CONT);
     paused.process.wait_for_log("job finished", LIMIT);
     let late = stack.client().get(&path);

@@ -20,7 +20,7 @@ fn list(client: &Client, query: &str) -> Answer {
     answer
 }
 
-/// Follows the links from page to page, and returns the ids on each.
+/// Follows the `next` links and returns the ids of each page.
 fn follow_pages(client: &Client, query: &str) -> Vec<Vec<String>> {
     let mut pages = Vec::new();
     let mut next = Some(format!("/v1/jobs{query}"));
@@ -59,7 +59,7 @@ fn the_newest_change_comes_first_and_pages_do_not_overlap() {
     submitted.reverse();
 
     let first = list(client, "");
-    assert_eq!(ids(&first.json()), submitted[..20], "20 unless asked for otherwise");
+    assert_eq!(ids(&first.json()), submitted[..20], "20 by default");
     let job = client.get(&format!("/v1/jobs/{}", submitted[0])).json();
     assert_eq!(first.json()["data"][0], job, "a job looks the same in the list");
     for limit in [1, 7, 44, 45, 46, 100] {
@@ -126,7 +126,7 @@ fn invalid_queries_are_refused() {
     ] {
         client.get(&format!("/v1/jobs?{query}")).expect_problem(400, "invalid_query");
     }
-    // One from another time is as good as any.
+    // A well-formed cursor is valid even if it belongs to no job.
     let cursor = list(client, "?cursor=ffffffffffffffff");
     assert_eq!(cursor.json(), json!({"data": [], "next_cursor": null}));
 }
@@ -145,7 +145,7 @@ fn a_walk_lists_every_unchanged_job_exactly_once() {
         listed_ids.extend(ids(&page));
         let Some(cursor) = page["next_cursor"].as_str() else { break };
         next = format!("&cursor={cursor}");
-        // Every third job changes meanwhile, ahead of the walk and behind it, and new ones come.
+        // Meanwhile every third job changes, ahead of the walk and behind it, and new jobs arrive.
         for job_id in submitted.iter().skip(number % 3 * 3).step_by(9) {
             admin.rewrite_record(job_id, |record| {
                 record["labels"] = json!({"n": number.to_string()})
@@ -155,7 +155,7 @@ fn a_walk_lists_every_unchanged_job_exactly_once() {
         number += 1;
     }
     let once: HashSet<_> = listed_ids.iter().collect();
-    assert_eq!(once.len(), listed_ids.len(), "none twice");
+    assert_eq!(once.len(), listed_ids.len(), "no job is listed twice");
     let unchanged = submitted.iter().enumerate().filter(|(n, _)| n % 3 != 0);
     for (n, job_id) in unchanged {
         assert!(once.contains(job_id), "job {n} was missed");
@@ -168,7 +168,7 @@ fn gaps_markers_and_other_owners_are_passed_over() {
     let admin = Admin::connect(&stack.nats);
     let client = stack.client();
     let oldest = client.submit(&json!({"text": "the oldest"}));
-    // Thousands of revisions of one other owner's record leave one message and a gap.
+    // Thousands of revisions of another owner's record leave one message and a gap of sequences.
     let other = |n: usize| {
         let record = json!({"format": 1, "status": "queued", "n": n});
         ("$KV.job_state.other.0198f0c2-0000-7000-8000-000000000001".to_owned(), record.to_string())
@@ -183,7 +183,7 @@ fn gaps_markers_and_other_owners_are_passed_over() {
     wait_for("the record expires", LIMIT, || {
         (client.get(&format!("/v1/jobs/{expired}")).status == 410).then_some(())
     });
-    // What is no record is not a job; whoever wrote it gets no list out of order.
+    // Invalid records are not listed and do not disturb the order.
     admin.publish("$KV.job_state.public.0198f0c2-0000-7000-8000-000000000002", "no record");
     admin.publish("$KV.job_state.public.nonsense", "{}");
     let newest = client.submit(&json!({"text": "the newest"}));
@@ -201,7 +201,7 @@ fn a_new_job_is_listed_by_every_replica() {
     wait_until_ready(&gateway.client);
     for n in 0..100 {
         let job_id = gateway.client.submit(&json!({"text": format!("job {n}")}));
-        // Once its record is there, which one of the replicas may not know yet.
+        // Waits for the record, but not until all replicas have it.
         let path = format!("/v1/jobs/{job_id}");
         wait_for("the record is written", LIMIT, || {
             (gateway.client.get(&path).header("etag") != Some("\"0\"")).then_some(())

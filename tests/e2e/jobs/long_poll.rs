@@ -1,4 +1,4 @@
-//! Clients that wait for a job get its changes, and take no consumer of the broker.
+//! Long polls and `Prefer: wait`: clients that wait for changes of a job.
 
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,7 @@ fn etag(answer: &Answer) -> String {
     answer.header("etag").unwrap_or_else(|| panic!("no ETag: {answer:?}")).to_owned()
 }
 
-/// Polls as clients do who know a revision.
+/// Polls a job with the entity tag of an earlier response.
 fn poll(client: &Client, job_id: &str, wait: &str, known: &str) -> Answer {
     let path = format!("/v1/jobs/{job_id}{wait}");
     client.send("GET", &path, &[("if-none-match", known)], &[])
@@ -43,12 +43,12 @@ fn one_call_submits_and_returns_the_finished_job() {
     let location = answer.header("location").expect("a location");
     assert_eq!(client.get(location).json(), job);
 
-    // A job that fails has ended, too; more than the most is the most.
+    // A failed job is final, too. A wait above the maximum of 60 s is reduced to it.
     let answer = submit(client, "wait=9999", &json!({"url": site.url("/missing")}));
     assert_eq!(answer.header("preference-applied"), Some("wait=60"), "{answer:?}");
     assert_answer(&answer, 200, json!({"status": "failed"}));
 
-    // Named jobs, now and again.
+    // Jobs with an id or a key of the client, new and repeated.
     let path = "/v1/jobs/0198f0c2-0000-7000-8000-000000000001";
     for _ in 0..2 {
         let headers = [JSON, ("prefer", "wait=30")];
@@ -157,7 +157,7 @@ fn a_wait_survives_an_outage_of_the_broker() {
     let waiting = {
         let client = client.clone();
         let path = format!("/v1/jobs/{job_id}?wait=60");
-        // On a busy machine the broker may be gone before the wait has begun.
+        // On a busy machine the broker may be killed before the wait begins.
         std::thread::spawn(move || {
             wait_for("the wait is answered", 2 * LIMIT, || {
                 Some(client.get(&path)).filter(|answer| answer.status != 503)
@@ -181,7 +181,7 @@ fn a_change_without_an_event_is_found() {
     let stack = Stack::with(1, 1, &[]);
     let admin = Admin::connect(&stack.nats);
     let client = stack.client();
-    // Without announcements only reading again helps.
+    // Without republished changes, the gateway finds a change only by reading the record again.
     admin.reconfigure("KV_job_state", |config| config.republish = None);
     let site = Site::start();
     let page = Page::new("text/plain", "a b").after(Duration::from_secs(2));
@@ -207,10 +207,10 @@ fn waiting_places_are_bounded_and_released() {
     assert_eq!(count("wordmill_clients_waiting_max"), Some(2.0));
     let refused = client.get(&format!("/v1/jobs/{job_id}/events"));
     refused.expect_problem(503, "too_many_waiting");
-    // Who does not wait is served as ever, and a job is taken.
+    // Requests that do not wait are still served, and a submission is accepted without waiting.
     assert_eq!(client.get(&format!("/v1/jobs/{job_id}")).status, 200);
     assert_eq!(submit(client, "wait=30", &json!({"text": "b"})).status, 202);
-    // A client that goes away leaves its place to others.
+    // A client that disconnects frees its place.
     streams.pop();
     wait_for("a place is free", LIMIT, || {
         (poll(client, &job_id, "?wait=1", &known).status == 304).then_some(())

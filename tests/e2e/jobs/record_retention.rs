@@ -22,7 +22,8 @@ fn record_ttl(admin: &Admin, job_id: &str) -> Option<String> {
     headers.into_iter().find(|(name, _)| name == "Nats-TTL").map(|(_, value)| value)
 }
 
-/// Withdraws a queued job behind everybody's back, as the record of a cancelled one looks.
+/// Rewrites the record of a queued job as cancelled, with this time to live and without the
+/// gateway.
 fn cancel_behind_gateway(admin: &Admin, job_id: &str, ttl: &str) {
     let subject = format!("$KV.job_state.public.{job_id}");
     let (record, _) = admin.last_message("KV_job_state", &subject).expect("the record");
@@ -54,10 +55,10 @@ fn a_deleted_job_is_gone_with_its_result() {
         delete(client, &path).expect_problem(410, "result_expired");
         client.get(&path).expect_problem(410, "result_expired");
         client.get(&format!("{path}/result")).expect_problem(410, "result_expired");
-        let marker = record_ttl(&admin, id).expect("the marker expires");
+        let marker = record_ttl(&admin, id).expect("the tombstone expires");
         assert_eq!(marker, (30 * 24 * 3600).to_string(), "in 30 days");
     }
-    assert_eq!(admin.message_count("OBJ_results"), 0, "nothing of the result stays");
+    assert_eq!(admin.message_count("OBJ_results"), 0, "the whole result is removed");
     delete(client, UNKNOWN).expect_problem(404, "job_not_found");
     delete(client, "/v1/jobs/17").expect_problem(400, "invalid_job_id");
 }
@@ -108,7 +109,7 @@ fn a_cancelled_job_is_not_run_even_if_its_record_is_gone() {
     let worker = Worker::start(&stack.nats.address(), &[]);
     wait_until_ready(&worker.health);
     admin.wait_until_idle();
-    assert_eq!(site.connections(), 0, "none was run");
+    assert_eq!(site.connections(), 0, "no job was run");
     assert_eq!(client.get(&format!("/v1/jobs/{unexpired}")).json()["status"], "cancelled");
     for id in [&deleted, &expired] {
         client.get(&format!("/v1/jobs/{id}")).expect_problem(410, "result_expired");
@@ -134,7 +135,7 @@ fn only_final_revisions_and_their_large_results_expire() {
     let settings = [("WORDMILL_RESULT_TTL", "2s")];
     stack.workers.push(Worker::start(&stack.nats.address(), &settings));
     let status = |id: &str, wanted: &str, ttl_expected: &str| {
-        wait_for(&format!("a revision that says {wanted}"), LIMIT, || {
+        wait_for(&format!("a revision with status {wanted}"), LIMIT, || {
             let subject = format!("$KV.job_state.public.{id}");
             let (record, headers) = admin.last_message("KV_job_state", &subject)?;
             let record: Value = serde_json::from_str(&record).ok()?;
@@ -163,5 +164,5 @@ fn only_final_revisions_and_their_large_results_expire() {
     }
     assert_eq!(admin.message_count("OBJ_results"), objects, "objects outlive records");
     let job = client.get(&format!("/v1/jobs/{retried}")).json();
-    assert_eq!(job["status"], "queued", "what is not final does not expire: {job}");
+    assert_eq!(job["status"], "queued", "an unfinished job does not expire: {job}");
 }

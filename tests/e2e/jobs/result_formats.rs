@@ -1,4 +1,5 @@
-//! Results in every form: the same words in the same order, compressed if the client can read it.
+//! Result formats: every format has the same words in the same order, compressed if the client
+//! accepts it.
 
 use serde_json::{Value, json};
 use wordmill_tests::client::{Answer, Client};
@@ -12,7 +13,7 @@ fn get_result(client: &Client, job_id: &str, query: &str, headers: &[(&str, &str
     answer
 }
 
-/// Returns words and counts in the order in which an answer has them.
+/// Returns words and counts in the order of the answer.
 fn parse_words(answer: &Answer) -> Vec<(String, u64)> {
     let content_type = answer.header("content-type").expect("a content type");
     let line = |line: &str| {
@@ -49,8 +50,8 @@ fn parse_words(answer: &Answer) -> Vec<(String, u64)> {
     }
 }
 
-/// A text of different words, each as often as its number says, alike in neither frequency nor
-/// order.
+/// Returns a text of `distinct` words with one to five occurrences each, in an order that is
+/// neither alphabetical nor by frequency.
 fn text_of_distinct_words(distinct: usize) -> String {
     let word = |n: usize| format!("w{}x ", (n * 7919) % distinct).repeat(n % 5 + 1);
     (0..distinct).map(word).collect()
@@ -60,7 +61,7 @@ fn text_of_distinct_words(distinct: usize) -> String {
 fn every_format_has_the_same_words_in_the_same_order() {
     let stack = Stack::start();
     let client = stack.client();
-    // One that stands in the record, and one that is too large for it.
+    // A histogram that fits into the record, and one that is too large for it.
     for distinct in [50, 20_000] {
         let job_id = client.submit(&json!({"text": text_of_distinct_words(distinct)}));
         client.wait_until_final(&job_id, LIMIT);
@@ -125,7 +126,7 @@ fn answers_are_compressed_as_the_client_can_read_them() {
         assert_eq!(answer.header("content-encoding"), None);
         assert_eq!(answer.text, plain.text);
     }
-    // What is small is not worth it.
+    // Small answers are not compressed.
     let small = client.send("GET", "/livez", &[("accept-encoding", "gzip")], &[]);
     assert_eq!(small.header("content-encoding"), None);
 }
@@ -137,7 +138,7 @@ fn a_result_may_be_cached_until_it_expires() {
     let job_id = client.submit(&json!({"text": "a b a"}));
     client.wait_until_final(&job_id, LIMIT);
     let answer = get_result(client, &job_id, "", &[]);
-    let cache = answer.header("cache-control").expect("a rule").to_owned();
+    let cache = answer.header("cache-control").expect("a cache policy").to_owned();
     let seconds =
         cache.strip_prefix("private, max-age=").and_then(|rest| rest.strip_suffix(", immutable"));
     let seconds: u64 = seconds.and_then(|text| text.parse().ok()).expect("seconds");
@@ -168,7 +169,7 @@ fn unknown_formats_are_refused() {
         let answer = client.send("GET", &path, &[("accept", accept)], &[]);
         answer.expect_problem(406, "not_acceptable");
     }
-    // Whoever names a form gets it.
+    // An explicit format takes precedence over `Accept`.
     get_result(client, &job_id, "?format=csv", &[("accept", "text/html")]);
 }
 
@@ -180,6 +181,6 @@ fn a_missing_result_is_a_problem_in_every_format() {
     let path = format!("/v1/jobs/{job_id}/result?format=csv");
     client.get(&path).expect_problem(409, "job_not_finished");
     client.send("POST", &format!("/v1/jobs/{job_id}/cancel"), &[], &[]);
-    wait_for("it is cancelled", LIMIT, || (client.get(&path).status == 409).then_some(()));
+    wait_for("the job is cancelled", LIMIT, || (client.get(&path).status == 409).then_some(()));
     client.get(&path).expect_problem(409, "job_cancelled");
 }

@@ -12,7 +12,7 @@ fn send_retry(client: &Client, job_id: &str, headers: &[(&str, &str)]) -> Answer
     client.send("POST", &format!("/v1/jobs/{job_id}/retry"), headers, &[])
 }
 
-/// Retries a job, which has to be accepted, and returns the new one's id.
+/// Retries a job, asserts that the retry is accepted, and returns the id of the new job.
 fn retry_job(client: &Client, job_id: &str, headers: &[(&str, &str)]) -> String {
     let answer = send_retry(client, job_id, headers);
     assert!(matches!(answer.status, 200 | 202), "{answer:?}");
@@ -51,7 +51,8 @@ fn a_retry_of_a_page_has_the_same_options() {
         "the old job stays as it was"
     );
 
-    // What succeeded may be counted again, too, and each time is another job, unless it is named.
+    // A succeeded job can be retried, too. Each retry is a new job, unless it has an idempotency
+    // key.
     let second = retry_job(client, &first, &[]);
     let third = retry_job(client, &first, &[]);
     assert_ne!(second, third);
@@ -75,7 +76,7 @@ fn a_text_can_be_retried_only_while_it_is_stored() {
     admin.wait_until_idle();
     send_retry(client, &done, &[]).expect_problem(410, "source_gone");
 
-    // Cancelled, and nobody has met its message yet.
+    // A cancelled job whose message no worker has received yet.
     for lane in ["interactive", "bulk"] {
         admin.pause_consumer(lane, "2100-01-01T00:00:00Z");
     }
@@ -98,7 +99,7 @@ fn a_dead_letter_keeps_the_text_of_its_job() {
     let (message, _) = admin
         .last_message("JOBS", &format!("jobs.interactive.public.{job_id}"))
         .expect("a message");
-    // As a worker leaves it behind when it gives up.
+    // The state after a worker has dead-lettered the job.
     admin.publish(&format!("dead.interactive.public.{job_id}"), &message);
     admin.remove_message("JOBS", &format!("jobs.interactive.public.{job_id}"));
     client.send("POST", &format!("/v1/jobs/{job_id}/cancel"), &[], &[]);
@@ -108,13 +109,13 @@ fn a_dead_letter_keeps_the_text_of_its_job() {
     let message: Value = serde_json::from_str(&message).expect("JSON");
     assert_fields(&message, json!({"source.text": "a b c", "retry_of": job_id}));
 
-    // A letter of another job that had the same id before is not taken for it. The job is not a
-    // cancelled one: the sweeper would remove its message.
+    // A letter of an earlier job with the same id is not used. The job is failed instead of
+    // cancelled, because the sweeper removes the messages of cancelled jobs.
     admin.rewrite_record(&new, |record| record["status"] = json!("failed"));
     let mut other = message;
     other["created_at"] = json!("2020-01-01T00:00:00Z");
     admin.publish(&format!("dead.interactive.public.{new}"), &other.to_string());
-    assert_eq!(retry_job(client, &new, &[]).len(), new.len(), "its own message still waits");
+    assert_eq!(retry_job(client, &new, &[]).len(), new.len(), "its own message is queued");
     admin.remove_message("JOBS", &format!("jobs.interactive.public.{new}"));
     send_retry(client, &new, &[]).expect_problem(410, "source_gone");
 }
@@ -130,7 +131,7 @@ fn a_failed_document_can_be_retried_while_its_letter_is_kept() {
     let job_id = answer.json()["job_id"].as_str().expect("a job id").to_owned();
     let subject = format!("interactive.public.{job_id}");
     let (message, _) = admin.last_message("JOBS", &format!("jobs.{subject}")).expect("a message");
-    // As a worker leaves it behind when it gives up.
+    // The state after a worker has dead-lettered the job.
     admin.rewrite_record(&job_id, |record| {
         record["status"] = json!("failed");
         record["dead_lettered"] = json!(true);
@@ -150,7 +151,7 @@ fn a_failed_document_can_be_retried_while_its_letter_is_kept() {
     let _worker = Worker::start(&stack.nats.address(), &[]);
     assert_eq!(client.wait_until_final(&new, LIMIT)["totals"]["words"], 4 * (128 << 10));
 
-    // The letter takes its document with it.
+    // Deleting the letter deletes its document.
     let letter = format!("/v1/dead-letters/{job_id}");
     assert_eq!(client.send("DELETE", &letter, &[], &[]).status, 204);
     send_retry(client, &job_id, &[]).expect_problem(410, "source_gone");

@@ -1,4 +1,4 @@
-//! Our own documents, in many languages, come out exactly as worked out by hand.
+//! Sample documents in many languages, compared with counts made by hand.
 
 use serde_json::{Value, json};
 use wordmill_tests::assertions::array_length;

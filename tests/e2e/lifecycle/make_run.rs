@@ -1,4 +1,4 @@
-//! `make run` restarts services that die, and ends where a restart would not help.
+//! `make run` restarts crashed services, and stops if a restart would not help.
 
 use std::net::TcpListener;
 use std::process::Command;
@@ -14,7 +14,7 @@ use wordmill_tests::{LIMIT, port, repository, wait_for};
 
 const PROGRAMS: [&str; 3] = ["nats-server", "wordmill-gateway", "wordmill-worker"];
 
-/// The program behind `make run`, with one worker, on ports of its own.
+/// A run of the script behind `make run`, with one worker and its own ports.
 struct Run {
     process: Process,
     client: Client,
@@ -55,7 +55,7 @@ impl Run {
         run
     }
 
-    /// Waits for a line that is `text`, with or without a name before it.
+    /// Waits for the output line `text`, with or without the name of a service before it.
     fn wait_for_line(&mut self, text: &str) {
         let named = format!("| {text}");
         wait_for(&format!("the line {text:?}"), LIMIT, || {
@@ -67,7 +67,7 @@ impl Run {
         });
     }
 
-    /// Kills a service that is not `previous`, as soon as it is there, and returns its id.
+    /// Waits for a process of `program` other than `previous`, kills it, and returns its id.
     fn kill_program(&mut self, program: &str, previous: Option<Pid>) -> Pid {
         let id = wait_for(&format!("{program} runs"), LIMIT, || {
             assert!(self.process.exit_status().is_none(), "{}", self.process.output());
@@ -77,7 +77,8 @@ impl Run {
         id
     }
 
-    /// Kills a service, and expects one line about its death, and another process in its place.
+    /// Kills a service, and asserts that its death is reported once and that a new process replaces
+    /// it.
     fn assert_restarts(&mut self, program: &str, name: &str) {
         let killed = self.kill_program(program, None);
         self.wait_for_line(&format!("{name} died (killed by SIGKILL); restarting in 1 s"));
@@ -93,7 +94,7 @@ impl Run {
         assert_eq!(self.count_lines(" died "), 1, "{}", self.process.output());
     }
 
-    /// Submits a job, and waits for its success.
+    /// Submits a job and waits until it has succeeded.
     fn run_job(&self) {
         let job_id = self.client.submit(&json!({"text": "two words"}));
         self.assert_succeeds(&job_id);
@@ -104,7 +105,7 @@ impl Run {
         assert_eq!(job["totals"]["words"], 2, "{job}");
     }
 
-    /// Returns how many lines contain `text`.
+    /// Returns the number of output lines that contain `text`.
     fn count_lines(&self, text: &str) -> usize {
         self.process.output().lines().filter(|line| line.contains(text)).count()
     }
@@ -132,7 +133,7 @@ fn a_killed_gateway_is_restarted_and_answers_again() {
 fn a_killed_nats_server_is_restarted_and_loses_no_job() {
     let mut run = Run::start_and_wait();
     let site = Site::start();
-    // The page arrives while the broker is away.
+    // The page arrives while the broker is down.
     let page = Page::new("text/plain", "two words").after(Duration::from_millis(500));
     let job_id = run.client.submit_url(&site.put("/page", page));
     wait_for("the page is requested", LIMIT, || (site.hits("/page") > 0).then_some(()));

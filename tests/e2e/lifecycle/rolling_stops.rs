@@ -12,11 +12,11 @@ use wordmill_tests::site::{Page, Site};
 use wordmill_tests::stack::{Stack, Worker, wait_until_ready};
 use wordmill_tests::{LIMIT, pause, wait_for};
 
-/// Jobs submitted through each gateway, at most.
+/// Maximum number of jobs that are submitted through each gateway.
 const JOBS_MAX: usize = 400;
 
-/// Submits pages and texts until told to stop, and returns the number of words that each accepted
-/// job must have.
+/// Submits pages and texts until `stop` is set. Returns the expected number of words of each
+/// accepted job, and the path of its page.
 fn submit_all(
     client: &wordmill_tests::client::Client,
     site: &Site,
@@ -39,7 +39,7 @@ fn submit_all(
         };
         let headers = [("content-type", "application/json")];
         let body = body.to_string();
-        // A gateway that has just been stopped does not answer: then nothing was promised.
+        // A gateway that has just been stopped does not answer; it has promised nothing then.
         let Ok(answer) = client.try_send("POST", "/v1/jobs", &headers, body.as_bytes()) else {
             continue;
         };
@@ -65,15 +65,15 @@ fn stopping_any_part_in_mid_load_loses_and_doubles_nothing() {
             .zip(&clients)
             .map(|(name, client)| scope.spawn(move || submit_all(client, site, name, stop)))
             .collect();
-        // In mid-load: a worker first, then a gateway.
+        // Stops a worker and then a gateway under load.
         wait_for("some pages were fetched", LIMIT, || (site.connections() > 20).then_some(()));
         stack.workers[0].process.signal(Signal::TERM);
         wait_for("more pages were fetched", LIMIT, || (site.connections() > 50).then_some(()));
         stack.gateways[1].process.signal(Signal::TERM);
         let status = stack.workers[0].process.wait_for_exit(LIMIT);
-        assert!(status.success(), "the worker ends well: {status}");
+        assert!(status.success(), "the worker exits with success: {status}");
         let status = stack.gateways[1].process.wait_for_exit(LIMIT);
-        assert!(status.success(), "the gateway ends well: {status}");
+        assert!(status.success(), "the gateway exits with success: {status}");
         pause(Duration::from_millis(500));
         stop.store(true, Ordering::SeqCst);
         let mut accepted = BTreeMap::new();
@@ -90,13 +90,13 @@ fn stopping_any_part_in_mid_load_loses_and_doubles_nothing() {
         assert_eq!(job["status"], "succeeded", "{job}");
         assert_eq!(job["totals"]["words"], *words, "{job}");
         let attempts = job["attempts"].as_array().expect("attempts");
-        assert_eq!(attempts.len(), 1, "nothing was done twice: {job}");
+        assert_eq!(attempts.len(), 1, "the job has only one attempt: {job}");
         workers.insert(attempts[0]["worker"].to_string());
         if let Some(path) = path {
             assert_eq!(site.hits(path), 1, "fetched once: {job}");
         }
     }
-    assert!(workers.len() >= 3, "the work was shared by {workers:?} only");
+    assert!(workers.len() >= 3, "only {workers:?} ran jobs");
     Admin::connect(&stack.nats).wait_until_idle();
 }
 
@@ -118,8 +118,8 @@ fn a_stopping_worker_hands_back_unfinished_jobs_at_once() {
 
     let job = stack.client().get(&format!("/v1/jobs/{job_id}")).json();
     assert_eq!(job["status"], "queued", "{job}");
-    assert_eq!(job["attempts"], json!([]), "a hand-back is no attempt: {job}");
-    // No waiting for the acknowledgement time-out of 30 s.
+    assert_eq!(job["attempts"], json!([]), "not an attempt: {job}");
+    // The job is redelivered at once, instead of after the ack wait of 30 s.
     let second = Worker::start(&stack.nats.address(), &[]);
     wait_until_ready(&second.health);
     let job = stack.client().wait_until_final(&job_id, Duration::from_secs(10));

@@ -1,7 +1,7 @@
-//! The sweeper: it ends lost jobs and removes objects without an owner, and nothing else.
+//! The sweeper ends lost jobs and removes objects without an owner, and nothing else.
 //!
-//! Each test loses one more job at its end, on purpose: when the sweeper has failed that one,
-//! everything older was looked at, beyond the grace, and left alone.
+//! A test that expects no action loses one more job at its end. Once the sweeper has failed that
+//! job, it has checked everything older, after the grace period, and left it alone.
 
 use std::time::Duration;
 
@@ -30,14 +30,14 @@ fn get_status(client: &Client, job_id: &str) -> Value {
     client.get(&format!("/v1/jobs/{job_id}")).json()["status"].clone()
 }
 
-/// Submits a job, and removes its message from the queue.
+/// Submits a job and removes its message from the queue.
 fn submit_and_lose_message(client: &Client, admin: &Admin) -> String {
     let job_id = client.submit(&json!({"text": "lost"}));
     admin.remove_message("JOBS", &message_subject(&job_id));
     job_id
 }
 
-/// Waits until a job that was lost has failed for that.
+/// Waits until a job has failed as `lost`.
 fn wait_until_lost(client: &Client, job_id: &str) -> Value {
     let job = client.wait_until_final(job_id, LIMIT);
     assert_eq!(job["status"], "failed", "{job}");
@@ -63,13 +63,13 @@ fn a_job_without_a_message_is_failed_and_nothing_else_is() {
     let waiting = client.submit(&json!({"text": "patient"}));
     let kept_result = format!("{waiting}.run");
     admin.put_result(&kept_result, "it may yet be pointed to");
-    // One that a repeat has put in again, and one that nobody did.
+    // One lost job that a repeated request repairs, and one that stays lost.
     let healed = accepted_id(&submit_named(&client, "healed"));
     admin.remove_message("JOBS", &message_subject(&healed));
     let revision = || client.get(&format!("/v1/jobs/{healed}")).header("etag").map(str::to_owned);
     let before = revision();
     assert_eq!(accepted_id(&submit_named(&client, "healed")), healed);
-    assert_ne!(revision(), before, "a sweeper that is about to end it must fail");
+    assert_ne!(revision(), before, "a new revision makes a concurrent sweeper fail");
     let named_and_lost = accepted_id(&submit_named(&client, "lost"));
     admin.remove_message("JOBS", &message_subject(&named_and_lost));
 
@@ -136,7 +136,7 @@ fn only_objects_without_a_job_are_removed() {
     assert!(parts >= 2, "the result is an object");
     stack.workers[0].process.stop();
 
-    // What a run that was overtaken leaves behind, and what a record that has expired does.
+    // The result of a superseded run, and a result whose record has expired.
     let orphans = [format!("{large}.run"), "0198f0c2-0000-7000-8000-00000000dead.run".to_owned()];
     for orphan in &orphans {
         admin.put_result(orphan, "of no use");
@@ -151,7 +151,7 @@ fn only_objects_without_a_job_are_removed() {
     for orphan in &orphans {
         wait_for("the orphan is removed", LIMIT, || (!admin.has_result(orphan)).then_some(()));
     }
-    wait_for("its parts are, too", LIMIT, || {
+    wait_for("the parts of the orphans are removed", LIMIT, || {
         (admin.message_count("OBJ_results") == parts).then_some(())
     });
     assert_eq!(client.result(&large)["word_count"].as_object().map(|all| all.len()), Some(12_000));

@@ -19,7 +19,7 @@ use wordmill_tests::stack::{Gateway, Nats, Stack, Worker, wait_until_ready};
 use wordmill_tests::stream::EventStream;
 use wordmill_tests::wait_for;
 
-/// Longer than an old worker leaves a message to newer ones: 30 s.
+/// Maximum wait. An old worker returns a message for newer workers with a delay of 30 s.
 const RETURN_TIME_MAX: Duration = Duration::from_secs(90);
 const SETTINGS: &[(&str, &str)] = &[("WORDMILL_ATTEMPTS", "2"), ("WORDMILL_RETRY_BASE", "1s")];
 const WEBHOOKS: (&str, &str) = ("WORDMILL_WEBHOOK_SECRETS", "0123456789abcdef0123456789abcdef");
@@ -27,7 +27,7 @@ const WEBHOOKS: (&str, &str) = ("WORDMILL_WEBHOOK_SECRETS", "0123456789abcdef012
 const NONSENSE: &str = "this is not a job";
 const NEWER: &str = "wordmill_newer_messages_total";
 
-/// A broker, and no service yet.
+/// A broker without services.
 struct Broker {
     nats: Nats,
     admin: Admin,
@@ -67,17 +67,17 @@ fn get_job(client: &Client, id: &str) -> Value {
     answer.json()
 }
 
-/// Returns a job as the list shows it.
+/// Returns a job from the list of jobs.
 fn find_in_list(client: &Client, id: &str) -> Value {
     let list = client.get("/v1/jobs?limit=100").json();
     let job = list["data"].as_array().expect("jobs").iter().find(|job| job["job_id"] == id);
     job.unwrap_or_else(|| panic!("{id} is not in {list}")).clone()
 }
 
-/// Waits until a worker has returned `count` messages for an unknown part. No job may become a
-/// dead letter meanwhile.
+/// Waits until a worker has returned `count` messages because of an unknown part. No job may become
+/// a dead letter meanwhile.
 fn wait_for_return(broker: &Broker, worker: &Worker, (queue, part): (&str, &str), count: f64) {
-    let what = format!("{count} messages of {queue} are given back for {part}");
+    let what = format!("{count} messages of {queue} are returned because of {part}");
     wait_for(&what, RETURN_TIME_MAX, || {
         if broker.admin.message_count("DEAD_JOBS") > 0 {
             let dead = broker.admin.all_messages("DEAD_JOBS");
@@ -99,7 +99,7 @@ fn jobs_of_a_newer_gateway_survive_its_rollback() {
     assert_eq!(broker.admin.message_count("DEAD_JOBS"), 0);
     assert_eq!(broker.admin.message_count("JOBS"), 2);
     let (_, unacknowledged) = broker.admin.pending_and_unacknowledged("interactive");
-    assert_eq!(unacknowledged, 2, "both come again later");
+    assert_eq!(unacknowledged, 2, "both are redelivered later");
 
     // Other jobs run meanwhile.
     let plain = new_gateway.client.submit(&json!({"text": "a b c"}));
@@ -122,7 +122,7 @@ fn jobs_of_a_newer_gateway_survive_its_rollback() {
     let plain = client.submit(&json!({"text": "a b"}));
     assert_eq!(client.wait_until_final(&plain, RETURN_TIME_MAX)["status"], "succeeded");
 
-    // And forward.
+    // Upgrade again.
     old_worker.process.stop();
     let _new_worker = broker.worker(Version::Next, &[]);
     let done = client.wait_until_final(&waiting, RETURN_TIME_MAX);
@@ -184,7 +184,7 @@ fn an_older_gateway_shows_the_codes_of_a_newer_worker() {
         .expect_problem(503, "broker_unavailable");
     assert_eq!(new.post(&format!("/v1/jobs/{dead}/retry"), &json!({})).status, 202);
 
-    // The old version again, which delivers what the new one has ordered.
+    // Roll the worker back. It delivers the webhook that the new version has enqueued.
     new_worker.process.stop();
     let _old_worker = broker.worker(Version::Current, &[WEBHOOKS]);
     let requests = receiver.wait_for_requests("/hook", 1, RETURN_TIME_MAX);
@@ -281,7 +281,7 @@ fn a_worker_returns_messages_that_only_a_newer_one_can_handle() {
     assert_fields(&record, json!({"status": "paused", "attempts": []}));
 }
 
-/// Puts parts into a record that only a newer version knows.
+/// Adds values to a record that only a newer version knows.
 fn add_newer_parts(record: &mut Value) {
     let failure = json!({"code": "fetch_quic", "detail": "No.", "retryable": true});
     record["options"]["stem"] = json!({"language": "en"});
@@ -387,7 +387,7 @@ fn every_route_handles_a_failure_code_of_a_newer_version() {
     drop(worker);
     assert_eq!(client.send("DELETE", &path, &[], &[]).status, 204);
 
-    // A job that is only a message yet.
+    // A job that has a message but no record yet.
     let message = message_with_changes(&id, &json!({"options": {"stem": true}}));
     let id = "0198f0c2-0000-7000-8000-000000000009";
     let message = message.replace(&path["/v1/jobs/".len()..], id);

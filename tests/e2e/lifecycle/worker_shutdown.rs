@@ -41,11 +41,7 @@ fn running_work_is_finished_within_the_grace_period() {
     let job = stack.client().get(&format!("/v1/jobs/{job_id}")).json();
     assert_eq!(count_attempts(&job), 1, "{job}");
     assert_eq!(site.hits("/page"), 1, "{job}");
-    assert_eq!(
-        Admin::connect(&stack.nats).message_count("JOBS"),
-        0,
-        "the acknowledgement has arrived"
-    );
+    assert_eq!(Admin::connect(&stack.nats).message_count("JOBS"), 0, "the job is acknowledged");
 }
 
 #[test]
@@ -65,7 +61,7 @@ fn jobs_behind_a_stopping_worker_are_done_at_once_by_another() {
         site.put(path, Page::new("text/plain", "two words"));
     }
     assert!(first.process.stop().success());
-    // What was not given back would come after the acknowledgement wait of 30 s.
+    // A job that was not handed back would be redelivered only after the ack wait of 30 s.
     let started = Instant::now();
     let second = Worker::start(&stack.nats.address(), &[]);
     wait_until_ready(&second.health);
@@ -98,7 +94,8 @@ fn a_worker_stops_in_time_while_the_broker_is_away() {
         worker.process.signal(Signal::TERM);
         let status = worker.process.wait_for_exit(LIMIT);
         assert_eq!(status.code(), Some(0), "{}", worker.process.output());
-        // The grace period, 5 s to hand back, and one answer each of the lanes and the barrier.
+        // The grace period, 5 s to hand jobs back, and one request timeout each for the lanes and
+        // the barrier.
         assert!(started.elapsed() < Duration::from_secs(9), "{:?}", started.elapsed());
         job_id
     });
@@ -119,7 +116,7 @@ fn a_worker_that_stops_after_a_reconnect_receives_no_more_jobs() {
     let mut first = stack.start_proxied_worker(&settings);
     let count_text = || client.submit(&json!({"text": "two words"}));
     // The client and the server count the messages of a subscription. After a reconnect the server
-    // begins with 0 again.
+    // starts at 0 again.
     for _ in 0..5 {
         assert_eq!(count_attempts(&client.wait_until_final(&count_text(), LIMIT)), 1);
     }
@@ -134,7 +131,7 @@ fn a_worker_that_stops_after_a_reconnect_receives_no_more_jobs() {
     first.process.wait_for_log("shutting down; waiting for running jobs", LIMIT);
     let ids: Vec<String> = (0..4).map(|_| count_text()).collect();
     let _second = stack.start_direct_worker(&[]);
-    // A job that the first worker received would come again after the ack wait of 30 s.
+    // A job that the first worker received would be redelivered only after the ack wait of 30 s.
     let started = Instant::now();
     for job_id in &ids {
         assert_eq!(count_attempts(&client.wait_until_final(job_id, LIMIT)), 1);

@@ -1,4 +1,4 @@
-//! Metrics: every one is documented, and has the right value.
+//! Metrics: each one is documented and has the right value.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -49,7 +49,7 @@ fn assert_documented(
     let shown = shown.map(|(name, kind)| (name.clone(), (kind.clone(), metrics.labels(name))));
     let (of_page, shown): (BTreeMap<_, _>, BTreeMap<_, _>) = (of_page.collect(), shown.collect());
     for (name, row) in &of_page {
-        assert_eq!(shown.get(name), Some(row), "{name} is documented otherwise than shown");
+        assert_eq!(shown.get(name), Some(row), "{name} differs from its documentation");
     }
     for name in shown.keys() {
         assert!(of_page.contains_key(name), "{name} is not documented");
@@ -76,7 +76,7 @@ fn every_metric_is_documented_and_right() {
     let gateway = stack.client().clone();
     let mut jobs = mixed::submit_queued_jobs(&stack);
 
-    // Nobody works.
+    // Without a worker.
     let lost = [("lane", "bulk"), ("outcome", "failed"), ("code", "lost")];
     wait_for_value(&gateway, "wordmill_jobs_finished_total", &lost, 1.0);
     let swept = [("action", "cancelled_message")];
@@ -95,7 +95,7 @@ fn every_metric_is_documented_and_right() {
     assert!((3.0..60.0).contains(&age), "{age}");
     assert_eq!(metrics.sum("wordmill_sweeper_active", &[]), Some(1.0));
 
-    // Somebody does.
+    // With a worker.
     stack.workers.push(Worker::start(&stack.nats.address(), SETTINGS));
     let worker = stack.workers[0].health.clone();
     for job in &jobs {
@@ -118,7 +118,7 @@ fn every_metric_is_documented_and_right() {
             assert!(!value.contains("127.0.0.1") && value != "public", "{value}");
         }
     }
-    // Nobody else asks for a result, so nobody takes the link's place.
+    // The only request for a result, so that no other exemplar replaces its trace.
     let traceparent = format!("00-{TRACE}-00f067aa0ba902b7-01");
     let path = format!("/v1/jobs/{}/result", jobs[0]);
     assert_eq!(gateway.send("GET", &path, &[("traceparent", &traceparent)], &[]).status, 200);
@@ -199,7 +199,7 @@ fn assert_mixed_load_is_counted(gateway: &Metrics, worker: &Metrics) {
             assert_eq!(metrics.sum(name, labels), Some(*value), "{name} {labels:?}");
         }
     }
-    // Two jobs waited for a worker, for at least as long as a job needs to count as lost.
+    // Two jobs waited for a worker, each at least as long as the sweeper's grace period of 3 s.
     let waited = worker.sum("wordmill_job_queue_wait_seconds_sum", &[INTERACTIVE]);
     assert!(waited.is_some_and(|waited| waited > 6.0), "{waited:?}");
     let memory = worker.sum("process_resident_memory_bytes", &[]).expect("memory");
@@ -253,7 +253,7 @@ fn made_up_methods_and_paths_make_no_new_series() {
     assert!(values.iter().all(|value| !value.contains("FETCH") && !value.contains("/nowhere")));
 }
 
-/// Returns the words of a file that begin as one of our metrics does.
+/// Returns all words of a file that have the prefix of a metric.
 fn metric_names_in(path: &str) -> BTreeSet<String> {
     let text = std::fs::read_to_string(repository().join(path)).expect(path);
     let words = text.split(|c: char| !c.is_ascii_alphanumeric() && !matches!(c, '_' | ':'));

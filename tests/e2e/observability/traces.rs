@@ -16,7 +16,7 @@ use wordmill_tests::{LIMIT, wait_for};
 
 use crate::webhooks::delivery::FAST_RETRIES;
 
-/// Longest time that a service may take to stop, whatever its collector does.
+/// Maximum time for a service to stop, even if its collector fails or hangs.
 const STOP_MAX: Duration = Duration::from_secs(3);
 
 fn trace_id(job: &Value) -> &str {
@@ -32,7 +32,7 @@ fn every_job_is_one_trace_however_it_ends() {
     let site = Site::start();
     let cases = cases::run(&mut stack, &site, &settings);
     Admin::connect(&stack.nats).wait_until_idle();
-    // What ends in order sends everything it has.
+    // A graceful stop sends all remaining spans.
     stack.gateways[0].process.stop();
     stack.workers[1].process.stop();
     for case in &cases {
@@ -44,7 +44,7 @@ fn every_job_is_one_trace_however_it_ends() {
         });
         assert_eq!(others.count(), 0, "the job is in one trace only: {}", case.job);
     }
-    // The request to cancel is a trace of its own, and polls are none.
+    // The cancel request has its own trace; polls have none.
     let all = collector.traces();
     assert_eq!(all.len(), cases.len() + 1, "{all:#?}");
     let request = all.iter().find(|trace| trace.spans[0].name == "POST /v1/jobs/{id}/cancel");
@@ -90,8 +90,8 @@ fn a_replay_is_a_new_trace_with_a_link_to_the_old_one() {
     new.only_span("process jobs").assert_child_of(publish);
 }
 
-/// Asserts that spans are one delivery of a webhook each: children of the order, and one attempt in
-/// each.
+/// Asserts that `order` has one delivery for each of `answers` as a child, each with one attempt
+/// that got this status code.
 fn assert_webhook_deliveries(trace: &Trace, order: &Span, job_id: &str, answers: &[&str]) {
     let of = |parent: &Span, name| {
         let spans = trace.spans_named(name).into_iter();
@@ -201,11 +201,11 @@ fn each_line_of_a_batch_is_a_trace_linked_to_the_request() {
         line.assert_attributes(&[("job.id", job_id)]);
         publish.assert_child_of(line);
         trace.only_span("process jobs").assert_child_of(publish);
-        assert!(all.insert(trace_id(&job).to_owned()), "a trace of its own: {job}");
+        assert!(all.insert(trace_id(&job).to_owned()), "each line has its own trace: {job}");
     }
 }
 
-/// Submits a job with a trace context, and returns it when it is final.
+/// Submits a job with a trace context and returns it when it is final.
 fn submit_with_traceparent(stack: &Stack, traceparent: &str) -> Value {
     let headers = [("content-type", "application/json"), ("traceparent", traceparent)];
     let answer = stack.client().send("POST", "/v1/jobs", &headers, br#"{"text": "a b"}"#);
@@ -237,7 +237,7 @@ fn an_unsampled_trace_context_is_followed_without_spans() {
     let unsampled = "77f7651916cd43dd8448eb211c80319c";
     let job = submit_with_traceparent(&stack, &format!("00-{unsampled}-00f067aa0ba902b7-00"));
     assert_eq!(trace_id(&job), unsampled);
-    // What came later has arrived; this has not, and will not.
+    // Once the spans of a later job have arrived, spans of this one would have arrived, too.
     let later = submit_with_traceparent(&stack, "");
     collector.wait_for_trace(trace_id(&later), 4, LIMIT);
     assert!(collector.trace(unsampled).is_none());
@@ -307,18 +307,18 @@ fn a_bad_collector_costs_spans_and_nothing_else() {
         (hanging.endpoint(), Some(&hanging)),
     ] {
         let mut settings = cases::settings(&endpoint).to_vec();
-        // Little room, so that it is used up.
+        // A small queue, so that it overflows.
         settings.push(("OTEL_BSP_MAX_QUEUE_SIZE", "4"));
         let mut stack = Stack::with(1, 1, &settings);
         for _ in 0..20 {
             let started = Instant::now();
             let job_id = stack.client().submit(&json!({"text": "a b"}));
-            // A request that waited for an export would take as long as that may: 3 s.
+            // A request that waited for an export would take up to the export timeout of 3 s.
             assert!(started.elapsed() < Duration::from_secs(2), "{endpoint}");
             assert_eq!(stack.client().wait_until_final(&job_id, LIMIT)["status"], "succeeded");
         }
         if let Some(collector) = reached {
-            wait_for("somebody has tried", LIMIT, || (collector.requests() > 0).then_some(()));
+            wait_for("a request arrives", LIMIT, || (collector.requests() > 0).then_some(()));
         }
         for process in [&mut stack.gateways[0].process, &mut stack.workers[0].process] {
             let started = Instant::now();
@@ -331,7 +331,7 @@ fn a_bad_collector_costs_spans_and_nothing_else() {
                 "{warning}"
             );
             let noise = process.output().matches("cannot send spans").count();
-            assert!(noise <= 1, "said once: {}", process.output());
+            assert!(noise <= 1, "logged once: {}", process.output());
         }
     }
 }

@@ -1,4 +1,5 @@
-//! A queue that fills up declines bulk jobs early and interactive jobs late, and answers polls.
+//! Backpressure: a queue that fills up refuses bulk jobs early and interactive jobs late, and polls
+//! are still answered.
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -12,16 +13,16 @@ use wordmill_tests::stack::{Stack, Worker, wait_until_ready};
 use wordmill_tests::wait_for;
 use wordmill_tests::{LIMIT, pause};
 
-/// Longest time until the gateway has noticed a change of the queue; it looks once a second.
+/// Maximum time until the gateway notices a change of the queue, which it reads once a second.
 const NOTICE_TIME_MAX: Duration = Duration::from_secs(10);
 
 fn submit_bulk(client: &Client) -> Answer {
     client.post("/v1/jobs", &json!({"text": "a", "lane": "bulk"}))
 }
 
-/// Waits until the gateway has noticed; it looks once a second.
+/// Waits until the gateway refuses bulk jobs.
 fn wait_until_bulk_is_declined(client: &Client) -> Answer {
-    wait_for("bulk is declined", NOTICE_TIME_MAX, || {
+    wait_for("bulk jobs are refused", NOTICE_TIME_MAX, || {
         pause(Duration::from_millis(200));
         Some(submit_bulk(client)).filter(|answer| answer.status != 202)
     })
@@ -29,14 +30,14 @@ fn wait_until_bulk_is_declined(client: &Client) -> Answer {
 
 fn expect_queue_full(answer: &Answer) {
     answer.expect_problem(503, "queue_full");
-    let after: u64 = answer.header("retry-after").expect("when").parse().expect("seconds");
+    let after: u64 = answer.header("retry-after").expect("a field").parse().expect("seconds");
     assert!((1..=60).contains(&after), "{answer:?}");
 }
 
 fn assert_polls_and_older_contract_answer(client: &Client, job_id: &str) {
     let started = Instant::now();
     assert_eq!(client.get(&format!("/v1/jobs/{job_id}")).json()["status"], "queued");
-    // Below the time that a request may spend on the broker.
+    // Less than a request may wait for the broker.
     assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
     let older = client.post("/word-count", &json!({"url": "http://example.org/"}));
     assert_eq!(older.status, 500, "{older:?}");
@@ -80,7 +81,7 @@ fn bytes_are_bounded_like_the_number_of_jobs() {
     let small = wait_until_bulk_is_declined(client);
     expect_queue_full(&small);
     let older = "http://example.org/".to_owned() + &"a".repeat(8000);
-    wait_for("even small jobs find no room", NOTICE_TIME_MAX, || {
+    wait_for("even small jobs are refused", NOTICE_TIME_MAX, || {
         (client.post("/v1/jobs", &json!({"url": older})).status == 503).then_some(())
     });
     assert_eq!(client.get(&format!("/v1/jobs/{job_id}")).json()["status"], "queued");
@@ -101,10 +102,10 @@ fn a_declined_client_gets_a_realistic_retry_after() {
     admin.reconfigure("JOBS", |config| config.max_messages = MOST.try_into().expect("a bound"));
     let url = site.put("/slow", Page::new("text/plain", "a").after(Duration::from_secs(1)));
     (0..MOST).for_each(|_| drop(client.submit_url(&url)));
-    // Nothing drains, so nobody knows.
+    // The queue does not drain, so the gateway can only answer the default of 5 s.
     assert_eq!(retry_after(&wait_until_bulk_is_declined(client)), 5);
 
-    // One job after the other, each of which takes a second or a little longer.
+    // Jobs run one after the other and take a little more than 1 s each.
     let started = Instant::now();
     let _worker = Worker::start(&stack.nats.address(), &[("WORDMILL_SLOTS", "2")]);
     let (retry_after_s, left) = wait_for("the rate is known", LIMIT, || {
@@ -114,12 +115,12 @@ fn a_declined_client_gets_a_realistic_retry_after() {
         (left <= MOST - 4 && retry_after_s != 5).then_some((retry_after_s, left))
     });
     let per_job = started.elapsed().as_secs_f64() / (MOST - left) as f64;
-    // Down to 80 %, and then one more has to fit.
+    // The queue must drain to 80 %, and then one more job must fit.
     let expected = (left + 1 - MOST * 8 / 10) as f64 * per_job;
     let ratio = retry_after_s as f64 / expected;
     assert!(
         (0.3..3.0).contains(&ratio),
-        "told {retry_after_s} s, expected {expected} s with {left} left"
+        "answered {retry_after_s} s, expected {expected} s with {left} left"
     );
 }
 
@@ -132,7 +133,7 @@ fn a_gateway_with_a_mute_broker_bounds_its_in_flight_bytes() {
     let body = json!({"text": "word ".repeat(400_000)}).to_string();
     let end = Instant::now() + LIMIT;
     let declined = Mutex::new(None);
-    // 64 MiB may be on their way at once: 32 of these.
+    // The in-flight budget is 64 MiB, enough for 32 of these bodies.
     std::thread::scope(|scope| {
         for _ in 0..48 {
             scope.spawn(|| {
@@ -151,7 +152,7 @@ fn a_gateway_with_a_mute_broker_bounds_its_in_flight_bytes() {
     declined.expect_problem(503, "overloaded");
     let after: u64 = declined.header("retry-after").and_then(|text| text.parse().ok()).expect("s");
     assert!((1..=60).contains(&after), "{declined:?}");
-    // And when the broker is back, so is the room.
+    // When the broker answers again, the budget is free again.
     stack.proxy().restore();
     wait_until_ready(client);
     client.submit(&json!({"text": "a"}));

@@ -1,4 +1,4 @@
-//! Lanes share the workers, and a pull request without deliveries is noticed.
+//! Lanes: how they share the workers, and how a worker detects a pull request without deliveries.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -14,10 +14,10 @@ use wordmill_tests::site::{Page, Site};
 use wordmill_tests::stack::{Stack, Worker, wait_until_ready};
 use wordmill_tests::{LIMIT, pause, wait_for};
 
-/// How many bulk jobs wait.
+/// Number of queued bulk jobs.
 const BACKLOG: usize = 100_000;
 
-/// Returns the longest time that one of some interactive jobs took.
+/// Runs ten interactive jobs one after the other and returns the longest time of one.
 fn slowest_interactive_job(client: &Client) -> Duration {
     let times = (0..10).map(|_| {
         let started = Instant::now();
@@ -37,10 +37,10 @@ fn interactive_jobs_do_not_wait_behind_bulk() {
     admin.publish_jobs("bulk", BACKLOG, "a short text");
     let busy = slowest_interactive_job(client);
     let pending = admin.pending_count("bulk");
-    assert!(pending > 0, "the backlog was worked off before anything was measured");
+    assert!(pending > 0, "the backlog was empty before the measurement");
     assert!(busy < empty + Duration::from_secs(1), "{empty:?} when empty, {busy:?} when busy");
 
-    // Interactive work that does not end, from more clients than there are slots.
+    // A continuous interactive load, from more clients than there are slots.
     let end = Instant::now() + Duration::from_secs(2);
     let interactive: usize = std::thread::scope(|scope| {
         let submit = || {
@@ -56,7 +56,7 @@ fn interactive_jobs_do_not_wait_behind_bulk() {
     });
     let bulk = pending - admin.pending_count("bulk");
     println!("{empty:?} when empty, {busy:?} when busy; then {interactive} to {bulk}");
-    assert!(bulk > 0, "bulk stood still while {interactive} interactive jobs were done");
+    assert!(bulk > 0, "no bulk job ran while {interactive} interactive jobs were done");
 }
 
 #[test]
@@ -84,7 +84,7 @@ fn lanes_that_are_both_busy_share_three_to_one() {
         }));
     }
     let _worker = Worker::start(&stack.nats.address(), &[("WORDMILL_SLOTS", "8")]);
-    // As long as neither lane is empty.
+    // Neither lane is empty during this time.
     let first = wait_for("half of them were started", LIMIT, || {
         let started = started.lock().expect("the log");
         (started.len() >= EACH).then(|| started[..EACH].to_vec())
@@ -101,14 +101,14 @@ fn lanes_that_are_both_busy_share_three_to_one() {
 fn a_lane_that_gets_no_waiting_jobs_resubscribes() {
     let mut stack = Stack::start();
     let admin = Admin::connect(&stack.nats);
-    // Heartbeats go on and jobs wait, as with a server that has lost track of the request.
+    // Heartbeats continue and jobs wait, as with a server that has lost the pull request.
     admin.pause_consumer("bulk", "2100-01-01T00:00:00Z");
     let job_id = stack.client().submit(&json!({"text": "a b", "lane": "bulk"}));
     let anew = stack.workers[0]
         .process
         .wait_for_log("no deliveries although jobs are pending; resubscribing", LIMIT);
     assert_fields(&anew, json!({"lane": "bulk", "pending": 1}));
-    // Interactive jobs never noticed, and the new pull works.
+    // The interactive lane is not affected, and the new pull request works.
     let other = stack.client().submit(&json!({"text": "a b c"}));
     assert_eq!(stack.client().wait_until_final(&other, LIMIT)["totals"]["words"], 3);
     admin.pause_consumer("bulk", "2000-01-01T00:00:00Z");
@@ -141,23 +141,23 @@ fn a_lane_that_hears_nothing_is_not_ready() {
 
 #[test]
 fn small_jobs_run_without_a_slot_up_to_a_bound() {
-    /// One slot of the lane, and room for 192 texts that are counted at once.
+    /// One slot of the lane, and 192 small jobs that run without a slot.
     const IN_HAND_MAX: u64 = 1 + 192;
     let stack = ProxiedStack::start(Proxied::Workers, &[]);
     let admin = &stack.admin;
     let proxy = stack.proxy();
     let worker = stack.start_proxied_worker(&[("WORDMILL_SLOTS", "2")]);
-    // Nobody gets any further than to ask for its record.
+    // All jobs hang at the read of their record.
     proxy.add_rule(Rule::hold_answers("$JS.API.DIRECT.GET.KV_job_state"));
     admin.publish_jobs("interactive", 220, "a short text");
-    wait_for("as many as there is room for", LIMIT, || {
+    wait_for("all slots are used", LIMIT, || {
         (admin.pending_and_unacknowledged("interactive") == (220 - IN_HAND_MAX, IN_HAND_MAX))
             .then_some(())
     });
     pause(Duration::from_millis(500));
     assert_eq!(admin.pending_and_unacknowledged("interactive"), (220 - IN_HAND_MAX, IN_HAND_MAX));
-    // All of them run, as the queue's view has to know: the others that were handed out wait for a
-    // retry.
+    // All of them must count as running: the status of the queue takes other unacknowledged
+    // messages for jobs that wait for a retry.
     let running = Metrics::fetch(&worker.health)
         .sum("wordmill_worker_slots_busy", &[("lane", "interactive")]);
     assert_eq!(running, Some(193.0));
@@ -172,29 +172,27 @@ fn late_deliveries_are_finished_before_more_are_requested() {
     let proxy = stack.proxy();
     let site = &stack.site;
     let client = stack.client();
-    // With room for one job of a lane.
+    // Room for one job per lane.
     let _worker = stack.start_proxied_worker(&[("WORDMILL_SLOTS", "2")]);
     site.handle(|_, _| Page::new("text/plain", "a b").after(Duration::from_millis(400)));
     let held_messages =
         proxy.add_rule(Rule::hold("jobs.interactive.").in_direction(Direction::ToClient));
     let submit = |number| client.submit(&json!({"url": site.url(&format!("/{number}"))}));
     let jobs: Vec<String> = (0..16).map(submit).collect();
-    wait_for("a request was given up and made again", LIMIT, || {
-        (held_messages.count() >= 2).then_some(())
-    });
+    wait_for("the pull request was repeated", LIMIT, || (held_messages.count() >= 2).then_some(()));
     let (waiting, _) = admin.pending_and_unacknowledged("interactive");
     proxy.release();
 
     let mut in_hand = Vec::new();
-    wait_for("nearly all were handed out", LIMIT, || {
+    wait_for("nearly all messages are delivered", LIMIT, || {
         let (left, handed_out) = admin.pending_and_unacknowledged("interactive");
-        // Both that were late are done then.
+        // By then, both late deliveries are finished.
         if left < waiting {
             in_hand.push(handed_out);
         }
         (left < 4).then_some(())
     });
-    // The broker may hand out the next before it has looked at the acknowledgement.
+    // The broker may deliver the next message before it processes the acknowledgement.
     let too_many = in_hand.iter().filter(|count| **count > 1).count();
     assert!(too_many * 4 < in_hand.len(), "one at a time, but: {in_hand:?}");
     for job in jobs {

@@ -15,7 +15,7 @@ fn get_queue(client: &Client) -> Value {
     answer.json()
 }
 
-/// Waits until the queue is as it should be; workers say what they do every two seconds.
+/// Waits until the status of the queue satisfies `is_shown`. Workers report every two seconds.
 fn wait_until_queue_shows(client: &Client, what: &str, is_shown: impl Fn(&Value) -> bool) -> Value {
     wait_for(what, LIMIT, || Some(get_queue(client)).filter(|queue| is_shown(queue)))
 }
@@ -61,11 +61,10 @@ fn waiting_running_and_retried_jobs_are_distinguished() {
     client.submit_url(&site.put("/stuck", Page::new("text/plain", "stuck").stalls_after(2)));
     let worker = Worker::start(&stack.nats.address(), &settings);
     wait_until_ready(&worker.health);
-    let shown =
-        wait_until_queue_shows(client, "one job in work, one that waits for a retry", |queue| {
-            let lane = &queue["lanes"]["interactive"];
-            lane["in_work"] == 1 && lane["waiting_for_retry"] == 1
-        });
+    let shown = wait_until_queue_shows(client, "one job runs and one waits for a retry", |queue| {
+        let lane = &queue["lanes"]["interactive"];
+        lane["in_work"] == 1 && lane["waiting_for_retry"] == 1
+    });
     let lane = &shown["lanes"]["interactive"];
     assert_fields(lane, json!({"depth": 2, "waiting": 0}));
     let worker_view = &shown["workers"][0];
@@ -85,7 +84,7 @@ fn workers_that_leave_or_die_disappear() {
     wait_until_queue_shows(stack.client(), "three workers", |queue| queue["workers_seen"] == 3);
     assert!(stack.workers[0].process.stop().success());
     let left = get_queue(stack.client());
-    assert_eq!(left["workers_seen"], 2, "one that leaves says so: {left}");
+    assert_eq!(left["workers_seen"], 2, "a stopped worker is removed at once: {left}");
     stack.workers[1].process.kill();
     let shown =
         wait_until_queue_shows(stack.client(), "one worker", |queue| queue["workers_seen"] == 1);
@@ -99,13 +98,13 @@ fn deliveries_that_were_repeated_are_counted() {
     let site = Site::start();
     let client = stack.client().clone();
     client.submit_url(&site.put("/stuck", Page::new("text/plain", "stuck").stalls_after(2)));
-    wait_until_queue_shows(&client, "it is in work", |queue| {
+    wait_until_queue_shows(&client, "the job runs", |queue| {
         queue["lanes"]["interactive"]["in_work"] == 1
     });
     stack.workers[0].process.kill();
     let worker = Worker::start(&stack.nats.address(), &[]);
     wait_until_ready(&worker.health);
-    let shown = wait_until_queue_shows(&client, "it was handed out again", |queue| {
+    let shown = wait_until_queue_shows(&client, "the message is redelivered", |queue| {
         queue["lanes"]["interactive"]["redelivered"] == 1
     });
     assert_eq!(shown["lanes"]["interactive"]["depth"], 1, "{shown}");

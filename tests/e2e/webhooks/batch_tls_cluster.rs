@@ -1,4 +1,4 @@
-//! Webhooks of batches and of their lines, over HTTPS, and at a broker of three servers.
+//! Webhooks of batches and their lines, over HTTPS, and with a broker of three servers.
 
 use std::fs;
 use std::time::Duration;
@@ -43,7 +43,7 @@ fn a_batch_and_its_line_have_webhooks_of_their_own() {
         assert_fields(data, json!({"job_id": job_id, "lane": "bulk"}));
         assert_eq!(data["source"]["kind"], kind, "{body}");
         assert_fields(data, json!({"totals.words": words, "labels.book": "a"}));
-        // Where it says that the words are.
+        // The link to the result works.
         let result = client.get(data["links"]["result"].as_str().expect("a link")).json();
         assert_eq!(result["totals"]["words"], words, "{result}");
         assert_eq!(wait_until_settled(client, job_id)["status"], "delivered");
@@ -77,7 +77,7 @@ fn receivers_speak_https_with_trusted_certificates() {
     let request = good.requests("/hook").remove(0);
     assert!(request.is_signed_with(&public_receiver_secret()), "{request:?}");
 
-    // Of an authority that nobody knows, of another name, of another time.
+    // An unknown authority, another host name, an expired certificate.
     for certified in
         [others.certify("127.0.0.1"), ours.certify("localhost"), ours.certify_expired("127.0.0.1")]
     {
@@ -104,7 +104,7 @@ fn a_webhook_outlives_the_server_that_leads_its_queue() {
     cluster.provision(&[]);
     let addresses = cluster.addresses();
     let admin = Admin::connect_to_any(&addresses);
-    // What a server that dies has not acknowledged comes again soon.
+    // Short, so that messages whose acknowledgement is lost with the server are redelivered soon.
     admin.set_ack_wait(Duration::from_secs(2));
     admin.set_ack_wait_of("WEBHOOKS", &["webhooks"], Duration::from_secs(2));
     let (gateway, worker) = {
@@ -124,14 +124,14 @@ fn a_webhook_outlives_the_server_that_leads_its_queue() {
     receiver.set_replies("/hook", &[busy, Reply::Status("204 No Content", "")]);
     let job_id = submit("/hook");
     receiver.wait_for_requests("/hook", 1, LIMIT);
-    // The next attempt is due in a moment.
+    // The next attempt is due soon.
     let leader = admin.leader("WEBHOOKS");
     let index = (0..addresses.len()).find(|index| leader == format!("n{index}"));
-    let index = index.expect("somebody leads");
+    let index = index.expect("a leader");
     cluster.nodes[index].process.kill();
     receiver.wait_for_requests("/hook", 2, LIMIT);
-    wait_for("it is known to be delivered", LIMIT, || {
-        // While there is no leader nobody can say.
+    wait_for("the webhook is delivered", LIMIT, || {
+        // Without a leader the gateway answers 503.
         let answer = client.get(&format!("/v1/jobs/{job_id}"));
         (answer.status == 200 && answer.json()["webhook"]["status"] == "delivered").then_some(())
     });
@@ -140,14 +140,14 @@ fn a_webhook_outlives_the_server_that_leads_its_queue() {
         received.iter().all(|one| one.is_signed_with(&public_receiver_secret())),
         "{received:?}"
     );
-    // And those that come after it.
+    // Webhooks of later jobs are delivered, too.
     let next = wait_for("the queue takes jobs again", LIMIT, || {
         let body = json!({"text": "a b", "webhook": {"url": receiver.url("/next")}});
         let answer = client.post("/v1/jobs", &body);
         (answer.status == 202).then(|| answer.json()["job_id"].as_str().expect("an id").to_owned())
     });
     receiver.wait_for_requests("/next", 1, LIMIT);
-    wait_for("it is known to be delivered", LIMIT, || {
+    wait_for("the webhook is delivered", LIMIT, || {
         let answer = client.get(&format!("/v1/jobs/{next}"));
         (answer.status == 200 && answer.json()["webhook"]["status"] == "delivered").then_some(())
     });

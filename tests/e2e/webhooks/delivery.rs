@@ -13,23 +13,23 @@ use wordmill_tests::site::{Page, Site, closed_port};
 use wordmill_tests::stack::{Gateway, Stack, Worker, wait_until_ready};
 use wordmill_tests::{LIMIT, wait_for};
 
-/// The main secret.
+/// The main webhook secret.
 pub const SECRET: &str = "0123456789abcdef0123456789abcdef";
-/// The secret that replaces it.
+/// The secret that replaces the main one.
 const NEW_SECRET: &str = "fedcba9876543210fedcba9876543210";
-/// Settings with which a receiver is tried again soon.
+/// Settings with short pauses between the attempts.
 pub const FAST_RETRIES: [(&str, &str); 2] =
     [("WORDMILL_WEBHOOK_SECRETS", SECRET), ("WORDMILL_WEBHOOK_RETRY_MAX", "50ms")];
 
-/// Settings with which a `Retry-After` outlasts the test, so that the job shows it.
+/// Settings under which a `Retry-After` outlasts the test, so that the job still shows it.
 const LONG_RETRIES: [(&str, &str); 2] =
     [("WORDMILL_WEBHOOK_SECRETS", SECRET), ("WORDMILL_WEBHOOK_RETRY_MAX", "1h")];
 
 const OK: Reply = Reply::Status("204 No Content", "");
 const BUSY: Reply = Reply::Status("503 Service Unavailable", "");
 
-/// Returns the secrets with which an owner's receivers verify, as the operator's command prints
-/// them.
+/// Returns the secrets with which an owner's receivers verify signatures, as printed by
+/// `wordmill-gateway webhook secret`.
 fn receiver_secrets(owner: &str, main: &str) -> Vec<String> {
     let mut command = Command::new(binary("wordmill-gateway"));
     command.args(["webhook", "secret", "--owner", owner]).env("WORDMILL_WEBHOOK_SECRETS", main);
@@ -43,7 +43,7 @@ pub fn public_receiver_secret() -> String {
     receiver_secrets("public", SECRET).remove(0)
 }
 
-/// Returns the webhook as the job shows it.
+/// Returns the webhook of a job from the API.
 pub fn get_webhook(client: &Client, job_id: &str) -> Value {
     let answer = client.get(&format!("/v1/jobs/{job_id}"));
     assert_eq!(answer.status, 200, "{answer:?}");
@@ -169,7 +169,7 @@ fn a_failing_receiver_is_retried_and_every_attempt_is_shown() {
     assert_eq!(webhook["status"], "delivered", "{webhook}");
     assert!(receiver.requests("/elsewhere").is_empty(), "redirects are not followed");
     for request in &requests {
-        // Each is signed anew; what is said, and its name, stay the same.
+        // Each attempt has its own signature, with the same id and body.
         assert!(request.is_signed_with(&public_receiver_secret()), "{request:?}");
         assert_eq!(request.header("webhook-id"), job_id);
         assert_eq!(request.body, requests[0].body);
@@ -199,7 +199,7 @@ fn a_silent_receiver_is_given_up_after_ten_attempts() {
         }
     }
     assert_eq!(receiver.requests("/busy").len(), 10);
-    // The job itself is as good as any.
+    // The failed webhook does not affect the job.
     assert_eq!(client.get(&format!("/v1/jobs/{busy}")).json()["status"], "succeeded");
 }
 
@@ -225,13 +225,13 @@ fn a_retry_after_of_a_receiver_is_honoured() {
     receiver.set_replies("/later", &[later]);
     let hook = json!({"url": receiver.url("/later")});
     let waits = client.submit(&json!({"text": "a b", "webhook": hook}));
-    let webhook = wait_for("the first attempt is over", LIMIT, || {
+    let webhook = wait_for("the first attempt has ended", LIMIT, || {
         Some(get_webhook(client, &waits)).filter(|it| it["attempts"][0]["status_code"] == 429)
     });
     assert_eq!(webhook["status"], "waiting", "{webhook}");
     let at = |text: &Value| {
         let text = text.as_str().expect("a time").replace('Z', "+00:00");
-        // To the minute is enough: hours and minutes.
+        // Minutes are precise enough.
         let (hours, minutes): (i64, i64) =
             (text[11..13].parse().expect("hours"), text[14..16].parse().expect("minutes"));
         60 * hours + minutes
@@ -263,7 +263,7 @@ fn a_webhook_can_be_sent_again_once_its_job_is_final() {
             .iter()
             .all(|one| one.header("webhook-id") == job_id && one.body == requests[0].body)
     );
-    // Again, although it was delivered.
+    // A delivered webhook can be sent again.
     assert_eq!(resend(client, &job_id).status, 202);
     receiver.wait_for_requests("/hook", 4, LIMIT);
 
@@ -274,14 +274,14 @@ fn a_webhook_can_be_sent_again_once_its_job_is_final() {
     resend(client, "0198f0c2-0000-7000-8000-000000000000").expect_problem(404, "job_not_found");
     resend(client, "x").expect_problem(400, "invalid_job_id");
 
-    // Deleted, it is neither shown nor sent, and leaves nothing.
+    // The webhook of a deleted job is neither shown nor sent, and leaves only a tombstone.
     wait_until_settled(client, &job_id);
     assert_eq!(client.send("DELETE", &format!("/v1/jobs/{job_id}"), &[], b"").status, 204);
     resend(client, &job_id).expect_problem(410, "result_expired");
     let admin = Admin::connect(&stack.nats);
     let state =
         admin.last_message("KV_webhook_state", &format!("$KV.webhook_state.public.{job_id}"));
-    assert_eq!(state.map(|(payload, _)| payload), Some(String::new()), "only its marker is left");
+    assert_eq!(state.map(|(payload, _)| payload), Some(String::new()), "only a tombstone is left");
 }
 
 #[test]
@@ -309,7 +309,7 @@ fn an_invalid_webhook_is_refused_before_the_job_is_queued() {
     refused.expect_problem(422, "invalid_webhook");
     assert_eq!(Admin::connect(&stack.nats).message_count("JOBS"), 0);
 
-    // Two bodies that differ in nothing but the webhook are two requests.
+    // Two bodies that differ only in the webhook are different requests.
     let named = [("content-type", "application/json"), ("idempotency-key", "one")];
     let hook = |url| json!({"text": "a", "webhook": {"url": url}}).to_string();
     let send = |url| client.send("POST", "/v1/jobs", &named, hook(url).as_bytes());

@@ -1,7 +1,8 @@
-//! Webhooks during faults: hanging receivers, dying workers, a full queue.
+//! Webhooks during faults: hanging receivers, crashing workers, a full queue.
 
 use std::time::Duration;
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use wordmill_tests::assertions::assert_fields;
 use wordmill_tests::proxied_stack::{Proxied, ProxiedStack};
@@ -14,14 +15,14 @@ use crate::webhooks::delivery::{FAST_RETRIES, SECRET, get_webhook, wait_until_se
 
 const BUSY: Reply = Reply::Status("503 Service Unavailable", "");
 const OK: Reply = Reply::Status("204 No Content", "");
-/// With this, a webhook that failed twice waits for longer than any test.
+/// Settings under which a webhook waits longer than any test after two failed attempts.
 const SLOW_RETRIES: [(&str, &str); 2] =
     [("WORDMILL_WEBHOOK_SECRETS", SECRET), ("WORDMILL_WEBHOOK_RETRY_MAX", "24h")];
-/// Acknowledgements of webhooks, and of jobs.
+/// Prefixes of the acknowledgement subjects of webhooks and of jobs.
 const ACK: &str = "$JS.ACK.WEBHOOKS.";
 const ACK_JOB: &str = "$JS.ACK.JOBS.";
 
-/// Starts a gateway that sweeps, and a proxy for workers.
+/// Starts a gateway with a frequent sweeper, and a proxy for workers.
 fn start() -> ProxiedStack {
     let sweeper = [("WORDMILL_SWEEP_INTERVAL", "200ms"), ("WORDMILL_SWEEP_GRACE", "3s")];
     let settings = [&FAST_RETRIES[..], &sweeper].concat();
@@ -33,7 +34,7 @@ fn submit_with_webhook(stack: &ProxiedStack, path: &str) -> String {
     stack.client().submit(&json!({"text": "a b", "webhook": hook}))
 }
 
-/// Waits until both queues are empty, and returns the number of requests on a path.
+/// Waits until both queues are empty and returns the number of requests on a path.
 fn count_requests_when_settled(stack: &ProxiedStack, path: &str) -> usize {
     stack.admin.wait_until_idle();
     wait_for("no webhook waits", LIMIT, || {
@@ -57,7 +58,7 @@ fn a_hanging_receiver_delays_neither_counting_nor_others() {
     ];
     let stack = Stack::with(1, 1, &settings);
     let client = stack.client();
-    // A host is what counts, whatever its port.
+    // Slots are limited per host, regardless of the port.
     let dead = Receiver::start();
     let alive = Receiver::start_on("127.0.0.3:0");
     dead.set_replies("/hook", &[Reply::Hang]);
@@ -87,10 +88,10 @@ fn a_webhook_survives_the_worker_that_orders_it() {
         ("/not-acknowledged", Rule::lose(ACK_JOB).containing("+ACK")),
     ] {
         let handle = stack.proxy().add_rule(rule);
-        // It delivers none itself.
+        // This worker has no secrets, so it delivers no webhooks itself.
         let mut first = stack.start_proxied_worker(&[]);
         let job_id = submit_with_webhook(&stack, path);
-        wait_for("the first worker is there", LIMIT, || (handle.count() > 0).then_some(()));
+        wait_for("the fault is reached", LIMIT, || (handle.count() > 0).then_some(()));
         first.process.kill();
         stack.proxy().release();
         let second = stack.start_direct_worker(&FAST_RETRIES);
@@ -116,6 +117,26 @@ fn a_worker_that_dies_while_it_delivers_leaves_an_attempt() {
     assert_eq!(attempt_count(&webhook), 2, "{webhook}");
     assert_eq!(webhook["attempts"][0]["failure"]["code"], "worker_crashed", "{webhook}");
     assert!(requests.iter().all(|one| one.header("webhook-id") == job_id));
+}
+
+#[test]
+fn a_worker_that_was_paused_leaves_the_webhook_to_the_next_one() {
+    let stack = start();
+    stack.receiver.set_replies("/hook", &[Reply::Hang, Reply::Hang, OK]);
+    let timeout = |limit| [&FAST_RETRIES[..], &[("WORDMILL_WEBHOOK_TIMEOUT", limit)]].concat();
+    let mut paused = stack.start_proxied_worker(&timeout("1s"));
+    let job_id = submit_with_webhook(&stack, "/hook");
+    stack.receiver.wait_for_requests("/hook", 1, LIMIT);
+    paused.process.signal(Signal::STOP);
+    // The message is redelivered, and the second worker begins an attempt.
+    let _second = stack.start_direct_worker(&timeout("4s"));
+    stack.receiver.wait_for_requests("/hook", 2, LIMIT);
+    // The first attempt ends now. Its worker must not acknowledge the message of the second one.
+    paused.process.signal(Signal::CONT);
+    assert!(paused.process.stop().success());
+    let webhook = wait_until_settled(stack.client(), &job_id);
+    assert_fields(&webhook, json!({"status": "delivered"}));
+    assert_eq!(attempt_count(&webhook), 3, "{webhook}");
 }
 
 #[test]
@@ -158,13 +179,13 @@ fn repeated_orders_deliver_a_webhook_once() {
     let subject = format!("webhooks.public.{job_id}");
     let order = json!({"format": 1, "round": 0, "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736"});
     assert_eq!(wait_until_settled(stack.client(), &job_id)["status"], "delivered");
-    // Beyond the duplicate window the stream would take it again, as it does without an id.
+    // Without a message id the stream does not deduplicate, as after its deduplication window.
     for _ in 0..5 {
         stack.admin.publish(&subject, &order.to_string());
     }
     assert_eq!(count_requests_when_settled(&stack, "/hook"), 1);
 
-    // While it waits for its next attempt, too.
+    // The same holds while a webhook waits for its next attempt.
     stack.receiver.set_replies("/busy", &[BUSY]);
     let job_id = submit_with_webhook(&stack, "/busy");
     wait_for("it waits for its third attempt", LIMIT, || {
@@ -173,12 +194,11 @@ fn repeated_orders_deliver_a_webhook_once() {
     });
     let sent_back = stack.proxy().add_rule(Rule::pass(ACK).containing("-NAK"));
     stack.admin.publish(&format!("webhooks.public.{job_id}"), &order.to_string());
-    wait_for("the other order is sent back", LIMIT, || (sent_back.count() > 0).then_some(()));
+    wait_for("the other message is returned", LIMIT, || (sent_back.count() > 0).then_some(()));
     assert_eq!(stack.receiver.requests("/busy").len(), 2);
     assert_eq!(attempt_count(&get_webhook(stack.client(), &job_id)), 2);
 
-    // A message that is not an order is dropped. One of a newer format waits. Neither delays
-    // others.
+    // An invalid webhook message is dropped. One of a newer format waits. Neither delays others.
     stack.admin.publish("webhooks.public.nonsense", "this is no order");
     stack.admin.publish("webhooks.public.newer", r#"{"format":99}"#);
     let never = "webhooks.public.0198f0c2-0000-7000-8000-000000000000";
@@ -198,8 +218,8 @@ fn a_full_webhook_queue_delays_only_its_jobs_messages() {
     stack.admin.reconfigure("WEBHOOKS", |config| config.max_messages = 1);
     let sent_back = stack.proxy().add_rule(Rule::pass(ACK_JOB).containing("-NAK"));
     let second = submit_with_webhook(&stack, "/hook");
-    wait_for("its message is sent back", LIMIT, || (sent_back.count() > 0).then_some(()));
-    // It is done all the same, and so is what comes after it.
+    wait_for("the message is returned", LIMIT, || (sent_back.count() > 0).then_some(()));
+    // The job still succeeds, and so do later ones.
     assert_eq!(stack.client().wait_until_final(&second, LIMIT)["status"], "succeeded");
     let other = stack.client().submit(&json!({"text": "a b c"}));
     assert_eq!(stack.client().wait_until_final(&other, LIMIT)["totals"]["words"], 3);
@@ -225,7 +245,7 @@ fn jobs_that_end_without_a_worker_have_webhooks_too() {
     assert_eq!(stack.client().send("POST", &cancel, &[], b"").status, 200);
     let job = stack.client().wait_until_final(&lost, LIMIT);
     assert_eq!(job["failure"]["code"], "lost", "{job}");
-    // The sweeper removes the message of the other.
+    // The sweeper removes the message of the cancelled job.
     stack.admin.wait_until_idle();
     assert!(stack.receiver.requests("/lost").is_empty());
     let _worker = stack.start_direct_worker(&FAST_RETRIES);
@@ -247,7 +267,7 @@ fn webhooks_survive_a_restart_of_the_broker() {
     receiver.set_replies("/hook", &[BUSY, OK]);
     let hook = json!({"text": "a b", "webhook": {"url": receiver.url("/hook")}});
     let job_id = stack.client().submit(&hook);
-    wait_for("the first attempt is over", LIMIT, || {
+    wait_for("the first attempt has ended", LIMIT, || {
         (get_webhook(stack.client(), &job_id)["attempts"][0]["status_code"] == 503).then_some(())
     });
     stack.nats.process.kill();
@@ -255,7 +275,7 @@ fn webhooks_survive_a_restart_of_the_broker() {
     receiver.wait_for_requests("/hook", 2, LIMIT);
     wait_until_ready(stack.client());
     assert_eq!(wait_until_settled(stack.client(), &job_id)["status"], "delivered");
-    // And goes on to be told.
+    // Webhooks of later jobs are delivered, too.
     let job_id = stack.client().submit(&hook);
     assert_eq!(wait_until_settled(stack.client(), &job_id)["status"], "delivered");
 }

@@ -1,5 +1,5 @@
-//! What keeps people from using the page: looked for by axe-core in every main state, in light and
-//! dark, and by hand where a program cannot know.
+//! Accessibility of the UI: axe-core checks every main state with light and dark colors, and one
+//! test uses only the keyboard.
 
 use serde_json::{Value, json};
 use wordmill_tests::browser::{Browser, Scheme};
@@ -9,7 +9,7 @@ use wordmill_tests::site::Page;
 
 use super::Visit;
 
-/// Looks for barriers and returns the serious ones, with where they are.
+/// Runs axe-core and returns the serious violations with their elements.
 const SCRIPT: &str = "
   const done = arguments[arguments.length - 1];
   axe.run(document, {resultTypes: ['violations']}).then(
@@ -20,19 +20,21 @@ const SCRIPT: &str = "
     }),
     error => done({passes: 0, serious: [String(error)]}));
 ";
-/// Narrow and wide windows, in pixels: a small phone, and a desk.
+/// Width of a small phone and of a desktop window, in pixels.
 const WIDTHS: [u32; 2] = [320, 1100];
 
-/// Asserts that nothing serious is in the way in what is shown now.
+/// Asserts that the displayed state fits into the window and has no serious violation.
 fn look(browser: &Browser, state: &str) {
-    let path = setting("AXE_CORE").expect("AXE_CORE: tests/external/axe-core prints it");
+    let path =
+        setting("AXE_CORE").expect("AXE_CORE must be the path that tests/external/axe-core prints");
     let axe = std::fs::read_to_string(path).expect("axe-core");
     browser.run_script(&axe, &[]);
     for scheme in [Scheme::Light, Scheme::Dark] {
         browser.set_color_scheme(scheme);
         for width in WIDTHS {
             browser.resize(width, 800);
-            let over = "return document.documentElement.scrollWidth - document.documentElement.clientWidth";
+            let over = "return document.documentElement.scrollWidth \
+                        - document.documentElement.clientWidth";
             let over = browser.run_script(over, &[]);
             assert_eq!(over, 0, "{state} is wider than {width} pixels by {over}");
             let report = browser.run_async_script(SCRIPT, &[]);
@@ -41,7 +43,7 @@ fn look(browser: &Browser, state: &str) {
             assert!(report["passes"].as_u64() > Some(10), "{state}: {report}");
         }
     }
-    println!("{state}: nothing serious");
+    println!("{state}: no serious violations");
 }
 
 #[test]

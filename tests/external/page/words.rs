@@ -1,4 +1,4 @@
-//! What a job found, as the page shows it.
+//! Display of results in the UI.
 
 use serde_json::json;
 use wordmill_tests::site::Page;
@@ -16,12 +16,14 @@ fn a_text_is_counted_searched_sorted_and_kept() {
     let job_id =
         visit.count("The mill — the wheel and/or the river: 2024, 7, __proto__ and the mill");
     browser.wait_for_text(".figure", "14");
-    // Side by side, with the words that were asked for marked.
+    // The rules appear side by side, with the selected rule marked.
     browser.wait_for_text(".rules tbody tr:nth-child(1)", "selected");
     browser.wait_for_text(".rules tbody tr:nth-child(2)", "White space");
     browser.wait_for_text(".tokens", "and/or");
-    // Numbers keep their place, and `__proto__` is a word like any other.
-    let words = "return [...document.querySelectorAll('.all tbody td:first-child')].map(cell => cell.textContent)";
+    // Objects of JavaScript reorder numeric keys and treat `__proto__` specially; the list must
+    // not.
+    let words = "return [...document.querySelectorAll('.all tbody td:first-child')]\
+                 .map(cell => cell.textContent)";
     browser.wait_for_script("return document.querySelectorAll('.all tbody tr').length === 9");
     let expected = json!(["the", "and", "mill", "2024", "7", "__proto__", "or", "river", "wheel"]);
     assert_eq!(browser.run_script(words, &[]), expected);
@@ -97,7 +99,7 @@ fn fifty_thousand_words_are_a_table_that_answers() {
     let count = browser
         .run_script("return document.querySelector('.all').getAttribute('aria-rowcount')", &[]);
     assert_eq!(count, "50001");
-    // By keyboard alone, to the very end and back, again and again.
+    // With the keyboard only: to the end of the table and back, several times.
     browser.run_script("document.querySelector('.scroll').focus()", &[]);
     for _ in 0..20 {
         browser.press("\u{e010}");

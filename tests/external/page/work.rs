@@ -1,4 +1,4 @@
-//! Work in progress, and work that goes wrong, as the page shows it.
+//! Display of running jobs, and of failures, in the UI.
 
 use serde_json::json;
 use wordmill_tests::site::Page;
@@ -19,8 +19,7 @@ fn a_job_is_followed_while_it_is_in_work() {
     let value = value.as_f64().expect("a position");
     assert!(value > 0.0 && value < 1.0, "{value}");
     assert_eq!(browser.text(".figure"), "");
-    // The host comes to its senses: the second attempt succeeds, and the page needs nobody to say
-    // so.
+    // The host recovers: the second attempt succeeds, and the UI updates without a user action.
     visit.site.put("/slow", page);
     browser.wait_for_text(".figure", "200,000");
     browser.wait_for_text("#live", "Job succeeded. 200,000 words.");
@@ -55,7 +54,7 @@ fn a_failed_fetch_shows_its_reason_in_words() {
     browser.wait_for_text(".verdict", "Failed");
     let message = browser.wait_for_text("main", "fetch_http_4xx");
     assert!(message.contains("The host answered with status 404."), "{message}");
-    // What is refused at once stays where it was typed.
+    // An input that is refused at once stays in the form.
     visit.go("#/");
     browser.wait_for_text("h1", "Count words");
     browser.fill("#input", "http://user:secret@example.org/");
@@ -107,7 +106,7 @@ fn the_queue_is_shown_as_it_is_now() {
     browser.wait_for_text(".total", "0 unfinished jobs");
     browser.wait_for_text("main", "0 of 64 slots");
     visit.client().submit(&json!({"url": url, "lane": "bulk"}));
-    // Nobody touches the page.
+    // The UI updates without a user action.
     browser.wait_for_text(".total", "1 unfinished job");
     browser.wait_for_text("main", "1 of 64 slots");
     visit.ends(&[]);
@@ -154,7 +153,7 @@ fn many_addresses_become_a_batch() {
     browser.click("a[download$='.csv']");
     let csv = std::fs::read_to_string(browser.wait_for_download(&format!("words-{job_id}.csv")));
     assert_eq!(csv.expect("a file"), "word,count\r\ntwo,2\r\none,1\r\nthree,1\r\n");
-    // Each page is a job of its own, which knows where it belongs.
+    // Each page is a separate job with a link to its batch.
     browser.click(".sent li:nth-child(2) a");
     browser.wait_for_text(".figure", "2");
     browser.click(".receipt a[href^='#/jobs/']");

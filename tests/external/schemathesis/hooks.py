@@ -1,11 +1,11 @@
-"""What the fuzzing client cannot know from the description.
+"""Extends schemathesis by rules that the OpenAPI description cannot express.
 
-Pages are fetched and webhooks sent for real, so every URL that is generated as a good one is on loopback, at a port that is never dialled: a test
-must not ask strangers for anything. URLs that are no good are generated freely.
+The services really fetch pages and send webhooks. Every valid generated URL therefore refers to an unused port of
+loopback, so that a test sends no request to another host. Invalid URLs are generated freely.
 
-And a name that a client gives its submission belongs to what is submitted: other contents under the same name are refused, as they
-should be, and no description can say that. So names that are well-formed are replaced by one that follows from the whole request, of the same
-form and length. A repeat repeats its name, too. What is not well-formed is sent as it was generated.
+A job id or an idempotency key of a client belongs to one submission: the service refuses the same name with other
+contents. Valid names are therefore replaced by names that are derived from the whole request, in the same form and
+length. A repeated request repeats its name. Invalid names are sent as generated.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 NOWHERE = "127.0.0.1:9"
 QUERY_BYTES_MAX = 12 << 10
-# As the description has it: plain, or in double quotes.
+# Syntax as in the description: plain, or in double quotes.
 KEY = re.compile(r'[!#-~][!-~]{0,254}|"([!#-\[\]-~]|\\["\\]){1,255}"')
 
 part = st.text(alphabet=string.ascii_letters + string.digits + "-._~!$&'()*+,;=:@", max_size=12)
@@ -31,20 +31,23 @@ schemathesis.openapi.format("uri", st.builds(lambda scheme, path: f"{scheme}://{
 
 @schemathesis.serializer("application/x-ndjson")
 def lines(context, value):
-    """Writes one job a line."""
+    """Serializes one job per line."""
     jobs = value if isinstance(value, list) else [value]
     return "".join(json.dumps(job) + "\n" for job in jobs).encode()
 
 
 @schemathesis.hook
 def filter_query(context, query):
-    """Leaves out queries that do not fit into the head of a request. The limit of 16 KiB is stated once, in the introduction of the description."""
+    """Rejects queries that do not fit into the head of a request.
+
+    The description states the limit of 16 KiB once, in its introduction.
+    """
     return len(urlencode(query or {}, doseq=True, errors="surrogatepass")) <= QUERY_BYTES_MAX
 
 
 @schemathesis.hook
 def before_call(context, case, kwargs):
-    """Names what is submitted by what it is."""
+    """Replaces valid job ids and idempotency keys by names derived from the request."""
     said = repr((case.method, case.path, case.path_parameters, case.query, case.media_type, case.body)).encode("utf-8", "surrogatepass")
     digest = hashlib.sha256(said)
     if case.method == "PUT" and is_uuid(case.path_parameters.get("id")):
@@ -56,7 +59,10 @@ def before_call(context, case, kwargs):
 
 
 def renamed(key, digest):
-    """Returns another key, in the same form; as long, but for those too short to tell requests apart."""
+    """Returns another key of the same form and length.
+
+    It has at least 32 characters, so that the keys of different requests differ.
+    """
     quote = '"' if key.startswith('"') else ""
     length = min(max(len(key) - 2 * len(quote), 32), 255)
     return quote + (digest * 4)[:length] + quote

@@ -1,14 +1,14 @@
-//! Brotli streams that no encoder writes, bit by bit (RFC 7932).
+//! Brotli streams (RFC 7932) that no encoder produces, written bit by bit.
 
-/// Bytes of a block of metadata, which decoders skip. Without it, the stream would exceed the limit
-/// of the ratio of sizes.
+/// Size of a metadata block, which decoders skip. Without it, the stream would exceed the maximum
+/// compression ratio.
 const PADDING_BYTES: usize = 2 << 20;
 
-/// Returns a stream that takes a decoder as much memory as RFC 7932 allows.
+/// Returns a stream for which a decoder needs as much memory as RFC 7932 allows.
 ///
-/// The window is the largest, 16 MiB, and the blocks are such that a decoder which allocates it on
-/// demand has to double it four times. Before the last time, a block has 256 types of each kind,
-/// and as many prefix codes whose tables are nearly as large as they can be.
+/// The window has the maximum size, 16 MiB. A decoder that grows it on demand must double it four
+/// times for these blocks. Before the last doubling, one block has 256 block types of each kind,
+/// and the maximum number of prefix codes with nearly the largest tables.
 pub fn worst(word: [u8; 4]) -> Vec<u8> {
     let mut stream = Stream::default();
     stream.push(0b1111, 4);
@@ -35,7 +35,7 @@ pub fn with_large_window(window_log: u32, blocks: usize) -> Vec<u8> {
     stream.end()
 }
 
-/// The bits of a stream, the lowest of each byte first.
+/// A bit stream. The lowest bit of each byte is the first.
 #[derive(Default)]
 struct Stream {
     bytes: Vec<u8>,
@@ -54,7 +54,7 @@ impl Stream {
         }
     }
 
-    /// Writes the code of a symbol: its first bit is its highest.
+    /// Writes a prefix code, the highest bit first.
     fn push_code(&mut self, code: u32, bits: u32) {
         for bit in (0..bits).rev() {
             self.push(code >> bit & 1, 1);
@@ -68,7 +68,7 @@ impl Stream {
     /// Begins a block that is not the last one.
     fn block(&mut self, bytes: usize) {
         let length = u32::try_from(bytes - 1).expect("a length");
-        // The highest of at least four hexadecimal digits must not be 0.
+        // More than four hexadecimal digits must not begin with 0.
         let digits = (32 - length.leading_zeros()).div_ceil(4).max(4);
         self.push(0, 1);
         self.push(digits - 4, 2);
@@ -94,57 +94,59 @@ impl Stream {
         self.align();
     }
 
-    /// Writes a prefix code of one symbol, which takes no bits.
+    /// Writes a prefix code with a single symbol, which is coded in no bits.
     fn only(&mut self, symbol: u32, alphabet_bits: u32) {
         self.push(1, 2);
         self.push(0, 2);
         self.push(symbol, alphabet_bits);
     }
 
-    /// Writes 16 MiB of `aaa `: four letters, and a copy of them for all the rest.
+    /// Writes 16 MiB of `aaa `: four literals, and a copy for the rest.
     fn repetition(&mut self) {
         const BYTES: u32 = 1 << 24;
         self.block(1 << 24);
         self.push(0, 1);
-        // One type of blocks of each kind, no postfix, no direct distances.
+        // One block type of each kind, no postfix bits, no direct distances.
         self.push(0, 3);
         self.push(0, 6);
-        // One context mode, and one code of each kind.
+        // One context mode, and one prefix code of each kind.
         self.push(0, 2);
         self.push(0, 2);
-        // Two literals of one bit.
+        // Two literals of one bit each.
         self.push(1, 2);
         self.push(1, 2);
         self.push(u32::from(b' '), 8);
         self.push(u32::from(b'a'), 8);
-        // Insert four, copy a length with 24 extra bits, from an explicit distance.
+        // Insert four literals, and copy with 24 extra bits of length and an explicit distance.
         self.only(384 + (4 << 3) + 7, 10);
-        // The last distance, which is four at the beginning of a stream. With large windows, the
-        // alphabet of distances has 140 symbols.
+        // The last distance, initially four. With a large window, the distance alphabet has 140
+        // symbols.
         self.only(0, 8);
         self.push(BYTES - 4 - 2118, 24);
         self.push(0b0111, 4);
     }
 
-    /// Writes a block of four letters with as many and as large prefix codes as there can be.
+    /// Writes a block of four literals with the maximum number of prefix codes, nearly as large as
+    /// allowed.
     fn many_codes(&mut self) {
         self.block(4);
         self.push(0, 1);
         for _ in 0..3 {
-            // 256 types of blocks, of which only the first is used.
+            // 256 block types, of which only the first is used.
             self.push_256();
             self.only(0, 9);
             self.only(25, 5);
             self.push(0, 24);
         }
-        // The largest alphabet of distances: a postfix of 3 bits and 15 << 3 direct ones.
+        // The largest distance alphabet: 3 postfix bits and 15 << 3 direct distances.
         self.push(3, 2);
         self.push(15, 4);
         for _ in 0..256 {
             self.push(0, 2);
         }
         for _ in 0..2 {
-            // 256 codes; a context map without runs, whose entries take no bits, not transformed.
+            // 256 prefix codes. The context map has no run lengths and no transform, and its
+            // entries take no bits.
             self.push_256();
             self.push(0, 1);
             self.only(0, 8);
@@ -159,7 +161,7 @@ impl Stream {
         for _ in 0..256 {
             self.prefix_code(&[(504, 9), (16, 10)]);
         }
-        // Insert four, copy two; the block is full before it comes to the copy.
+        // Insert four literals, copy two. The block ends before the copy.
         self.push_code(4 << 3, 9);
         for letter in *b"abc " {
             match u32::from(letter) {
@@ -175,12 +177,13 @@ impl Stream {
         self.push(127, 7);
     }
 
-    /// Writes a prefix code in which so many symbols after each other have codes of so many bits.
+    /// Writes a prefix code. Each run is a number of consecutive symbols and the length of their
+    /// codes.
     fn prefix_code(&mut self, runs: &[(usize, u8)]) {
         const ORDER: [u8; 18] = [1, 2, 3, 4, 0, 5, 17, 6, 16, 7, 8, 9, 10, 11, 12, 13, 14, 15];
         let space: usize = runs.iter().map(|(symbols, bits)| symbols << (15 - bits)).sum();
         assert_eq!(space, 1 << 15, "an incomplete code: {runs:?}");
-        // The code of the lengths: 0 and 1 for two of them; 0, 10 and 11 for three.
+        // Codes of the code lengths: 0 and 1 for two lengths; 0, 10 and 11 for three.
         let lengths: Vec<u8> = runs.iter().map(|(_, bits)| *bits).collect();
         let codes: &[(u32, u32)] = match lengths.len() {
             2 => &[(0, 1), (1, 1)],

@@ -1,8 +1,9 @@
-//! Which process is at the other end of a connection.
+//! Finds the process that opened a TCP connection.
 
 use std::fs;
 
-/// Returns the one of `processes` that has connected from one port of 127.0.0.1 to another.
+/// Returns the process, among `processes`, that has connected from one port of 127.0.0.1 to
+/// another.
 pub fn owner_of_connection(from: u16, to: u16, processes: &[u32]) -> Option<u32> {
     let table = fs::read_to_string("/proc/net/tcp").ok()?;
     let wanted = format!("socket:[{}]", inode_of(&table, from, to)?);
@@ -14,9 +15,8 @@ pub fn owner_of_connection(from: u16, to: u16, processes: &[u32]) -> Option<u32>
     })
 }
 
-/// Returns the inode of a connection's socket. Its local port alone would not do: the kernel gives
-/// the same one to connections that lead elsewhere, and lists those that are over for another
-/// minute.
+/// Returns the socket inode of a connection. Both ports must match: the kernel reuses a local port
+/// for connections to other ports, and lists closed connections for another minute (`TIME_WAIT`).
 fn inode_of(table: &str, from: u16, to: u16) -> Option<&str> {
     let [local, remote] = [from, to].map(|port| format!("0100007F:{port:04X}"));
     table.lines().find_map(|line| {

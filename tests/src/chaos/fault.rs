@@ -1,78 +1,79 @@
-//! What was done to whom, and when.
+//! Injected faults with their targets and times.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-/// How long a broken link, or a service that was killed or paused, may still be felt.
+/// Time after a partition, crash or pause of a service during which jobs may still be affected.
 const LINK_AFTERMATH: Duration = Duration::from_secs(4);
-/// How long a broker that was away may still be felt: servers elect leaders, clients reconnect.
+/// Time after a fault of the broker during which jobs may still be affected: servers elect leaders,
+/// and clients reconnect.
 const BROKER_AFTERMATH: Duration = Duration::from_secs(12);
 
-/// The kinds of faults.
+/// Kind of a fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fault {
-    /// SIGKILL.
+    /// Crash, by SIGKILL.
     Kill,
-    /// SIGTERM.
+    /// Shutdown, by SIGTERM.
     Terminate,
-    /// SIGSTOP, later SIGCONT.
+    /// Pause, by SIGSTOP and later SIGCONT.
     Pause,
-    /// All connections to the broker are cut, and none are made for a while.
+    /// Partition: all connections to the broker are cut, and new ones are refused for a while.
     Cut,
-    /// Nothing that the broker says arrives for a while.
+    /// Half-open connections: messages from the broker are dropped for a while.
     Mute,
-    /// The same, and then SIGKILL.
+    /// Half-open connections, followed by SIGKILL.
     MuteAndKill,
-    /// SIGKILL by a page that the worker fetched.
+    /// Crash, by SIGKILL, of a worker that requests a poisonous page.
     Poison,
-    /// Not a fault of ours: everything on this machine stood still.
+    /// Stall of the whole machine, which is detected and not injected.
     Stall,
 }
 
-/// One fault.
+/// One fault with its target and times.
 #[derive(Debug, Clone)]
 pub struct Incident {
-    /// What was done.
+    /// Kind of the fault.
     pub fault: Fault,
-    /// To whom: `gateway-0`, `worker-3`, `nats-1`.
+    /// Name of the target: `gateway-0`, `worker-3`, `nats-1` or `machine`.
     pub target: String,
-    /// When it began.
+    /// Start of the fault.
     pub begin: SystemTime,
-    /// When everything was there again.
+    /// Time of the recovery, or `None` while the fault lasts.
     pub end: Option<SystemTime>,
 }
 
 impl Incident {
-    /// Tells whether it was the broker, or one of its servers.
+    /// Returns whether the target is a server of the broker.
     pub fn is_broker(&self) -> bool {
         self.target.starts_with("nats")
     }
 
-    /// Tells whether it could be felt by a service of this name.
+    /// Returns whether the fault may affect the service `name`.
     pub fn concerns(&self, name: &str) -> bool {
         self.is_broker() || self.fault == Fault::Stall || self.target == name
     }
 
-    /// Tells whether it could be felt between two times.
+    /// Returns whether the fault, with its aftermath, overlaps the time between `from` and `to`.
     pub fn overlaps(&self, from: SystemTime, to: SystemTime) -> bool {
         let aftermath = if self.is_broker() { BROKER_AFTERMATH } else { LINK_AFTERMATH };
         self.begin <= to && self.end.is_none_or(|end| end + aftermath >= from)
     }
 }
 
-/// Everything that was done, in order. Clones share it.
+/// All faults of a run, in the order of recording. Clones share the list.
 #[derive(Debug, Clone, Default)]
 pub struct Incidents(Arc<Mutex<Vec<Incident>>>);
 
 impl Incidents {
-    /// Notes that something begins.
+    /// Records the start of a fault.
     pub fn begin(&self, fault: Fault, target: &str) {
         let incident =
             Incident { fault, target: target.to_owned(), begin: SystemTime::now(), end: None };
         self.0.lock().expect("incidents").push(incident);
     }
 
-    /// Records a time in which the machine stood still.
+    /// Records a stall of the machine from `begin` until now.
     pub fn add_stall(&self, begin: SystemTime) {
         let target = "machine".to_owned();
         let end = Some(SystemTime::now());
@@ -80,7 +81,7 @@ impl Incidents {
         self.0.lock().expect("incidents").push(incident);
     }
 
-    /// Notes that `target` is there again.
+    /// Records the recovery of `target`.
     pub fn end(&self, target: &str) {
         let now = SystemTime::now();
         for incident in self.0.lock().expect("incidents").iter_mut() {
@@ -90,7 +91,7 @@ impl Incidents {
         }
     }
 
-    /// Returns all.
+    /// Returns all faults.
     pub fn all(&self) -> Vec<Incident> {
         self.0.lock().expect("incidents").clone()
     }

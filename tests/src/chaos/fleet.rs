@@ -1,5 +1,5 @@
-//! The services and the broker under test, each service behind proxies of its own, and what can be
-//! done to them.
+//! The services and the broker under test, and the faults to inject into them. Each service reaches
+//! the broker through its own proxies.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -15,33 +15,33 @@ use crate::process::Process;
 use crate::proxy::Proxy;
 use crate::stack::{Gateway, Worker, wait_until_ready};
 
-/// How many workers may be in trouble at once.
+/// Maximum number of workers with a fault at the same time.
 const WORKERS_TROUBLED_MAX: usize = 2;
-/// Time between two faults of the broker, at least.
+/// Minimum time between two faults of the broker.
 const BROKER_REST: Duration = Duration::from_secs(6);
-/// How long a service may take to end after SIGTERM, beyond its grace period.
+/// Longest wait for a service to exit after SIGTERM, including its shutdown grace period.
 const END_MAX: Duration = Duration::from_secs(20);
 
-/// What a service is going through.
+/// State of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Up,
-    /// It was told to end.
+    /// It has received SIGTERM.
     Ending {
         since: Instant,
     },
-    /// It is not there until then.
+    /// It has exited, and is restarted at `until`.
     Down {
         until: Instant,
     },
     Paused {
         until: Instant,
     },
-    /// Its connections do not work.
+    /// Its connections are cut or half-open.
     Cut {
         until: Instant,
     },
-    /// The same, and then it is killed.
+    /// Its connections are half-open, and it is killed at `until`.
     Doomed {
         until: Instant,
     },
@@ -61,7 +61,7 @@ struct Slot {
     state: State,
 }
 
-/// What others need to know of the fleet while it changes. Clones share it.
+/// Current gateways and workers. Clones share the state, so that other threads notice restarts.
 #[derive(Clone, Default)]
 pub struct Directory {
     gateways: Arc<Mutex<Vec<Client>>>,
@@ -69,36 +69,37 @@ pub struct Directory {
 }
 
 impl Directory {
-    /// Returns the gateways as they are now.
+    /// Returns a client of each gateway.
     pub fn gateways(&self) -> Vec<Client> {
         self.gateways.lock().expect("gateways").clone()
     }
 
-    /// Returns process id and name of the workers as they are now.
+    /// Returns process id and name of each worker.
     pub fn workers(&self) -> Vec<(u32, String)> {
         self.workers.lock().expect("workers").clone()
     }
 }
 
-/// Everything under test.
+/// All processes under test.
 pub struct Fleet {
     slots: Vec<Slot>,
     broker_states: Vec<State>,
     broker_rested: Instant,
     /// The broker.
     pub cluster: Cluster,
-    /// Who is there.
+    /// Current gateways and workers.
     pub directory: Directory,
-    /// What was done.
+    /// All injected faults.
     pub incidents: Incidents,
-    /// What nobody should see: a service that ended by itself, for example.
+    /// Unexpected events, for example a service that exited without a fault.
     pub surprises: Vec<String>,
-    /// Name and output of processes that are gone.
+    /// Name and output of exited processes.
     gone: Vec<(String, String)>,
 }
 
 impl Fleet {
-    /// Starts gateways and workers in front of a broker that has been provisioned.
+    /// Starts gateways and workers with a provisioned broker, and waits until the gateways are
+    /// ready.
     pub fn start(cluster: Cluster, gateways: usize, workers: usize) -> Self {
         let directory = Directory::default();
         let roles = std::iter::repeat_n(Role::Gateway, gateways)
@@ -130,7 +131,7 @@ impl Fleet {
         fleet
     }
 
-    /// Ends the faults that are due: restarts, continues and reconnects.
+    /// Ends faults that are due: restarts, resumes and reconnects processes.
     pub fn tick(&mut self) {
         let now = Instant::now();
         for index in 0..self.slots.len() {
@@ -141,7 +142,7 @@ impl Fleet {
         }
     }
 
-    /// Starts a random fault at a healthy service or server.
+    /// Injects a random fault into a service or into a server of the broker.
     pub fn inject_fault(&mut self, random: &mut Random) {
         if random.below(4) == 0 {
             self.inject_broker_fault(random);
@@ -150,7 +151,7 @@ impl Fleet {
         }
     }
 
-    /// Ends all faults and waits until everything is there again.
+    /// Ends all faults, and waits until all processes have recovered.
     pub fn recover(&mut self) {
         let end = Instant::now() + END_MAX * 3;
         let over = |state: &State| *state == State::Up;
@@ -166,20 +167,21 @@ impl Fleet {
             if services && self.broker_states.iter().all(over) {
                 break;
             }
-            assert!(Instant::now() < end, "the fleet does not come back");
+            assert!(Instant::now() < end, "the fleet has not recovered in time");
             crate::pause(Duration::from_millis(20));
         }
         self.cluster.wait_until_healthy();
         self.directory.gateways().iter().for_each(wait_until_ready);
     }
 
-    /// Returns name and output of all processes that there were.
+    /// Returns name and output of all processes, including exited ones.
     pub fn outputs(&self) -> Vec<(String, String)> {
         let running = self.slots.iter().map(|slot| (slot.name.clone(), slot.process.output()));
         self.gone.iter().cloned().chain(running).collect()
     }
 
-    /// Starts a fault at a service, unless too many workers have one already.
+    /// Injects a fault into a random service. Skips it if the service, or too many services of the
+    /// same role, already have one.
     fn inject_service_fault(&mut self, random: &mut Random) {
         let index = random.index(self.slots.len());
         let role = self.slots[index].role;
@@ -211,7 +213,7 @@ impl Fleet {
             }
             Fault::Pause => {
                 slot.process.signal(Signal::STOP);
-                // Half of them long enough for somebody else to take over.
+                // Half of the pauses exceed the ack wait, so that another worker gets the job.
                 let is_long = random.below(2) == 0;
                 let (least, most) = if is_long { (5000, 11_000) } else { (500, 4000) };
                 State::Paused { until: now + random.between_ms(least, most) }
@@ -262,7 +264,7 @@ impl Fleet {
     fn tick_slot(&mut self, index: usize, now: Instant) {
         let slot = &mut self.slots[index];
         let next = match slot.state {
-            // A poisonous page may meet a worker that is in trouble already.
+            // A poisonous page may also crash a worker that has another fault.
             State::Up | State::Paused { .. } | State::Cut { .. }
                 if let Some(status) = slot.process.exit_status() =>
             {
@@ -271,7 +273,7 @@ impl Fleet {
                     incident.fault == Fault::Poison && is_open
                 });
                 if !poisoned {
-                    let surprise = format!("{} ended by itself: {status}", slot.name);
+                    let surprise = format!("{} exited without a fault: {status}", slot.name);
                     self.surprises.push(surprise);
                 }
                 slot.proxies.iter().for_each(Proxy::restore);
@@ -280,7 +282,7 @@ impl Fleet {
             State::Ending { since } => match slot.process.exit_status() {
                 Some(_) => Some(State::Down { until: now }),
                 None if now > since + END_MAX => {
-                    self.surprises.push(format!("{} does not end after SIGTERM", slot.name));
+                    self.surprises.push(format!("{} did not exit after SIGTERM", slot.name));
                     slot.process.kill();
                     Some(State::Down { until: now })
                 }
@@ -337,7 +339,7 @@ impl Fleet {
                 State::Up
             }
             State::Up if node.process.exit_status().is_some() => {
-                self.surprises.push(format!("nats-{index} ended by itself"));
+                self.surprises.push(format!("nats-{index} exited without a fault"));
                 State::Down { until: now }
             }
             _ => return,
@@ -350,7 +352,7 @@ impl Fleet {
     }
 }
 
-/// Returns the state with its end moved to now.
+/// Returns the state, with its end changed to now.
 fn hurried(state: State) -> State {
     let until = Instant::now();
     match state {

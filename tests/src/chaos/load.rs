@@ -1,4 +1,4 @@
-//! Clients that submit planned jobs and record the answers.
+//! Clients that submit and poll planned jobs, and record the answers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -13,59 +13,59 @@ use crate::chaos::random::Random;
 use crate::client::{Answer, Client};
 use crate::pause;
 
-/// How often a keyed submission is repeated until it is decided.
+/// Maximum number of requests of a keyed submission until its outcome is known.
 const REPEATS_MAX: usize = 60;
-/// First number of those jobs that are submitted after all faults.
+/// Number of the first plan that is submitted after all faults.
 pub const UNDISTURBED_FROM: u64 = 1 << 40;
 
-/// What a client knows of one submission, named `<plan>.<copy>`.
+/// State of one submission, as the client sees it. Its name is `<plan>.<copy>`, for example `17.0`.
 #[derive(Debug, Clone)]
 pub struct Submission {
-    /// What was to be done.
+    /// The plan of the job.
     pub plan: Arc<Plan>,
-    /// When it was first sent.
+    /// Time of the first request.
     pub sent: SystemTime,
-    /// What was answered, in order.
+    /// Summaries of all answers, in order.
     pub answers: Vec<String>,
-    /// The ids that answers named; more than one is a defect.
+    /// Job ids in the answers. More than one is a defect.
     pub ids: BTreeSet<String>,
-    /// What it came to.
+    /// Outcome of the submission.
     pub verdict: Verdict,
-    /// What was answered to a request to cancel.
+    /// Outcome of the request to cancel the job.
     pub cancel: Cancel,
-    /// What polls saw.
+    /// Results of all polls.
     pub polls: Polls,
 }
 
-/// What a submission came to, as the client knows it.
+/// Outcome of a submission, as the client sees it. Later variants override earlier ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verdict {
-    /// No answer: the outcome is unknown.
+    /// No answer. The outcome is unknown.
     Unanswered,
-    /// `503` with an id: the outcome is unknown.
+    /// Status 503 with a job id. The outcome is unknown.
     Ambiguous,
-    /// Certainly not accepted, for want of a broker or of room.
+    /// Status 503 without a job id. The job is not accepted, but a repeated request may be.
     Declined,
-    /// Certainly not accepted, and never will be.
+    /// Another error. The job is not accepted, and a repeated request would be refused, too.
     Refused,
     /// Accepted.
     Accepted,
 }
 
 impl Verdict {
-    /// Returns what is known after another request for the same job.
+    /// Combines the outcomes of two requests for the same job.
     fn combine(self, later: Self) -> Self {
         match (self, later) {
-            // That this request was declined says nothing about the one before.
+            // This answer does not decide the outcome of the earlier request.
             (Self::Unanswered | Self::Ambiguous, Self::Declined) => self,
             (Self::Declined, later) => later,
-            // Accepted once is accepted.
+            // A job that was accepted once stays accepted.
             (earlier, later) => earlier.max(later),
         }
     }
 }
 
-/// What was answered to a request to cancel.
+/// Outcome of a request to cancel a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cancel {
     /// No request was sent.
@@ -76,30 +76,30 @@ pub enum Cancel {
     Confirmed,
 }
 
-/// What polls saw.
+/// Results of all polls of a job.
 #[derive(Debug, Clone, Default)]
 pub struct Polls {
-    /// How many were answered.
+    /// Number of answers.
     pub answered: u64,
-    /// The first final state seen: status and words.
+    /// Status and number of words of the first final answer.
     pub ended: Option<String>,
-    /// When that was answered.
+    /// Time of the first final answer.
     ended_at: Option<Instant>,
-    /// What must not be seen.
+    /// Descriptions of wrong answers.
     pub wrong: Vec<String>,
 }
 
-/// All submissions by name. Clones share it.
+/// All submissions by name. Clones share the list.
 #[derive(Clone, Default)]
 pub struct Ledger(Arc<Mutex<BTreeMap<String, Submission>>>);
 
 impl Ledger {
-    /// Returns all.
+    /// Returns a copy of all submissions.
     pub fn all(&self) -> BTreeMap<String, Submission> {
         self.0.lock().expect("ledger").clone()
     }
 
-    /// Returns the plan of one.
+    /// Returns the plan of a submission.
     pub fn plan(&self, name: &str) -> Option<Arc<Plan>> {
         self.0.lock().expect("ledger").get(name).map(|submission| Arc::clone(&submission.plan))
     }
@@ -109,27 +109,27 @@ impl Ledger {
     }
 }
 
-/// What all clients share.
+/// State that all clients share.
 #[derive(Clone)]
 pub struct Load {
     /// The seed of the plans.
     pub seed: u64,
     /// The features that plans may use.
     pub features: Features,
-    /// Who is there.
+    /// Current gateways and workers.
     pub directory: Directory,
-    /// Where pages are.
+    /// Base URL of the pages.
     pub site: String,
-    /// What was submitted.
+    /// All submissions.
     pub ledger: Ledger,
-    /// The next plan.
+    /// Number of the next plan.
     pub next: Arc<AtomicU64>,
-    /// Set when it is enough.
+    /// Stops the clients when set.
     pub stop: Arc<AtomicBool>,
 }
 
 impl Load {
-    /// Submits jobs until `stop` is set.
+    /// Submits random jobs until `stop` is set.
     pub fn submit(&self, client: u64) {
         let mut random = Random::new(self.seed, 10 + client);
         while !self.stop.load(Ordering::SeqCst) {
@@ -140,7 +140,8 @@ impl Load {
         }
     }
 
-    /// Submits pages that take longer than the acknowledgement wait, while nothing is disturbed.
+    /// Submits pages that take longer than the ack wait. Called after all faults, so each must
+    /// succeed at its first attempt.
     pub fn submit_undisturbed(&self, count: u64) {
         let mut random = Random::new(self.seed, 9);
         for number in UNDISTURBED_FROM..UNDISTURBED_FROM + count {
@@ -163,7 +164,8 @@ impl Load {
             if accepted.is_empty() {
                 continue;
             }
-            // Mostly recent ones; old ones must not change either.
+            // Recent jobs are more likely to change. Old jobs must not change, so some are polled,
+            // too.
             let back = if random.below(3) == 0 { accepted.len() } else { accepted.len().min(40) };
             let (name, id) = &accepted[accepted.len() - 1 - random.index(back)];
             let sent_at = Instant::now();
@@ -200,7 +202,7 @@ impl Load {
         }
     }
 
-    /// Submits with a key or an id until it is decided, and then once more.
+    /// Repeats a submission with a key or an id until its outcome is known, and then once more.
     fn submit_until_decided(&self, plan: &Plan, name: &str, random: &mut Random) {
         for _ in 0..REPEATS_MAX {
             if self.submit_once(plan, name, random) >= Verdict::Refused {
@@ -230,6 +232,7 @@ impl Load {
         let result = self.send_to_any_gateway(random, method, &path, &headers, body.as_bytes());
         let (verdict, id, answer) = classify(&result);
         self.ledger.change(name, |submission| {
+            // The first answer replaces the initial verdict; only later ones are combined with it.
             let is_repeat = !submission.answers.is_empty();
             let earlier = is_repeat.then_some(submission.verdict);
             submission.verdict = earlier.map_or(verdict, |earlier| earlier.combine(verdict));
@@ -276,13 +279,13 @@ impl Polls {
                 let state = format!("{} {}", job["status"], job["totals"]["words"]);
                 let is_final = !matches!(job["status"].as_str(), Some("queued" | "running"));
                 match &self.ended {
-                    // Another poll may have seen the end while this one waited for a gateway that
-                    // was paused with an earlier state in its hands: only what was asked for after
-                    // that answer has to know of the end.
+                    // A paused gateway may send an outdated state after another poll has returned
+                    // the final one. So a state that is not final is wrong only if the poll started
+                    // after that answer.
                     Some(ended)
                         if *ended != state && (is_final || self.ended_at < Some(sent_at)) =>
                     {
-                        self.wrong.push(format!("was {ended}, and then {state}"));
+                        self.wrong.push(format!("the final state {ended} changed to {state}"));
                     }
                     None if is_final => {
                         self.ended = Some(state);
@@ -292,12 +295,14 @@ impl Polls {
                 }
             }
             503 => {}
-            status => self.wrong.push(format!("an accepted job answered {status} {}", answer.text)),
+            status => self
+                .wrong
+                .push(format!("a poll of an accepted job returned {status} {}", answer.text)),
         }
     }
 }
 
-/// Returns the features of a gateway.
+/// Detects the features of a gateway.
 pub fn detect_features(client: &Client) -> Features {
     let id = "0198f0c2-0000-7000-8000-000000000000";
     let exists = |method: &str, path: &str| {
@@ -305,11 +310,12 @@ pub fn detect_features(client: &Client) -> Features {
         !matches!(answer.json()["code"].as_str(), Some("route_not_found" | "method_not_allowed"))
     };
     let put = exists("PUT", &format!("/v1/jobs/{id}"));
-    // Both came together: a key alone cannot be told from one that is ignored.
+    // Both features were released together. An older gateway ignores the key, which no answer
+    // shows.
     Features { cancel: exists("POST", &format!("/v1/jobs/{id}/cancel")), keys: put, put }
 }
 
-/// Returns what an answer means, the id in it, and its gist.
+/// Returns the outcome, the job id and a summary of an answer.
 fn classify(result: &Result<Answer, String>) -> (Verdict, Option<String>, String) {
     let answer = match result {
         Ok(answer) => answer,
@@ -326,7 +332,7 @@ fn classify(result: &Result<Answer, String>) -> (Verdict, Option<String>, String
     (verdict, id, format!("{} {}", answer.status, body["code"]))
 }
 
-/// Returns a version 4 UUID.
+/// Returns a version 4 UUID for `token`.
 fn uuid(token: u64) -> String {
     let other = token.rotate_left(23) ^ 0x5bd1_e995_5bd1_e995;
     format!(

@@ -1,4 +1,4 @@
-//! What is submitted, and what has to come of it: computed here, from nothing but seed and number.
+//! Planned jobs and their expected outcome, computed only from a seed and a number.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -6,92 +6,93 @@ use std::time::Duration;
 use crate::chaos::random::Random;
 use crate::site::Page;
 
-/// How often a job is tried: more often than by default, since healthy jobs lose attempts to our
-/// faults.
+/// Maximum number of attempts. Higher than the default, because healthy jobs lose attempts to
+/// injected faults.
 pub const ATTEMPTS: usize = 4;
-/// How long the queue waits for a sign of life.
+/// Ack wait of the consumers of the queue.
 pub const ACK_WAIT: Duration = Duration::from_secs(4);
-/// How long the sweeper leaves a record without a message alone: longer than a client that insists
-/// on a named job can be kept from it by paused gateways.
+/// Time after which the sweeper ends a record without a message. It must exceed the time for which
+/// paused gateways can delay a client that repeats a keyed submission.
 pub const SWEEP_GRACE: Duration = Duration::from_secs(40);
-/// One job in so many kills its workers.
+/// Number of plans of which one is poisonous.
 const POISON_EVERY: u64 = 300;
-/// The first of them.
+/// Number of the first poisonous plan.
 const POISON_FIRST: u64 = 40;
-/// Largest JSON body that the gateways of a run take.
+/// Maximum size of a JSON body, as configured for the gateways.
 pub const BODY_MAX: usize = 256 << 10;
 
-/// What kind of job it is.
+/// Kind of a planned job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// A text in the request.
+    /// Text in the request.
     Text,
-    /// A text whose histogram does not fit into the record.
+    /// Text whose histogram is too large for the record.
     LargeText,
-    /// A page.
+    /// Page with a small text.
     Page,
-    /// A page whose histogram does not fit into the record.
+    /// Page whose histogram is too large for the record.
     LargePage,
-    /// A page that keeps the worker waiting, some longer than [`ACK_WAIT`].
+    /// Page with a delay, sometimes longer than [`ACK_WAIT`].
     SlowPage,
-    /// A page that is not there.
+    /// Page with status 404.
     Missing,
-    /// A page whose host never answers with anything but 503.
+    /// Page with status 503 for every request.
     Busy,
-    /// A page whose host answers with 503 at first.
+    /// Page with status 503 for the first request.
     Recovers,
-    /// A page that kills the worker that asks for it.
+    /// Page that crashes the worker that requests it.
     Poison,
-    /// A body that is larger than allowed.
+    /// Text in a body that exceeds [`BODY_MAX`].
     TooLarge,
-    /// A slow page whose job is cancelled.
+    /// Slow page whose job is cancelled.
     Cancelled,
-    /// A text with an `Idempotency-Key`, repeated until it is answered and once more.
+    /// Text with an `Idempotency-Key`. The request is repeated until its outcome is known, and once
+    /// more.
     Keyed,
-    /// A page with an id of the client's, repeated likewise.
+    /// Page with a job id of the client. The request is repeated as for [`Kind::Keyed`].
     Put,
 }
 
-/// What has to come of a job.
+/// Expected outcome of a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Expected {
-    /// This result.
+    /// Success with this histogram.
     Words(BTreeMap<String, u64>),
-    /// This failure.
+    /// Failure.
     Failure {
-        /// Its code.
+        /// Failure code.
         code: &'static str,
-        /// Whether retries had to be exhausted.
+        /// Whether the job must use all attempts and become a dead letter.
         dead_lettered: bool,
     },
-    /// It is never accepted.
+    /// Rejection of the submission.
     Refused,
 }
 
-/// One job, or several of the same content.
+/// A planned job, which may be submitted several times.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// Its number.
+    /// Number of the plan.
     pub number: u64,
-    /// What it is.
+    /// Kind of the job.
     pub kind: Kind,
-    /// The text, of the request or of the page.
+    /// Text of the request or of the page.
     pub text: String,
     /// Whether the page is HTML.
     pub is_html: bool,
-    /// How long the page keeps the worker waiting.
+    /// Delay of the page.
     pub delay: Duration,
-    /// How often the same is submitted.
+    /// Number of submissions.
     pub copies: u64,
-    /// The queue it waits in.
+    /// Lane of the job.
     pub lane: &'static str,
-    /// A number of its own, for ids and keys.
+    /// Random number for the job id or the idempotency key.
     pub token: u64,
 }
 
 impl Plan {
-    /// Returns plan number `number` of a seed. A plan that needs a missing feature becomes an
-    /// ordinary job.
+    /// Creates plan `number` of a seed. If its kind needs a feature that the gateways lack, the
+    /// plan becomes a text job.
     pub fn generate(seed: u64, number: u64, features: Features) -> Self {
         let mut random = Random::new(seed, number + 1000);
         let kind = match random.below(100) {
@@ -113,7 +114,7 @@ impl Plan {
         Self::from_kind(kind, number, &mut random)
     }
 
-    /// Returns a slow page that takes twice the acknowledgement wait.
+    /// Creates a page whose delay is twice [`ACK_WAIT`].
     pub fn undisturbed(seed: u64, number: u64) -> Self {
         let mut random = Random::new(seed, number + 1000);
         Self { delay: ACK_WAIT * 2, ..Self::from_kind(Kind::SlowPage, number, &mut random) }
@@ -125,7 +126,8 @@ impl Plan {
             Kind::TooLarge => "too large ".repeat(BODY_MAX / 9),
             _ => small_text(random),
         };
-        // Short ones, too: somebody else has to be done with it while a worker is paused.
+        // Half of the delays are short, so that another worker can finish the job while one is
+        // paused.
         let delay = match kind {
             Kind::SlowPage if random.below(2) == 0 => random.between_ms(200, 1500),
             Kind::SlowPage | Kind::Cancelled => random.between_ms(300, 7000),
@@ -144,12 +146,12 @@ impl Plan {
         }
     }
 
-    /// Returns whether the job counts a page, not a text.
+    /// Returns whether the source of the job is a page.
     pub fn is_page(&self) -> bool {
         !matches!(self.kind, Kind::Text | Kind::LargeText | Kind::TooLarge | Kind::Keyed)
     }
 
-    /// Returns what has to come of it.
+    /// Returns the expected outcome.
     pub fn expected(&self) -> Expected {
         let failure = |code, dead_lettered| Expected::Failure { code, dead_lettered };
         match self.kind {
@@ -161,7 +163,7 @@ impl Plan {
         }
     }
 
-    /// Returns the answer to the request for the page that comes after `earlier` others.
+    /// Returns the response to a request for the page after `earlier` other requests.
     pub fn page(&self, earlier: usize) -> Page {
         let busy = || Page::status("503 Service Unavailable");
         match self.kind {
@@ -177,7 +179,7 @@ impl Plan {
     }
 }
 
-/// What the gateways offer, asked of them at the start.
+/// Features of the gateways, detected at the start of a run.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Features {
     /// `POST /v1/jobs/{id}/cancel`.
@@ -188,7 +190,7 @@ pub struct Features {
     pub put: bool,
 }
 
-/// Counts a text of ASCII letters and spaces: no rule of words sees it differently.
+/// Counts the words of a text of ASCII letters and whitespace, for which all rules agree.
 pub fn count(text: &str) -> BTreeMap<String, u64> {
     let mut counts = BTreeMap::new();
     for word in text.split_ascii_whitespace() {
@@ -211,7 +213,7 @@ fn small_text(random: &mut Random) -> String {
     text
 }
 
-/// Returns a text of so many different words that their histogram is larger than 32 KiB.
+/// Returns a text with at least 4000 distinct words, whose histogram is larger than 32 KiB.
 fn large_text(random: &mut Random) -> String {
     let length = 4000 + random.below(2000);
     let mut text = String::new();

@@ -1,13 +1,13 @@
-//! Random numbers that a seed repeats.
+//! Reproducible random numbers.
 
 use std::time::Duration;
 
-/// SplitMix64: small, and good enough to choose faults with.
+/// SplitMix64, which is small and random enough to choose faults.
 #[derive(Debug, Clone)]
 pub struct Random(u64);
 
 impl Random {
-    /// Returns the numbers of a seed; `stream` tells several users of one seed apart.
+    /// Creates a generator. `stream` separates several generators with the same seed.
     pub fn new(seed: u64, stream: u64) -> Self {
         let mut random = Self(seed ^ stream.wrapping_mul(0xD134_2543_DE82_EF95));
         random.next();
@@ -23,17 +23,17 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// Returns a number below `end`, which is not 0.
+    /// Returns a number below `end`, which must not be 0.
     pub fn below(&mut self, end: u64) -> u64 {
         self.next() % end
     }
 
-    /// Returns a place in something of this length, which is not 0.
+    /// Returns an index for a list of this length, which must not be 0.
     pub fn index(&mut self, length: usize) -> usize {
-        usize::try_from(self.below(length as u64)).expect("below a usize")
+        usize::try_from(self.below(length as u64)).expect("an index")
     }
 
-    /// Returns a time between two, in milliseconds.
+    /// Returns a duration from `least` to `most` milliseconds.
     pub fn between_ms(&mut self, least: u64, most: u64) -> Duration {
         Duration::from_millis(least + self.below(most - least + 1))
     }

@@ -1,4 +1,4 @@
-//! Compares what was accepted with what came out. Every rule here is a promise of the README.
+//! Compares the accepted jobs with their outcome. Each rule is a promise of the README.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, SystemTime};
@@ -14,38 +14,38 @@ use crate::chaos::record::{Record, time};
 use crate::client::Client;
 use crate::pause;
 
-/// Everything that is known after a run.
+/// All data about a finished run.
 pub struct Evidence {
-    /// What was run.
+    /// Parameters of the run.
     pub run: Run,
-    /// How long it took.
+    /// Duration of the run.
     pub took: Duration,
-    /// What the gateways offered.
+    /// Features of the gateways.
     pub features: Features,
-    /// What the clients know.
+    /// All submissions, as the clients see them.
     pub submissions: BTreeMap<String, Submission>,
-    /// What the bucket kept, by submission.
+    /// Job records, by submission.
     pub records: BTreeMap<String, Vec<Record>>,
-    /// The dead letters.
+    /// All dead letters.
     pub dead: Vec<StoredMessage>,
-    /// How many messages are left in the queue.
+    /// Number of messages that are left in the queue.
     pub waiting: u64,
-    /// When pages were asked for.
+    /// Times of all requests for a page, by submission.
     pub visits: HashMap<String, Vec<SystemTime>>,
-    /// What was done to whom.
+    /// All faults.
     pub incidents: Vec<Incident>,
-    /// What the fleet noticed by itself.
+    /// Unexpected events that the fleet has noticed.
     pub surprises: Vec<String>,
-    /// A gateway to ask for results.
+    /// A gateway that is used to read results.
     pub gateway: Client,
 }
 
-/// Something that must not be.
+/// A violated promise.
 #[derive(Debug, Clone)]
 pub struct Difference {
-    /// The submission, if it is about one.
+    /// Name of the submission, unless the whole run is concerned.
     pub name: Option<String>,
-    /// What is wrong.
+    /// Description of the violation.
     pub what: String,
 }
 
@@ -56,7 +56,7 @@ impl std::fmt::Display for Difference {
 }
 
 impl Evidence {
-    /// Returns all differences.
+    /// Returns all violations.
     pub fn differences(&self) -> Vec<Difference> {
         let mut differences: Vec<Difference> = Vec::new();
         let mut of_run = |what: String| differences.push(Difference { name: None, what });
@@ -67,7 +67,7 @@ impl Evidence {
         for name in self.records.keys().filter(|name| !self.submissions.contains_key(*name)) {
             let is_marker = self.records[name].iter().all(|record| record.last().job.is_none());
             if !is_marker {
-                of_run(format!("nobody submitted {name}"));
+                of_run(format!("no client submitted {name}"));
             }
         }
         self.compare_dead_letters(&mut of_run);
@@ -81,8 +81,9 @@ impl Evidence {
         differences
     }
 
-    /// Tells whether a record was written for a job that the queue never got: the gateway said no,
-    /// or died, in between. Nobody was promised anything; the sweeper has ended it.
+    /// Returns whether the record is an orphan: the gateway wrote it, but declined the job or
+    /// crashed before the queue accepted the message. Such a job was not accepted, and the sweeper
+    /// has ended it.
     pub fn is_orphan(submission: &Submission, record: &Record) -> bool {
         let last = record.last().job.as_ref();
         submission.verdict != Verdict::Accepted
@@ -102,14 +103,17 @@ impl Evidence {
             .collect();
         for id in letters.symmetric_difference(&wanted) {
             let message = letters.contains(id);
-            of_run(format!("job {id} is in DEAD_JOBS: {message}; its record says: {}", !message));
+            of_run(format!(
+                "job {id}: in DEAD_JOBS: {message}, dead_lettered in its record: {}",
+                !message
+            ));
         }
     }
 
     fn compare(&self, name: &str, submission: &Submission, wrong: &mut Vec<String>) {
         wrong.extend(submission.polls.wrong.iter().cloned());
         if submission.ids.len() > 1 {
-            wrong.push(format!("several ids were given: {:?}", submission.ids));
+            wrong.push(format!("the answers contain several ids: {:?}", submission.ids));
         }
         let none = Vec::new();
         let records = self.records.get(name).unwrap_or(&none);
@@ -118,16 +122,16 @@ impl Evidence {
             .filter(|record| record.last().job.is_some() && !Self::is_orphan(submission, record))
             .collect();
         if living.len() > 1 {
-            wrong.push(format!("{} jobs came of it", living.len()));
+            wrong.push(format!("{} jobs exist for one submission", living.len()));
         }
         let visits = self.visits.get(name).map_or(0, Vec::len);
         match (submission.verdict, living.is_empty()) {
-            (Verdict::Accepted, true) => wrong.push("accepted, and lost".to_owned()),
+            (Verdict::Accepted, true) => wrong.push("accepted, but no record exists".to_owned()),
             (Verdict::Declined | Verdict::Refused, false) => {
-                wrong.push("not accepted, and it exists".to_owned());
+                wrong.push("not accepted, but a record exists".to_owned());
             }
             (Verdict::Declined | Verdict::Refused, true) if visits > 0 => {
-                wrong.push("not accepted, and its page was asked for".to_owned());
+                wrong.push("not accepted, but its page was requested".to_owned());
             }
             _ => {}
         }
@@ -135,11 +139,14 @@ impl Evidence {
         if is_refused != (submission.plan.expected() == Expected::Refused)
             && (is_refused || submission.verdict == Verdict::Accepted)
         {
-            wrong.push(format!("answered {:?}", submission.answers));
+            wrong.push(format!("unexpected answers: {:?}", submission.answers));
         }
         for record in living {
             if !submission.ids.is_empty() && !submission.ids.contains(&record.id) {
-                wrong.push(format!("the job is {}, not {:?}", record.id, submission.ids));
+                wrong.push(format!(
+                    "the record has the id {}, the answers have {:?}",
+                    record.id, submission.ids
+                ));
             }
             self.compare_record(name, submission, record, wrong);
         }
@@ -158,16 +165,19 @@ impl Evidence {
             wrong.push("a final record was changed".to_owned());
         }
         let Some(job) = last.job.as_ref().filter(|_| last.is_final()) else {
-            wrong.push(format!("it never ended: {}", last.status()));
+            wrong.push(format!("the job is not final: {}", last.status()));
             return;
         };
         let actual = format!("{} {}", job["status"], job["totals"]["words"]);
         if submission.polls.ended.as_ref().is_some_and(|ended| *ended != actual) {
-            wrong.push(format!("polls saw {:?}, and it is {actual}", submission.polls.ended));
+            wrong.push(format!(
+                "polls returned {:?}, but the record has {actual}",
+                submission.polls.ended
+            ));
         }
         let life = (time(&job["created_at"]), time(&job["finished_at"]));
         let (Some(created), Some(finished)) = life else {
-            wrong.push(format!("no times: {job}"));
+            wrong.push(format!("timestamps are missing: {job}"));
             return;
         };
         self.compare_attempts(submission, job, wrong);
@@ -178,15 +188,16 @@ impl Evidence {
             if !(least..=most).contains(&visits) {
                 let runs = record.runs();
                 wrong.push(format!(
-                    "the page was asked for {visits} times, not {least} to {most}; {runs} runs"
+                    "the page was requested {visits} times, expected {least} to {most}; {runs} runs"
                 ));
             }
         }
     }
 
-    /// Returns how often a page may have been asked for: once in every run that was ever written
-    /// down; and, if something was disturbed, once more by a first delivery that died before it
-    /// was, and for each disturbance of the broker, which may forget that it delivered at all.
+    /// Returns the minimum and maximum number of requests for the page. Every recorded run requests
+    /// it once. After a fault, two causes may add requests: a worker that crashed before its run
+    /// was recorded, and a redelivery per fault of the broker, which may lose the count of
+    /// deliveries.
     fn fetches(
         &self,
         record: &Record,
@@ -197,6 +208,7 @@ impl Evidence {
         let runs = record.runs();
         let felt: Vec<&Incident> =
             self.incidents.iter().filter(|one| one.overlaps(created, finished)).collect();
+        // A job may be cancelled before its first request, so its number of requests is not exact.
         if felt.is_empty() && job["status"] != "cancelled" {
             return (runs, runs);
         }
@@ -204,11 +216,11 @@ impl Evidence {
         (usize::from(job["status"] == "succeeded"), runs + 1 + of_broker)
     }
 
-    /// Every attempt that did not end as the plan says has to have been disturbed by us.
+    /// Compares all attempts. An attempt with an unplanned failure must overlap a fault.
     fn compare_attempts(&self, submission: &Submission, job: &Value, wrong: &mut Vec<String>) {
         let attempts = job["attempts"].as_array().map_or(&[][..], Vec::as_slice);
         if attempts.len() > ATTEMPTS {
-            wrong.push(format!("{} attempts", attempts.len()));
+            wrong.push(format!("{} attempts, the maximum is {ATTEMPTS}", attempts.len()));
         }
         let natural = match submission.plan.expected() {
             Expected::Failure { code, .. } => code,
@@ -222,19 +234,20 @@ impl Evidence {
             };
             let (Some(from), Some(to)) = (time(&attempt["started_at"]), time(&attempt["ended_at"]))
             else {
-                wrong.push(format!("no times: {attempt}"));
+                wrong.push(format!("timestamps are missing: {attempt}"));
                 continue;
             };
             let worker = attempt["worker"].as_str().unwrap_or_default();
-            // A worker that was paused with a job in its hands may take it over from the one that
-            // was given it meanwhile: it cannot know.
+            // A worker that resumes after a pause may take its job back from the worker that has
+            // got it meanwhile. So a fault of the worker of the next attempt also explains the
+            // failure.
             let heir = next.and_then(|next| next["worker"].as_str()).unwrap_or(worker);
             let disturbed = self
                 .incidents
                 .iter()
                 .any(|one| (one.concerns(worker) || one.concerns(heir)) && one.overlaps(from, to));
             if !disturbed && code != natural {
-                wrong.push(format!("nobody disturbed {worker}, and an attempt ended as {code}"));
+                wrong.push(format!("an attempt of {worker} failed with {code} without a fault"));
             }
         }
         let life = (time(&job["created_at"]), time(&job["finished_at"]));
@@ -244,7 +257,7 @@ impl Evidence {
         };
         let was_calm = !life.0.zip(life.1).is_some_and(stalled);
         if submission.plan.number >= UNDISTURBED_FROM && attempts.len() != 1 && was_calm {
-            wrong.push(format!("{} attempts, and nothing was disturbed", attempts.len()));
+            wrong.push(format!("{} attempts without a fault", attempts.len()));
         }
     }
 
@@ -252,10 +265,10 @@ impl Evidence {
         let status = job["status"].as_str().unwrap_or_default();
         match submission.cancel {
             Cancel::Confirmed if status != "cancelled" => {
-                wrong.push(format!("it was cancelled, and it is {status}"));
+                wrong.push(format!("the cancellation was confirmed, but the status is {status}"));
             }
             Cancel::NotRequested if status == "cancelled" => {
-                wrong.push("nobody cancelled it, and it is cancelled".to_owned());
+                wrong.push("cancelled without a request".to_owned());
             }
             Cancel::NotRequested | Cancel::Requested | Cancel::Confirmed => {}
         }
@@ -267,15 +280,15 @@ impl Evidence {
                     wrong.push(format!("dead_lettered is {}", job["dead_lettered"]));
                 }
                 if dead_lettered && !exhausted(job) {
-                    wrong.push("given up before its last attempt".to_owned());
+                    wrong.push("failed before its last attempt".to_owned());
                 }
             }
-            // All its attempts were lost, each for a reason that was looked at above.
+            // All attempts were lost. `compare_attempts` has checked the reason of each.
             (_, "failed") if exhausted(job) && job["dead_lettered"] == true => {}
             (_, "cancelled") => {}
             (expected, _) => {
                 let text: String = format!("{expected:?}").chars().take(100).collect();
-                wrong.push(format!("it is {status} ({failed:?}), expected {text}"));
+                wrong.push(format!("status {status} ({failed:?}), expected {text}"));
             }
         }
     }
@@ -305,15 +318,15 @@ impl Evidence {
                 let counted: Result<BTreeMap<String, u64>, _> =
                     serde_json::from_value(answer.json()["word_count"].clone());
                 if counted.ok().as_ref() != Some(words) {
-                    wrong.push("the histogram is another one".to_owned());
+                    wrong.push("the histogram differs".to_owned());
                 }
             }
-            answer => wrong.push(format!("no result: {answer:?}")),
+            answer => wrong.push(format!("cannot read the result: {answer:?}")),
         }
     }
 }
 
-/// Tells whether a job had all its attempts.
+/// Returns whether a job has used all its attempts.
 pub fn exhausted(job: &Value) -> bool {
     job["attempts"].as_array().is_some_and(|attempts| attempts.len() == ATTEMPTS)
 }

@@ -1,4 +1,4 @@
-//! Job records as the bucket kept them, all revisions.
+//! Job records with all stored revisions.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
@@ -7,33 +7,33 @@ use serde_json::Value;
 
 use crate::admin::StoredMessage;
 
-/// All revisions of one key, oldest first.
+/// A job record with all revisions, oldest first.
 #[derive(Debug, Clone)]
 pub struct Record {
-    /// The job's id.
+    /// Job id.
     pub id: String,
-    /// What was written; a marker is `None`.
+    /// All stored revisions.
     pub revisions: Vec<Revision>,
 }
 
-/// One revision.
+/// One revision of a record.
 #[derive(Debug, Clone)]
 pub struct Revision {
-    /// Its number.
+    /// Revision number.
     pub number: u64,
-    /// When it was stored.
+    /// Time at which the broker stored the revision.
     pub stored: SystemTime,
-    /// The record; a marker has none.
+    /// The job, or `None` for a tombstone.
     pub job: Option<Value>,
 }
 
 impl Revision {
-    /// Returns the status, or `-` for a marker.
+    /// Returns the status, or `-` for a tombstone.
     pub fn status(&self) -> &str {
         self.job.as_ref().and_then(|job| job["status"].as_str()).unwrap_or("-")
     }
 
-    /// Tells whether no other may follow.
+    /// Returns whether the status is final, after which no revision may follow.
     pub fn is_final(&self) -> bool {
         matches!(self.status(), "succeeded" | "failed" | "cancelled")
     }
@@ -45,7 +45,7 @@ impl Record {
         self.revisions.last().expect("a revision")
     }
 
-    /// Returns the runs that any revision named.
+    /// Returns the number of distinct runs in all revisions.
     pub fn runs(&self) -> usize {
         let mut runs = std::collections::BTreeSet::new();
         for job in self.revisions.iter().filter_map(|revision| revision.job.as_ref()) {
@@ -57,7 +57,8 @@ impl Record {
     }
 }
 
-/// Groups revisions by key; what names no submission comes under its key.
+/// Groups records by submission, which the label `chaos` names. A record without the label is
+/// listed under its key.
 pub fn by_submission(messages: &[StoredMessage]) -> BTreeMap<String, Vec<Record>> {
     let mut by_key: BTreeMap<String, Vec<Revision>> = BTreeMap::new();
     for message in messages {
@@ -81,7 +82,7 @@ pub fn by_submission(messages: &[StoredMessage]) -> BTreeMap<String, Vec<Record>
     records
 }
 
-/// Reads a time such as `2026-01-31T12:34:56.789Z`.
+/// Parses a timestamp, for example `2026-01-31T12:34:56.789Z`.
 pub fn time(value: &Value) -> Option<SystemTime> {
     let text = value.as_str()?.strip_suffix('Z')?;
     let (date, time) = text.split_once('T')?;

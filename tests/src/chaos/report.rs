@@ -1,4 +1,4 @@
-//! What is printed: the table of a run, and the history of a job that went wrong.
+//! Report of a run: its table, and the history of jobs with differences.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -9,14 +9,14 @@ use crate::chaos::plan::{ACK_WAIT, ATTEMPTS, Expected};
 use crate::chaos::reconcile::{Difference, Evidence, exhausted};
 use crate::chaos::record::{Record, time};
 
-/// How many histories are printed.
+/// Maximum number of printed histories.
 const HISTORIES_MAX: usize = 4;
-/// How many differences are listed.
+/// Maximum number of listed differences.
 const LISTED_MAX: usize = 40;
-/// How many log lines of one process are printed.
+/// Maximum number of printed log lines of one process.
 const LINES_MAX: usize = 60;
 
-/// Returns the table.
+/// Returns the table of a run.
 pub fn table(evidence: &Evidence, differences: &[Difference]) -> String {
     let mut rows: Vec<(String, String)> = Vec::new();
     let mut row = |name: &str, value: String| rows.push((name.to_owned(), value));
@@ -29,8 +29,8 @@ pub fn table(evidence: &Evidence, differences: &[Difference]) -> String {
             nodes => format!("{nodes} nats-servers, {nodes} replicas, sync_interval 1s"),
         },
     );
-    row("faults for", format!("{} s", run.time.as_secs()));
-    row("whole run", format!("{} s", evidence.took.as_secs()));
+    row("duration of the faults", format!("{} s", run.time.as_secs()));
+    row("duration of the run", format!("{} s", evidence.took.as_secs()));
     let features = &evidence.features;
     row(
         "features",
@@ -62,10 +62,10 @@ pub fn table(evidence: &Evidence, differences: &[Difference]) -> String {
         row(&format!("  {fault}"), count.to_string());
     }
     let visits: usize = evidence.visits.values().map(Vec::len).sum();
-    row("pages asked for", visits.to_string());
+    row("page requests", visits.to_string());
     let polls: u64 = evidence.submissions.values().map(|one| one.polls.answered).sum();
     row("polls answered", polls.to_string());
-    row("longest to a final state", format!("{:.1} s", longest(evidence).as_secs_f64()));
+    row("longest time to a final state", format!("{:.1} s", longest(evidence).as_secs_f64()));
     row("differences", differences.len().to_string());
     let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     rows.iter().fold(String::new(), |mut text, (name, value)| {
@@ -74,7 +74,7 @@ pub fn table(evidence: &Evidence, differences: &[Difference]) -> String {
     })
 }
 
-/// Counts jobs by how they ended.
+/// Counts records by their outcome.
 fn ends(evidence: &Evidence) -> BTreeMap<String, usize> {
     let mut ends = BTreeMap::new();
     for (name, records) in &evidence.records {
@@ -85,12 +85,12 @@ fn ends(evidence: &Evidence) -> BTreeMap<String, usize> {
             let last = record.last();
             let expects_words = matches!(submission.plan.expected(), Expected::Words(_));
             let end = match &last.job {
-                None => "  taken back".to_owned(),
+                None => "  rolled back".to_owned(),
                 Some(_) if Evidence::is_orphan(submission, record) => {
                     "  never queued, ended by the sweeper".to_owned()
                 }
                 Some(job) if last.status() == "failed" && expects_words && exhausted(job) => {
-                    "  failed: every attempt hit by a fault".to_owned()
+                    "  failed: a fault in every attempt".to_owned()
                 }
                 Some(job) if last.status() == "failed" => {
                     format!("  failed: {}", job["failure"]["code"].as_str().unwrap_or_default())
@@ -105,7 +105,7 @@ fn ends(evidence: &Evidence) -> BTreeMap<String, usize> {
     ends
 }
 
-/// Returns the longest time from a job's creation to its end.
+/// Returns the longest time from the creation of a job to its end, without orphans.
 fn longest(evidence: &Evidence) -> Duration {
     let promised = evidence.records.iter().flat_map(|(name, records)| {
         let submission = evidence.submissions.get(name);
@@ -120,7 +120,7 @@ fn longest(evidence: &Evidence) -> Duration {
         .unwrap_or_default()
 }
 
-/// Prints all that is known about what went wrong.
+/// Prints the differences, and the history of the first affected submissions.
 pub fn print_differences(
     evidence: &Evidence,
     differences: &[Difference],
@@ -165,7 +165,7 @@ fn history(evidence: &Evidence, name: &str, outputs: &[(String, String)]) -> Str
     }
     for visit in evidence.visits.get(name).into_iter().flatten() {
         last = last.max(*visit);
-        let _ = writeln!(text, "page asked for {}", clock(*visit));
+        let _ = writeln!(text, "page requested {}", clock(*visit));
     }
     for incident in evidence.incidents.iter().filter(|one| one.overlaps(submission.sent, last)) {
         let end = incident.end.map_or_else(String::new, clock);
@@ -183,7 +183,7 @@ fn history(evidence: &Evidence, name: &str, outputs: &[(String, String)]) -> Str
     text
 }
 
-/// Writes a time of day.
+/// Formats the time of day, in UTC.
 fn clock(time: SystemTime) -> String {
     let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let day = since.as_secs() % 86_400;

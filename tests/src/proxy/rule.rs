@@ -1,4 +1,4 @@
-//! Rules of the proxy: which messages it loses, holds or answers.
+//! Rules of the proxy: they count, drop, hold or answer messages.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,16 +7,16 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::proxy::Direction;
 use crate::proxy::frame::Frame;
 
-/// Whether a request that the proxy answers also reaches the server.
+/// Whether the proxy forwards a request that it answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Forward {
-    /// It does. The server's own answer is lost.
+    /// Forwards the request, and drops the answer of the server.
     Yes,
-    /// It does not.
+    /// Drops the request.
     No,
 }
 
-/// An action for messages of some subjects.
+/// An action for messages whose subject or reply subject has a given prefix.
 #[derive(Debug, Clone)]
 pub struct Rule {
     subject: String,
@@ -45,7 +45,7 @@ struct Reply {
 }
 
 impl Reply {
-    /// Writes the message for a reply subject and a subscription.
+    /// Serializes the answer for a reply subject and a subscription id.
     fn to(&self, reply: &str, subscription: &str) -> Vec<u8> {
         let headers = self.headers;
         let payload = &self.payload;
@@ -59,12 +59,12 @@ impl Reply {
     }
 }
 
-/// Counts the messages that a rule was applied to, and can end the rule. Clones share the count.
+/// Counts the matches of a rule, and can end the rule. Clones share their state.
 #[derive(Debug, Clone, Default)]
 pub struct RuleHandle(Arc<(AtomicUsize, AtomicBool)>);
 
 impl RuleHandle {
-    /// Returns the number of messages so far.
+    /// Returns the number of matched messages so far.
     pub fn count(&self) -> usize {
         self.0.0.load(Ordering::SeqCst)
     }
@@ -89,38 +89,38 @@ impl Rule {
         }
     }
 
-    /// Counts messages and passes them on.
+    /// Counts messages and forwards them.
     pub fn pass(subject: &str) -> Self {
         Self::new(subject, Action::Pass)
     }
 
-    /// Loses messages with a subject, or reply subject, that begins like this.
+    /// Drops messages whose subject or reply subject begins with `subject`.
     pub fn lose(subject: &str) -> Self {
         Self::new(subject, Action::Lose)
     }
 
-    /// Lets requests arrive, and loses their answers.
+    /// Forwards requests and drops their answers.
     pub fn lose_answers(subject: &str) -> Self {
         Self::new(subject, Action::LoseAnswer)
     }
 
-    /// Holds messages back until [`super::Proxy::release`].
+    /// Holds messages until [`super::Proxy::release`].
     pub fn hold(subject: &str) -> Self {
         Self::new(subject, Action::Hold)
     }
 
-    /// Lets requests arrive, and holds their answers back.
+    /// Forwards requests and holds their answers until [`super::Proxy::release`].
     pub fn hold_answers(subject: &str) -> Self {
         Self::new(subject, Action::HoldAnswer)
     }
 
-    /// Answers requests with a text in place of the server.
+    /// Answers requests with `text` in place of the server.
     pub fn answer(subject: &str, text: &str, forward: Forward) -> Self {
         let answer = Reply { headers: "", payload: text.to_owned() };
         Self::new(subject, Action::Answer { answer, forward })
     }
 
-    /// Answers requests for a message with *not found*, like a replica that is behind.
+    /// Answers requests for a message with *not found*, as a lagging replica does.
     pub fn not_found(subject: &str) -> Self {
         let headers = "NATS/1.0 404 Message Not Found\r\n\r\n";
         let answer = Reply { headers, payload: String::new() };
@@ -141,7 +141,7 @@ impl Rule {
         self
     }
 
-    /// Restricts the rule to the first `times` messages.
+    /// Restricts the rule to the first `times` matching messages.
     #[must_use]
     pub fn times(mut self, times: usize) -> Self {
         self.times = times;
@@ -158,7 +158,7 @@ impl Rule {
     }
 }
 
-/// The action for one message.
+/// Action for one message.
 pub(crate) enum Decision {
     Pass,
     Lose,
@@ -166,13 +166,13 @@ pub(crate) enum Decision {
     Answer { answer: Vec<u8>, forward: Forward },
 }
 
-/// All rules, and the state of the traffic that they need.
+/// All rules, and their state across messages.
 #[derive(Debug, Default)]
 pub(crate) struct Rules {
     rules: Vec<Rule>,
-    /// Whether the answer that comes to a reply subject is held; it is lost otherwise.
+    /// Reply subjects whose answer must be held (true) or dropped (false).
     answers: HashMap<String, bool>,
-    /// Subscriptions: what their subject begins with, and their number.
+    /// Subscriptions: the subject without its trailing wildcard, and the id.
     subscriptions: Vec<(String, String)>,
 }
 
@@ -188,12 +188,13 @@ impl Rules {
         self.answers.clear();
     }
 
-    /// Returns the action of the first rule that fits a message.
+    /// Returns the action of the first rule that matches a message.
     pub(crate) fn decide(&mut self, frame: &Frame, direction: Direction) -> Decision {
         if frame.word(0) == "SUB" {
             let pattern = frame.word(1).trim_end_matches(['*', '>']).to_owned();
             self.subscriptions.push((pattern, frame.words.last().cloned().unwrap_or_default()));
         }
+        // The answer to an earlier request for which a rule has decided.
         if matches!(frame.word(0), "MSG" | "HMSG")
             && let Some(is_held) = self.answers.remove(frame.word(1))
         {
@@ -215,7 +216,9 @@ impl Rules {
                 Decision::Pass
             }
             Action::Answer { answer, forward } => {
-                let reply = reply.expect("a request wants an answer");
+                let reply = reply.expect("a request has a reply subject");
+                // The newest match is used, because subscriptions of closed connections stay in the
+                // list.
                 let known = |(pattern, _): &&(String, String)| reply.starts_with(pattern);
                 let newest = self.subscriptions.iter().rev().find(known);
                 let (_, number) = newest.expect("a subscription for the answer");

@@ -1,4 +1,4 @@
-//! One job for each kind of end, and the expected trace of each.
+//! Jobs that end in different ways, and the expected trace of each.
 
 use std::time::Duration;
 
@@ -10,18 +10,18 @@ use crate::site::{Page, Site};
 use crate::stack::{Stack, Worker, wait_until_ready};
 use crate::{LIMIT, wait_for};
 
-/// The caller's span in the trace context of a request.
+/// Span id of the caller in the trace context of a request.
 const CALLER: &str = "b7ad6b7169203331";
 
-/// What is never part of a trace: a document's text, and what a URL may hide.
+/// Texts that must not appear in a trace: part of a document, and secrets of a URL.
 pub const SECRETS: [&str; 3] = ["unmistakable", "hunter2", "token="];
 
-/// A job that has come to its end.
+/// A final job and its expected trace.
 #[derive(Debug)]
 pub struct Case {
-    /// Its record as clients see it.
+    /// The job, as the API returns it.
     pub job: Value,
-    /// How many spans its trace has.
+    /// Expected number of spans.
     pub spans: usize,
     caller: Option<&'static str>,
     check: fn(&Trace, &Value),
@@ -38,17 +38,17 @@ impl Case {
         Self { job, spans: names.len(), caller, check, names }
     }
 
-    /// Returns the id of its trace.
+    /// Returns the trace id of the job.
     pub fn trace_id(&self) -> &str {
         self.job["trace_id"].as_str().expect("a trace id")
     }
 
-    /// Returns the job's id.
+    /// Returns the id of the job.
     pub fn job_id(&self) -> &str {
         self.job["job_id"].as_str().expect("a job id")
     }
 
-    /// Asserts that the trace is as it has to be.
+    /// Asserts that the trace has the expected spans and contains no secret.
     pub fn verify(&self, trace: &Trace) {
         assert_eq!(trace.id(), self.trace_id());
         trace.assert_spans(self.names, self.caller);
@@ -61,13 +61,13 @@ impl Case {
     }
 }
 
-/// Settings that make traces come soon.
+/// Returns settings with which a service exports its spans every 100 ms.
 pub fn settings(endpoint: &str) -> [(&str, &str); 2] {
     [("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint), ("OTEL_BSP_SCHEDULE_DELAY", "100")]
 }
 
-/// Takes jobs through a stack of one gateway and one worker, started with [`settings`], to every
-/// kind of end; afterwards the first worker is dead and there is another.
+/// Runs a job for each case on a stack of one gateway and one worker, started with [`settings`].
+/// Afterwards, the first worker is killed and a second one runs.
 pub fn run(stack: &mut Stack, site: &Site, settings: &[(&str, &str)]) -> Vec<Case> {
     vec![
         count_text(stack),
@@ -80,7 +80,7 @@ pub fn run(stack: &mut Stack, site: &Site, settings: &[(&str, &str)]) -> Vec<Cas
     ]
 }
 
-/// Submits a job as part of a caller's trace, and returns its id.
+/// Submits a job as part of the caller's trace, and returns its id.
 pub fn submit(stack: &Stack, body: &Value, trace_id: &str) -> String {
     let traceparent = format!("00-{trace_id}-{CALLER}-01");
     let headers = [("content-type", "application/json"), ("traceparent", traceparent.as_str())];
@@ -88,7 +88,7 @@ pub fn submit(stack: &Stack, body: &Value, trace_id: &str) -> String {
     assert_eq!(answer.status, 202, "{answer:?}");
     let response = answer.header("traceresponse").expect("traceresponse").to_owned();
     assert_eq!(&response[3..35], trace_id, "{answer:?}");
-    assert_ne!(&response[36..52], CALLER, "the span that answers: {answer:?}");
+    assert_ne!(&response[36..52], CALLER, "the span of the caller: {answer:?}");
     let timing = format!("traceparent;desc=\"{response}\"");
     assert_eq!(answer.header("server-timing"), Some(timing.as_str()));
     answer.json()["job_id"].as_str().expect("an id").to_owned()
@@ -98,7 +98,7 @@ fn wait_until_final(stack: &Stack, job_id: &str) -> Value {
     stack.client().wait_until_final(job_id, LIMIT)
 }
 
-/// Asserts the spans of a submission, which every trace has.
+/// Asserts the spans of the submission and of each delivery, which every trace has.
 fn assert_submission_spans(trace: &Trace, job: &Value) {
     let job_id = job["job_id"].as_str().expect("an id");
     let request = trace.only_span("POST /v1/jobs");
@@ -134,7 +134,7 @@ fn assert_submission_spans(trace: &Trace, job: &Value) {
         ]);
         let waited_ms = process.attribute("wordmill.queue.wait_ms").parse::<i64>();
         assert!(waited_ms.is_ok_and(|ms| ms >= 0), "{process:#?}");
-        // A worker that was killed tells nothing about its delivery.
+        // A killed worker does not export the span of its delivery, so the counts differ.
         if !job["attempts"].to_string().contains("worker_crashed") {
             let count = (delivery + 1).to_string();
             process.assert_attributes(&[("messaging.nats.delivery_count", &count)]);
@@ -210,7 +210,7 @@ fn count_without_caller(stack: &Stack) -> Case {
 fn fail_and_repeat(stack: &Stack, site: &Site) -> Case {
     let url = site.put("/soon", Page::status("502 Bad Gateway"));
     let job_id = submit(stack, &json!({"url": url}), "33f7651916cd43dd8448eb211c80319c");
-    wait_for("it has failed once", LIMIT, || (site.hits("/soon") == 1).then_some(()));
+    wait_for("the page is requested", LIMIT, || (site.hits("/soon") == 1).then_some(()));
     site.put("/soon", Page::new("text/html", "better late"));
     const NAMES: &[&str] = &[
         "POST /v1/jobs",
@@ -277,7 +277,7 @@ fn cancel_running(stack: &Stack, site: &Site) -> Case {
         let process = trace.only_span("process jobs");
         cancel.assert_child_of(trace.only_span("POST /v1/jobs"));
         cancel.assert_attributes(&[("job.id", job["job_id"].as_str().expect("an id"))]);
-        assert_eq!(cancel.links.len(), 1, "to the request that asked for it: {cancel:#?}");
+        assert_eq!(cancel.links.len(), 1, "a link to the cancel request: {cancel:#?}");
         process.assert_attributes(&[("job.status", "cancelled")]);
         assert!(!process.is_error, "{process:#?}");
     })

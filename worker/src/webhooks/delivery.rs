@@ -53,6 +53,9 @@ enum Settlement {
     Acknowledge,
     /// Return the message to the queue, with a delay.
     GiveBack(Option<Duration>),
+    /// Leave the message to another delivery of it. Without one, the broker redelivers the message
+    /// after the ack wait.
+    Leave,
 }
 
 /// Processes one message to completion. After an error the broker redelivers it.
@@ -95,6 +98,7 @@ async fn settle(delivery: &Delivery, settlement: Settlement) {
     let result = match settlement {
         Settlement::Acknowledge => delivery.acknowledge().await,
         Settlement::GiveBack(delay) => delivery.give_back(delay).await,
+        Settlement::Leave => return,
     };
     if let Err(error) = result {
         warn!(%error, "cannot settle a webhook; the broker redelivers it after the ack wait");
@@ -228,9 +232,10 @@ impl Attempt<'_> {
             state.end_attempt(self.run, &answer, self.deliverer.schedule, clock::now())
         };
         let Some(state) = self.write(current, conclude).await? else {
-            // The attempt is no longer open: a new round has begun, which has its own message, or
-            // the job was deleted.
-            return Ok(Settlement::Acknowledge);
+            // The attempt is no longer open: this worker was paused, and another one received the
+            // same message and began an attempt. Its delivery needs the message for further
+            // attempts. If a new round has begun or the job was deleted, the redelivery shows it.
+            return Ok(Settlement::Leave);
         };
         note_end(self.deliverer, &state);
         Ok(match state.status.known() {

@@ -53,7 +53,7 @@ pub(crate) struct Request {
     /// Cursor of the filter: the `next_cursor` of an earlier answer.
     #[schemars(extend("pattern" = cursor::PATTERN))]
     cursor: Option<String>,
-    /// If true, nothing is replayed, and the answer shows what would happen.
+    /// If true, nothing is replayed, and the answer shows the outcome of a replay.
     #[serde(default)]
     dry_run: bool,
 }
@@ -114,7 +114,7 @@ enum Outcome {
 struct Line {
     /// Id of the dead letter.
     id: String,
-    /// What the replay did.
+    /// Outcome of the replay.
     outcome: Outcome,
     /// Id of the new job.
     #[serde(skip_serializing_if = "Option::is_none")]

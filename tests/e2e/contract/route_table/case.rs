@@ -1,4 +1,5 @@
-//! One request and what has to be answered to it, and what the description promises.
+//! Test cases of the route table: a request with its expected answer, and the operations of the API
+//! description.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -8,10 +9,10 @@ use wordmill_tests::client::{Answer, Client};
 use wordmill_tests::repository;
 use wordmill_tests::upload::Upload;
 
-/// An id that nobody has used.
+/// A job id that was never used.
 pub const UNKNOWN: &str = "0198f0c2-0000-7000-8000-000000000000";
 
-/// What stands in requests for what is known only once it is there, such as `{failed}` for a job.
+/// Values of the placeholders in requests, for example the id of a failed job for `{failed}`.
 #[derive(Debug, Default)]
 pub struct Names {
     known: BTreeMap<&'static str, String>,
@@ -19,7 +20,7 @@ pub struct Names {
 }
 
 impl Names {
-    /// Takes one id for every name.
+    /// Uses `id` for every name without a value.
     pub fn all_ids(self, id: &'static str) -> Self {
         Self { all_ids: Some(id), ..self }
     }
@@ -28,22 +29,22 @@ impl Names {
         self.known.insert(name, value.into());
     }
 
-    /// Returns a text with its names replaced.
+    /// Replaces all names in a text by their values. Panics if a name has no value.
     fn fill(&self, text: &str) -> String {
         let mut filled = text.to_owned();
         for (name, value) in &self.known {
             filled = filled.replace(&format!("{{{name}}}"), value);
         }
-        // Names are words: JSON has quotes behind its braces.
+        // Names consist of lower-case letters and underscores, so a JSON object does not match.
         while let (Some(id), Some((start, end))) = (self.all_ids, find_name(&filled)) {
             filled.replace_range(start..end, id);
         }
-        assert!(find_name(&filled).is_none(), "nobody knows {filled}");
+        assert!(find_name(&filled).is_none(), "a name has no value: {filled}");
         filled
     }
 }
 
-/// Returns where a name stands that has no value yet.
+/// Returns the range of the first name in braces.
 fn find_name(text: &str) -> Option<(usize, usize)> {
     text.match_indices('{').find_map(|(start, _)| {
         let length = text[start + 1..].find(|c: char| !c.is_ascii_lowercase() && c != '_')?;
@@ -56,13 +57,14 @@ fn find_name(text: &str) -> Option<(usize, usize)> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Sending {
     Whole,
-    /// Its end is announced, and does not come.
+    /// The body never ends, and the connection stays open.
     Stalls,
-    /// The connection is closed before it.
+    /// The connection is closed before the end of the body.
     BreaksOff,
 }
 
-/// One request and what has to be answered: a status, and the code of a problem behind it.
+/// One request and its expected answer: a status, optionally followed by the code of a problem, for
+/// example `404 job_not_found`.
 #[derive(Debug, Clone)]
 pub struct Case {
     pub expected: String,
@@ -74,7 +76,7 @@ pub struct Case {
 }
 
 impl Case {
-    /// Returns a request such as `GET /v1/jobs` without a body.
+    /// Creates a case from a request without a body, for example `GET /v1/jobs`.
     pub fn new(expected: &str, request: &str) -> Self {
         let (method, path) = request.split_once(' ').expect("a method and a path");
         Self {
@@ -130,7 +132,7 @@ impl Case {
         self
     }
 
-    /// Sends it, and asserts that the answer is what is expected.
+    /// Sends the request and asserts that the answer is the expected one.
     pub fn send_and_check(&self, client: &Client, names: &Names) -> Answer {
         let answer = self.send(client, names);
         self.check(&answer);
@@ -177,30 +179,30 @@ impl Case {
     }
 }
 
-/// Tells whether a path belongs to the older contract.
+/// Returns whether a path belongs to the older contract.
 fn is_older(path: &str) -> bool {
     path.starts_with("/word-count") || path == "/health"
 }
 
-/// What one operation promises.
+/// One operation of the description and its promised answers.
 #[derive(Debug)]
 pub struct Operation {
     pub id: String,
     pub method: String,
     pub path: String,
     pub is_older: bool,
-    /// As a case expects them.
+    /// In the form of [`Case::expected`].
     pub answers: BTreeSet<String>,
 }
 
-/// What the service promises.
+/// The operations of the API description.
 #[derive(Debug)]
 pub struct Description {
     pub operations: Vec<Operation>,
 }
 
 impl Description {
-    /// Reads the file that every gateway serves.
+    /// Reads `docs/openapi.json`, which every gateway serves.
     pub fn read() -> Self {
         let file = repository().join("docs/openapi.json");
         let text = fs::read_to_string(file).expect("the description");
@@ -217,7 +219,7 @@ impl Description {
         Self { operations }
     }
 
-    /// Returns the operation that a case is about.
+    /// Returns the operation of a case. Panics if it is not described.
     pub fn operation(&self, case: &Case) -> &Operation {
         let path = case.path.split('?').next().unwrap_or_default();
         let operation =

@@ -1,4 +1,5 @@
-//! Requests that are good, and come at a bad time, too slowly, or are too large.
+//! Valid requests that are refused because they are too large or too slow, or because a limit is
+//! reached.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -23,7 +24,7 @@ use super::case::{Case, Names};
 use super::successes::SECRET;
 use crate::jobs::document_retention::crash_worker;
 
-/// Nobody waits for slow pages in the end.
+/// Short, so that the services do not wait for slow pages when a test ends.
 pub const IMPATIENT: (&str, &str) = ("WORDMILL_SHUTDOWN_GRACE", "100ms");
 const ONE: &str = "0198f0c2-0000-7000-8000-000000000001";
 const TEXT: (&str, &str) = ("content-type", "text/plain");
@@ -32,7 +33,7 @@ fn put() -> String {
     format!("PUT /v1/jobs/{ONE}")
 }
 
-/// Returns each way to submit something small.
+/// Returns a small submission for each way to submit a job.
 fn submissions(expected: &str) -> Vec<Case> {
     let text = json!({"text": "a"});
     vec![
@@ -44,11 +45,12 @@ fn submissions(expected: &str) -> Vec<Case> {
     ]
 }
 
-/// `WORDMILL_JSON_SIZE_MAX` and `WORDMILL_DOCUMENT_SIZE_MAX` are 2 KiB here.
+/// Bodies at and above the maximum size. `WORDMILL_JSON_SIZE_MAX` and `WORDMILL_DOCUMENT_SIZE_MAX`
+/// are 2 KiB.
 pub fn sizes() -> Vec<Case> {
     let large = "413 input_too_large";
     let put = put();
-    // What is around the text is 11 bytes long.
+    // The JSON around the text is 11 bytes long.
     let text = |length: usize| json!({"text": "a".repeat(length - 11)});
     let mut cases = vec![
         Case::new("202", "POST /v1/jobs").json(&text(2048)),
@@ -62,7 +64,8 @@ pub fn sizes() -> Vec<Case> {
     cases
 }
 
-/// There are no webhooks, and one client may wait, who does.
+/// Requests for webhooks, which are disabled, and requests that wait while the only permitted
+/// waiter is connected.
 pub fn closed_doors() -> Vec<Case> {
     let disabled = "422 webhooks_disabled";
     let text = json!({"text": "a"});
@@ -88,7 +91,7 @@ pub fn closed_doors() -> Vec<Case> {
     cases
 }
 
-/// Bodies that end before their time.
+/// Bodies that break off before their end.
 pub fn broken_off() -> Vec<Case> {
     let put = put();
     let mut cases: Vec<Case> = ["POST /v1/jobs", put.as_str()]
@@ -101,7 +104,7 @@ pub fn broken_off() -> Vec<Case> {
     cases
 }
 
-/// Bodies of which nothing more comes. The silence of a document is a setting, the others' is 15 s.
+/// Bodies that stall. The timeout of a document is a setting, that of other bodies is 15 s.
 pub fn silences() -> Vec<Case> {
     let put = put();
     let text = json!({"text": "a"});
@@ -116,7 +119,7 @@ pub fn silences() -> Vec<Case> {
     ]
 }
 
-/// The caller has as many unfinished jobs as it may have.
+/// Submissions of an owner that has reached its quota.
 pub fn quotas() -> Vec<Case> {
     let mut cases = submissions("429 quota_exceeded");
     cases.push(
@@ -125,7 +128,7 @@ pub fn quotas() -> Vec<Case> {
     cases
 }
 
-/// There is no room for a document.
+/// Submissions of a document while the document store is full.
 pub fn full_store() -> Vec<Case> {
     let full = "503 storage_full";
     let document = "word ".repeat(100_000);
@@ -136,10 +139,10 @@ pub fn full_store() -> Vec<Case> {
     ]
 }
 
-/// The queue takes messages of 1,500 bytes: those of small jobs.
+/// Submissions whose messages exceed the queue's limit of 1,500 bytes.
 pub fn small_queue() -> Vec<Case> {
     let large = "413 input_too_large";
-    // Which lines are no jobs stands in the batch's own message.
+    // The batch's own message lists the refused lines, which makes it too large.
     let lines: Vec<Value> =
         (0..500).map(|n| if n % 2 == 0 { json!({"text": "a"}) } else { json!(n) }).collect();
     vec![
@@ -148,20 +151,20 @@ pub fn small_queue() -> Vec<Case> {
     ]
 }
 
-/// The queue has as many jobs as it may have.
+/// Submissions while the queue is full.
 pub fn full_queue() -> Vec<Case> {
     submissions("503 queue_full")
 }
 
-/// As many webhooks wait as may.
+/// A webhook that is sent again while the webhook queue is full.
 pub fn full_webhooks() -> Vec<Case> {
     vec![Case::new("503 webhooks_full", "POST /v1/jobs/{webhook_job}/webhook")]
 }
 
-/// Submissions that wait for the queue fill the room that they share.
+/// Submissions while the in-flight budget is exhausted.
 pub fn exhausted_budget() -> Vec<Case> {
     let mut cases = submissions("503 overloaded");
-    // What arrives takes room by its size.
+    // A replay takes budget by the size of its body.
     let replay = format!("{}{{\"ids\": [\"{ONE}\"]}}", " ".repeat(40 << 10));
     let request = "POST /v1/dead-letters/replay";
     cases.push(Case::new("503 overloaded", request).body("application/json", &replay));
@@ -174,7 +177,8 @@ fn send_and_check(cases: Vec<Case>, client: &Client, names: &Names) {
     }
 }
 
-/// Makes a job that has failed, one that runs, one whose webhook is delivered, and a batch.
+/// Creates two failed jobs (one of a long URL), a running one, one with a delivered webhook, and a
+/// batch.
 fn prepare_names(client: &Client, site: &Site, receiver: &Receiver) -> Names {
     let mut names = Names::default();
     let missing = site.put("/missing", Page::status("404 Not Found"));
@@ -200,7 +204,8 @@ fn prepare_names(client: &Client, site: &Site, receiver: &Receiver) -> Names {
     names
 }
 
-/// Makes a document's job that was given up.
+/// Submits a document and rewrites its record as if a worker had crashed, so that the next worker
+/// dead-letters the job.
 fn dead_document(stack: &Stack) -> String {
     let client = stack.client();
     let admin = Admin::connect(&stack.nats);
@@ -253,7 +258,7 @@ fn limits_of_state_and_size_are_reported_on_every_route() {
     admin.reconfigure("WEBHOOKS", |config| config.max_messages = 1);
     receiver.set_replies("/busy", &[Reply::Status("503 Service Unavailable", "")]);
     admin.reconfigure("JOBS", |config| config.max_messages = 1000);
-    wait_for("there is room again", LIMIT, || {
+    wait_for("the queue has room again", LIMIT, || {
         let body = json!({"text": "a", "webhook": {"url": receiver.url("/busy")}});
         (client.post("/v1/jobs", &body).status == 202).then_some(())
     });
@@ -274,7 +279,7 @@ fn an_exhausted_quota_is_reported_on_every_route() {
     client.wait_until_final(&failed, LIMIT);
     names.add("failed", failed);
     let slow = site.put("/slow", Page::new("text/plain", "slow").after(LIMIT));
-    wait_for("there is room for one more", LIMIT, || {
+    wait_for("the quota admits one more job", LIMIT, || {
         (client.post("/v1/jobs", &json!({"url": slow})).status == 202).then_some(())
     });
     send_and_check(quotas(), &client, &names);
@@ -296,7 +301,7 @@ fn stalled_bodies_time_out_on_every_route() {
 
 #[test]
 fn an_exhausted_in_flight_budget_is_reported_on_every_route() {
-    /// Documents for which there is room at once.
+    /// Number of concurrent document uploads that fit into the in-flight budget.
     const DOCUMENTS: u32 = 51;
     let settings = [("WORDMILL_UPLOAD_STALL_TIMEOUT", "5m")];
     let stack = ProxiedStack::start(Proxied::Gateways(1), &settings);
@@ -315,15 +320,17 @@ fn an_exhausted_in_flight_budget_is_reported_on_every_route() {
             upload
         })
         .collect();
-    // Each has to have its room before the jobs come: one that comes too late would leave too much.
-    wait_for("there is no room for one more document", LIMIT, || {
+    // All uploads must hold their share before the jobs arrive; a late one would leave too much
+    // budget free.
+    wait_for("the budget has no room for another document", LIMIT, || {
         let metrics = Metrics::fetch(client);
         let [used, all] = ["taken_bytes", "bytes"]
             .map(|name| metrics.sum(&format!("wordmill_submission_room_{name}"), &[]));
         let (used, all) = used.zip(all)?;
+        // Less than the share of one document is left.
         (all - used < used / f64::from(DOCUMENTS)).then_some(())
     });
-    // What little is left is taken by jobs of which the queue does not hear.
+    // The rest of the budget is taken by jobs whose messages the proxy holds back.
     let held_messages = stack.proxy().add_rule(Rule::hold("jobs."));
     let is_over = AtomicBool::new(false);
     let end = Instant::now() + LIMIT;
@@ -335,11 +342,11 @@ fn an_exhausted_in_flight_budget_is_reported_on_every_route() {
                 }
             });
         }
-        wait_for("the room is full", LIMIT, || (held_messages.count() >= 8).then_some(()));
+        wait_for("the budget is exhausted", LIMIT, || (held_messages.count() >= 8).then_some(()));
         for case in exhausted_budget() {
-            let answer = wait_for("it is declined", LIMIT, || {
-                // Those that take the room give it back together, and whatever got in then would be
-                // known.
+            let answer = wait_for("the request is refused", LIMIT, || {
+                // The held jobs return their budget at the same time. A case that is admitted then
+                // would create its job, so a probe is sent first.
                 let is_full = |answer: &Answer| answer.text.contains("overloaded");
                 let probe = client.post("/v1/jobs", &json!({"text": "a"}));
                 is_full(&probe).then(|| case.send(client, &names)).filter(is_full)

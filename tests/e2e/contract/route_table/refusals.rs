@@ -1,4 +1,4 @@
-//! What is wrong with a request, or with the job that it is about.
+//! Invalid requests, and requests that the state of their job does not allow.
 
 use serde_json::{Value, json};
 use wordmill_tests::LIMIT;
@@ -12,9 +12,9 @@ use super::case::{Case, Names, UNKNOWN};
 use super::limits::IMPATIENT;
 use super::successes::SECRET;
 
-/// What submits one job.
+/// Requests that submit one job.
 const SUBMIT: [&str; 2] = ["POST /v1/jobs", "PUT /v1/jobs/0198f0c2-0000-7000-8000-000000000001"];
-/// Everything that is about one job, in all its forms.
+/// All requests about one job, with their variants.
 const ABOUT_A_JOB: [&str; 12] = [
     "GET /v1/jobs/{id}",
     "GET /v1/jobs/{id}?wait=1",
@@ -120,7 +120,8 @@ fn batches() -> Vec<Case> {
     cases
 }
 
-/// What goes by a name that the client gives.
+/// Requests with an idempotency key or an id of the client: invalid, reused, expired, or with an
+/// unreadable record.
 fn keys() -> Vec<Case> {
     const KEY: &str = "idempotency-key";
     let text = |text: &str| json!({"text": text});
@@ -139,14 +140,15 @@ fn keys() -> Vec<Case> {
         ("410 result_expired", "gone", "{gone}"),
         ("500 internal", "broken", "{broken}"),
     ] {
-        // Of a job whose record cannot be read nobody can say what it asked for.
+        // Only a readable record can be compared with another request; the other cases repeat the
+        // first one.
         let other = if key == "taken" { text("another") } else { text(key) };
         cases.extend([
             Case::new(expected, "POST /v1/jobs").json(&other).header(KEY, key),
             Case::new(expected, &format!("PUT /v1/jobs/{id}")).json(&other),
         ]);
         let mut lines = vec![text(key)];
-        // The same lines under a key are the same jobs; one more is another batch.
+        // The same lines under a key are the same batch; an additional line makes it another one.
         lines.extend((key == "taken").then(|| text("another")));
         let key = format!("batch-{key}");
         cases.push(Case::new(expected, "POST /v1/batches").lines(&lines).header(KEY, &key));
@@ -180,7 +182,7 @@ fn queries() -> Vec<Case> {
     cases
 }
 
-/// Jobs that are not there, and what cannot be read.
+/// Invalid ids, missing and deleted jobs, and unreadable records.
 fn jobs() -> Vec<Case> {
     let about = |expected: &'static str, id: &'static str| {
         ABOUT_A_JOB.map(|request| Case::new(expected, request).with_name("{id}", id))
@@ -204,7 +206,7 @@ fn jobs() -> Vec<Case> {
     cases
 }
 
-/// What a job is not in the state for.
+/// Requests that the state of the job does not allow.
 fn conflicts() -> Vec<Case> {
     let requests = [
         ("409 job_not_finished", "GET /v1/jobs/{slow}/result"),
@@ -245,7 +247,7 @@ fn older() -> Vec<Case> {
     ]
 }
 
-/// Makes everything that the cases name.
+/// Creates all jobs and batches that the cases name.
 fn prepare_names(stack: &Stack, site: &Site) -> Names {
     let client = stack.client();
     let admin = Admin::connect(&stack.nats);
@@ -307,7 +309,7 @@ fn prepare_names(stack: &Stack, site: &Site) -> Names {
     names
 }
 
-/// Takes the message of an unfinished job away, so that the sweeper ends it as lost.
+/// Removes the message of an unfinished job and waits until the sweeper ends it as lost.
 fn fail_as_lost(client: &Client, admin: &Admin, job_id: &str) {
     admin.remove_message("JOBS", &format!("jobs.bulk.public.{job_id}"));
     assert_eq!(client.wait_until_final(job_id, LIMIT)["status"], "failed");

@@ -1,4 +1,4 @@
-//! What goes well, in an order in which nothing spoils what comes after it.
+//! Successful requests, ordered so that no request affects a later one.
 
 use serde_json::{Value, json};
 use wordmill_tests::LIMIT;
@@ -68,7 +68,7 @@ fn submitting() -> Vec<Case> {
     ]
 }
 
-/// As long, and as many, as may be; one more is refused in `refused`.
+/// Requests exactly at their limits. Those beyond the limits are in `refusals`.
 fn largest() -> Vec<Case> {
     let labels: Value = (0..16).map(|n| (format!("{n:064}"), json!("a".repeat(256)))).collect();
     let start = "http://127.0.0.1:9/";
@@ -126,7 +126,7 @@ fn older() -> Vec<Case> {
     ]
 }
 
-/// Makes everything that the cases name.
+/// Creates everything that the cases name.
 fn prepare_names(stack: &Stack, site: &Site) -> Names {
     let client = stack.client();
     let mut names = Names::default();

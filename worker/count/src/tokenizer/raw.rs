@@ -43,7 +43,7 @@ enum RawState {
 #[derive(Default)]
 pub(super) struct Raw {
     state: RawState,
-    /// Name of the element, whose end tag ends the text.
+    /// Name of the element. Its end tag ends the text.
     name: Name,
     /// Letters after `</`, as written: at most one more than `name` has.
     end_name: String,
