@@ -76,7 +76,7 @@ fn a_worker_that_dies_while_it_merges_is_replaced() {
     let stack = ProxiedStack::start(Proxied::Workers, &[]).with_ack_wait(Duration::from_secs(3));
     let client = stack.client();
     // No other test here reads large results.
-    let reads = stack.proxy().add_rule(Rule::lose("$JS.API.DIRECT.GET.OBJ_results"));
+    let reads = stack.proxy().add_rule(Rule::discard("$JS.API.DIRECT.GET.OBJ_results"));
     let mut first = stack.start_proxied_worker(&[]);
     let long =
         |from: u32| (from..from + 9000).map(|n| format!("w{n}")).collect::<Vec<_>>().join(" ");

@@ -17,7 +17,7 @@ fn start(settings: &[(&str, &str)]) -> ProxiedStack {
 
 /// Asks the first gateway for a job whose message never arrives, as if it had died in between.
 fn submit_without_message(stack: &ProxiedStack, body: &Value) -> String {
-    let handle = stack.proxies[0].add_rule(Rule::lose("jobs."));
+    let handle = stack.proxies[0].add_rule(Rule::discard("jobs."));
     let problem = submit_named(stack.client(), body).expect_problem(503, "broker_unavailable");
     handle.end();
     assert!(handle.count() > 0);
