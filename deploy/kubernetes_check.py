@@ -62,7 +62,7 @@ def validator():
     python = home / "bin/python"
     with pinned.lock():
         if not (home / "complete").exists():
-            pinned.say(f"fetching kubernetes-validate {VALIDATOR_VERSION} from PyPI")
+            pinned.print_progress(f"fetching kubernetes-validate {VALIDATOR_VERSION} from PyPI")
             pinned.attempt([sys.executable, "-m", "venv", "--clear", str(home)], "python3 -m venv")
             pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
             pinned.attempt([*pip, f"kubernetes-validate=={VALIDATOR_VERSION}"], "pip")
@@ -72,15 +72,15 @@ def validator():
 
 def keda_definition():
     """Returns the path of KEDA's definition of a ScaledObject, which is in the source of the release."""
-    told = pinned.attempt(["go", "mod", "download", "-json", KEDA], "go mod download", {"GOFLAGS": "-mod=mod", "GOWORK": "off"}, "/")
-    return f"{json.loads(told)['Dir']}/config/crd/bases/keda.sh_scaledobjects.yaml"
+    output = pinned.attempt(["go", "mod", "download", "-json", KEDA], "go mod download", {"GOFLAGS": "-mod=mod", "GOWORK": "off"}, "/")
+    return f"{json.loads(output)['Dir']}/config/crd/bases/keda.sh_scaledobjects.yaml"
 
 
 def containers(manifest):
     return manifest.get("spec", {}).get("template", {}).get("spec", {}).get("containers", [])
 
 
-def problems(nats_server):
+def find_problems(nats_server):
     """Returns all problems as sentences."""
     try:
         command = [validator(), "-c", VALIDATE, str(FOLDER), VALIDATOR_VERSION, keda_definition()]
@@ -93,16 +93,16 @@ def problems(nats_server):
     manifests = {(manifest["kind"], manifest.get("metadata", {}).get("name")): manifest for manifest in checked["manifests"]}
     return [
         *checked["problems"],
-        *selectors(manifests),
-        *settings(manifests),
-        *references(manifests),
-        *images(manifests),
-        *broker(manifests, nats_server),
-        *scaling(manifests),
+        *check_selectors(manifests),
+        *check_settings(manifests),
+        *check_references(manifests),
+        *check_images(manifests),
+        *check_broker_configuration(manifests, nats_server),
+        *check_scaling_queries(manifests),
     ]
 
 
-def selectors(manifests):
+def check_selectors(manifests):
     """Checks that selectors match pods, and that probed ports and mounted volumes exist."""
     labels = {name: manifest["spec"]["template"]["metadata"]["labels"] for (_, name), manifest in manifests.items() if containers(manifest)}
     for (kind, name), manifest in manifests.items():
@@ -122,8 +122,8 @@ def selectors(manifests):
             for mount in container.get("volumeMounts", []):
                 if mount["name"] not in volumes:
                     yield f"{name}: the volume {mount['name']} does not exist"
-            fence = container.get("securityContext", {})
-            if not fence.get("readOnlyRootFilesystem") or fence.get("allowPrivilegeEscalation") is not False:
+            security = container.get("securityContext", {})
+            if not security.get("readOnlyRootFilesystem") or security.get("allowPrivilegeEscalation") is not False:
                 yield f"{name}: may write to its root file system or gain privileges"
             if not container.get("resources", {}).get("limits", {}).get("memory"):
                 yield f"{name}: no memory limit"
@@ -132,7 +132,7 @@ def selectors(manifests):
         yield f"the Service gateway uses port {service}, which gateways do not define"
 
 
-def settings(manifests):
+def check_settings(manifests):
     """Checks that the services read every variable, and that all ports of a service agree."""
     code = "".join(path.read_text() for crate in ("common", "nats", "gateway", "worker") for path in (ROOT / crate).glob("**/src/**/*.rs"))
     names = set(manifests["ConfigMap", "wordmill"]["data"])
@@ -150,29 +150,29 @@ def settings(manifests):
             yield f"{name} listens on {listen}, its port is {port}, and Prometheus scrapes {scraped}"
 
 
-def references(manifests):
+def check_references(manifests):
     """Checks that the README or a manifest creates every secret, ConfigMap and key that is used."""
     readme = (FOLDER / "README.md").read_text()
-    made = set(re.findall(r"kubectl create (?:secret generic|configmap) ([\w-]+)", readme)) | {n for k, n in manifests if k == "ConfigMap"}
+    created = set(re.findall(r"kubectl create (?:secret generic|configmap) ([\w-]+)", readme)) | {n for k, n in manifests if k == "ConfigMap"}
     keys = set(re.findall(r"--from-literal=([\w-]+)=", readme))
     for (kind, name), manifest in manifests.items():
         text = json.dumps(manifest.get("spec", {}).get("template", {}))
         for needed in re.findall(r'"(?:secretName|(?:configMap|configMapRef)": \{"name)": "([\w-]+)"', text):
-            if needed not in made:
+            if needed not in created:
                 yield f"{kind} {name}: neither the README nor a manifest creates {needed}"
     for (kind, name), manifest in manifests.items():
         for container in containers(manifest):
             for variable in container.get("env", []):
                 reference = variable.get("valueFrom", {}).get("secretKeyRef")
-                if reference and (reference["name"] not in made or reference["key"] not in keys):
+                if reference and (reference["name"] not in created or reference["key"] not in keys):
                     yield f"{kind} {name}: {variable['name']} comes from {reference}, which the README does not create"
     kustomization = next(m for (kind, _), m in manifests.items() if kind == "Kustomization")
-    there = {path.name for path in FOLDER.glob("*.yaml")} - {"kustomization.yaml"}
-    if set(kustomization["resources"]) != there:
-        yield f"kustomization.yaml names {sorted(kustomization['resources'])}, the folder has {sorted(there)}"
+    existing = {path.name for path in FOLDER.glob("*.yaml")} - {"kustomization.yaml"}
+    if set(kustomization["resources"]) != existing:
+        yield f"kustomization.yaml names {sorted(kustomization['resources'])}, the folder has {sorted(existing)}"
 
 
-def images(manifests):
+def check_images(manifests):
     """Checks that the images, and the version of the broker, are those of the compose stack."""
     compose = (ROOT / "docker-compose.yml").read_text()
     known = set(re.findall(r"^    image: (\S+)", compose, re.M))
@@ -186,7 +186,7 @@ def images(manifests):
                 yield f"{kind} {name}: kustomization.yaml does not name {container['image']}"
 
 
-def broker(manifests, nats_server):
+def check_broker_configuration(manifests, nats_server):
     """Checks that nats-server accepts the configuration with the environment of its manifest, and that the numbers of servers agree."""
     environment = {}
     for variable in containers(manifests["StatefulSet", "nats"])[0]["env"]:
@@ -216,7 +216,7 @@ CASES = [
 SERIES = {"age": "wordmill_queue_oldest_age_seconds", "waiting": "wordmill_jobs_waiting"}
 
 
-def scaling(manifests):
+def check_scaling_queries(manifests):
     """Checks the results of the queries with promtool, and that their metrics are documented."""
     scaled = manifests["ScaledObject", "worker"]["spec"]
     if scaled["scaleTargetRef"]["name"] != "worker":

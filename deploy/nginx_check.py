@@ -49,7 +49,7 @@ class Gateway(http.server.BaseHTTPRequestHandler):
         pass
 
 
-def problems(nginx, conf):
+def find_problems(nginx, conf):
     """Returns the problems of the configuration as sentences."""
     with tempfile.TemporaryDirectory() as scratch:
         test = subprocess.run([nginx, "-t", "-p", scratch, "-c", str(conf)], capture_output=True, text=True)

@@ -43,7 +43,7 @@ pub(crate) struct Batch {
 }
 
 /// Returns whether sources can be one batch: at least two, and all of them URLs.
-pub(crate) fn is_one(sources: &[Source]) -> bool {
+pub(crate) fn can_be_batch(sources: &[Source]) -> bool {
     sources.len() > 1 && sources.iter().all(|source| matches!(source, Source::Url(_)))
 }
 
@@ -66,7 +66,11 @@ pub(crate) async fn submit(
         Err(error) => {
             // The server refused the whole batch. Its problem names the reason for each line.
             if let Error::Problem(problem) = &error {
-                refuse(session, &mut rows, serde_json::from_value(problem.lines()).ok());
+                record_refused_lines(
+                    session,
+                    &mut rows,
+                    serde_json::from_value(problem.lines()).ok(),
+                );
             }
             return Err(error);
         }
@@ -80,12 +84,12 @@ pub(crate) async fn submit(
             member.clone_from(&line.job_id);
         }
     }
-    refuse(session, &mut rows, Some(accepted.lines));
+    record_refused_lines(session, &mut rows, Some(accepted.lines));
     Ok(Batch { batch_id: accepted.batch_id, rows, members })
 }
 
 /// Prints the refused lines with their reasons, and sets the errors of their rows.
-fn refuse(session: &Session, rows: &mut [Row], lines: Option<Vec<Line>>) {
+fn record_refused_lines(session: &Session, rows: &mut [Row], lines: Option<Vec<Line>>) {
     for line in lines.into_iter().flatten() {
         let row = line.line.checked_sub(1).and_then(|index| rows.get_mut(index));
         if let (Some(row), Some(problem)) = (row, line.problem) {
@@ -104,37 +108,38 @@ impl Batch {
     /// Errors of the requests.
     pub(crate) async fn wait(&mut self, session: &Session, all: bool) -> Result<FetchedJob, Error> {
         session.progress.begin("counting", 1, 0);
-        let noticed = |job: &crate::job::Job| session.progress.part(job.progress_thousandths());
-        let batch = follow::wait_for_end(session, &self.batch_id, noticed).await?;
+        let on_change =
+            |job: &crate::job::Job| session.progress.set_part(job.progress_thousandths());
+        let batch = follow::wait_for_end(session, &self.batch_id, on_change).await?;
         let is_good = |counts: &BTreeMap<String, u64>| {
             counts.iter().all(|(status, count)| {
                 matches!(status.as_str(), "succeeded" | "refused") || *count == 0
             })
         };
         if all || !batch.job.counts.as_ref().is_some_and(is_good) {
-            self.poll(session).await?;
+            self.fetch_members(session).await?;
         }
         if let Some(end) = batch.job.failure_text() {
             session.note(&end);
-            session.raise_exit_code(exit::FAILED);
+            session.raise_exit_code(exit::JOB_FAILED);
         }
         Ok(batch)
     }
 
-    async fn poll(&mut self, session: &Session) -> Result<(), Error> {
+    async fn fetch_members(&mut self, session: &Session) -> Result<(), Error> {
         session.progress.begin("reading", self.rows.len(), 0);
-        let looking = stream::iter(&self.members).map(|id| async move {
+        let fetching = stream::iter(&self.members).map(|id| async move {
             let id = id.as_ref()?;
             let answer = session.client.send(&Request::get(&["v1", "jobs", id])).await;
             session.progress.step();
             Some(answer.and_then(|answer| FetchedJob::of(&answer)))
         });
-        let mut looking = looking.buffered(follow::FOLLOWED_JOBS_MAX);
+        let mut fetching = fetching.buffered(follow::FOLLOWED_JOBS_MAX);
         for row in &mut self.rows {
-            match looking.next().await.flatten() {
+            match fetching.next().await.flatten() {
                 None => {}
                 Some(Ok(fetched)) => row.set_job(session, fetched),
-                Some(Err(error)) => row.refuse(session, error)?,
+                Some(Err(error)) => row.record_error(session, error)?,
             }
         }
         Ok(())

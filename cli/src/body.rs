@@ -51,12 +51,12 @@ pub(crate) struct Form {
 
 /// State of one attempt to send a body.
 #[derive(Debug, Default)]
-pub(crate) struct Attempt {
+pub(crate) struct SendAttempt {
     sent: AtomicU64,
     failure: Mutex<Option<Error>>,
 }
 
-impl Attempt {
+impl SendAttempt {
     /// Returns the number of file bytes that were passed to hyper.
     pub(crate) fn sent(&self) -> u64 {
         self.sent.load(Ordering::Relaxed)
@@ -98,7 +98,7 @@ impl Payload {
     }
 
     /// Creates the body for an attempt. It starts at the beginning.
-    pub(crate) fn body(&self, attempt: &Arc<Attempt>) -> Body {
+    pub(crate) fn body(&self, attempt: &Arc<SendAttempt>) -> Body {
         match self {
             Self::Nothing => Empty::new().map_err(|never| match never {}).boxed_unsync(),
             Self::Json(json) | Self::Lines(json) => {
@@ -150,7 +150,7 @@ impl Form {
         })
     }
 
-    fn body(&self, attempt: &Arc<Attempt>) -> Body {
+    fn body(&self, attempt: &Arc<SendAttempt>) -> Body {
         // A retry sends the file again, so the bytes of the previous attempt do not count.
         self.progress.fetch_sub(self.sent.swap(0, Ordering::Relaxed), Ordering::Relaxed);
         let form = self.clone();
@@ -166,7 +166,7 @@ impl Form {
     async fn frame(
         &self,
         part: FormPart,
-        attempt: &Attempt,
+        attempt: &SendAttempt,
     ) -> io::Result<Option<(Frame<Bytes>, FormPart)>> {
         let (data, next) = match part {
             FormPart::Head => (self.head.clone(), FormPart::File(0)),

@@ -23,7 +23,7 @@ use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use url::Url;
 
-use crate::body::{Attempt, Body};
+use crate::body::{Body, SendAttempt};
 use crate::error::{Error, Problem};
 use crate::request::Request;
 use crate::retry;
@@ -116,7 +116,7 @@ impl Answer {
 
 /// Error of one attempt.
 #[derive(Debug)]
-enum AttemptError {
+enum SendError {
     /// A retry may succeed.
     Transient(Error),
     /// A retry would fail, too.
@@ -185,8 +185,8 @@ impl Client {
                     return Ok(answer);
                 }
                 Ok(answer) => return self.check_status(answer),
-                Err(AttemptError::Permanent(error)) => return Err(error),
-                Err(AttemptError::Transient(error)) => (None, Err(error)),
+                Err(SendError::Permanent(error)) => return Err(error),
+                Err(SendError::Transient(error)) => (None, Err(error)),
             };
             let now = Instant::now();
             let left = end.get_or_insert(now + self.server.retry_time).duration_since(now);
@@ -216,29 +216,30 @@ impl Client {
         }
     }
 
-    async fn try_once(&self, request: &Request) -> Result<Answer, AttemptError> {
+    async fn try_once(&self, request: &Request) -> Result<Answer, SendError> {
         let unreachable = |detail: String| Error::Unreachable { server: self.name(), detail };
-        let attempt = Arc::new(Attempt::default());
-        let built = self.build(request, &attempt).map_err(AttemptError::Permanent)?;
+        let attempt = Arc::new(SendAttempt::default());
+        let built = self.build(request, &attempt).map_err(SendError::Permanent)?;
         let allowed = SILENCE_TIME_MAX + request.waits;
         let answered = with_idle_timeout(self.http.request(built), &attempt, allowed).await;
         // If the file could not be read, hyper reports a broken connection: the read error is the
         // cause.
         if let Some(error) = attempt.failure() {
-            return Err(AttemptError::Permanent(error));
+            return Err(SendError::Permanent(error));
         }
         let Some(answered) = answered else {
             let detail = format!("no response for {} s", allowed.as_secs());
-            return Err(AttemptError::Transient(unreachable(detail)));
+            return Err(SendError::Transient(unreachable(detail)));
         };
         let response = match answered {
             Ok(response) => response,
             Err(error) => {
-                let was_there = !error.is_connect() || self.has_answered.load(Ordering::Relaxed);
+                let was_reachable =
+                    !error.is_connect() || self.has_answered.load(Ordering::Relaxed);
                 let error = unreachable(causes(&error));
-                return Err(match was_there {
-                    true => AttemptError::Transient(error),
-                    false => AttemptError::Permanent(error),
+                return Err(match was_reachable {
+                    true => SendError::Transient(error),
+                    false => SendError::Permanent(error),
                 });
             }
         };
@@ -249,7 +250,7 @@ impl Client {
     fn build(
         &self,
         request: &Request,
-        attempt: &Arc<Attempt>,
+        attempt: &Arc<SendAttempt>,
     ) -> Result<hyper::Request<Body>, Error> {
         let url = request.url(&self.server.url);
         let mut built = hyper::Request::builder().method(request.method.clone()).uri(url.as_str());
@@ -274,7 +275,7 @@ impl Client {
         &self,
         request: &Request,
         response: Response<Incoming>,
-    ) -> Result<Answer, AttemptError> {
+    ) -> Result<Answer, SendError> {
         let (parts, mut body) = response.into_parts();
         let status = parts.status.as_u16();
         let answer =
@@ -284,7 +285,7 @@ impl Client {
         }
         let cut = |detail: &str| {
             let detail = detail.to_owned();
-            AttemptError::Transient(Error::Unreachable { server: self.name(), detail })
+            SendError::Transient(Error::Unreachable { server: self.name(), detail })
         };
         let mut received = BytesMut::new();
         loop {
@@ -298,7 +299,7 @@ impl Client {
             }
             if received.len() > ANSWER_BYTES_MAX {
                 let detail = "a response of the server is too large to be held in memory";
-                return Err(AttemptError::Permanent(Error::LimitExceeded(detail.to_owned())));
+                return Err(SendError::Permanent(Error::LimitExceeded(detail.to_owned())));
             }
         }
     }
@@ -308,7 +309,7 @@ impl Client {
 /// sent within `allowed`.
 async fn with_idle_timeout<T>(
     exchange: impl Future<Output = T>,
-    attempt: &Attempt,
+    attempt: &SendAttempt,
     allowed: Duration,
 ) -> Option<T> {
     let mut exchange = std::pin::pin!(exchange);

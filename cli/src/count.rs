@@ -39,12 +39,12 @@ pub(crate) async fn run(session: &Session, arguments: CountArguments) -> Result<
     });
     let (sources, size_bytes) =
         finding.await.map_err(|error| Error::LimitExceeded(error.to_string()))??;
-    if sources.left_out > 0 {
-        session.note(&format!("{} skipped: not text", pluralize(sources.left_out, "file")));
+    if sources.skipped_files > 0 {
+        session.note(&format!("{} skipped: not text", pluralize(sources.skipped_files, "file")));
     }
     let plan = Plan::new(&arguments.options, arguments.explain.is_some(), sources.all.len())?;
     session.progress.begin("sending", sources.all.len(), size_bytes);
-    if arguments.merge && batch::is_one(&sources.all) {
+    if arguments.merge && batch::can_be_batch(&sources.all) {
         return count_as_batch(session, &arguments, &plan, &sources.all, out).await;
     }
     if arguments.merge && arguments.no_wait {
@@ -59,7 +59,7 @@ pub(crate) async fn run(session: &Session, arguments: CountArguments) -> Result<
     wait(session, &mut rows).await?;
     if arguments.merge {
         let mut merged = merge(session, &mut rows).await?;
-        let words = merged.words(report::top(&arguments));
+        let words = merged.words(report::printed_words_max(&arguments));
         return report::print_merged(out, arguments.print.format, &rows, &merged, &words);
     }
     if arguments.explain.is_some() || arguments.top.is_some() {
@@ -86,7 +86,7 @@ async fn count_as_batch(
     if fetched.job.has_succeeded() {
         merged.add(&session.client, &fetched.job).await?;
     }
-    let words = merged.words(report::top(arguments));
+    let words = merged.words(report::printed_words_max(arguments));
     report::print_merged(out, format, &batch.rows, &merged, &words)
 }
 
@@ -104,7 +104,7 @@ async fn submit(session: &Session, plan: &Plan, sources: Vec<Source>) -> Result<
         let mut row = Row::new(source.name());
         match submitted {
             Ok(fetched) => row.fetched = Some(fetched),
-            Err(error) => row.refuse(session, error)?,
+            Err(error) => row.record_error(session, error)?,
         }
         rows.push(row);
     }
@@ -118,7 +118,7 @@ async fn wait(session: &Session, rows: &mut [Row]) -> Result<(), Error> {
     let following = stream::iter(ids).map(|id| async move {
         let id = id?;
         let ended = follow::wait_for_end(session, &id, |job| {
-            session.progress.part(job.progress_thousandths());
+            session.progress.set_part(job.progress_thousandths());
         })
         .await;
         session.progress.step();
@@ -129,7 +129,7 @@ async fn wait(session: &Session, rows: &mut [Row]) -> Result<(), Error> {
         match following.next().await.flatten() {
             None => {}
             Some(Ok(fetched)) => row.set_job(session, fetched),
-            Some(Err(error)) => row.refuse(session, error)?,
+            Some(Err(error)) => row.record_error(session, error)?,
         }
     }
     Ok(())
@@ -160,16 +160,16 @@ async fn fetch_details(
             continue;
         };
         if let Some(top) = arguments.top {
-            match words::top(&session.client, &job_id, top).await {
+            match words::fetch_top_words(&session.client, &job_id, top).await {
                 Ok(top) => row.top = Some(top),
-                Err(error) => row.refuse(session, error)?,
+                Err(error) => row.record_error(session, error)?,
             }
         }
         if let Some(rules) = &arguments.explain {
             let request = Request::get(&["v1", "jobs", &job_id, "explain"]);
             match session.client.send(&request.query("rules", rules)).await {
                 Ok(answer) => row.explanation = Some(answer.json()?),
-                Err(error) => row.refuse(session, error)?,
+                Err(error) => row.record_error(session, error)?,
             }
         }
         session.progress.step();

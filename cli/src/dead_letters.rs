@@ -24,7 +24,7 @@ const REPLAY_MAX: usize = 100;
 const REQUESTS_MAX: usize = 10_000;
 
 #[derive(Debug, Deserialize)]
-struct Letter {
+struct DeadLetter {
     id: String,
     lane: String,
     failure: Failure,
@@ -43,7 +43,7 @@ struct Failure {
 
 /// Outcome of the replay of one dead letter.
 #[derive(Debug, Deserialize)]
-struct Line {
+struct ReplayOutcome {
     id: String,
     outcome: String,
     job_id: Option<String>,
@@ -80,7 +80,7 @@ impl FilterArguments {
     }
 }
 
-impl Letter {
+impl DeadLetter {
     fn code(&self) -> String {
         self.failure.code.clone().unwrap_or_default()
     }
@@ -100,7 +100,7 @@ async fn list(session: &Session, arguments: DeadLettersListArguments) -> Result<
     let mut out = session.out(&arguments.print)?;
     let data =
         jobs::pages(session, "dead-letters", &arguments.filter.pairs(), arguments.limit).await?;
-    let letters: Result<Vec<Letter>, Error> =
+    let letters: Result<Vec<DeadLetter>, Error> =
         data.iter().map(|value| read(session, value)).collect();
     let letters = letters?;
     match arguments.print.format {
@@ -144,7 +144,7 @@ async fn show(session: &Session, arguments: ShowArguments) -> Result<(), Error> 
     let mut out = session.out(&arguments.print)?;
     let request = Request::get(&["v1", "dead-letters", &arguments.id]);
     let value: Value = session.client.send(&request).await?.json()?;
-    let letter: Letter = read(session, &value)?;
+    let letter: DeadLetter = read(session, &value)?;
     match arguments.print.format {
         Format::Json => out.text(&json::pretty(&value)?)?,
         Format::Csv => {
@@ -203,7 +203,8 @@ async fn replay(session: &Session, arguments: ReplayArguments) -> Result<(), Err
         let page = replay_page(session, &json!({"ids": ids, "dry_run": dry_run})).await?;
         data.extend(page.data);
     }
-    let lines: Result<Vec<Line>, Error> = data.iter().map(|value| read(session, value)).collect();
+    let lines: Result<Vec<ReplayOutcome>, Error> =
+        data.iter().map(|value| read(session, value)).collect();
     let lines = lines?;
     match arguments.print.format {
         Format::Table => out.text(&table(&lines))?,
@@ -218,12 +219,13 @@ async fn replay(session: &Session, arguments: ReplayArguments) -> Result<(), Err
         }
     }
     out.finish()?;
-    let is_good = |line: &&Line| matches!(line.outcome.as_str(), "replayed" | "would_replay");
+    let is_good =
+        |line: &&ReplayOutcome| matches!(line.outcome.as_str(), "replayed" | "would_replay");
     let good = lines.iter().filter(is_good).count();
     let done = if dry_run { "would be replayed" } else { "replayed" };
     session.note(&format!("{} of {} {done}", good, pluralize(lines.len(), "dead letter")));
     if good < lines.len() {
-        session.raise_exit_code(exit::REFUSED);
+        session.raise_exit_code(exit::REQUEST_REFUSED);
     }
     Ok(())
 }
@@ -233,7 +235,7 @@ async fn replay_page(session: &Session, body: &Value) -> Result<ListPage, Error>
     session.client.send(&request).await?.json()
 }
 
-fn table(lines: &[Line]) -> String {
+fn table(lines: &[ReplayOutcome]) -> String {
     if lines.is_empty() {
         return String::new();
     }

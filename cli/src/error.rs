@@ -66,13 +66,13 @@ impl Error {
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Self::Problem(problem) if UNSUCCESSFUL_JOB_CODES.contains(&problem.code()) => {
-                exit::FAILED
+                exit::JOB_FAILED
             }
-            Self::Problem(problem) if problem.status < 500 => exit::REFUSED,
+            Self::Problem(problem) if problem.status < 500 => exit::REQUEST_REFUSED,
             Self::Problem(_) | Self::Unreachable { .. } | Self::UnexpectedAnswer { .. } => {
                 exit::UNAVAILABLE
             }
-            Self::File { .. } | Self::LimitExceeded(_) => exit::LOCAL,
+            Self::File { .. } | Self::LimitExceeded(_) => exit::LOCAL_ERROR,
             Self::Usage(_) => exit::USAGE,
             Self::ClosedPipe => exit::OK,
         }

@@ -3,17 +3,17 @@
 /// Success, or the reader of the output closed the pipe early, for example `head`.
 pub(crate) const OK: u8 = 0;
 /// A job failed or was cancelled.
-pub(crate) const FAILED: u8 = 1;
+pub(crate) const JOB_FAILED: u8 = 1;
 /// The command line is invalid.
 pub(crate) const USAGE: u8 = 2;
 /// The server cannot be reached, or answered with 5xx until the retry time was over.
 pub(crate) const UNAVAILABLE: u8 = 3;
 /// The server refused a request (4xx).
-pub(crate) const REFUSED: u8 = 4;
+pub(crate) const REQUEST_REFUSED: u8 = 4;
 /// A local file cannot be read or written.
-pub(crate) const LOCAL: u8 = 5;
+pub(crate) const LOCAL_ERROR: u8 = 5;
 /// The time limit (`--timeout`) was reached. Submitted jobs continue.
-pub(crate) const TIME_UP: u8 = 124;
+pub(crate) const TIMED_OUT: u8 = 124;
 /// Interrupted by Ctrl-C. Submitted jobs continue.
 pub(crate) const INTERRUPTED: u8 = 130;
 /// Terminated by SIGTERM. Submitted jobs continue.

@@ -13,14 +13,14 @@ const WAIT_S: u64 = 20;
 /// Maximum number of jobs that are followed at the same time.
 pub(crate) const FOLLOWED_JOBS_MAX: usize = 16;
 
-/// Waits until a job is final. Calls `noticed` with each earlier version of it.
+/// Waits until a job is final. Calls `on_change` with each earlier version of it.
 ///
 /// # Errors
 /// Errors of the requests, and [`Error::UnexpectedAnswer`] if an unfinished job has no `ETag`.
 pub(crate) async fn wait_for_end(
     session: &Session,
     job_id: &str,
-    noticed: impl Fn(&Job),
+    on_change: impl Fn(&Job),
 ) -> Result<FetchedJob, Error> {
     let mut etag: Option<HeaderValue> = None;
     loop {
@@ -43,6 +43,6 @@ pub(crate) async fn wait_for_end(
             // Without an `ETag` the server answers immediately, and this would be a busy loop.
             return Err(answer.unexpected("an unfinished job has no ETag"));
         }
-        noticed(&fetched.job);
+        on_change(&fetched.job);
     }
 }

@@ -60,7 +60,7 @@ pub(crate) async fn wait(session: &Session, arguments: SelectionArguments) -> Re
     session.progress.begin("waiting", arguments.ids.len(), 0);
     let jobs = for_each_id(session, &arguments.ids, |id| async move {
         let ended = follow::wait_for_end(session, &id, |job| {
-            session.progress.part(job.progress_thousandths());
+            session.progress.set_part(job.progress_thousandths());
         })
         .await;
         session.progress.step();
@@ -71,7 +71,7 @@ pub(crate) async fn wait(session: &Session, arguments: SelectionArguments) -> Re
     let jobs = jobs.await?;
     for end in jobs.iter().filter_map(|job| job.job.failure_text()) {
         session.note(&end);
-        session.raise_exit_code(exit::FAILED);
+        session.raise_exit_code(exit::JOB_FAILED);
     }
     print(out, arguments.print.format, &jobs)
 }

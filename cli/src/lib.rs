@@ -56,7 +56,7 @@ pub fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => {
             print_error(&format!("cannot start: {error}"));
-            return ExitCode::from(exit::LOCAL);
+            return ExitCode::from(exit::LOCAL_ERROR);
         }
     };
     let code = runtime.block_on(run(arguments));
@@ -82,7 +82,7 @@ async fn run(arguments: Arguments) -> u8 {
         biased;
         stopped = wait_for_signal() => stopped,
         () = wait_for_timeout(timeout) => {
-            Ending::Stopped("time limit reached (--timeout)", exit::TIME_UP)
+            Ending::Stopped("time limit reached (--timeout)", exit::TIMED_OUT)
         }
         done = session.progress.show_during(run_action(&session, arguments.action)) => {
             Ending::Done(done)

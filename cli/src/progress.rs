@@ -61,7 +61,7 @@ impl Progress {
     }
 
     /// Sets the progress of a single job in thousandths.
-    pub(crate) fn part(&self, part: Option<u64>) {
+    pub(crate) fn set_part(&self, part: Option<u64>) {
         self.state.borrow_mut().part = part;
     }
 

@@ -22,7 +22,7 @@ pub(crate) const TABLE_WORDS: usize = 20;
 const TOTALS: [&str; 3] = ["words", "unique", "characters"];
 
 /// Returns how many words of a merged histogram are printed; `None` for all.
-pub(crate) fn top(arguments: &CountArguments) -> Option<usize> {
+pub(crate) fn printed_words_max(arguments: &CountArguments) -> Option<usize> {
     let is_table = arguments.print.format == Format::Table;
     arguments.top.or_else(|| is_table.then_some(TABLE_WORDS))
 }
@@ -172,7 +172,7 @@ impl<'a> SourceView<'a> {
 fn sum(rows: &[Row]) -> Value {
     let mut sum = Totals::default();
     for totals in rows.iter().filter_map(|row| row.succeeded()?.job.totals) {
-        words::add(&mut sum, &totals);
+        words::add_totals(&mut sum, &totals);
     }
     let mut sum = json!(sum);
     if let Some(sum) = sum.as_object_mut() {
@@ -247,7 +247,7 @@ fn summary(rows: &[Row]) -> String {
         let totals = row.succeeded().and_then(|fetched| fetched.job.totals);
         let mut cells = match totals {
             Some(totals) => {
-                words::add(&mut sum, &totals);
+                words::add_totals(&mut sum, &totals);
                 [totals.words, totals.unique_words, totals.characters].map(number).to_vec()
             }
             None => vec!["-".to_owned(); TOTALS.len()],

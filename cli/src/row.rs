@@ -32,7 +32,7 @@ impl Row {
     pub(crate) fn set_job(&mut self, session: &Session, fetched: FetchedJob) {
         if let Some(end) = fetched.job.failure_text() {
             session.note(&format!("{}: {end}", self.name));
-            session.raise_exit_code(exit::FAILED);
+            session.raise_exit_code(exit::JOB_FAILED);
         }
         self.fetched = Some(fetched);
     }
@@ -41,7 +41,7 @@ impl Row {
     ///
     /// # Errors
     /// Returns `error` if it affects every source.
-    pub(crate) fn refuse(&mut self, session: &Session, error: Error) -> Result<(), Error> {
+    pub(crate) fn record_error(&mut self, session: &Session, error: Error) -> Result<(), Error> {
         if error.affects_every_source() {
             return Err(error);
         }

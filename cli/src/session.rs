@@ -174,7 +174,7 @@ mod tests {
     fn the_key_is_read_from_a_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("key");
-        assert_eq!(key_of(&path).unwrap_err().exit_code(), exit::LOCAL);
+        assert_eq!(key_of(&path).unwrap_err().exit_code(), exit::LOCAL_ERROR);
         fs::write(&path, "wm_1\n").unwrap();
         assert_eq!(key_of(&path).unwrap(), "wm_1\n");
         fs::write(&path, vec![b'a'; 5000]).unwrap();

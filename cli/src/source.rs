@@ -35,7 +35,7 @@ pub(crate) enum Source {
 pub(crate) struct Sources {
     pub(crate) all: Vec<Source>,
     /// Number of files in folders that were skipped because they are not text.
-    pub(crate) left_out: usize,
+    pub(crate) skipped_files: usize,
 }
 
 /// Open file that can be sent several times.
@@ -75,7 +75,7 @@ pub(crate) fn find(named: &[PathBuf]) -> Result<Sources, Error> {
             let detail = "nothing to count: name files, folders or URLs, or pipe text in";
             return Err(Error::Usage(detail.to_owned()));
         }
-        return Ok(Sources { all: vec![Source::Stdin], left_out: 0 });
+        return Ok(Sources { all: vec![Source::Stdin], skipped_files: 0 });
     }
     let mut sources = Sources::default();
     for name in named {
@@ -140,7 +140,7 @@ impl Sources {
                 if looks_like_text(&path).unwrap_or(true) {
                     self.add(Source::File(path))?;
                 } else {
-                    self.left_out += 1;
+                    self.skipped_files += 1;
                 }
             }
             folders.retain(|(_, depth)| *depth <= DEPTH_MAX);
@@ -179,13 +179,13 @@ impl Document {
                 if metadata.is_file() {
                     return Ok(Self { file: Arc::new(file), size_bytes: metadata.len() });
                 }
-                Self::keep(&name, file)
+                Self::copy_pipe(&name, file)
             }
-            Source::Stdin | Source::Url(_) => Self::keep(&name, io::stdin().lock()),
+            Source::Stdin | Source::Url(_) => Self::copy_pipe(&name, io::stdin().lock()),
         }
     }
 
-    fn keep(name: &str, piped: impl Read) -> Result<Self, Error> {
+    fn copy_pipe(name: &str, piped: impl Read) -> Result<Self, Error> {
         let mut file =
             tempfile::tempfile().map_err(Error::file("cannot write a temporary file"))?;
         let mut piped = piped.take(PIPED_BYTES_MAX + 1);
@@ -266,7 +266,7 @@ mod tests {
         let names: Vec<String> = sources.all.iter().map(Source::name).collect();
         let expected = ["a.txt", "z.txt", "b/c.md", "b/utf16.txt", "b/deep/d"];
         let expected = expected.map(|name| path(name).to_string_lossy().into_owned());
-        assert_eq!((names.as_slice(), sources.left_out), (&expected[..], 2));
+        assert_eq!((names.as_slice(), sources.skipped_files), (&expected[..], 2));
         // A named file is always sent, even if it is not text.
         let named = [path("picture.png"), path("nowhere"), PathBuf::from("-")];
         assert_eq!(find(&named).unwrap().all.len(), 3);
@@ -276,7 +276,7 @@ mod tests {
 
     #[test]
     fn a_pipe_can_be_read_again() {
-        let document = Document::keep("-", b"to be".as_slice()).unwrap();
+        let document = Document::copy_pipe("-", b"to be".as_slice()).unwrap();
         assert_eq!(document.size_bytes, 5);
         let mut again = [0; 5];
         std::os::unix::fs::FileExt::read_exact_at(&*document.file, &mut again, 0).unwrap();

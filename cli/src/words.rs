@@ -80,7 +80,11 @@ impl Serialize for Words {
 ///
 /// # Errors
 /// Errors of the request.
-pub(crate) async fn top(client: &Client, job_id: &str, top: usize) -> Result<Words, Error> {
+pub(crate) async fn fetch_top_words(
+    client: &Client,
+    job_id: &str,
+    top: usize,
+) -> Result<Words, Error> {
     let request = Request::get(&["v1", "jobs", job_id, "result"]);
     let request = request.query("format", "json").query("top", top.to_string());
     let counted: CountedWords = client.send(&request).await?.json()?;
@@ -111,18 +115,18 @@ impl MergedHistogram {
             for line in buffer.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
                 let Entry { word, count } =
                     serde_json::from_slice(line).map_err(|error| answer.unexpected(error))?;
-                self.put(word, count)?;
+                self.add_word(word, count)?;
             }
             buffer = rest;
         }
         if !buffer.is_empty() {
             return Err(answer.unexpected("the result ends within a line"));
         }
-        self.sum(job);
+        self.add_job_totals(job);
         Ok(())
     }
 
-    fn put(&mut self, word: String, count: u64) -> Result<(), Error> {
+    fn add_word(&mut self, word: String, count: u64) -> Result<(), Error> {
         let counted = self.words.entry(word).or_default();
         *counted = counted.saturating_add(count);
         if self.words.len() > MERGED_WORDS_MAX {
@@ -133,12 +137,12 @@ impl MergedHistogram {
         Ok(())
     }
 
-    fn sum(&mut self, job: &Job) {
+    fn add_job_totals(&mut self, job: &Job) {
         // A batch counts as its succeeded members.
         let counts = job.counts.as_ref();
         let of_batch = counts.and_then(|counts| usize::try_from(*counts.get("succeeded")?).ok());
         self.sources += of_batch.unwrap_or(1);
-        add(&mut self.totals, &job.totals.unwrap_or_default());
+        add_totals(&mut self.totals, &job.totals.unwrap_or_default());
         self.totals.unique_words = u64::try_from(self.words.len()).unwrap_or(u64::MAX);
         for (rule, words) in job.totals_by_rule.iter().flatten() {
             let sum = self.totals_by_rule.entry(rule.clone()).or_default();
@@ -161,7 +165,7 @@ impl MergedHistogram {
 }
 
 /// Adds totals to a sum, except `unique_words`: the distinct words of both may overlap.
-pub(crate) fn add(sum: &mut Totals, more: &Totals) {
+pub(crate) fn add_totals(sum: &mut Totals, more: &Totals) {
     for (sum, more) in [
         (&mut sum.words, more.words),
         (&mut sum.characters, more.characters),
@@ -188,7 +192,7 @@ mod tests {
     fn merged_words_are_added_up_and_in_the_order_of_a_result() {
         let mut merged = MergedHistogram::default();
         for (word, count) in [("b", 1), ("é", 5), ("a", 2), ("b", 1), ("z", 5)] {
-            merged.put(word.to_owned(), count).unwrap();
+            merged.add_word(word.to_owned(), count).unwrap();
         }
         let words = merged.words(None).0;
         let expected = [("z", 5), ("é", 5), ("a", 2), ("b", 2)];

@@ -288,9 +288,9 @@ impl Job {
                 self.progress = Some(progress);
             }
             // A check of the members is not an attempt, so it may happen any number of times.
-            (Queued, Event::MembersChecked { members, next_look_at }) => {
+            (Queued, Event::MembersChecked { members, next_check_at }) => {
                 self.members = Some(members);
-                self.next_attempt_at = Some(next_look_at);
+                self.next_attempt_at = Some(next_check_at);
             }
             // Accepts the result of any run, even if the job was redelivered to another worker
             // meanwhile: both counted the same source, so the first result is as good as a later

@@ -27,7 +27,7 @@ HOST = "127.0.0.1"
 ROLES = ["gateway", "worker", "sweeper", "inspector", "admin"]
 # Variables that this program sets from PORT, NATS_PORT and the development passwords. All other
 # WORDMILL_* of the user take precedence.
-DECIDED = {"WORDMILL_LISTEN": "PORT", "WORDMILL_NATS_URL": "NATS_PORT"}
+PORT_VARIABLES = {"WORDMILL_LISTEN": "PORT", "WORDMILL_NATS_URL": "NATS_PORT"}
 CREDENTIALS = {"WORDMILL_NATS_USER", "WORDMILL_NATS_PASSWORD", "WORDMILL_NATS_SWEEPER_USER", *(f"WORDMILL_NATS_{role.upper()}_PASSWORD" for role in ROLES)}
 # Signs webhooks in development only: it is public, so everyone can sign with it.
 WEBHOOK_SECRET = "development-secret-of-make-run-only"
@@ -302,15 +302,15 @@ def main():
 
     names = ["wordmill", "nats", "jaeger", "provision", "gateway", *(f"worker {number}" for number in range(1, settings.workers + 1))]
     supervisor = Supervisor(names)
-    for name, decider in DECIDED.items():
+    for name, port_name in PORT_VARIABLES.items():
         if name in os.environ:
-            supervisor.say(f"{name} in the environment is ignored: set {decider} instead")
+            supervisor.log(f"{name} in the environment is ignored: set {port_name} instead")
     try:
         run(settings, supervisor, ports, nats_server, jaeger)
     except Stop as stop:
         code = stop.code
         if stop.reason:
-            supervisor.say(stop.reason)
+            supervisor.log(stop.reason)
     except Exception:
         supervisor.kill(supervisor.children)
         raise

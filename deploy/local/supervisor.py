@@ -156,7 +156,7 @@ class Supervisor:
         if not self.signals or now - self.signals[-1] > SECOND_SIGNAL_SECONDS:
             self.signals.append(now)
 
-    def say(self, text, name="wordmill"):
+    def log(self, text, name="wordmill"):
         """Prints lines with our own name as prefix."""
         for line in text.splitlines():
             self.print_line(name, line.encode())
@@ -260,7 +260,7 @@ class Supervisor:
         if delay is None:
             times = f"{DEATHS_MAX} times within {DEATHS_WINDOW_SECONDS} s"
             raise Stop(1, f"{service.name} died {times} (last: {cause}): stopping")
-        self.say(f"{service.name} died ({cause}); restarting in {delay} s")
+        self.log(f"{service.name} died ({cause}); restarting in {delay} s")
         service.due_at = now + delay
 
     def restart(self, service):
@@ -276,9 +276,9 @@ class Supervisor:
         now = time.monotonic()
         service.due_at = None
         if missing is None:
-            self.say(f"{service.name} is ready again")
+            self.log(f"{service.name} is ready again")
         elif now >= service.ready_by:
-            self.say(f"{service.name} is not ready {READY_AGAIN_SECONDS} s after its restart: {missing}")
+            self.log(f"{service.name} is not ready {READY_AGAIN_SECONDS} s after its restart: {missing}")
         else:
             service.due_at = now + PROBE_SECONDS
 
@@ -328,7 +328,7 @@ class Supervisor:
                 raise Stop(130)
             if time.monotonic() > deadline:
                 late = [child for child in children if child.process.poll() is None]
-                self.say(f"{', '.join(child.name for child in late)} did not stop within {seconds} s: killed")
+                self.log(f"{', '.join(child.name for child in late)} did not stop within {seconds} s: killed")
                 break
             self.pump(0.1)
         self.kill(children)
@@ -343,13 +343,13 @@ class Supervisor:
     def stop_all(self):
         """Stops the services first, so that they can drain, then the servers. Kills remaining processes in any case."""
         if len(self.signals) == 1:
-            self.say("stopping (press Ctrl-C again to stop at once)")
+            self.log("stopping (press Ctrl-C again to stop at once)")
         servers = [child for child in self.children if child.name in SERVERS]
         services = [child for child in self.children if child.name not in SERVERS]
         try:
             self.end(services, DRAIN_SECONDS)
             self.end(servers, NATS_STOP_SECONDS)
-            self.say("stopped")
+            self.log("stopped")
         finally:
             self.kill(self.children)
 

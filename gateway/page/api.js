@@ -60,7 +60,7 @@ function headers(more) {
 }
 
 /** Creates the problem for an error response. */
-function refusal(status, text) {
+function problemOfResponse(status, text) {
   let body = null;
   try {
     body = JSON.parse(text);
@@ -84,7 +84,7 @@ export async function send(method, path, { json, body, type, headers: more, sign
     throw error?.name === 'AbortError' ? error : unreachable();
   }
   if (response.ok) return response;
-  const problem = refusal(response.status, await response.text().catch(() => ''));
+  const problem = problemOfResponse(response.status, await response.text().catch(() => ''));
   if (response.status === 401) signedOut(problem);
   throw problem;
 }
@@ -131,7 +131,7 @@ export function upload(path, form, onSent, signal) {
         resolve(JSON.parse(request.responseText));
         return;
       }
-      const problem = refusal(request.status, request.responseText);
+      const problem = problemOfResponse(request.status, request.responseText);
       if (request.status === 401) signedOut(problem);
       reject(problem);
     };
@@ -142,15 +142,15 @@ export function upload(path, form, onSent, signal) {
 
 function pause(ms, signal) {
   return new Promise((resolve, reject) => {
-    const left = () => {
+    const abort = () => {
       clearTimeout(timer);
       reject(new DOMException('left', 'AbortError'));
     };
     const timer = setTimeout(() => {
-      signal.removeEventListener('abort', left);
+      signal.removeEventListener('abort', abort);
       resolve();
     }, ms);
-    signal.addEventListener('abort', left, { once: true });
+    signal.addEventListener('abort', abort, { once: true });
   });
 }
 
@@ -164,12 +164,12 @@ export async function follow(job_id, { onJob, onBroken, signal }) {
   let failures = 0;
   for (;;) {
     try {
-      const over = await stream(path, last, signal, (id, job) => {
+      const isEnded = await stream(path, last, signal, (id, job) => {
         last = id;
         failures = 0;
         onJob(job);
       });
-      if (over) return;
+      if (isEnded) return;
     } catch (error) {
       if (error?.name === 'AbortError' || (error instanceof Problem && !error.retryable)) throw error;
       failures += 1;
@@ -189,27 +189,27 @@ export async function follow(job_id, { onJob, onBroken, signal }) {
 /** Reads one event stream. Returns whether the job is final, so that no more events follow. */
 async function stream(path, last, signal, onEvent) {
   const silence = new AbortController();
-  const both = AbortSignal.any([signal, silence.signal]);
-  const wake = () => setTimeout(() => silence.abort(), SILENCE_MAX);
-  let timer = wake();
+  const either = AbortSignal.any([signal, silence.signal]);
+  const startTimer = () => setTimeout(() => silence.abort(), SILENCE_MAX);
+  let timer = startTimer();
   try {
     const more = { Accept: 'text/event-stream', ...(last && { 'Last-Event-ID': last }) };
-    const response = await send('GET', path, { headers: more, signal: both });
+    const response = await send('GET', path, { headers: more, signal: either });
     // The event with the final job has already been received: there are no more.
     if (response.status === 204) return true;
     const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
     let rest = '';
-    let isOver = false;
+    let isEnded = false;
     for (;;) {
       const { done, value } = await reader.read();
-      if (done) return isOver;
+      if (done) return isEnded;
       clearTimeout(timer);
-      timer = wake();
+      timer = startTimer();
       const blocks = (rest + value).split(/\r?\n\r?\n/);
       rest = blocks.pop();
       for (const event of blocks.map(parse).filter((event) => event.data)) {
         const job = JSON.parse(event.data);
-        isOver = isFinal(job);
+        isEnded = isFinal(job);
         onEvent(event.id, job);
       }
     }

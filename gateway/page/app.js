@@ -3,7 +3,7 @@
 // back button works.
 
 import { key, onSignedOut, problemOf, signOut } from './api.js';
-import { announce, title, trouble } from './dom.js';
+import { announce, title, problemAlert } from './dom.js';
 import { compose } from './compose.js';
 import { deadLetters } from './dead_letters.js';
 import { job } from './job.js';
@@ -25,7 +25,7 @@ let leaving = new AbortController();
 let isFirst = true;
 
 /** Sets the title of the window. */
-function entitle(text) {
+function setWindowTitle(text) {
   document.title = text ? `${text} – Wordmill` : 'Wordmill';
 }
 
@@ -39,14 +39,14 @@ function show(address) {
   const root = document.createElement('div');
   root.className = 'view';
   main.replaceChildren(root);
-  mark(path);
+  markCurrentLink(path);
   signOutButton.hidden = !key();
   announce('');
   Promise.resolve()
-    .then(() => view({ root, signal, id: found[1] && decodeURIComponent(found[1]), query: new URLSearchParams(query), entitle }))
+    .then(() => view({ root, signal, id: found[1] && decodeURIComponent(found[1]), query: new URLSearchParams(query), setWindowTitle }))
     .catch((error) => {
       const problem = problemOf(error);
-      if (problem && problem.status !== 401 && !signal.aborted) root.append(trouble(problem, () => show(location.hash)));
+      if (problem && problem.status !== 401 && !signal.aborted) root.append(problemAlert(problem, () => show(location.hash)));
     });
   focus(root);
 }
@@ -61,17 +61,17 @@ function focus(root) {
   queueMicrotask(() => (root.querySelector('h1') ?? main).focus({ preventScroll: true }));
 }
 
-function mark(path) {
+function markCurrentLink(path) {
   for (const link of document.querySelectorAll('.head nav a')) {
     const target = link.getAttribute('href').replace(/^#/, '');
-    const isHere = target === '/' ? /^\/?$/.test(path) : target !== '/docs' && path.startsWith(target);
-    if (isHere) link.setAttribute('aria-current', 'page');
+    const isCurrent = target === '/' ? /^\/?$/.test(path) : target !== '/docs' && path.startsWith(target);
+    if (isCurrent) link.setAttribute('aria-current', 'page');
     else link.removeAttribute('aria-current');
   }
 }
 
 function missing({ root }) {
-  entitle('Not found');
+  setWindowTitle('Not found');
   root.append(title('Not found'), document.createTextNode('There is no page at this address.'));
 }
 
@@ -83,7 +83,7 @@ onSignedOut((problem) => {
   const wasWrong = key() !== null;
   signOut();
   signOutButton.hidden = true;
-  entitle('Sign in');
+  setWindowTitle('Sign in');
   main.replaceChildren(signInForm(wasWrong ? problem : null, () => show(location.hash)));
   main.querySelector(wasWrong ? '#key' : 'h1').focus();
 });

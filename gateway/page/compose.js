@@ -1,10 +1,10 @@
 // The start view: a form for a text, URLs or files, and the recent jobs.
 
 import { ask, problemOf, upload } from './api.js';
-import { announce, bytes, foreign, h, number, plural, section, title, trouble } from './dom.js';
+import { announce, bytes, isolate, h, number, plural, section, title, problemAlert } from './dom.js';
 import { jobRows } from './jobs.js';
-import { chosen, optionFields } from './options.js';
-import { remember } from './batch.js';
+import { chosenOptions, optionFields } from './options.js';
+import { rememberLines } from './batch.js';
 
 /** Maximum length of a text in JSON, in UTF-16 units. Longer texts are sent as documents. */
 const TEXT_MAX = 200_000;
@@ -16,7 +16,7 @@ const RECENT = 5;
 const URL_LINE = /^https?:\/\/\S+$/i;
 
 /** Classifies the input: nothing, URLs (one per line) or a text. */
-export function reading(text, isForcedText) {
+export function classifyInput(text, isForcedText) {
   const filled = text.split('\n').map((line) => line.trim()).filter(Boolean);
   if (filled.length === 0) return { kind: 'nothing' };
   const urls = filled.filter((line) => URL_LINE.test(line));
@@ -24,25 +24,25 @@ export function reading(text, isForcedText) {
   return { kind: 'text', urls, lines: filled.length };
 }
 
-export async function compose({ root, signal, entitle }) {
-  entitle('Count words');
-  const note = h('p', { id: 'what', class: 'note', 'aria-live': 'polite' });
+export async function compose({ root, signal, setWindowTitle }) {
+  setWindowTitle('Count words');
+  const note = h('p', { id: 'input-kind', class: 'note', 'aria-live': 'polite' });
   const asText = h('input', { type: 'checkbox', id: 'as-text' });
   const asTextLine = h('label', { class: 'check', hidden: true }, asText, 'Count the URLs themselves as a text');
   const text = h('textarea', {
-    id: 'input', rows: '7', dir: 'auto', spellcheck: 'false', 'aria-describedby': 'what',
+    id: 'input', rows: '7', dir: 'auto', spellcheck: 'false', 'aria-describedby': 'input-kind',
     placeholder: 'Paste a text, or the URLs of web pages, one per line.',
   });
   const files = h('input', { type: 'file', id: 'files', multiple: true, class: 'unseen' });
   const options = optionFields();
   const button = h('button', { class: 'primary', id: 'count' }, 'Count');
-  const place = h('div', { id: 'sent' });
+  const place = h('div', { id: 'outcome' });
 
   const describe = () => {
-    const read = reading(text.value, asText.checked);
-    asTextLine.hidden = read.kind === 'nothing' || read.urls.length === 0 || (read.kind === 'text' && read.urls.length < read.lines);
-    const said = describeReading(read, text.value);
-    if (note.textContent !== said) note.textContent = said;
+    const input = classifyInput(text.value, asText.checked);
+    asTextLine.hidden = input.kind === 'nothing' || input.urls.length === 0 || (input.kind === 'text' && input.urls.length < input.lines);
+    const description = describeInput(input, text.value);
+    if (note.textContent !== description) note.textContent = description;
   };
   text.addEventListener('input', describe);
   asText.addEventListener('change', describe);
@@ -52,9 +52,9 @@ export async function compose({ root, signal, entitle }) {
 
   const submit = async (event) => {
     event.preventDefault();
-    const read = reading(text.value, asText.checked);
-    if (read.kind === 'nothing') {
-      place.replaceChildren(trouble({ title: 'Nothing to count', detail: 'Paste a text or URLs, or choose files.', code: 'empty' }));
+    const input = classifyInput(text.value, asText.checked);
+    if (input.kind === 'nothing') {
+      place.replaceChildren(problemAlert({ title: 'Nothing to count', detail: 'Paste a text or URLs, or choose files.', code: 'empty' }));
       text.focus();
       return;
     }
@@ -62,10 +62,10 @@ export async function compose({ root, signal, entitle }) {
     place.replaceChildren();
     announce('Sending');
     try {
-      location.hash = `#/jobs/${await start(read, text.value, chosen(options), signal)}`;
+      location.hash = `#/jobs/${await start(input, text.value, chosenOptions(options), signal)}`;
     } catch (error) {
       const problem = problemOf(error);
-      if (problem) place.replaceChildren(trouble(problem), ...unsure(problem), ...refusedLines(problem, read.urls));
+      if (problem) place.replaceChildren(problemAlert(problem), ...acceptedJobLink(problem), ...refusedLines(problem, input.urls));
     } finally {
       button.disabled = false;
     }
@@ -77,12 +77,12 @@ export async function compose({ root, signal, entitle }) {
       h('span', null, 'or ', h('label', { for: 'files', class: 'file' }, 'choose files'), files, h('span', { class: 'by-mouse' }, ', or drop them anywhere on this page'))),
     place);
 
-  const take = (list) => list.length > 0 && sendFiles([...list], chosen(options), place, signal);
+  const sendSelected = (list) => list.length > 0 && sendFiles([...list], chosenOptions(options), place, signal);
   files.addEventListener('change', () => {
-    take(files.files);
+    sendSelected(files.files);
     files.value = '';
   });
-  dropping(take, signal);
+  dropping(sendSelected, signal);
 
   const recent = h('div', null, h('p', { class: 'note' }, 'Loading …'));
   root.append(title('Count words'),
@@ -96,27 +96,27 @@ export async function compose({ root, signal, entitle }) {
     : h('div', null, jobRows(page.data), h('p', null, h('a', { href: '#/jobs' }, 'All jobs'))));
 }
 
-function describeReading(read, text) {
-  if (read.kind === 'nothing') return 'Several URLs become one batch with a merged result.';
-  if (read.kind === 'urls') {
-    if (read.urls.length > LINES_MAX) return `${number(read.urls.length)} URLs are too many: a batch has at most ${number(LINES_MAX)}.`;
-    return read.urls.length === 1 ? 'The page at this URL will be fetched and counted.' : `${plural(read.urls.length, 'page')} will be fetched and counted as one batch.`;
+function describeInput(input, text) {
+  if (input.kind === 'nothing') return 'Several URLs become one batch with a merged result.';
+  if (input.kind === 'urls') {
+    if (input.urls.length > LINES_MAX) return `${number(input.urls.length)} URLs are too many: a batch has at most ${number(LINES_MAX)}.`;
+    return input.urls.length === 1 ? 'The page at this URL will be fetched and counted.' : `${plural(input.urls.length, 'page')} will be fetched and counted as one batch.`;
   }
-  const some = read.urls.length > 0 && read.urls.length < read.lines
-    ? ` ${plural(read.urls.length, 'line is a URL', 'lines are URLs')}. To count the pages, remove the other lines.` : '';
+  const some = input.urls.length > 0 && input.urls.length < input.lines
+    ? ` ${plural(input.urls.length, 'line is a URL', 'lines are URLs')}. To count the pages, remove the other lines.` : '';
   return `A text of ${plural([...text].length, 'character')}.${some}`;
 }
 
 /** Submits the input, and returns the id of the job or batch. */
-async function start(read, text, options, signal) {
-  if (read.kind === 'urls' && read.urls.length === 1) {
-    return (await ask('POST', '/v1/jobs', { json: { url: read.urls[0], options }, signal })).job_id;
+async function start(input, text, options, signal) {
+  if (input.kind === 'urls' && input.urls.length === 1) {
+    return (await ask('POST', '/v1/jobs', { json: { url: input.urls[0], options }, signal })).job_id;
   }
-  if (read.kind === 'urls') {
-    const body = read.urls.map((url) => `${JSON.stringify({ url })}\n`).join('');
+  if (input.kind === 'urls') {
+    const body = input.urls.map((url) => `${JSON.stringify({ url })}\n`).join('');
     const path = `/v1/batches?${new URLSearchParams(options)}`;
     const batch = await ask('POST', path, { body, type: 'application/x-ndjson', signal });
-    remember(batch, read.urls);
+    rememberLines(batch, input.urls);
     return batch.batch_id;
   }
   if (text.length > TEXT_MAX) {
@@ -129,11 +129,11 @@ async function start(read, text, options, signal) {
 /** Shows the problem of each line of a batch that was refused as a whole, at most 20. */
 function refusedLines(problem, urls = []) {
   const lines = (problem.more?.lines ?? []).filter((line) => line.problem).slice(0, 20);
-  return lines.map((line) => h('p', { class: 'note' }, `Line ${line.line}: `, foreign(urls[line.line - 1] ?? ''), ' ', line.problem.detail, ' ', h('code', null, line.problem.code)));
+  return lines.map((line) => h('p', { class: 'note' }, `Line ${line.line}: `, isolate(urls[line.line - 1] ?? ''), ' ', line.problem.detail, ' ', h('code', null, line.problem.code)));
 }
 
 /** Shows a link to a job that may have been accepted despite the problem. */
-function unsure(problem) {
+function acceptedJobLink(problem) {
   const id = problem.more?.job_id;
   return id ? [h('p', null, h('a', { href: `#/jobs/${id}` }, 'Check whether the job was accepted'))] : [];
 }
@@ -144,7 +144,7 @@ async function sendFiles(list, options, place, signal) {
     const state = h('span', { class: 'note' }, 'waiting');
     return { file, state, row: h('li', null, h('bdi', null, file.name), ' ', h('span', { class: 'note' }, bytes(file.size)), ' ', state) };
   });
-  place.replaceChildren(h('ul', { class: 'sent', 'aria-label': 'Files' }, rows.map((row) => row.row)));
+  place.replaceChildren(h('ul', { class: 'outcomes', 'aria-label': 'Files' }, rows.map((row) => row.row)));
   announce(`Uploading ${plural(list.length, 'file')}`);
   let good = 0;
   for (const { file, state } of rows) {
@@ -160,14 +160,14 @@ async function sendFiles(list, options, place, signal) {
     } catch (error) {
       const problem = problemOf(error);
       if (!problem) return;
-      state.replaceChildren(trouble(problem));
+      state.replaceChildren(problemAlert(problem));
     }
   }
   announce(`${plural(good, 'file')} uploaded`);
 }
 
 /** Accepts files that are dropped anywhere on the page. */
-function dropping(take, signal) {
+function dropping(sendSelected, signal) {
   const over = (event) => {
     if (![...event.dataTransfer.types].includes('Files')) return;
     event.preventDefault();
@@ -180,7 +180,7 @@ function dropping(take, signal) {
     document.body.classList.remove('dropping');
     if (event.dataTransfer.files.length === 0) return;
     event.preventDefault();
-    take(event.dataTransfer.files);
+    sendSelected(event.dataTransfer.files);
   };
   addEventListener('dragover', over, { signal });
   addEventListener('dragleave', out, { signal });

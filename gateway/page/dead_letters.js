@@ -1,8 +1,8 @@
 // Dead letters: jobs that failed for good, with the reasons. They can be replayed and deleted.
 
 import { ask, problemOf } from './api.js';
-import { announce, foreign, h, number, plural, time, title, trouble } from './dom.js';
-import { confirmed } from './job.js';
+import { announce, isolate, h, number, plural, time, title, problemAlert } from './dom.js';
+import { withConfirmation } from './job.js';
 import { sourceName } from './jobs.js';
 
 /** Maximum number of dead letters in one replay request. */
@@ -14,8 +14,8 @@ const OUTCOMES = {
   refused: 'Refused', not_tried: 'Not tried, because the time limit was reached or an earlier one was refused',
 };
 
-export async function deadLetters({ root, signal, entitle }) {
-  entitle('Dead letters');
+export async function deadLetters({ root, signal, setWindowTitle }) {
+  setWindowTitle('Dead letters');
   const place = h('div', null, h('p', { class: 'note' }, 'Loading …'));
   const list = h('ol', { class: 'letters' });
   const all = h('div', { class: 'row' });
@@ -34,7 +34,7 @@ export async function deadLetters({ root, signal, entitle }) {
   };
   const again = (cursor) => load(cursor).catch((error) => {
     const problem = problemOf(error);
-    if (problem) more.replaceChildren(trouble(problem, () => again(cursor)));
+    if (problem) more.replaceChildren(problemAlert(problem, () => again(cursor)));
   });
   await load(null);
 }
@@ -43,36 +43,36 @@ export async function deadLetters({ root, signal, entitle }) {
 function replayAll(ids, place, signal) {
   const replay = async (event) => {
     event.target.disabled = true;
-    const said = h('p', { class: 'note', role: 'status' }, 'Replaying …');
+    const status = h('p', { class: 'note', role: 'status' }, 'Replaying …');
     place.querySelector('p')?.remove();
-    place.append(said);
+    place.append(status);
     const outcomes = new Map();
     try {
       for (let first = 0; first < ids.length; first += REPLAY_MAX) {
         const answer = await ask('POST', '/v1/dead-letters/replay', { json: { ids: ids.slice(first, first + REPLAY_MAX) }, signal });
         for (const { outcome } of answer.data) outcomes.set(outcome, (outcomes.get(outcome) ?? 0) + 1);
       }
-      said.textContent = `${[...outcomes].map(([outcome, count]) => `${OUTCOMES[outcome] ?? outcome}: ${number(count)}`).join('. ')}.`;
+      status.textContent = `${[...outcomes].map(([outcome, count]) => `${OUTCOMES[outcome] ?? outcome}: ${number(count)}`).join('. ')}.`;
     } catch (error) {
       const problem = problemOf(error);
-      if (problem) said.replaceWith(trouble(problem));
+      if (problem) status.replaceWith(problemAlert(problem));
     } finally {
       event.target.disabled = false;
     }
   };
-  return h('button', { type: 'button', onclick: confirmed(replay) }, `Replay all ${number(ids.length)} listed`);
+  return h('button', { type: 'button', onclick: withConfirmation(replay) }, `Replay all ${number(ids.length)} listed`);
 }
 
 function item(letter, signal) {
   const name = letter.source ? sourceName(letter.source) : 'Unreadable job';
-  const said = h('div', { 'aria-live': 'polite' });
+  const message = h('div', { 'aria-live': 'polite' });
   const act = (action) => async (event) => {
     event.target.disabled = true;
     try {
       await action();
     } catch (error) {
       const problem = problemOf(error);
-      if (problem) said.replaceChildren(trouble(problem));
+      if (problem) message.replaceChildren(problemAlert(problem));
     } finally {
       event.target.disabled = false;
     }
@@ -81,7 +81,7 @@ function item(letter, signal) {
     const answer = await ask('POST', '/v1/dead-letters/replay', { json: { ids: [letter.id] }, signal });
     const [line] = answer.data;
     const text = [OUTCOMES[line.outcome] ?? line.outcome, line.detail && `: ${line.detail}`, '. '];
-    said.replaceChildren(h('p', { class: 'note' }, ...text.filter(Boolean), line.job_id && h('a', { href: `#/jobs/${line.job_id}` }, 'View new job')));
+    message.replaceChildren(h('p', { class: 'note' }, ...text.filter(Boolean), line.job_id && h('a', { href: `#/jobs/${line.job_id}` }, 'View new job')));
   });
   const remove = act(async () => {
     await ask('DELETE', `/v1/dead-letters/${letter.id}`, { signal });
@@ -92,13 +92,13 @@ function item(letter, signal) {
   });
   const attempts = letter.attempts === null ? '' : `, after ${plural(letter.attempts, 'attempt')}`;
   const row = h('li', null,
-    h('p', { class: 'name' }, letter.job_id ? h('a', { href: `#/jobs/${letter.job_id}` }, foreign(name)) : foreign(name)),
+    h('p', { class: 'name' }, letter.job_id ? h('a', { href: `#/jobs/${letter.job_id}` }, isolate(name)) : isolate(name)),
     h('p', null, letter.failure.detail, ' ', h('code', null, letter.failure.code)),
     h('p', { class: 'note' }, 'Failed ', time(letter.dead_at), `${attempts}; ${letter.lane} lane.`,
       letter.trace_id && [' Trace ', letter.links.trace ? h('a', { href: letter.links.trace, rel: 'noreferrer' }, letter.trace_id) : h('code', { class: 'digest' }, letter.trace_id)]),
     h('div', { class: 'row' },
       letter.job_id && h('button', { type: 'button', onclick: replay, 'aria-label': `Replay ${name}` }, 'Replay'),
-      h('button', { type: 'button', onclick: confirmed(remove) }, 'Delete')),
-    said);
+      h('button', { type: 'button', onclick: withConfirmation(remove) }, 'Delete')),
+    message);
   return row;
 }

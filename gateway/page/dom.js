@@ -28,7 +28,7 @@ export function title(...children) {
 }
 
 /** Isolates text from outside, which may have any language and direction. */
-export function foreign(text, language) {
+export function isolate(text, language) {
   return h('bdi', { lang: language || null }, text);
 }
 
@@ -84,14 +84,14 @@ export function announce(text) {
 }
 
 /** Shows a problem with its code, and a button that calls `again`, if given. */
-export function trouble(problem, again) {
-  return h('div', { class: 'trouble', role: 'alert' },
+export function problemAlert(problem, again) {
+  return h('div', { class: 'problem', role: 'alert' },
     h('p', null, h('strong', null, problem.title), '. ', problem.detail, ' ', h('code', null, problem.code)),
     again && h('button', { type: 'button', onclick: again }, 'Try again'));
 }
 
 /** Creates a term with its values for a list of details; nothing without values. */
 export function entry(term, ...values) {
-  const said = values.flat().filter((value) => value !== null && value !== undefined && value !== false && value !== '');
-  return said.length > 0 && [h('dt', null, term), h('dd', null, ...said)];
+  const shown = values.flat().filter((value) => value !== null && value !== undefined && value !== false && value !== '');
+  return shown.length > 0 && [h('dt', null, term), h('dd', null, ...shown)];
 }

@@ -2,7 +2,7 @@
 
 import { ask, problemOf } from './api.js';
 import { isBatch } from './batch.js';
-import { bytes, foreign, h, number, plural, section, signed, trouble } from './dom.js';
+import { bytes, isolate, h, number, plural, section, signed, problemAlert } from './dom.js';
 import { languageOf } from './jobs.js';
 import { RULES } from './options.js';
 
@@ -28,11 +28,11 @@ export function differences(job, signal) {
     return section('Why they differ', h('p', null, areEqual ? 'All four rules count the same here.' : 'Not recorded for this job. Count again with the option “Record why the rules differ”.'));
   }
   const own = job.rule?.name ?? job.options.rule;
-  const farthest = names.reduce((best, name) => Math.abs(all[name] - all[own]) > Math.abs(all[best] - all[own]) ? name : best, names.find((name) => name !== own));
+  const mostDifferent = names.reduce((best, name) => Math.abs(all[name] - all[own]) > Math.abs(all[best] - all[own]) ? name : best, names.find((name) => name !== own));
   const pick = (id, label, selected) => [h('label', { for: id, class: 'unseen' }, label),
     h('select', { id }, names.map((name) => h('option', { value: name, selected: name === selected }, RULES[name][0])))];
   const left = pick('left', 'First rule', own);
-  const right = pick('right', 'Second rule', farthest);
+  const right = pick('right', 'Second rule', mostDifferent);
   const place = h('div', { 'aria-live': 'polite' });
   const load = async () => {
     const pair = [left[1].value, right[1].value];
@@ -43,10 +43,10 @@ export function differences(job, signal) {
     try {
       const explanation = await ask('GET', `/v1/jobs/${job.job_id}/explain?rules=${pair}`, { signal });
       // The user may have selected other rules meanwhile.
-      if (`${pair}` === `${left[1].value},${right[1].value}`) place.replaceChildren(...shown(explanation, languageOf(job)));
+      if (`${pair}` === `${left[1].value},${right[1].value}`) place.replaceChildren(...explanationParts(explanation, languageOf(job)));
     } catch (error) {
       const problem = problemOf(error);
-      if (problem) place.replaceChildren(trouble(problem, load));
+      if (problem) place.replaceChildren(problemAlert(problem, load));
     }
   };
   left[1].addEventListener('change', load);
@@ -55,7 +55,7 @@ export function differences(job, signal) {
   return section('Why they differ', h('p', { class: 'pair' }, left, ' and ', right), place);
 }
 
-function shown(explanation, language) {
+function explanationParts(explanation, language) {
   const [left, right] = explanation.rules;
   const { difference, tokens } = explanation;
   const label = (rule) => RULES[rule]?.[0] ?? rule;
@@ -91,7 +91,7 @@ function rounded(value) {
 function tokenTable(tokens, left, right, language) {
   const rows = (token) => [
     h('tr', null,
-      h('th', { scope: 'row' }, foreign(token.token, language)),
+      h('th', { scope: 'row' }, isolate(token.token, language)),
       h('td', { class: 'number' }, `×${number(token.count)}`),
       h('td', { class: 'number' }, number(rounded(token.words[left] ?? 0))),
       h('td', { class: 'number' }, number(rounded(token.words[right] ?? 0))),

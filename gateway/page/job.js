@@ -1,42 +1,42 @@
 // One job: its progress until it is final, then its result or the reason why it failed.
 
 import { ask, follow, isFinal, problemOf, save, key } from './api.js';
-import { ended, isBatch, members } from './batch.js';
-import { announce, bytes, duration, foreign, h, number, plural, section, time, title, trouble } from './dom.js';
+import { countFinishedPages, isBatch, memberSection } from './batch.js';
+import { announce, bytes, duration, isolate, h, number, plural, section, time, title, problemAlert } from './dom.js';
 import { sourceName } from './jobs.js';
-import { receipt, result } from './result.js';
+import { jobDetails, result } from './result.js';
 
 const KINDS = { url: 'Page', text: 'Text', document: 'File', batch: 'Batch' };
 
-export async function job({ root, signal, id, entitle }) {
-  entitle('Job');
+export async function job({ root, signal, id, setWindowTitle }) {
+  setWindowTitle('Job');
   const heading = title('Job');
   const kind = h('p', { class: 'kind' });
   const state = h('div', { id: 'state' });
   const actions = h('div', { class: 'row actions' });
-  const body = h('div', { id: 'found' });
+  const body = h('div', { id: 'outcome' });
   root.append(kind, heading, actions, state, body);
 
-  const said = { status: null };
+  const last = { status: null };
   const show = (job) => {
     const name = sourceName(job.source);
     kind.textContent = KINDS[job.source.kind] ?? 'Job';
-    heading.replaceChildren(foreign(name));
-    entitle(`${name}: ${job.totals ? plural(job.totals.words, 'word') : job.status}`);
+    heading.replaceChildren(isolate(name));
+    setWindowTitle(`${name}: ${job.totals ? plural(job.totals.words, 'word') : job.status}`);
     actions.replaceChildren(...buttons(job, { root, signal, actions }));
-    if (said.status !== job.status) {
-      said.status = job.status;
-      announce(spoken(job));
+    if (last.status !== job.status) {
+      last.status = job.status;
+      announce(announcement(job));
     }
     if (!isFinal(job)) {
       progress(state, job);
-    } else if (!said.isShown) {
-      said.isShown = true;
+    } else if (!last.isShown) {
+      last.isShown = true;
       state.replaceChildren();
       end(job, body, signal);
     }
   };
-  const broken = (problem, wait) => {
+  const showBroken = (problem, wait) => {
     const text = `${problem.title}. The job continues; next connection attempt in ${duration(wait)}.`;
     announce(text);
     state.querySelector('.broken')?.remove();
@@ -45,10 +45,10 @@ export async function job({ root, signal, id, entitle }) {
 
   const first = await ask('GET', `/v1/jobs/${encodeURIComponent(id)}`, { signal });
   show(first);
-  if (!isFinal(first)) await follow(first.job_id, { onJob: show, onBroken: broken, signal });
+  if (!isFinal(first)) await follow(first.job_id, { onJob: show, onBroken: showBroken, signal });
 }
 
-function spoken(job) {
+function announcement(job) {
   const detail = job.failure ? ` ${job.failure.detail}` : job.totals ? ` ${plural(job.totals.words, 'word')}.` : '';
   return `Job ${job.status}.${detail}`;
 }
@@ -69,7 +69,7 @@ function progress(state, job) {
     bar.removeAttribute('value');
   }
   state.querySelector('.stage').replaceChildren(text, ' ', h('span', { class: 'note' }, `In the ${job.lane} lane since `, time(job.created_at), '.'));
-  state.querySelector('.tries').replaceChildren(...(isBatch(job) ? [members(job)] : attempts(job)));
+  state.querySelector('.tries').replaceChildren(...(isBatch(job) ? [memberSection(job)] : attempts(job)));
 }
 
 /** Returns the counted bytes of a job, its total (`null` if unknown), and a text about both. */
@@ -84,7 +84,7 @@ function stage({ status, progress: far, next_attempt_at: next }) {
 
 /** Returns the finished pages of a batch, all its pages, and a text about both. */
 function batchStage(job) {
-  const { done, total } = ended(job);
+  const { done, total } = countFinishedPages(job);
   const text = done < total ? `${number(done)} of ${plural(total, 'page')} ${done === 1 ? 'has' : 'have'} finished.` : 'All pages have finished. Their results are being merged.';
   return [done, total, text];
 }
@@ -93,7 +93,7 @@ function batchStage(job) {
 function attempts(job) {
   if (!job.attempts.some((attempt) => attempt.failure)) return [];
   const items = job.attempts.map((attempt) => h('li', null,
-    `Attempt ${attempt.number}, `, time(attempt.started_at), ', ', foreign(attempt.worker), ': ',
+    `Attempt ${attempt.number}, `, time(attempt.started_at), ', ', isolate(attempt.worker), ': ',
     attempt.failure ? [attempt.failure.detail, ' ', h('code', null, attempt.failure.code)] : attempt.ended_at ? 'succeeded' : 'running'));
   const next = job.next_attempt_at && h('p', { class: 'note' }, 'Next attempt at ', time(job.next_attempt_at), '.');
   return [h('ol', { class: 'attempts' }, items), ...(next ? [next] : [])];
@@ -108,8 +108,8 @@ function buttons(job, { root, signal, actions }) {
     } catch (error) {
       const problem = problemOf(error);
       if (!problem) return;
-      actions.querySelector('.trouble')?.remove();
-      actions.append(trouble(problem));
+      actions.querySelector('.problem')?.remove();
+      actions.append(problemAlert(problem));
     } finally {
       event.target.disabled = false;
     }
@@ -126,13 +126,13 @@ function buttons(job, { root, signal, actions }) {
   return [
     ...(job.status === 'succeeded' ? [h('span', null, 'All words as ', downloads(job, root).flatMap((link, i) => (i === 0 ? [link] : [' or ', link])))] : []),
     h('button', { type: 'button', onclick: act('POST', `${path}/retry`, (again) => { location.hash = `#/jobs/${again.job_id}`; }) }, 'Count again'),
-    h('button', { type: 'button', onclick: confirmed(remove) }, 'Delete'),
+    h('button', { type: 'button', onclick: withConfirmation(remove) }, 'Delete'),
     ...(trace ? [trace] : []),
   ];
 }
 
 /** Wraps a listener of a button: the action needs a second press within 4 s. */
-export function confirmed(action) {
+export function withConfirmation(action) {
   return (event) => {
     const button = event.target;
     if (button.dataset.asked) {
@@ -159,7 +159,7 @@ function downloads(job, root) {
       event.preventDefault();
       save(path, name).catch((error) => {
         const problem = problemOf(error);
-        if (problem) root.querySelector('.actions').append(trouble(problem));
+        if (problem) root.querySelector('.actions').append(problemAlert(problem));
       });
     };
     return h('a', { href: path, download: name, onclick }, format.toUpperCase());
@@ -181,6 +181,6 @@ function end(job, body, signal) {
     const tried = attempts(job);
     if (tried.length > 0) body.append(section('Attempts', tried));
   }
-  if (isBatch(job)) body.append(members(job));
-  body.append(receipt(job));
+  if (isBatch(job)) body.append(memberSection(job));
+  body.append(jobDetails(job));
 }

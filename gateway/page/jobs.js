@@ -1,7 +1,7 @@
 // List of jobs, page by page: all jobs, or those with one status.
 
 import { ask, problemOf } from './api.js';
-import { bytes, foreign, h, number, plural, time, title, trouble } from './dom.js';
+import { bytes, isolate, h, number, plural, time, title, problemAlert } from './dom.js';
 
 export const STATUSES = ['queued', 'running', 'succeeded', 'failed', 'cancelled'];
 
@@ -29,7 +29,7 @@ export function languageOf(job) {
 /** Creates a table of jobs. */
 export function jobRows(jobs) {
   const row = (job) => h('tr', { class: `is-${job.status}` },
-    h('td', { class: 'wide' }, h('a', { href: `#/jobs/${job.job_id}` }, foreign(sourceName(job.source))),
+    h('td', { class: 'wide' }, h('a', { href: `#/jobs/${job.job_id}` }, isolate(sourceName(job.source))),
       job.failure && h('span', { class: 'note' }, ' ', job.failure.code)),
     h('td', null, h('span', { class: 'status' }, job.status)),
     h('td', { class: 'number' }, job.totals ? number(job.totals.words) : ''),
@@ -39,9 +39,9 @@ export function jobRows(jobs) {
   return h('table', { class: 'list' }, h('thead', null, head), h('tbody', null, jobs.map(row)));
 }
 
-export async function jobs({ root, signal, query, entitle }) {
+export async function jobs({ root, signal, query, setWindowTitle }) {
   const status = STATUSES.includes(query.get('status')) ? query.get('status') : '';
-  entitle(status ? `Jobs: ${status}` : 'Jobs');
+  setWindowTitle(status ? `Jobs: ${status}` : 'Jobs');
   const choose = (value, text) => h('a', { href: value ? `#/jobs?status=${value}` : '#/jobs', 'aria-current': value === status ? 'true' : null }, text);
   const filter = h('nav', { class: 'filter', 'aria-label': 'Status' }, choose('', 'all'), STATUSES.map((value) => choose(value, value)));
   const place = h('div', null, h('p', { class: 'note' }, 'Loading …'));
@@ -65,7 +65,7 @@ export async function jobs({ root, signal, query, entitle }) {
   };
   const again = (cursor) => load(cursor).catch((error) => {
     const problem = problemOf(error);
-    if (problem) more.replaceChildren(trouble(problem, () => again(cursor)));
+    if (problem) more.replaceChildren(problemAlert(problem, () => again(cursor)));
   });
   await load(null);
 }

@@ -31,7 +31,7 @@ export function optionFields() {
 }
 
 /** Returns the values of the fields that differ from the defaults. */
-export function chosen(fields) {
+export function chosenOptions(fields) {
   const value = (id) => fields.querySelector(`#${id}`).value.trim();
   const options = {};
   if (value('rule') !== 'unicode') options.rule = value('rule');

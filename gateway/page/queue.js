@@ -1,7 +1,7 @@
 // The queue: numbers of jobs in each lane, age of the oldest job, and the workers.
 
 import { ask, problemOf } from './api.js';
-import { announce, bytes, duration, foreign, h, number, plural, section, title, trouble } from './dom.js';
+import { announce, bytes, duration, isolate, h, number, plural, section, title, problemAlert } from './dom.js';
 
 /** Polling interval in milliseconds. */
 const INTERVAL = 2000;
@@ -13,13 +13,13 @@ const COUNTS = {
   depth: 'Unfinished', waiting: 'Waiting', in_work: 'Running', waiting_for_retry: 'Waiting for a retry', redelivered: 'Redelivered',
 };
 
-export async function queue({ root, signal, entitle }) {
-  entitle('Queue');
+export async function queue({ root, signal, setWindowTitle }) {
+  setWindowTitle('Queue');
   const place = h('div', null, h('p', { class: 'note' }, 'Loading …'));
   const state = h('p', { class: 'note foot' });
   root.append(title('Queue'), place, state);
   let wasBroken = false;
-  const look = async () => {
+  const refresh = async () => {
     try {
       show(place, await ask('GET', '/v1/queue', { signal }));
       state.textContent = `Updates every ${INTERVAL / 1000} s.`;
@@ -28,13 +28,13 @@ export async function queue({ root, signal, entitle }) {
     } catch (error) {
       const problem = problemOf(error);
       if (!problem) return;
-      state.replaceChildren(trouble(problem));
+      state.replaceChildren(problemAlert(problem));
       wasBroken = true;
     }
   };
-  await look();
+  await refresh();
   // No requests while the page is hidden.
-  const timer = setInterval(() => !document.hidden && look(), INTERVAL);
+  const timer = setInterval(() => !document.hidden && refresh(), INTERVAL);
   signal.addEventListener('abort', () => clearInterval(timer));
 }
 
@@ -64,7 +64,7 @@ function workers(queue) {
     const busy = worker.in_work.interactive + worker.in_work.bulk;
     const fill = h('span');
     fill.style.inlineSize = `${Math.min(100, (busy / worker.slots) * 100)}%`;
-    return h('tr', null, h('th', { scope: 'row' }, foreign(worker.name)),
+    return h('tr', null, h('th', { scope: 'row' }, isolate(worker.name)),
       h('td', { class: 'number' }, `${number(busy)} of ${plural(worker.slots, 'slot')}`), h('td', { class: 'bar', 'aria-hidden': 'true' }, fill));
   };
   return h('table', { class: 'chart' }, h('caption', { class: 'unseen' }, 'Workers'),

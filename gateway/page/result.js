@@ -1,8 +1,8 @@
 // Result of a job: total, totals by every rule, most frequent words, all words, and details.
 
-import { bytes, duration, entry, foreign, h, number, plural, section, signed, time } from './dom.js';
+import { bytes, duration, entry, isolate, h, number, plural, section, signed, time } from './dom.js';
 import { differences } from './explain.js';
-import { isBatch, members } from './batch.js';
+import { isBatch, memberSection } from './batch.js';
 import { languageOf } from './jobs.js';
 import { RULES } from './options.js';
 import { wordTable } from './words.js';
@@ -17,18 +17,18 @@ export function result(job, body, signal) {
   const language = languageOf(job);
   body.append(
     h('p', { class: 'total' }, h('span', { class: 'figure' }, number(totals.words)), ' ', totals.words === 1 ? 'word' : 'words'),
-    h('p', { class: 'lead' }, `${different(totals)}; ${plural(totals.characters, 'character')} (${number(totals.characters_no_spaces)} without spaces).`,
+    h('p', { class: 'lead' }, `${describeUniqueWords(totals)}; ${plural(totals.characters, 'character')} (${number(totals.characters_no_spaces)} without spaces).`,
       totals.overlong_words > 0 && ` ${plural(totals.overlong_words, 'word is', 'words are')} too long to be listed.`),
-    ...(isBatch(job) ? [members(job)] : []),
+    ...(isBatch(job) ? [memberSection(job)] : []),
     section('Words by rule', byRule(job), scopes(job)),
     differences(job, signal),
     ...(job.top_words?.length > 0 ? [section('Most frequent words', chart(job.top_words, language))] : []),
     ...(totals.unique_words > 0 ? [section('All words', wordTable(job, language, signal))] : []),
-    receipt(job),
+    jobDetails(job),
   );
 }
 
-function different({ words, unique_words }) {
+function describeUniqueWords({ words, unique_words }) {
   if (words === unique_words) return words === 1 ? 'A single word' : 'All words different';
   return `${plural(unique_words, 'different word')}`;
 }
@@ -76,32 +76,32 @@ function chart(words, language) {
   return h('table', { class: 'chart' }, h('caption', { class: 'unseen' }, 'Most frequent words'),
     h('thead', { class: 'unseen' }, h('tr', null, h('th', { scope: 'col' }, 'Word'), h('th', { scope: 'col' }, 'Count'), h('td', null))),
     h('tbody', null, words.map(({ word, count }) => h('tr', null,
-      h('th', { scope: 'row' }, foreign(word, language)),
+      h('th', { scope: 'row' }, isolate(word, language)),
       h('td', { class: 'number' }, number(count)),
       h('td', { class: 'bar', 'aria-hidden': 'true' }, bar(count / most))))));
 }
 
 /** Lists the details of a job: everything that is needed to verify or repeat the count. */
-export function receipt(job) {
+export function jobDetails(job) {
   const { source, rule } = job;
   const took = job.started_at && job.finished_at && duration(new Date(job.finished_at) - new Date(job.started_at));
   const worker = job.attempts.at(-1)?.worker;
   const labels = Object.entries(job.labels ?? {}).map(([name, value]) => `${name}: ${value}`).join(', ');
   const changed = Object.entries(job.options).filter(([name, value]) => name !== 'explain' && value !== { rule: 'unicode', case: 'lower', scope: 'page' }[name]);
-  return section('Details', h('dl', { class: 'receipt' },
-    entry('URL', source.url && foreign(source.url)),
-    entry('Final URL', source.final_url && source.final_url !== source.url && foreign(source.final_url)),
-    entry('File', source.file_name && foreign(source.file_name)),
-    entry('Content type', source.content_type && foreign(source.content_type)),
+  return section('Details', h('dl', { class: 'details' },
+    entry('URL', source.url && isolate(source.url)),
+    entry('Final URL', source.final_url && source.final_url !== source.url && isolate(source.final_url)),
+    entry('File', source.file_name && isolate(source.file_name)),
+    entry('Content type', source.content_type && isolate(source.content_type)),
     entry('Extractor', source.extractor && `${source.extractor.name}, version ${source.extractor.version}`),
     entry('Encoding', source.charset && `${source.charset}${CHARSET_FROM[source.charset_from] ? `, ${CHARSET_FROM[source.charset_from]}` : ''}`),
     entry('Size', source.size_bytes !== undefined && source.size_bytes !== null && bytes(source.size_bytes)),
     entry('SHA-256', source.sha256 && h('code', { class: 'digest' }, source.sha256)),
     entry('Rule', rule && `${RULES[rule.name]?.[0] ?? rule.name}, version ${rule.version}; Unicode ${rule.unicode}`),
     entry('Options', changed.length > 0 && changed.map(([name, value]) => `${name}: ${Array.isArray(value) ? value.join(' ') : value}`).join(', ')),
-    entry('Labels', labels && foreign(labels)),
+    entry('Labels', labels && isolate(labels)),
     entry('Created', time(job.created_at)),
-    entry('Finished', job.finished_at && time(job.finished_at), took && `, ${took} after the start`, worker && [', by ', foreign(worker)]),
+    entry('Finished', job.finished_at && time(job.finished_at), took && `, ${took} after the start`, worker && [', by ', isolate(worker)]),
     entry('Kept until', job.expires_at && time(job.expires_at)),
     entry('Job id', h('code', { class: 'digest' }, job.job_id)),
     entry('Part of', job.batch && h('a', { href: `#/jobs/${job.batch}` }, 'a batch')),

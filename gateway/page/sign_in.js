@@ -1,12 +1,12 @@
 // Form for the API key, shown if the service requires one.
 
 import { ask, problemOf, signIn, signOut } from './api.js';
-import { h, title, trouble } from './dom.js';
+import { h, title, problemAlert } from './dom.js';
 
 /** Returns the form. `done` is called after the service has accepted the key. */
 export function signInForm(problem, done) {
   const input = h('input', { id: 'key', name: 'key', type: 'password', autocomplete: 'off', spellcheck: 'false', required: true, 'aria-describedby': 'key-note' });
-  const place = h('div', null, problem && trouble(problem));
+  const place = h('div', null, problem && problemAlert(problem));
   const submit = async (event) => {
     event.preventDefault();
     signIn(input.value.trim());
@@ -17,7 +17,7 @@ export function signInForm(problem, done) {
       const wrong = problemOf(error);
       if (!wrong) return;
       signOut();
-      place.replaceChildren(trouble(wrong));
+      place.replaceChildren(problemAlert(wrong));
       input.select();
     }
   };

@@ -5,7 +5,7 @@
 // same height. The height is measured, because long words wrap.
 
 import { lines, problemOf } from './api.js';
-import { announce, foreign, h, number, plural, trouble } from './dom.js';
+import { announce, isolate, h, number, plural, problemAlert } from './dom.js';
 
 /** Maximum number of words in the table, so that the memory of the page is bounded. */
 const WORDS_MAX = 500_000;
@@ -30,7 +30,7 @@ export function wordTable(job, language, signal) {
     .then((words) => place.replaceChildren(...table(words, job.totals, language, signal)))
     .catch((error) => {
       const problem = problemOf(error);
-      if (problem) place.replaceChildren(trouble(problem, load));
+      if (problem) place.replaceChildren(problemAlert(problem, load));
     });
   load();
   return place;
@@ -41,7 +41,7 @@ async function read(job, signal) {
   const words = [];
   // NDJSON instead of one object: JavaScript moves members whose names are integers to the front.
   for await (const some of lines(`${root}/${job.job_id}/result?format=ndjson&top=${WORDS_MAX}`, signal)) {
-    for (const { word, count } of some) words.push({ word, count, rank: words.length, plain: plain(word) });
+    for (const { word, count } of some) words.push({ word, count, rank: words.length, searchKey: searchKey(word) });
   }
   return words;
 }
@@ -50,7 +50,7 @@ async function read(job, signal) {
  * Normalizes a word for the search: without case, and without accents of Latin, Greek and Cyrillic
  * letters. Marks of other scripts are kept, because they distinguish words.
  */
-function plain(text) {
+function searchKey(text) {
   return text.normalize('NFD').replace(/[\u0300-\u036f]/g, '').toLowerCase();
 }
 
@@ -68,7 +68,7 @@ function table(words, totals, language, signal) {
   const blocks = new Blocks(body, scroll, language, totals.words, signal);
 
   const show = () => {
-    const found = (state.wanted ? words.filter((entry) => entry.plain.includes(state.wanted)) : [...words]).sort(ORDERS[state.order]);
+    const found = (state.wanted ? words.filter((entry) => entry.searchKey.includes(state.wanted)) : [...words]).sort(ORDERS[state.order]);
     blocks.fill(found);
     wordHead.setAttribute('aria-sort', ['ascending', 'descending'].includes(state.order) ? state.order : 'none');
     countHead.setAttribute('aria-sort', { frequent: 'descending', rare: 'ascending' }[state.order] ?? 'none');
@@ -80,7 +80,7 @@ function table(words, totals, language, signal) {
   search.addEventListener('input', () => {
     clearTimeout(typing);
     typing = setTimeout(() => {
-      state.wanted = plain(search.value.trim());
+      state.wanted = searchKey(search.value.trim());
       show();
     }, 80);
   });
@@ -99,7 +99,7 @@ function table(words, totals, language, signal) {
 class Blocks {
   constructor(table, scroll, language, total, signal) {
     Object.assign(this, { table, scroll, language, total, entries: [] });
-    this.observer = new IntersectionObserver((seen) => seen.forEach((one) => this.turn(one)), { root: scroll, rootMargin: '600px 0px' });
+    this.observer = new IntersectionObserver((seen) => seen.forEach((one) => this.onIntersection(one)), { root: scroll, rootMargin: '600px 0px' });
     signal.addEventListener('abort', () => this.observer.disconnect());
     // The browser's own handling of these keys stops before the end, because the heights of blocks
     // change while it scrolls.
@@ -137,31 +137,31 @@ class Blocks {
   }
 
   show(block) {
-    if (block && block.dataset.there !== 'yes') this.rows(block);
+    if (block && block.dataset.filled !== 'yes') this.rows(block);
   }
 
-  turn({ target, isIntersecting, boundingClientRect }) {
-    const isThere = target.dataset.there === 'yes';
+  onIntersection({ target, isIntersecting, boundingClientRect }) {
+    const isFilled = target.dataset.filled === 'yes';
     if (isIntersecting) this.show(target);
     // Keeps a block that has the focus, which would be lost with its rows.
-    if (!isIntersecting && isThere && !target.contains(document.activeElement)) this.empty(target, boundingClientRect.height);
+    if (!isIntersecting && isFilled && !target.contains(document.activeElement)) this.empty(target, boundingClientRect.height);
   }
 
   empty(block, height) {
     const gap = h('td', { colspan: '3' });
     gap.style.blockSize = `${height}px`;
     block.replaceChildren(h('tr', { class: 'gap', 'aria-hidden': 'true' }, gap));
-    block.dataset.there = 'no';
+    block.dataset.filled = 'no';
   }
 
   rows(block) {
     const first = Number(block.dataset.first);
     const rows = this.entries.slice(first, first + BLOCK).map(({ word, count }, i) => h('tr', { 'aria-rowindex': String(first + i + 2) },
-      h('td', null, foreign(word, this.language)),
+      h('td', null, isolate(word, this.language)),
       h('td', { class: 'number' }, number(count)),
       h('td', { class: 'number note' }, share(count / this.total))));
     block.replaceChildren(...rows);
-    block.dataset.there = 'yes';
+    block.dataset.filled = 'yes';
   }
 }
 

@@ -130,7 +130,7 @@ impl Delivery {
     ///
     /// # Errors
     /// [`Error::Unavailable`] if it could not be sent.
-    pub async fn give_back(&self, delay: Option<Duration>) -> Result<(), Error> {
+    pub async fn return_to_queue(&self, delay: Option<Duration>) -> Result<(), Error> {
         self.reply(AckKind::Nak(delay)).await
     }
 

@@ -41,12 +41,12 @@ impl Attack {
     }
 
     /// Returns the URL of a path on the gateway, with another host name of this machine.
-    fn gateway(&self, name: &str, path: &str) -> String {
+    fn gateway_url(&self, name: &str, path: &str) -> String {
         self.client().url(path).replace("127.0.0.1", name)
     }
 
     /// Returns the URL of a path on the other site, with a host name of this machine.
-    fn other(&self, name: &str, path: &str) -> String {
+    fn other_site_url(&self, name: &str, path: &str) -> String {
         self.site.url(path).replace("127.0.0.1", name)
     }
 
@@ -77,8 +77,8 @@ fn pages_of_other_origins_start_no_job() {
     // Another site, another port on the same host, and another host name of this machine.
     for page in ["evil.example", "127.0.0.1", "localhost"] {
         for gateway in ["127.0.0.1", "localhost"] {
-            attack.browser.open(&attack.other(page, "/"));
-            let url = attack.gateway(gateway, "/v1/jobs");
+            attack.browser.open(&attack.other_site_url(page, "/"));
+            let url = attack.gateway_url(gateway, "/v1/jobs");
             // The browser hides the response: by the same-origin policy, or by the resource policy
             // (CORP).
             let hidden = attack.fetch(&url, &simple_post());
@@ -128,7 +128,7 @@ fn a_name_that_resolves_to_this_machine_reaches_nothing() {
     let attack = Attack::start(&[]);
     attack.client().submit(&json!({"text": "a secret"}));
     // After DNS rebinding, the page of evil.example has the same origin as the gateway.
-    attack.browser.open(&attack.gateway("evil.example", "/livez"));
+    attack.browser.open(&attack.gateway_url("evil.example", "/livez"));
     attack.browser.wait_for_text("body", "alive");
     for (path, options) in
         [("/v1/jobs", json!({})), ("/v1/jobs", json_post()), ("/openapi.json", json!({}))]
@@ -150,21 +150,21 @@ fn the_own_page_and_listed_origins_work_as_before() {
     // A browser sends `Sec-Fetch-Site` only to loopback and over HTTPS. With another name, it sends
     // only `Origin`.
     for name in ["127.0.0.1", "localhost", "wordmill.example"] {
-        attack.browser.open(&attack.gateway(name, "/"));
+        attack.browser.open(&attack.gateway_url(name, "/"));
         attack.browser.wait_for_text("h1", "Count words");
         attack.browser.fill("#input", "one two three");
         attack.browser.click("#count");
         attack.browser.wait_for_text(".figure", "3");
     }
     assert_eq!(attack.job_count(), 3);
-    attack.browser.open(&attack.other("evil.example", "/"));
-    let by_name = attack.gateway("wordmill.example", "/v1/jobs");
+    attack.browser.open(&attack.other_site_url("evil.example", "/"));
+    let by_name = attack.gateway_url("wordmill.example", "/v1/jobs");
     assert_eq!(attack.fetch(&by_name, &simple_post()), json!({"error": "TypeError"}));
     assert_eq!(attack.job_count(), 3);
     app.put("/", Page::new("text/html", "<!doctype html><title>App</title>"));
     attack.browser.open(&format!("{origin}/"));
     for name in ["127.0.0.1", "wordmill.example"] {
-        let answer = attack.fetch(&attack.gateway(name, "/v1/jobs"), &json_post());
+        let answer = attack.fetch(&attack.gateway_url(name, "/v1/jobs"), &json_post());
         assert_eq!(answer["status"], 202, "{name}: {answer}");
         assert!(answer["trace"].as_str().is_some_and(|trace| trace.starts_with("00-")), "{answer}");
     }

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Signs and joiners that are part of a word only between two letters.
-const AT_NO_EDGE: &[char] = &['\'', '.', '\u{200c}', '\u{200d}'];
+const INNER_SIGNS: &[char] = &['\'', '.', '\u{200c}', '\u{200d}'];
 
 /// Words with their number of occurrences.
 pub type Counts = BTreeMap<String, u64>;
@@ -23,9 +23,9 @@ pub enum Reason {
     Hangul,
     /// It joins letters, digits and full stops with an adjacent script without spaces (`ສຳລັບvlc`).
     /// Unicode's default rule separates that script.
-    Touching,
+    AdjacentScript,
     /// It segments a run of a script without spaces differently, with another dictionary or method.
-    CutElsewhere(Script),
+    SegmentedDifferently(Script),
 }
 
 /// A script that is written without spaces.
@@ -45,14 +45,15 @@ pub struct Reasons(BTreeMap<Reason, u64>);
 
 impl Reasons {
     /// Returns the number of words that differ for this reason.
-    pub fn of(&self, reason: Reason) -> u64 {
+    pub fn count_of(&self, reason: Reason) -> u64 {
         self.0.get(&reason).copied().unwrap_or(0)
     }
 
     /// Returns the number of words that are segmented differently, in all scripts.
-    pub fn cut_elsewhere(&self) -> u64 {
-        let cut = self.0.iter().filter(|(reason, _)| matches!(reason, Reason::CutElsewhere(_)));
-        cut.map(|(_, words)| words).sum()
+    pub fn segmented_differently(&self) -> u64 {
+        let entries =
+            self.0.iter().filter(|(reason, _)| matches!(reason, Reason::SegmentedDifferently(_)));
+        entries.map(|(_, words)| words).sum()
     }
 
     /// Adds the differences of another text.
@@ -96,7 +97,7 @@ pub fn script_of(c: char) -> Option<Script> {
 
 /// Splits a word of Wordmill where the other program splits for one of `reasons`. Adds `count` to
 /// the reasons in `causes`.
-fn cut_like_the_other(
+fn split_like_other(
     word: &str,
     count: u64,
     reasons: &[Reason],
@@ -124,7 +125,7 @@ fn cut_like_the_other(
         }
     }
     if parts.len() > 1 {
-        parts.iter_mut().for_each(|part| *part = part.trim_matches(AT_NO_EDGE).to_owned());
+        parts.iter_mut().for_each(|part| *part = part.trim_matches(INNER_SIGNS).to_owned());
         parts.retain(|part| part.chars().any(char::is_alphanumeric));
     }
     parts
@@ -132,7 +133,12 @@ fn cut_like_the_other(
 
 /// Splits a word of the other program where it joins and Wordmill does not. Adds `count` to the
 /// reasons in `causes`.
-fn cut_like_us(word: &str, count: u64, reasons: &[Reason], causes: &mut Reasons) -> Vec<String> {
+fn split_like_wordmill(
+    word: &str,
+    count: u64,
+    reasons: &[Reason],
+    causes: &mut Reasons,
+) -> Vec<String> {
     let mut parts = vec![String::new()];
     let mut before: Option<Option<Script>> = None;
     for c in word.chars() {
@@ -141,7 +147,7 @@ fn cut_like_us(word: &str, count: u64, reasons: &[Reason], causes: &mut Reasons)
             script_of(c).or_else(|| before.flatten().filter(|_| !c.is_ascii() && !c.is_numeric()));
         let reason = match before {
             _ if c == '@' => Some(Reason::AtSign),
-            Some(before) if before != script => Some(Reason::Touching),
+            Some(before) if before != script => Some(Reason::AdjacentScript),
             _ => None,
         };
         before = Some(script);
@@ -164,16 +170,15 @@ fn cut_like_us(word: &str, count: u64, reasons: &[Reason], causes: &mut Reasons)
 ///
 /// Scripts without spaces are always included: each of their characters must occur equally often in
 /// both counts, but words may be segmented differently.
-/// may be cut elsewhere.
 pub fn explain(ours: &mut Counts, theirs: &mut Counts, reasons: &[Reason]) -> Reasons {
     let mut causes = Reasons::default();
     for (word, count) in std::mem::take(ours) {
-        for part in cut_like_the_other(&word, count, reasons, &mut causes) {
+        for part in split_like_other(&word, count, reasons, &mut causes) {
             *ours.entry(part).or_default() += count;
         }
     }
     for (word, count) in std::mem::take(theirs) {
-        for part in cut_like_us(&word, count, reasons, &mut causes) {
+        for part in split_like_wordmill(&word, count, reasons, &mut causes) {
             *theirs.entry(part).or_default() += count;
         }
     }
@@ -185,7 +190,7 @@ pub fn explain(ours: &mut Counts, theirs: &mut Counts, reasons: &[Reason]) -> Re
         };
         let a = ours.remove(&word).unwrap_or(0);
         let b = theirs.remove(&word).unwrap_or(0);
-        causes.count(Reason::CutElsewhere(script), a.abs_diff(b));
+        causes.count(Reason::SegmentedDifferently(script), a.abs_diff(b));
         for c in word.chars() {
             *characters.entry(c).or_default() +=
                 i64::try_from(a).unwrap() - i64::try_from(b).unwrap();

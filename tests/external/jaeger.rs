@@ -32,8 +32,8 @@ fn jaeger_finds_every_job_by_trace_and_by_job_id() {
 
 #[test]
 fn jaeger_accepts_the_configuration_of_the_stack() {
-    assert_eq!(Jaeger::objection("observability/jaeger/config.yaml"), None);
+    assert_eq!(Jaeger::config_error("observability/jaeger/config.yaml"), None);
     // An invalid file is rejected.
-    let reason = Jaeger::objection("observability/prometheus/prometheus.yml");
+    let reason = Jaeger::config_error("observability/prometheus/prometheus.yml");
     assert!(reason.is_some_and(|reason| reason.contains("configuration")));
 }

@@ -13,7 +13,7 @@ use wordmill_tests::{LIMIT, repository, wait_for};
 
 /// Beginning of each command block, and texts that both the page and the real output must show. A
 /// `~` matches the id of the current job.
-const SHOWS: &[(&str, &[&str])] = &[
+const EXPECTED_OUTPUTS: &[(&str, &[&str])] = &[
     ("BROKER=", &[]),
     ("nats context add", &[]),
     ("submit()", &[]),
@@ -165,13 +165,13 @@ fn the_inspectors_commands_of_the_page_work() {
     let client = stack.client();
     let shell = Shell::new();
     let mut worker = None;
-    let mut about = String::new();
+    let mut job_id = String::new();
     let blocks = blocks(&page);
     for block in &blocks {
-        let (_, facts) = SHOWS
+        let (_, facts) = EXPECTED_OUTPUTS
             .iter()
             .find(|(begin, _)| block.commands.starts_with(begin))
-            .unwrap_or_else(|| panic!("no entry of SHOWS matches {}", block.commands));
+            .unwrap_or_else(|| panic!("no entry of EXPECTED_OUTPUTS matches {}", block.commands));
         match block.commands.as_str() {
             // The test replaces the addresses of `make run` by its own.
             commands if commands.starts_with("BROKER=") => {
@@ -184,10 +184,10 @@ fn the_inspectors_commands_of_the_page_work() {
                 let closed = TcpListener::bind("127.0.0.1:0").expect("a port");
                 let url = format!("http://{}/", closed.local_addr().expect("an address"));
                 drop(closed);
-                about = client.submit_url(&url);
-                assert_eq!(client.wait_until_final(&about, LIMIT)["dead_lettered"], true);
+                job_id = client.submit_url(&url);
+                assert_eq!(client.wait_until_final(&job_id, LIMIT)["dead_lettered"], true);
             }
-            commands if commands.starts_with("nats kv put") => about = shell.variable("JOB"),
+            commands if commands.starts_with("nats kv put") => job_id = shell.variable("JOB"),
             _ => {}
         }
         let commands = block.commands.replace("dev-inspector", &password("inspector"));
@@ -199,12 +199,12 @@ fn the_inspectors_commands_of_the_page_work() {
             let expected = may_be_refused.clone().any(|begin| commands.starts_with(begin));
             assert_eq!(refused, expected, "{commands}:\n{output}");
             if commands.starts_with("submit()") {
-                about = shell.variable("JOB");
+                job_id = shell.variable("JOB");
             } else if commands.starts_with("BIG=") {
-                about = shell.variable("BIG");
-                assert_eq!(client.wait_until_final(&about, LIMIT)["status"], "succeeded");
+                job_id = shell.variable("BIG");
+                assert_eq!(client.wait_until_final(&job_id, LIMIT)["status"], "succeeded");
             }
-            assert_shown(block, &output, facts, &about);
+            assert_shown(block, &output, facts, &job_id);
             continue;
         }
 
@@ -215,7 +215,7 @@ fn the_inspectors_commands_of_the_page_work() {
                 .any(|word| live.output().contains(word))
                 .then_some(())
         });
-        settle(&stack);
+        wait_until_subscribed(&stack);
         if commands.starts_with("nats events") {
             worker = Some(Worker::start(&address, &settings));
         } else if worker.is_none() {
@@ -227,15 +227,19 @@ fn the_inspectors_commands_of_the_page_work() {
         }
         wait_for(&format!("{commands} shows {facts:?}"), LIMIT, || {
             let output = live.output();
-            facts.iter().all(|fact| output.contains(&fact.replace('~', &about))).then_some(())
+            facts.iter().all(|fact| output.contains(&fact.replace('~', &job_id))).then_some(())
         });
-        assert_shown(block, &live.output(), facts, &about);
+        assert_shown(block, &live.output(), facts, &job_id);
     }
-    assert_eq!(blocks.len(), SHOWS.len(), "each block of the page has one entry in SHOWS");
+    assert_eq!(
+        blocks.len(),
+        EXPECTED_OUTPUTS.len(),
+        "each block of the page has one entry in EXPECTED_OUTPUTS"
+    );
 }
 
 /// Waits until the server has processed an announced subscription.
-fn settle(stack: &Stack) {
+fn wait_until_subscribed(stack: &Stack) {
     // The CLI prints the announcement before it subscribes. These requests take longer than the
     // subscription.
     for _ in 0..20 {

@@ -64,7 +64,7 @@ fn the_pages_commands_for_dead_letters_work() {
     let admin = Admin::connect(&stack.nats);
     let site = Site::start();
     let url = site.put("/busy", Page::status("503 Service Unavailable"));
-    let die = |lane: &str| {
+    let create_dead_letter = |lane: &str| {
         let before = admin.message_count("DEAD_JOBS");
         let job_id = stack.client().submit(&json!({"url": url, "lane": lane}));
         wait_for("the dead letter is stored", LIMIT, || {
@@ -72,9 +72,9 @@ fn the_pages_commands_for_dead_letters_work() {
         });
         job_id
     };
-    let first = die("interactive");
-    let bulk = die("bulk");
-    let newest = die("interactive");
+    let first = create_dead_letter("interactive");
+    let bulk = create_dead_letter("bulk");
+    let newest = create_dead_letter("interactive");
     // A replayed job must succeed.
     site.put("/busy", Page::new("text/plain", "a b"));
 

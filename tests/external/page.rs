@@ -32,7 +32,7 @@ impl Visit {
         let stack = Stack::with(1, 1, settings);
         let visit = Self { browser: Browser::start(), stack, site: Site::start() };
         visit.browser.resize(1100, 900);
-        visit.go("");
+        visit.open("");
         visit.browser.wait_for_text("h1", "");
         visit
     }
@@ -42,13 +42,13 @@ impl Visit {
     }
 
     /// Opens an address within the UI, for example `#/queue`.
-    fn go(&self, address: &str) {
+    fn open(&self, address: &str) {
         self.browser.open(&format!("{}{address}", self.client().url("/")));
     }
 
     /// Submits an input in the form, and returns the id of the job.
     fn count(&self, text: &str) -> String {
-        self.go("#/");
+        self.open("#/");
         self.browser.wait_for_text("h1", "Count words");
         self.browser.fill("#input", text);
         self.browser.click("#count");
@@ -64,7 +64,7 @@ impl Visit {
 
     /// Asserts that the browser sent no request to another host, and that its console contains only
     /// the provoked messages. `provoked` lists a part of each.
-    fn ends(&self, provoked: &[&str]) {
+    fn assert_clean(&self, provoked: &[&str]) {
         let activity = self.browser.take_activity();
         let home = self.client().url("/");
         // URLs of the browser itself, for example its start page, belong to no host.
@@ -76,13 +76,13 @@ impl Visit {
             foreign_requests.iter().filter(|url| !url.starts_with(&home)).collect();
         assert!(foreign.is_empty(), "{foreign:?}");
         assert!(foreign_requests.len() > 10, "{foreign_requests:?}");
-        let is_provoked = |complaint: &String| provoked.iter().any(|part| complaint.contains(part));
+        let is_provoked = |message: &String| provoked.iter().any(|part| message.contains(part));
         let (expected, bad): (Vec<_>, Vec<_>) =
-            activity.complaints.into_iter().partition(is_provoked);
+            activity.console_messages.into_iter().partition(is_provoked);
         assert!(bad.is_empty(), "{bad:?}");
         for part in provoked {
             assert!(
-                expected.iter().any(|complaint| complaint.contains(part)),
+                expected.iter().any(|message| message.contains(part)),
                 "the console does not contain {part}"
             );
         }
@@ -99,7 +99,7 @@ fn a_key_opens_the_page_and_is_forgotten() {
     browser.wait_for_text("h1", "Sign in");
     browser.fill("#key", "wm_this_is_no_key");
     browser.click("form button");
-    browser.wait_for_text(".trouble", "unauthenticated");
+    browser.wait_for_text(".problem", "unauthenticated");
     browser.run_script("document.querySelector('#key').value = ''", &[]);
     browser.fill("#key", &key);
     browser.press("\u{e007}");
@@ -126,9 +126,9 @@ fn a_key_opens_the_page_and_is_forgotten() {
     });
     browser.fill("#key", &other);
     browser.click("form button");
-    visit.go(&format!("#/jobs/{job_id}"));
-    browser.wait_for_text(".trouble", "job_not_found");
-    visit.ends(&["401", "404"]);
+    visit.open(&format!("#/jobs/{job_id}"));
+    browser.wait_for_text(".problem", "job_not_found");
+    visit.assert_clean(&["401", "404"]);
 }
 
 #[test]
@@ -148,18 +148,18 @@ fn files_go_in_as_they_are_and_their_names_are_text() {
     assert_eq!(job["source"]["file_name"], name, "{job}");
     assert_eq!(job["options"]["explain"], true, "{job}");
 
-    visit.go("#/");
+    visit.open("#/");
     browser.wait_for_text("h1", "Count words");
     let page = b"<!doctype html><p>caf\xe9 <b>cr\xe8me</b></p>";
     let picture = file("picture.png", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR");
     let several = [file("seite.html", page), picture, file("notes.md", b"# Notes\n")];
     browser.fill("#files", &several.join("\n"));
-    browser.wait_for_text(".sent li:nth-child(2)", "unsupported_media_type");
-    browser.wait_for_text(".sent li:nth-child(3)", "View job");
-    browser.click(".sent li:nth-child(1) a");
+    browser.wait_for_text(".outcomes li:nth-child(2)", "unsupported_media_type");
+    browser.wait_for_text(".outcomes li:nth-child(3)", "View job");
+    browser.click(".outcomes li:nth-child(1) a");
     browser.wait_for_text(".figure", "2");
-    browser.wait_for_text(".receipt", "windows-1252");
-    visit.ends(&["415"]);
+    browser.wait_for_text(".details", "windows-1252");
+    visit.assert_clean(&["415"]);
 }
 
 #[test]
@@ -168,7 +168,7 @@ fn an_address_of_the_page_can_be_kept_and_left_again() {
     let browser = &visit.browser;
     let job_id = visit.client().submit(&json!({"text": "one two", "labels": {"book": "2600"}}));
     visit.client().wait_until_final(&job_id, std::time::Duration::from_secs(30));
-    visit.go(&format!("#/jobs/{job_id}"));
+    visit.open(&format!("#/jobs/{job_id}"));
     browser.wait_for_text(".figure", "2");
     let title =
         browser.wait_for_script("return document.title.includes('2 words') && document.title");
@@ -181,18 +181,18 @@ fn an_address_of_the_page_can_be_kept_and_left_again() {
     browser.back();
     browser.back();
     browser.wait_for_text(".figure", "2");
-    browser.wait_for_text(".receipt", "book: 2600");
+    browser.wait_for_text(".details", "book: 2600");
 
     // After the deletion, the address of the job and an unknown address show an error.
     browser.click(".actions button:nth-of-type(2)");
     browser.wait_for_text(".actions", "Really delete?");
     browser.click(".actions button:nth-of-type(2)");
     browser.wait_for_text("h1", "Jobs");
-    visit.go(&format!("#/jobs/{job_id}"));
-    browser.wait_for_text(".trouble", "result_expired");
-    visit.go("#/nowhere");
+    visit.open(&format!("#/jobs/{job_id}"));
+    browser.wait_for_text(".problem", "result_expired");
+    visit.open("#/nowhere");
     browser.wait_for_text("h1", "Not found");
-    visit.ends(&["410"]);
+    visit.assert_clean(&["410"]);
 }
 
 /// The files of the UI, as a browser receives them.
@@ -226,5 +226,5 @@ fn the_page_is_small_strict_and_kept_by_browsers() {
     assert!(size < 150_000, "{size} bytes");
     visit.client().get("/page/none.js").expect_problem(404, "route_not_found");
     visit.client().post("/", &json!({})).expect_problem(405, "method_not_allowed");
-    visit.ends(&[]);
+    visit.assert_clean(&[]);
 }

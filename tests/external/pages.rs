@@ -156,10 +156,10 @@ impl Outcome {
         let (differ, examples) = distance(&ours, &browsers);
         println!(
             "{name:44} {words:>6} {differ:>6} | {:>5} {:>9} {:>6} {:>13}",
-            reasons.of(Reason::Colon),
-            reasons.of(Reason::FullStop),
-            reasons.of(Reason::Hangul),
-            reasons.cut_elsewhere()
+            reasons.count_of(Reason::Colon),
+            reasons.count_of(Reason::FullStop),
+            reasons.count_of(Reason::Hangul),
+            reasons.segmented_differently()
         );
         if differ > 0 {
             println!("    {}", examples.join(", "));
@@ -208,7 +208,7 @@ fn real_pages_count_as_a_browser_shows_them() {
         bad.join("\n")
     );
     // A reason that no page needs must be removed from the list.
-    let is_used = |reason: &Reason| reasons.of(*reason) > 0;
-    assert!(REASONS.iter().all(is_used) && reasons.cut_elsewhere() > 0, "{reasons:?}");
+    let is_used = |reason: &Reason| reasons.count_of(*reason) > 0;
+    assert!(REASONS.iter().all(is_used) && reasons.segmented_differently() > 0, "{reasons:?}");
     assert!(pages >= 60, "only {pages} pages");
 }

@@ -60,7 +60,7 @@ impl Prometheus {
         let path = |name| directory.path().join(name).to_str().expect("a path").to_owned();
         let address = free_address();
         std::fs::write(path("prometheus.yml"), configuration(&address, gateways, workers))
-            .and_then(|()| std::fs::write(path("rules.yml"), impatient(&read(RULES))))
+            .and_then(|()| std::fs::write(path("rules.yml"), with_short_durations(&read(RULES))))
             .expect("the configuration is written");
         promtool(&["check", "config", &path("prometheus.yml")]);
         let mut command = Command::new("prometheus");
@@ -77,7 +77,7 @@ impl Prometheus {
         Self { client, _process: process, _directory: directory }
     }
 
-    fn ask(&self, path: &str, query: &[(&str, &str)]) -> Value {
+    fn get_data(&self, path: &str, query: &[(&str, &str)]) -> Value {
         let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(query).finish();
         let answer = self.client.get(&format!("/api/v1/{path}?{query}"));
         assert_eq!(answer.status, 200, "{path}?{query}: {answer:?}");
@@ -86,7 +86,7 @@ impl Prometheus {
 
     /// Returns the current values of an expression.
     fn values(&self, expression: &str) -> Vec<f64> {
-        let data = self.ask("query", &[("query", expression)]);
+        let data = self.get_data("query", &[("query", expression)]);
         let samples = data["result"].as_array().expect("samples");
         let value = |sample: &Value| sample["value"][1].as_str().expect("a value").parse();
         samples.iter().map(|sample| value(sample).expect("a number")).collect()
@@ -94,7 +94,7 @@ impl Prometheus {
 
     /// Returns the names of the firing alerts.
     fn firing(&self) -> BTreeSet<String> {
-        let data = self.ask("alerts", &[]);
+        let data = self.get_data("alerts", &[]);
         let alerts = data["alerts"].as_array().expect("alerts").iter();
         let firing = alerts.filter(|alert| alert["state"] == "firing");
         firing.map(|alert| alert["labels"]["alertname"].as_str().expect("a name").into()).collect()
@@ -116,21 +116,21 @@ fn configuration(address: &str, gateways: &[Client], workers: &[Client]) -> Stri
         );
         let targets: Vec<_> = clients.iter().map(address_of).collect();
         let ours = format!("    static_configs:\n      - targets: {}\n", json!(targets));
-        text = replaced(&text, &shipped, &ours);
+        text = replace_once(&text, &shipped, &ours);
     }
     // The other targets do not run here, and their names cannot be resolved.
-    text = replaced(&text, "127.0.0.1:9090", address);
-    text = replaced(&text, "\"jaeger:8888\"", "");
+    text = replace_once(&text, "127.0.0.1:9090", address);
+    text = replace_once(&text, "\"jaeger:8888\"", "");
     for setting in ["scrape_interval", "scrape_timeout", "evaluation_interval"] {
         let shipped = text.lines().find(|line| line.trim().starts_with(setting));
         let shipped = shipped.expect(setting).to_owned();
-        text = replaced(&text, &shipped, &format!("  {setting}: 1s"));
+        text = replace_once(&text, &shipped, &format!("  {setting}: 1s"));
     }
     text
 }
 
 /// Returns the rules with the shipped conditions, which must hold for only one second.
-fn impatient(rules: &str) -> String {
+fn with_short_durations(rules: &str) -> String {
     let lines = rules.lines().map(|line| match line.trim().starts_with("for: ") {
         true => "        for: 1s\n".to_owned(),
         false => format!("{line}\n"),
@@ -143,7 +143,7 @@ fn address_of(client: &Client) -> String {
 }
 
 /// Replaces a text that must occur exactly once.
-fn replaced(text: &str, from: &str, to: &str) -> String {
+fn replace_once(text: &str, from: &str, to: &str) -> String {
     assert_eq!(text.matches(from).count(), 1, "{from:?} in {text}");
     text.replace(from, to)
 }
@@ -237,33 +237,33 @@ fn wait_for_each<T: std::fmt::Debug>(
 
 /// Jobs that are submitted continuously.
 struct Load {
-    is_over: Arc<AtomicBool>,
+    is_stopped: Arc<AtomicBool>,
     thread: std::thread::JoinHandle<()>,
 }
 
 impl Load {
     fn start(client: &Client) -> Self {
         let client = client.clone();
-        let is_over = Arc::new(AtomicBool::new(false));
-        let over = Arc::clone(&is_over);
+        let is_stopped = Arc::new(AtomicBool::new(false));
+        let should_stop = Arc::clone(&is_stopped);
         let thread = std::thread::spawn(move || {
-            while !over.load(Ordering::Relaxed) {
+            while !should_stop.load(Ordering::Relaxed) {
                 mixed::run_mixed_jobs(&client);
                 client.submit(&json!({"text": "and so on", "lane": "bulk"}));
             }
         });
-        Self { is_over, thread }
+        Self { is_stopped, thread }
     }
 
     fn stop(self) {
-        self.is_over.store(true, Ordering::Relaxed);
+        self.is_stopped.store(true, Ordering::Relaxed);
         self.thread.join().expect("the load succeeds");
     }
 }
 
 /// Asserts that exactly the shipped rules are loaded, and that they are evaluated without an error.
 fn assert_rules_are_evaluated(prometheus: &Prometheus) {
-    let data = prometheus.ask("rules", &[]);
+    let data = prometheus.get_data("rules", &[]);
     let groups = data["groups"].as_array().expect("groups").iter();
     let rules: Vec<&Value> = groups.flat_map(|g| g["rules"].as_array().expect("rules")).collect();
     for rule in &rules {
@@ -287,7 +287,7 @@ fn assert_exemplars_are_kept(prometheus: &Prometheus) {
     let end = (now.as_secs() + 60).to_string();
     let query = "wordmill_job_queue_wait_seconds_bucket{lane=\"bulk\"}";
     let range = [("query", query), ("start", start.as_str()), ("end", end.as_str())];
-    let data = prometheus.ask("query_exemplars", &range);
+    let data = prometheus.get_data("query_exemplars", &range);
     let series = data.as_array().expect("series").iter();
     let exemplars = series.flat_map(|series| series["exemplars"].as_array().expect("exemplars"));
     let ids: BTreeSet<&str> =

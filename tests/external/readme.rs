@@ -54,11 +54,11 @@ fn matches(expected: &[&str], actual: &[&str]) -> bool {
     let Some((line, actual)) = actual.split_first() else {
         return false;
     };
-    let alike = match first.split_once('…') {
+    let line_matches = match first.split_once('…') {
         None => first == line,
         Some((head, tail)) => line.starts_with(head) && line.ends_with(tail),
     };
-    alike && matches(rest, actual)
+    line_matches && matches(rest, actual)
 }
 
 fn make_run(port: u16, nats_port: u16, data: &TempDir) -> Process {
@@ -94,16 +94,16 @@ fn make_run_with(
 
 #[test]
 fn the_first_steps_of_the_readme_work_as_printed() {
-    works_as_printed("README.md", 3);
+    assert_works_as_printed("README.md", 3);
 }
 
 #[test]
 fn the_guide_to_the_api_works_as_printed() {
-    works_as_printed("docs/api.md", 16);
+    assert_works_as_printed("docs/api.md", 16);
 }
 
 /// Runs the blocks of a page, at least `least`, and compares their outputs.
-fn works_as_printed(page: &str, least: usize) {
+fn assert_works_as_printed(page: &str, least: usize) {
     let page = std::fs::read_to_string(repository().join(page)).expect("the page");
     let blocks = blocks(&page);
     assert!(blocks.len() >= least, "only {} blocks", blocks.len());

@@ -11,7 +11,7 @@ use wordmill_tests::stack::Stack;
 /// Number of records.
 const RECORDS: usize = 1_000_000;
 /// One of this many records has the label of the filter.
-const NEEDLE_EVERY: usize = 100_000;
+const RARE_EVERY: usize = 100_000;
 /// Maximum number of pages of a filtered list. Each page scans thousands of records.
 const PAGES_MAX: usize = 1000;
 
@@ -48,8 +48,8 @@ fn a_page_of_a_million_records_is_found_without_a_full_scan() {
     admin.publish_all_with((0..RECORDS).map(|n| {
         let mut record = template.clone();
         record["job_id"] = json!(job_id(n));
-        if n % NEEDLE_EVERY == 0 {
-            record["labels"] = json!({"needle": "yes"});
+        if n % RARE_EVERY == 0 {
+            record["labels"] = json!({"rare": "yes"});
         }
         let subject = format!("$KV.job_state.public.{}", job_id(n));
         (subject, headers.clone(), record.to_string())
@@ -71,7 +71,7 @@ fn a_page_of_a_million_records_is_found_without_a_full_scan() {
     // A filtered scan of all records, with ten matches.
     let mut matching_ids = Vec::new();
     let mut pages = 0;
-    let mut query = "label=needle:yes".to_owned();
+    let mut query = "label=rare:yes".to_owned();
     let started = Instant::now();
     let mut slowest = Duration::ZERO;
     loop {
@@ -80,10 +80,10 @@ fn a_page_of_a_million_records_is_found_without_a_full_scan() {
         pages += 1;
         assert!(pages <= PAGES_MAX, "{pages} pages");
         let Some(next) = next else { break };
-        query = format!("label=needle:yes&cursor={next}");
+        query = format!("label=rare:yes&cursor={next}");
     }
-    let needles: Vec<_> = (0..RECORDS).step_by(NEEDLE_EVERY).rev().map(job_id).collect();
-    assert_eq!(matching_ids, needles);
+    let rare_ids: Vec<_> = (0..RECORDS).step_by(RARE_EVERY).rev().map(job_id).collect();
+    assert_eq!(matching_ids, rare_ids);
     println!("all matches in {pages} pages, {:?}; a page: {slowest:?} at most", started.elapsed());
 
     // The oldest page.

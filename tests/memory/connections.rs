@@ -37,14 +37,14 @@ fn connections_without_a_key_share_a_small_part_of_the_memory() {
     submit_jobs_during(&client, || {
         let unfinished =
             format!("GET /v1/jobs HTTP/1.1\r\nHost: localhost\r\nX: {}", "a".repeat(15 << 10));
-        let mut strangers: Vec<TcpStream> = Vec::new();
+        let mut unauthenticated: Vec<TcpStream> = Vec::new();
         for _ in 0..CONNECTIONS {
             let mut stream = connect(&client);
             stream.write_all(unfinished.as_bytes()).expect("the bytes are sent");
-            strangers.push(stream);
+            unauthenticated.push(stream);
         }
         wait_for("most connections are closed", LIMIT, || {
-            let open = strangers.iter_mut().map(is_closed).filter(|is_closed| !is_closed);
+            let open = unauthenticated.iter_mut().map(is_closed).filter(|is_closed| !is_closed);
             (open.count() < CONNECTIONS / 4).then_some(())
         });
     });
@@ -72,11 +72,11 @@ fn unread_answers_without_a_key_take_little_memory() {
     let client = stack.client();
     let gateway = &stack.gateways[0].process;
     let before = gateway.peak_memory_bytes();
-    for coding in ["identity", "gzip", "zstd"] {
+    for encoding in ["identity", "gzip", "zstd"] {
         let request = format!(
-            "GET /openapi.json HTTP/1.1\r\nHost: localhost\r\nAccept-Encoding: {coding}\r\n\r\n"
+            "GET /openapi.json HTTP/1.1\r\nHost: localhost\r\nAccept-Encoding: {encoding}\r\n\r\n"
         );
-        let deaf: Vec<TcpStream> = (0..CONNECTIONS)
+        let unread: Vec<TcpStream> = (0..CONNECTIONS)
             .map(|_| {
                 let mut stream = connect(client);
                 set_socket_recv_buffer_size(&stream, 4096).expect("a small buffer");
@@ -92,8 +92,8 @@ fn unread_answers_without_a_key_take_little_memory() {
         });
         pause(Duration::from_secs(1));
         let largest = kernel_send_queues(client).into_iter().max();
-        assert!(largest < Some(512 << 10), "{coding}: {largest:?} bytes in the kernel");
-        drop(deaf);
+        assert!(largest < Some(512 << 10), "{encoding}: {largest:?} bytes in the kernel");
+        drop(unread);
     }
     let grown = gateway.peak_memory_bytes() - before;
     assert_below(CONNECTIONS as u64 * CONNECTION_BYTES_MAX, grown, "unread answers");

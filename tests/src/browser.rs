@@ -42,7 +42,7 @@ pub struct BrowserActivity {
     /// URLs of all requests.
     pub requests: Vec<String>,
     /// Errors and warnings of the console, each with its source.
-    pub complaints: Vec<String>,
+    pub console_messages: Vec<String>,
 }
 
 impl Browser {
@@ -230,7 +230,9 @@ impl Browser {
         }
         for entry in self.log("browser") {
             if matches!(entry["level"].as_str(), Some("SEVERE" | "WARNING")) {
-                activity.complaints.push(format!("{}: {}", entry["source"], entry["message"]));
+                activity
+                    .console_messages
+                    .push(format!("{}: {}", entry["source"], entry["message"]));
             }
         }
         activity

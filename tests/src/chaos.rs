@@ -3,7 +3,7 @@
 //! The expected outcome is computed from the plan, without code of the product. The actual outcome
 //! is read from the API, and from the broker as its administrator.
 
-mod culprit;
+mod connection_owner;
 mod fault;
 mod fleet;
 mod load;
@@ -40,7 +40,7 @@ const CLIENTS: u64 = 4;
 /// Number of clients that poll jobs.
 const POLLERS: u64 = 2;
 /// Number of long jobs that are submitted after the faults.
-const CALM_JOBS: u64 = 8;
+const JOBS_AFTER_FAULTS: u64 = 8;
 /// Longest wait for all jobs to become final after the last fault.
 const SETTLE_MAX: Duration = Duration::from_secs(120);
 /// Delay of a timer after which the machine counts as stalled.
@@ -117,7 +117,7 @@ impl Run {
                 let now = SystemTime::now();
                 (!all.iter().any(|incident| incident.overlaps(now, now))).then_some(())
             });
-            load.submit_undisturbed(CALM_JOBS);
+            load.submit_after_faults(JOBS_AFTER_FAULTS);
             settle(&mut fleet, &admin);
         });
         let evidence = Evidence {
@@ -130,7 +130,7 @@ impl Run {
             waiting: admin.message_count("JOBS"),
             visits: visits.lock().expect("visits").clone(),
             incidents: fleet.incidents.all(),
-            surprises: fleet.surprises.clone(),
+            unexpected_events: fleet.unexpected_events.clone(),
             gateway: fleet.directory.gateways()[0].clone(),
         };
         require_no_difference(&evidence, &fleet)
@@ -200,19 +200,19 @@ fn kill_visitor((from, to): (u16, u16), directory: &Directory, incidents: &Incid
     let workers = directory.workers();
     let processes: Vec<u32> = workers.iter().map(|(process, _)| *process).collect();
     // Reading the kernel's table may miss a connection while others open and close.
-    let culprit = (0..50).find_map(|_| {
-        let owner = culprit::owner_of_connection(from, to, &processes);
+    let owner = (0..50).find_map(|_| {
+        let owner = connection_owner::owner_of_connection(from, to, &processes);
         if owner.is_none() {
             pause(Duration::from_millis(20));
         }
         owner
     });
-    let Some(culprit) = culprit else {
+    let Some(owner) = owner else {
         return;
     };
-    if let Some((_, name)) = workers.iter().find(|(process, _)| *process == culprit) {
+    if let Some((_, name)) = workers.iter().find(|(process, _)| *process == owner) {
         incidents.begin(Fault::Poison, name);
-        let id = i32::try_from(culprit).ok().and_then(Pid::from_raw).expect("a process id");
+        let id = i32::try_from(owner).ok().and_then(Pid::from_raw).expect("a process id");
         // The worker may have been killed already.
         let _ = kill_process(id, Signal::KILL);
     }

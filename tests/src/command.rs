@@ -126,12 +126,12 @@ impl CommandOutput {
         &self.stdout
     }
 
-    /// Asserts the exit code, and that standard error contains each of `complaints`. Returns
+    /// Asserts the exit code, and that standard error contains each of `messages`. Returns
     /// standard output.
-    pub fn expect_failure(&self, code: i32, complaints: &[&str]) -> &str {
+    pub fn expect_failure(&self, code: i32, messages: &[&str]) -> &str {
         assert_eq!(self.code, code, "{self:?}");
-        for complaint in complaints {
-            assert!(self.stderr.contains(complaint), "{complaint:?} is not in {self:?}");
+        for message in messages {
+            assert!(self.stderr.contains(message), "{message:?} is not in {self:?}");
         }
         &self.stdout
     }

@@ -35,18 +35,18 @@ pub fn is_closed(stream: &mut TcpStream) -> bool {
 /// # Panics
 /// If a job is refused, or if no job is submitted meanwhile.
 pub fn submit_jobs_during<T>(client: &Client, work: impl FnOnce() -> T) -> T {
-    let is_over = AtomicBool::new(false);
+    let is_stopped = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let others = scope.spawn(|| {
             let mut served = 0;
-            while !is_over.load(Ordering::Relaxed) {
+            while !is_stopped.load(Ordering::Relaxed) {
                 client.submit(&json!({"text": "as before"}));
                 served += 1;
             }
             served
         });
         let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
-        is_over.store(true, Ordering::Relaxed);
+        is_stopped.store(true, Ordering::Relaxed);
         assert!(others.join().expect("the other jobs are accepted") > 0);
         done.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })

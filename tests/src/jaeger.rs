@@ -54,7 +54,7 @@ impl Jaeger {
     ///
     /// # Panics
     /// If the variable `JAEGER` is unset.
-    pub fn objection(config: &str) -> Option<String> {
+    pub fn config_error(config: &str) -> Option<String> {
         let mut command = Command::new(program());
         command.args(["validate", "--config"]).arg(repository().join(config));
         let output = command.output().expect("Jaeger starts");

@@ -44,7 +44,7 @@ impl Metrics {
                 let (name, labels) = series.split_once('{').unwrap_or((series, "}"));
                 metrics.samples.push(Sample {
                     name: name.to_owned(),
-                    labels: read_labels(labels.strip_suffix('}').expect("the labels' end")),
+                    labels: parse_labels(labels.strip_suffix('}').expect("the labels' end")),
                     value: value.parse().expect("a number"),
                 });
             }
@@ -82,7 +82,7 @@ impl Metrics {
 }
 
 /// Parses `name="value",name="value"`. Values must not contain quotes or commas.
-fn read_labels(text: &str) -> BTreeMap<String, String> {
+fn parse_labels(text: &str) -> BTreeMap<String, String> {
     text.split(',')
         .filter(|label| !label.is_empty())
         .map(|label| {

@@ -141,7 +141,7 @@ fn forward_frames(direction: Direction, from: TcpStream, to: &Sink, back: &Sink,
         let write = |sink: &Sink, bytes: &[u8]| sink.lock().expect("a stream").write_all(bytes);
         let written = match decision {
             Decision::Pass => write(to, &frame.bytes),
-            Decision::Lose => Ok(()),
+            Decision::Discard => Ok(()),
             Decision::Hold => {
                 let held_frame = (Arc::clone(to), frame.bytes);
                 shared.held_frames.lock().expect("held frames").push(held_frame);

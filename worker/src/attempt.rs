@@ -33,14 +33,15 @@ use wordmill_nats::stream_read::ReadFrom;
 use wordmill_service::telemetry;
 
 use self::settle::{
-    NEWER_PAUSE, conclude, give_back_newer, handle_unparsable, report_newer_message, settle,
+    NEWER_PAUSE, handle_unparsable, report_newer_message, return_newer_to_queue, settle,
+    settle_final,
 };
-use self::start::{abandon, begin, begin_again, remaining_wait};
+use self::start::{begin, begin_again, fail_for_good, remaining_wait};
 use crate::batch_merge::{self, BatchCheck};
 use crate::execute::JobSize;
 use crate::keep_alive::keep_alive_until_stalled;
 use crate::metrics::NewerPart;
-use crate::outcome::{AttemptFailure, AttemptOutcome, CountResult};
+use crate::outcome::{AttemptFailure, CountResult, JobAttemptOutcome};
 use crate::{Worker, broker_retry, execute, result_storage, spans};
 
 /// Processes one delivery to completion. After an error the broker redelivers the message.
@@ -62,8 +63,8 @@ pub(crate) async fn run(
     match handled {
         Ok(()) => {}
         Err(error @ Error::Newer { .. }) => {
-            let giving_back = give_back_newer(worker, delivery, NewerPart::Record, &error);
-            giving_back.instrument(span).await;
+            let returning = return_newer_to_queue(worker, delivery, NewerPart::Record, &error);
+            returning.instrument(span).await;
         }
         Err(error) => {
             telemetry::fail(&span, "broker_unavailable");
@@ -97,31 +98,31 @@ async fn handle(
     };
     check_state(&current.job)?;
     if current.job.status.is_final() {
-        return conclude(worker, delivery, &current.job).await;
+        return settle_final(worker, delivery, &current.job).await;
     }
     // The message can arrive too early, because the delay of an earlier delivery may have been lost
     // on its way to the broker.
     if let Some(wait) = remaining_wait(&current.job) {
-        return delivery.give_back(Some(wait)).await;
+        return delivery.return_to_queue(Some(wait)).await;
     }
     if let (Source::Batch(batch), Status::Queued) = (&message.source, current.job.status) {
         match Box::pin(batch_merge::check_members(worker, delivery, batch, current.clone())).await?
         {
             BatchCheck::Ready => {}
             BatchCheck::Updated(outcome) => return settle(worker, delivery, outcome).await,
-            BatchCheck::Unchanged(wait) => return delivery.give_back(Some(wait)).await,
+            BatchCheck::Unchanged(wait) => return delivery.return_to_queue(Some(wait)).await,
         }
     }
     // The job is not final although its attempts are used up: usually the last one was lost with
     // its worker.
     if current.job.attempt_count() >= worker.retry.attempts {
-        let outcome = worker.store.apply(&current, None, abandon).await?;
+        let outcome = worker.store.apply(&current, None, fail_for_good).await?;
         return settle(worker, delivery, outcome).await;
     }
     let run = RunNonce::random();
     let started_at = clock::now();
     let start = Instant::now();
-    let attempt = Attempt { worker, delivery, message, run, started_at };
+    let attempt = RunningAttempt { worker, delivery, message, run, started_at };
     // A redelivered job may have crashed its previous worker. Persist the start first, so that the
     // attempt counts even if it crashes this worker, too.
     if delivery.delivered() > 1 {
@@ -134,26 +135,26 @@ async fn handle(
         JobSize::Large => None,
     };
     let outcome = match small_count {
-        Some(Ok(count)) => AttemptOutcome::Counted(Box::new(current), Box::new(count)),
-        Some(Err(failure)) => AttemptOutcome::Failed(Box::new(current), failure),
+        Some(Ok(count)) => JobAttemptOutcome::Counted(Box::new(current), Box::new(count)),
+        Some(Err(failure)) => JobAttemptOutcome::Failed(Box::new(current), failure),
         None => Box::pin(attempt.count_large(current)).await?,
     };
     worker.metrics.note_attempt(delivery, message, start, &outcome);
     match outcome {
-        AttemptOutcome::Counted(current, count) => attempt.succeed(*current, *count).await,
-        AttemptOutcome::Failed(current, failure) => attempt.fail(*current, &failure).await,
-        AttemptOutcome::Interrupted(current) => attempt.hand_back(*current, None).await,
-        AttemptOutcome::NeedsNewerVersion(current) => {
+        JobAttemptOutcome::Counted(current, count) => attempt.succeed(*current, *count).await,
+        JobAttemptOutcome::Failed(current, failure) => attempt.fail(*current, &failure).await,
+        JobAttemptOutcome::Interrupted(current) => attempt.return_to_queue(*current, None).await,
+        JobAttemptOutcome::NeedsNewerVersion(current) => {
             let reason = "a member of the batch was written by a newer version";
             report_newer_message(worker, delivery, NewerPart::Record, &reason);
-            attempt.hand_back(*current, Some(NEWER_PAUSE)).await
+            attempt.return_to_queue(*current, Some(NEWER_PAUSE)).await
         }
-        AttemptOutcome::Overtaken(outcome) => settle(worker, delivery, *outcome).await,
+        JobAttemptOutcome::Overtaken(outcome) => settle(worker, delivery, *outcome).await,
     }
 }
 
 /// One attempt to count the source of a job.
-struct Attempt<'a> {
+struct RunningAttempt<'a> {
     worker: &'a Worker,
     delivery: &'a Delivery,
     message: &'a JobMessage,
@@ -161,7 +162,7 @@ struct Attempt<'a> {
     started_at: Timestamp,
 }
 
-impl Attempt<'_> {
+impl RunningAttempt<'_> {
     /// Begins the attempt if the job is queued. Does not declare an open attempt of another run
     /// lost: that run may have begun while this worker was paused.
     fn begin_if_queued(&self, job: &mut Job) -> Result<(), InvalidTransition> {
@@ -197,7 +198,7 @@ impl Attempt<'_> {
     ///
     /// Counting and following the record run concurrently. The one that ends first cancels the
     /// other through `end`. A write to the record that has begun is completed first.
-    async fn count_large(&self, current: VersionedJob) -> Result<AttemptOutcome, Error> {
+    async fn count_large(&self, current: VersionedJob) -> Result<JobAttemptOutcome, Error> {
         let meter = Arc::new(execute::progress_meter(&self.message.source));
         let end = self.worker.interrupt.child_token();
         let counting = async {
@@ -219,13 +220,13 @@ impl Attempt<'_> {
             self.follow(current, &meter, &end).await
         };
         Ok(match tokio::join!(counting, following) {
-            (_, Err(outcome)) => AttemptOutcome::Overtaken(outcome),
-            (Some(Ok(count)), Ok(current)) => AttemptOutcome::Counted(current, Box::new(count)),
+            (_, Err(outcome)) => JobAttemptOutcome::Overtaken(outcome),
+            (Some(Ok(count)), Ok(current)) => JobAttemptOutcome::Counted(current, Box::new(count)),
             (Some(Err(failure)), Ok(current)) if failure.needs_newer_version => {
-                AttemptOutcome::NeedsNewerVersion(current)
+                JobAttemptOutcome::NeedsNewerVersion(current)
             }
-            (Some(Err(failure)), Ok(current)) => AttemptOutcome::Failed(current, failure),
-            (None, Ok(current)) => AttemptOutcome::Interrupted(current),
+            (Some(Err(failure)), Ok(current)) => JobAttemptOutcome::Failed(current, failure),
+            (None, Ok(current)) => JobAttemptOutcome::Interrupted(current),
         })
     }
 
@@ -314,7 +315,7 @@ impl Attempt<'_> {
     }
 
     /// Returns the job to the queue as if it had not started. It is redelivered after `pause`.
-    async fn hand_back(
+    async fn return_to_queue(
         &self,
         mut current: VersionedJob,
         pause: Option<Duration>,
@@ -326,16 +327,16 @@ impl Attempt<'_> {
             // stayed in the record, it would later count as lost in a crash.
             match self.worker.store.get_job(&current.job.key(), ReadFrom::Leader).await {
                 Ok(Lookup::Job(stored)) if stored.job.has_attempt_of(run) => current = *stored,
-                Ok(_) | Err(_) => return self.delivery.give_back(pause).await,
+                Ok(_) | Err(_) => return self.delivery.return_to_queue(pause).await,
             }
         }
         let change = |job: &mut Job, now: Timestamp| job.apply(Event::HandedBack { run }, now);
         match self.worker.store.apply(&current, None, change).await? {
             // An earlier try of this write succeeded, but its answer was lost.
             Outcome::Refused(stored, _) if stored.job.status == Status::Queued => {
-                self.delivery.give_back(pause).await
+                self.delivery.return_to_queue(pause).await
             }
-            Outcome::Applied(_) if pause.is_some() => self.delivery.give_back(pause).await,
+            Outcome::Applied(_) if pause.is_some() => self.delivery.return_to_queue(pause).await,
             outcome @ (Outcome::Applied(_) | Outcome::Refused(..) | Outcome::Gone) => {
                 settle(self.worker, self.delivery, outcome).await
             }

@@ -83,8 +83,8 @@ pub(crate) async fn check_members(
         return Ok(BatchCheck::Unchanged(wait));
     }
     let change = |job: &mut Job, now: Timestamp| {
-        let next_look_at = now.checked_add(wait).unwrap_or(now);
-        job.apply(Event::MembersChecked { members: members.clone(), next_look_at }, now)
+        let next_check_at = now.checked_add(wait).unwrap_or(now);
+        job.apply(Event::MembersChecked { members: members.clone(), next_check_at }, now)
     };
     Ok(BatchCheck::Updated(worker.store.apply(&current, None, change).await?))
 }

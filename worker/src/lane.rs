@@ -120,7 +120,7 @@ impl DeliveryHandler for LaneHandler<'_> {
         self.tasks.spawn(process_group(worker, tasks, small_jobs, received));
     }
 
-    fn end_request(&mut self, requested: usize, received: usize) {
+    fn on_request_end(&mut self, requested: usize, received: usize) {
         self.demand = next_demand(requested, received);
     }
 
@@ -128,15 +128,15 @@ impl DeliveryHandler for LaneHandler<'_> {
         self.demand != Demand::Idle
     }
 
-    fn note_full(&self) {
-        self.context.liveness.note_full(self.lane);
+    fn on_slots_in_use(&self) {
+        self.context.liveness.note_slots_in_use(self.lane);
     }
 
-    fn note_request(&self) {
+    fn on_request(&self) {
         self.context.liveness.note_request(self.lane);
     }
 
-    fn note_answer(&self) {
+    fn on_answer(&self) {
         self.context.liveness.note_answer(self.lane);
     }
 }

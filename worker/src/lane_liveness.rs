@@ -33,7 +33,7 @@ impl LaneLiveness {
     }
 
     /// Records that `lane` waits for a slot. It is not silent until its next request.
-    pub(crate) fn note_full(&self, lane: Lane) {
+    pub(crate) fn note_slots_in_use(&self, lane: Lane) {
         self.last_answer(lane).store(ALL_SLOTS_IN_USE, Ordering::Relaxed);
     }
 
@@ -77,7 +77,7 @@ mod tests {
         assert!(liveness.silence(Lane::Bulk).unwrap() > SILENCE_MAX);
         liveness.note_request(Lane::Bulk);
         assert!(liveness.silence(Lane::Bulk).unwrap() > SILENCE_MAX);
-        liveness.note_full(Lane::Bulk);
+        liveness.note_slots_in_use(Lane::Bulk);
         assert_eq!(liveness.silence(Lane::Bulk), None);
         liveness.note_request(Lane::Bulk);
         assert!(liveness.silence(Lane::Bulk).unwrap() < SILENCE_MAX);

@@ -57,7 +57,7 @@ use crate::pull_loop::PullContext;
 use crate::slots::Slots;
 
 /// Time limit for returning running jobs to the queue after the grace period.
-const HAND_BACK_TIME_MAX: Duration = Duration::from_secs(5);
+const RETURN_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// Clients and settings that every attempt needs. Clones share them.
 #[derive(Clone)]
@@ -203,7 +203,7 @@ fn running_count(worker: &Worker) -> u32 {
 }
 
 /// Waits up to `grace` for running tasks, then interrupts them and waits up to
-/// [`HAND_BACK_TIME_MAX`] until they have returned their jobs.
+/// [`RETURN_TIME_MAX`] until they have returned their jobs.
 async fn finish(worker: &Worker, tasks: &TaskTracker, grace: Duration) {
     tasks.close();
     info!(running = running_count(worker), "shutting down; waiting for running jobs");
@@ -215,7 +215,7 @@ async fn finish(worker: &Worker, tasks: &TaskTracker, grace: Duration) {
         "grace period expired; returning running jobs to the queue"
     );
     worker.interrupt.cancel();
-    if tokio::time::timeout(HAND_BACK_TIME_MAX, tasks.wait()).await.is_err() {
+    if tokio::time::timeout(RETURN_TIME_MAX, tasks.wait()).await.is_err() {
         warn!(
             running = running_count(worker),
             "some jobs were not returned in time; the broker redelivers them after the ack wait"

@@ -22,7 +22,7 @@ use wordmill_service::metrics::{
     Gauges, JOB_SECONDS, LaneLabel, MetricsText, TraceLink,
 };
 
-use crate::outcome::AttemptOutcome;
+use crate::outcome::JobAttemptOutcome;
 
 /// Metrics of the worker. Clones share them.
 #[derive(Debug, Clone)]
@@ -243,17 +243,17 @@ impl Metrics {
         delivery: &Delivery,
         message: &JobMessage,
         start: Instant,
-        attempt_outcome: &AttemptOutcome,
+        attempt_outcome: &JobAttemptOutcome,
     ) {
         let (outcome, code) = match attempt_outcome {
-            AttemptOutcome::Counted(..) => ("succeeded", None),
-            AttemptOutcome::Failed(_, attempt_failure) => {
+            JobAttemptOutcome::Counted(..) => ("succeeded", None),
+            JobAttemptOutcome::Failed(_, attempt_failure) => {
                 ("failed", Some(attempt_failure.failure.code.label()))
             }
-            AttemptOutcome::Interrupted(_) | AttemptOutcome::NeedsNewerVersion(_) => {
+            JobAttemptOutcome::Interrupted(_) | JobAttemptOutcome::NeedsNewerVersion(_) => {
                 ("interrupted", None)
             }
-            AttemptOutcome::Overtaken(_) => ("overtaken", None),
+            JobAttemptOutcome::Overtaken(_) => ("overtaken", None),
         };
         self.count_attempt(message.lane, outcome, code);
         let labels = StageLabels { source: message.source.kind().as_str(), outcome };

@@ -44,7 +44,7 @@ impl From<Failure> for AttemptFailure {
 }
 
 /// Outcome of an attempt, with the record as it was last read.
-pub(crate) enum AttemptOutcome {
+pub(crate) enum JobAttemptOutcome {
     /// The source was counted.
     Counted(Box<VersionedJob>, Box<CountResult>),
     /// The attempt failed.

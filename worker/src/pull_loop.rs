@@ -59,7 +59,7 @@ pub(crate) trait DeliveryHandler {
     fn start_received(&mut self) {}
 
     /// Called at the end of a request for `requested` messages, of which `received` have arrived.
-    fn end_request(&mut self, _requested: usize, _received: usize) {}
+    fn on_request_end(&mut self, _requested: usize, _received: usize) {}
 
     /// Returns whether the previous request returned messages, so that more are expected soon.
     fn is_busy(&self) -> bool {
@@ -67,14 +67,14 @@ pub(crate) trait DeliveryHandler {
     }
 
     /// Called when all slots are in use, so that nothing is requested.
-    fn note_full(&self) {}
+    fn on_slots_in_use(&self) {}
 
     /// Called before a request is sent.
-    fn note_request(&self) {}
+    fn on_request(&self) {}
 
     /// Called at each sign of life from the broker: a message, a heartbeat, or the end of a
     /// request.
-    fn note_answer(&self) {}
+    fn on_answer(&self) {}
 }
 
 /// Pulls until the worker stops, then returns the deliveries that have not started to the queue.
@@ -89,9 +89,9 @@ pub(crate) async fn run(broker: &Broker, context: &PullContext, handler: impl De
     while let Some(slots) = pull_loop.wait_for_slots().await {
         let requested = slots.len();
         let received = pull_loop.request(slots).await;
-        pull_loop.handler.end_request(requested, received);
+        pull_loop.handler.on_request_end(requested, received);
     }
-    hand_back(source, pull_loop.pull.close().await).await;
+    return_to_queue(source, pull_loop.pull.close().await).await;
 }
 
 /// Subscribes to a source as soon as the broker is ready. Returns `None` if the worker stops first.
@@ -139,7 +139,7 @@ impl<H: DeliveryHandler> PullLoop<'_, H> {
         if let Some(slots) = reservation.as_mut().now_or_never() {
             return (!self.stop.is_cancelled()).then_some(slots);
         }
-        self.handler.note_full();
+        self.handler.on_slots_in_use();
         let slots = unless_stopped(self.stop, reservation).await?;
         // No request was open during the wait, so the silence proves nothing.
         self.quiet_since = Instant::now();
@@ -153,7 +153,7 @@ impl<H: DeliveryHandler> PullLoop<'_, H> {
         // Only one request is open at a time. A busy source does not wait long for the rest of it,
         // because slots that become free meanwhile cannot be requested.
         let when_empty = if is_busy { WhenEmpty::Linger } else { WhenEmpty::Wait };
-        self.handler.note_request();
+        self.handler.on_request();
         if let Err(error) = self.pull.request(slots.len(), when_empty).await {
             self.pause_after(&error).await;
             return 0;
@@ -161,7 +161,7 @@ impl<H: DeliveryHandler> PullLoop<'_, H> {
         let mut received = 0;
         while let Some(event) = self.next_event().await {
             if event.is_ok() {
-                self.handler.note_answer();
+                self.handler.on_answer();
             }
             if !matches!(event, Ok(PullEvent::Delivery(_))) {
                 // The code below may wait or return, so start the received deliveries first.
@@ -235,7 +235,7 @@ impl<H: DeliveryHandler> PullLoop<'_, H> {
                 // deliveries of the old one to the queue. Then no message has to wait for its ack
                 // wait.
                 let old = std::mem::replace(&mut self.pull, pull);
-                hand_back(self.source, old.close().await).await;
+                return_to_queue(self.source, old.close().await).await;
                 true
             }
             Err(error) => {
@@ -253,9 +253,9 @@ impl<H: DeliveryHandler> PullLoop<'_, H> {
 }
 
 /// Returns deliveries that have not started to the queue.
-async fn hand_back(source: PullSource, deliveries: Vec<Delivery>) {
+async fn return_to_queue(source: PullSource, deliveries: Vec<Delivery>) {
     for delivery in deliveries {
-        if let Err(error) = delivery.give_back(None).await {
+        if let Err(error) = delivery.return_to_queue(None).await {
             let queue = queue_name(source);
             let lane = lane_name(source);
             debug!(queue, lane, %error, "cannot return a delivery; the broker redelivers it");

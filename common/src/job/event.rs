@@ -57,7 +57,7 @@ pub enum Event {
         /// Current progress of the members.
         members: BatchProgress,
         /// Time of the next check.
-        next_look_at: Timestamp,
+        next_check_at: Timestamp,
     },
     /// An attempt counted the source.
     Counted {

@@ -77,7 +77,7 @@ fn after(events: &[Event]) -> Job {
 }
 
 fn surveyed() -> Event {
-    Event::MembersChecked { members: BatchProgress::default(), next_look_at: NOW }
+    Event::MembersChecked { members: BatchProgress::default(), next_check_at: NOW }
 }
 
 fn every_event(n: u8) -> [Event; 9] {

@@ -51,13 +51,13 @@ pub(crate) fn field(text: &str) -> String {
 
 /// Returns whether a spreadsheet could evaluate a cell with this beginning.
 fn is_formula(cell: &str) -> bool {
-    cell.trim_start_matches(is_passed_over).starts_with(FORMULA_CHARS)
+    cell.trim_start_matches(is_ignored_before_formula).starts_with(FORMULA_CHARS)
 }
 
 /// Returns whether a reader may strip or ignore a character in front of a formula: white space,
 /// control characters, quotation marks and the `Default_Ignorable_Code_Point`s of Unicode (soft
 /// hyphen, zero-width characters, byte order mark, direction marks, variation selectors, tags).
-fn is_passed_over(c: char) -> bool {
+fn is_ignored_before_formula(c: char) -> bool {
     let is_ignorable = matches!(
         c,
         '\u{ad}'

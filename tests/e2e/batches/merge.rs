@@ -77,7 +77,7 @@ fn a_worker_that_dies_while_it_merges_is_replaced() {
     let client = stack.client();
     // The merge hangs at its first read of a large result. Nothing else reads results through this
     // proxy.
-    let reads = stack.proxy().add_rule(Rule::lose("$JS.API.DIRECT.GET.OBJ_results"));
+    let reads = stack.proxy().add_rule(Rule::discard("$JS.API.DIRECT.GET.OBJ_results"));
     let mut first = stack.start_proxied_worker(&[]);
     let long =
         |from: u32| (from..from + 9000).map(|n| format!("w{n}")).collect::<Vec<_>>().join(" ");

@@ -112,7 +112,7 @@ fn lost_acknowledgements_make_the_worker_unready() {
     let (worker, stack) = &start(ACK_WAIT, &[]);
 
     let lost_messages =
-        stack.proxy().add_rule(Rule::lose("$JS.ACK.").in_direction(Direction::ToServer));
+        stack.proxy().add_rule(Rule::discard("$JS.ACK.").in_direction(Direction::ToServer));
     run_job(stack.client(), "tea for two");
     let reason = wait_until_unready(worker);
     assert!(reason.contains("acknowledgements of JOBS"), "{reason}");
@@ -129,7 +129,7 @@ fn an_acknowledgement_that_is_not_answered_is_not_repeated() {
     let (worker, stack) = &start(ACK_WAIT_LONG, &[]);
 
     let answers =
-        stack.proxy().add_rule(Rule::lose_answers("$JS.ACK.").in_direction(Direction::ToServer));
+        stack.proxy().add_rule(Rule::discard_answers("$JS.ACK.").in_direction(Direction::ToServer));
     run_job(stack.client(), "tea for two");
     let reason = wait_until_unready(worker);
     assert!(reason.contains("acknowledgements of JOBS"), "{reason}");
@@ -167,8 +167,9 @@ fn acknowledgements_without_a_consumer_make_the_worker_unready() {
 fn acknowledgements_of_webhooks_are_checked_by_themselves() {
     let (worker, stack) = &start(ACK_WAIT, &FAST_RETRIES);
 
-    let lost_messages =
-        stack.proxy().add_rule(Rule::lose("$JS.ACK.WEBHOOKS.").in_direction(Direction::ToServer));
+    let lost_messages = stack
+        .proxy()
+        .add_rule(Rule::discard("$JS.ACK.WEBHOOKS.").in_direction(Direction::ToServer));
     let hook = json!({"url": stack.receiver.url("/hook")});
     let job_id = stack.client().submit(&json!({"text": "tea for two", "webhook": hook}));
     assert_eq!(wait_until_settled(stack.client(), &job_id)["status"], "delivered");
@@ -212,7 +213,7 @@ fn a_connection_lost_during_a_check_raises_no_alarm() {
     let (worker, stack) = &start(ACK_WAIT, &[]);
 
     let lost_messages =
-        stack.proxy().add_rule(Rule::lose("$JS.ACK.").in_direction(Direction::ToServer));
+        stack.proxy().add_rule(Rule::discard("$JS.ACK.").in_direction(Direction::ToServer));
     let job_id = stack.client().submit(&json!({"text": "tea for two"}));
     wait_for("the acknowledgement is lost", LIMIT, || (lost_messages.count() > 0).then_some(()));
     lost_messages.end();

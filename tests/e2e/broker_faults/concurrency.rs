@@ -19,7 +19,7 @@ fn start(settings: &[(&str, &str)]) -> ProxiedStack {
 /// Submits a job to the first gateway and drops its message, as if the gateway had crashed after
 /// creating the record.
 fn submit_without_message(stack: &ProxiedStack, body: &Value) -> String {
-    let handle = stack.proxies[0].add_rule(Rule::lose("jobs."));
+    let handle = stack.proxies[0].add_rule(Rule::discard("jobs."));
     let problem = submit_named(stack.client(), body).expect_problem(503, "broker_unavailable");
     handle.end();
     assert!(handle.count() > 0);

@@ -58,7 +58,7 @@ fn assert_done_in_one_attempt(stack: &ProxiedStack, path: &str, job_id: &str) {
 fn a_lost_acknowledgement_costs_one_more_delivery() {
     let stack = start();
     let _worker = stack.start_proxied_worker(&[]);
-    let handle = stack.proxy().add_rule(Rule::lose(ACK).containing("+ACK").times(1));
+    let handle = stack.proxy().add_rule(Rule::discard(ACK).containing("+ACK").times(1));
     let job_id = submit_page(&stack, "/page");
     assert_done_in_one_attempt(&stack, "/page", &job_id);
     assert_eq!(handle.count(), 1);
@@ -68,7 +68,9 @@ fn a_lost_acknowledgement_costs_one_more_delivery() {
 fn an_unconfirmed_dead_letter_is_stored_before_the_message_goes() {
     let stack = start();
     let _worker = stack.start_proxied_worker(&[("WORDMILL_ATTEMPTS", "1")]);
-    for (n, rule) in [Rule::lose("dead."), Rule::lose_answers("dead.")].into_iter().enumerate() {
+    for (n, rule) in
+        [Rule::discard("dead."), Rule::discard_answers("dead.")].into_iter().enumerate()
+    {
         let path = format!("/{n}");
         let url = stack.site.put(&path, Page::status("503 Service Unavailable"));
         let handle = stack.proxy().add_rule(rule.times(1));
@@ -80,7 +82,7 @@ fn an_unconfirmed_dead_letter_is_stored_before_the_message_goes() {
         assert_eq!(stack.site.hits(&path), 1, "{job}");
         assert_eq!(stack.admin.message_count("DEAD_JOBS"), n as u64 + 1);
     }
-    let handle = stack.proxy().add_rule(Rule::lose("dead.").times(1));
+    let handle = stack.proxy().add_rule(Rule::discard("dead.").times(1));
     stack.admin.publish("jobs.bulk.public.nonsense", "this is no job");
     stack.admin.wait_until_idle();
     assert_eq!(handle.count(), 1);
@@ -93,7 +95,7 @@ fn a_job_delivered_before_its_time_is_sent_back() {
     let _worker = stack.start_proxied_worker(&[("WORDMILL_RETRY_BASE", "8s")]);
     // The negative acknowledgement is lost, so the broker redelivers the message before the job's
     // next attempt is due.
-    let handle = stack.proxy().add_rule(Rule::lose(ACK).containing("-NAK").times(1));
+    let handle = stack.proxy().add_rule(Rule::discard(ACK).containing("-NAK").times(1));
     let url = stack.site.put("/busy", Page::status("503 Service Unavailable"));
     let job_id = stack.client().submit_url(&url);
     wait_for("the negative acknowledgement is lost", LIMIT, || (handle.count() == 1).then_some(()));
@@ -112,7 +114,7 @@ fn a_job_delivered_before_its_time_is_sent_back() {
 fn a_lost_read_of_a_record_is_repeated() {
     let stack = start();
     let _worker = stack.start_proxied_worker(&[]);
-    let handle = stack.proxy().add_rule(Rule::lose(LOOK).times(1));
+    let handle = stack.proxy().add_rule(Rule::discard(LOOK).times(1));
     let job_id = submit_page(&stack, "/page");
     assert_done_in_one_attempt(&stack, "/page", &job_id);
     assert_eq!(handle.count(), 1);
@@ -184,9 +186,9 @@ fn run_job_on_two_workers(page: Page, written: &str) -> Value {
     let log = ("WORDMILL_LOG", "debug");
     let mut first = stack.start_proxied_worker(&[ONE_AT_A_TIME[0], log]);
     for rule in [
-        Rule::lose(ACK).containing("+WPI"),
-        Rule::lose("events."),
-        Rule::lose_answers(LOOK_AT_LEADER),
+        Rule::discard(ACK).containing("+WPI"),
+        Rule::discard("events."),
+        Rule::discard_answers(LOOK_AT_LEADER),
     ] {
         stack.proxy().add_rule(rule);
     }
@@ -196,7 +198,7 @@ fn run_job_on_two_workers(page: Page, written: &str) -> Value {
     wait_for("the second fetches the page", LIMIT, || {
         (stack.site.hits("/page") == 2).then_some(())
     });
-    let late = stack.proxy().add_rule(Rule::lose_answers(RECORDS).containing(written));
+    let late = stack.proxy().add_rule(Rule::discard_answers(RECORDS).containing(written));
     turns.answer_next();
     wait_for("the first ends its attempt", LIMIT, || (late.count() > 0).then_some(()));
     assert_eq!(stack.job(&job_id)["status"], "running");
@@ -236,8 +238,8 @@ fn an_unconfirmed_final_write_is_settled_at_the_leader() {
     stack.admin.set_ack_wait(Duration::from_secs(30));
     let _worker = stack.start_proxied_worker(&[]);
     let rules = [
-        Rule::lose(RECORDS).times(1),
-        Rule::lose_answers(RECORDS).times(1),
+        Rule::discard(RECORDS).times(1),
+        Rule::discard_answers(RECORDS).times(1),
         Rule::answer(RECORDS, ON_ITS_WAY, Forward::No).times(1),
         Rule::answer(RECORDS, ON_ITS_WAY, Forward::Yes).times(1),
     ];
@@ -268,8 +270,9 @@ fn a_large_result_that_was_not_stored_is_stored_again() {
     let stack = start();
     let _worker = stack.start_proxied_worker(&[]);
     let words: Vec<String> = (0..8000).map(|n| format!("word{n:05}")).collect();
-    for (n, rule) in
-        [Rule::lose("$O.results.C."), Rule::lose_answers("$O.results.M.")].into_iter().enumerate()
+    for (n, rule) in [Rule::discard("$O.results.C."), Rule::discard_answers("$O.results.M.")]
+        .into_iter()
+        .enumerate()
     {
         let path = format!("/{n}");
         let url = stack.site.put(&path, Page::new("text/plain", words.join(" ")));
@@ -286,8 +289,8 @@ fn a_large_result_that_was_not_stored_is_stored_again() {
 fn a_job_whose_progress_cannot_be_written_continues() {
     let stack = start();
     let _first = stack.start_proxied_worker(ONE_AT_A_TIME);
-    let unwritten = stack.proxy().add_rule(Rule::lose_answers(RECORDS).containing("running"));
-    let unread = stack.proxy().add_rule(Rule::lose_answers(LOOK_AT_LEADER));
+    let unwritten = stack.proxy().add_rule(Rule::discard_answers(RECORDS).containing("running"));
+    let unread = stack.proxy().add_rule(Rule::discard_answers(LOOK_AT_LEADER));
     // The page takes longer than the ack wait of 3 s, while these requests stay unanswered.
     let page = Page::new("text/plain", "two words").after(Duration::from_secs(6));
     let job_id = stack.client().submit_url(&stack.site.put("/page", page));
@@ -326,8 +329,8 @@ fn stop_worker_during_job(rules: Vec<Rule>, is_expected: impl Fn(&[usize]) -> bo
 #[test]
 fn an_unconfirmed_start_is_handed_back() {
     let rules = vec![
-        Rule::lose_answers(RECORDS).containing("running").times(1),
-        Rule::lose_answers(LOOK_AT_LEADER).times(1),
+        Rule::discard_answers(RECORDS).containing("running").times(1),
+        Rule::discard_answers(LOOK_AT_LEADER).times(1),
     ];
     let job = stop_worker_during_job(rules, |counts| counts == [1, 1]);
     assert_eq!(array_length(&job["attempts"]), 1, "not an attempt: {job}");
@@ -337,7 +340,7 @@ fn an_unconfirmed_start_is_handed_back() {
 fn an_unconfirmed_hand_back_takes_effect() {
     let rules = vec![
         Rule::pass(RECORDS).containing("running"),
-        Rule::lose_answers(RECORDS).containing(r#""status":"queued""#).times(1),
+        Rule::discard_answers(RECORDS).containing(r#""status":"queued""#).times(1),
     ];
     let job = stop_worker_during_job(rules, |counts| counts == [1, 1]);
     assert_eq!(array_length(&job["attempts"]), 1, "not an attempt: {job}");
@@ -345,8 +348,10 @@ fn an_unconfirmed_hand_back_takes_effect() {
 
 #[test]
 fn a_job_is_handed_back_although_no_read_is_answered() {
-    let rules =
-        vec![Rule::lose_answers(RECORDS).containing("running"), Rule::lose_answers(LOOK_AT_LEADER)];
+    let rules = vec![
+        Rule::discard_answers(RECORDS).containing("running"),
+        Rule::discard_answers(LOOK_AT_LEADER),
+    ];
     let job = stop_worker_during_job(rules, |counts| counts[0] > 0 && counts[1] > 1);
     // The hand-back could not be recorded, so the next worker takes the attempt for crashed.
     assert_eq!(array_length(&job["attempts"]), 2, "{job}");

@@ -85,8 +85,8 @@ fn a_worker_faster_than_the_record_changes_nothing() {
 fn a_lost_or_unconfirmed_record_declines_no_job() {
     let stack = start();
     let rules = [
-        Rule::lose(RECORDS),
-        Rule::lose_answers(RECORDS),
+        Rule::discard(RECORDS),
+        Rule::discard_answers(RECORDS),
         Rule::answer(RECORDS, ON_ITS_WAY, Forward::No),
         Rule::answer(RECORDS, ON_ITS_WAY, Forward::Yes),
     ];
@@ -107,7 +107,7 @@ fn a_lost_or_unconfirmed_record_declines_no_job() {
 fn a_waiting_submission_gets_the_end_without_any_read() {
     let stack = start();
     let _worker = stack.start_direct_worker(&[]);
-    stack.proxy().add_rule(Rule::lose("$JS.API.DIRECT.GET."));
+    stack.proxy().add_rule(Rule::discard("$JS.API.DIRECT.GET."));
     let wait = |fields: &[(&str, &str)]| {
         let json = ("content-type", "application/json");
         let headers = [&[json, ("prefer", "wait=60")], fields].concat();
@@ -120,7 +120,7 @@ fn a_waiting_submission_gets_the_end_without_any_read() {
     wait(&[]);
     wait(&[("idempotency-key", "named")]);
     // The worker writes the record before the gateway knows the result of its own write.
-    for lost in [Rule::lose(RECORDS), Rule::lose_answers(RECORDS)] {
+    for lost in [Rule::discard(RECORDS), Rule::discard_answers(RECORDS)] {
         let handle = stack.proxy().add_rule(lost);
         wait(&[]);
         assert_eq!(handle.count(), 1);
@@ -156,13 +156,13 @@ fn the_record_of_a_declined_job_is_rolled_back_or_swept() {
         newest_record(&stack)
     };
     // The record was written, but the write was not confirmed.
-    assert_eq!(decline(Rule::lose_answers(RECORDS).times(1)).payload, b"", "only a tombstone");
+    assert_eq!(decline(Rule::discard_answers(RECORDS).times(1)).payload, b"", "only a tombstone");
     // The record was not written, so there is nothing to roll back.
     let before = stack.admin.message_count("KV_job_state");
-    decline(Rule::lose(RECORDS).times(1));
+    decline(Rule::discard(RECORDS).times(1));
     assert_eq!(stack.admin.message_count("KV_job_state"), before);
     // The rollback fails, so the sweeper ends the job.
-    let left = decline(Rule::lose(RECORDS).containing("KV-Operation"));
+    let left = decline(Rule::discard(RECORDS).containing("KV-Operation"));
     let job_id = left.subject.rsplit('.').next().expect("an id");
     let job = stack.client().wait_until_final(job_id, LIMIT);
     assert_eq!(job["failure"]["code"], "lost", "{job}");
@@ -174,7 +174,7 @@ fn a_refusal_after_an_unconfirmed_try_is_not_final() {
     stack.admin.reconfigure("JOBS", |config| config.max_messages = 1);
     stack.client().submit(&two_words());
     // The first try may have been stored before the queue was full.
-    let handle = stack.proxy().add_rule(Rule::lose(JOBS).times(1));
+    let handle = stack.proxy().add_rule(Rule::discard(JOBS).times(1));
     let answer = stack.client().post("/v1/jobs", &two_words());
     let problem = answer.expect_problem(503, "broker_unavailable");
     assert_eq!(handle.count(), 1);
@@ -185,8 +185,8 @@ fn a_refusal_after_an_unconfirmed_try_is_not_final() {
 fn an_unconfirmed_message_is_sent_again_and_stored_once() {
     let stack = start();
     let rules = [
-        Rule::lose(JOBS),
-        Rule::lose_answers(JOBS),
+        Rule::discard(JOBS),
+        Rule::discard_answers(JOBS),
         Rule::answer(JOBS, UNKNOWN, Forward::No),
         Rule::answer(JOBS, UNKNOWN, Forward::Yes),
     ];
@@ -211,8 +211,8 @@ fn submit_named(client: &Client, key: &str) -> wordmill_tests::client::Answer {
 fn a_named_job_is_recorded_once() {
     let stack = start();
     let rules = [
-        Rule::lose(RECORDS),
-        Rule::lose_answers(RECORDS),
+        Rule::discard(RECORDS),
+        Rule::discard_answers(RECORDS),
         Rule::answer(RECORDS, ON_ITS_WAY, Forward::No),
         Rule::answer(RECORDS, ON_ITS_WAY, Forward::Yes),
     ];
@@ -236,7 +236,7 @@ fn a_full_queue_does_not_roll_back_an_earlier_promise() {
     stack.admin.reconfigure("JOBS", |config| config.max_messages = 1);
     stack.client().submit(&two_words());
     // The record exists; whether the message does is unknown.
-    let handle = stack.proxy().add_rule(Rule::lose(JOBS));
+    let handle = stack.proxy().add_rule(Rule::discard(JOBS));
     let problem = submit_named(stack.client(), "k").expect_problem(503, "broker_unavailable");
     let job_id = problem["job_id"].as_str().expect("an id").to_owned();
     assert!(handle.count() > 0);

@@ -120,21 +120,21 @@ fn a_body_that_trickles_is_answered_with_a_time_out() {
         let mut in_chunks = connect(client);
         write!(with_length, "{head}Content-Length: 1000\r\n\r\n{{").expect("sent");
         write!(in_chunks, "{head}Transfer-Encoding: chunked\r\n\r\n1\r\n{{\r\n").expect("sent");
-        let is_over = AtomicBool::new(false);
+        let is_stopped = AtomicBool::new(false);
         std::thread::scope(|scope| {
             let mut trickling = [
                 (with_length.try_clone().expect("a handle"), &b" "[..]),
                 (in_chunks.try_clone().expect("a handle"), b"1\r\n \r\n"),
             ];
-            let is_over = &is_over;
+            let is_stopped = &is_stopped;
             scope.spawn(move || {
-                while !is_over.load(Ordering::Relaxed) {
+                while !is_stopped.load(Ordering::Relaxed) {
                     trickling.iter_mut().for_each(|(stream, bytes)| drop(stream.write(bytes)));
                     pause(Duration::from_millis(100));
                 }
             });
             let answers = [&mut with_length, &mut in_chunks].map(read_rest);
-            is_over.store(true, Ordering::Relaxed);
+            is_stopped.store(true, Ordering::Relaxed);
             for answer in answers {
                 assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
                 assert!(answer.contains("\"request_timeout\""), "{answer}");
@@ -153,17 +153,17 @@ fn a_client_that_does_not_read_its_answers_is_cut_off() {
     let size = client.get(&format!("/v1/jobs/{job_id}/result")).text.len();
     assert!(size > 200_000, "{size}");
     submit_jobs_during(client, || {
-        let mut deaf = connect(client);
+        let mut unread = connect(client);
         // Small, so that the kernel buffers little for the client.
-        set_socket_recv_buffer_size(&deaf, 4096).expect("a small buffer");
+        set_socket_recv_buffer_size(&unread, 4096).expect("a small buffer");
         // Enough to fill every buffer on the way.
         let request = format!("GET /v1/jobs/{job_id}/result HTTP/1.1\r\nHost: localhost\r\n\r\n");
-        deaf.write_all(request.repeat(100).as_bytes()).expect("sent");
-        deaf.set_nonblocking(true).expect("set");
+        unread.write_all(request.repeat(100).as_bytes()).expect("sent");
+        unread.set_nonblocking(true).expect("set");
         wait_for("the connection is closed", LIMIT, || {
             pause(Duration::from_millis(200));
             // Writing to a closed connection fails.
-            let written = deaf.write(b"G");
+            let written = unread.write(b"G");
             written.is_err_and(|error| error.kind() != ErrorKind::WouldBlock).then_some(())
         });
     });

@@ -177,7 +177,7 @@ fn a_client_that_never_reads_its_events_is_cut_off() {
     let reader = std::thread::spawn(move || {
         std::iter::from_fn(|| reader.next_job(LIMIT)).last().expect("an event")
     });
-    let mut deaf = open_and_ignore(client, &job_id);
+    let mut unread = open_and_ignore(client, &job_id);
     let path = format!("/v1/jobs/{job_id}?wait=1");
     wait_for("both places are taken", LIMIT, || (client.get(&path).status == 503).then_some(()));
     // Large events, until all buffers are full and the client is cut off.
@@ -191,5 +191,5 @@ fn a_client_that_never_reads_its_events_is_cut_off() {
     client.send("POST", &format!("/v1/jobs/{job_id}/cancel"), &[], &[]);
     assert_eq!(reader.join().expect("never broken off").id_and_status().1, "cancelled");
     let mut rest = Vec::new();
-    assert!(deaf.read_to_end(&mut rest).is_err() || !rest.ends_with(b"0\r\n\r\n"), "cut off");
+    assert!(unread.read_to_end(&mut rest).is_err() || !rest.ends_with(b"0\r\n\r\n"), "cut off");
 }

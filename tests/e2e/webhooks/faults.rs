@@ -83,9 +83,9 @@ fn a_hanging_receiver_delays_neither_counting_nor_others() {
 fn a_webhook_survives_the_worker_that_orders_it() {
     let stack = start();
     for (path, rule) in [
-        ("/not-ordered", Rule::lose("webhooks.")),
-        ("/not-confirmed", Rule::lose_answers("webhooks.")),
-        ("/not-acknowledged", Rule::lose(ACK_JOB).containing("+ACK")),
+        ("/not-ordered", Rule::discard("webhooks.")),
+        ("/not-confirmed", Rule::discard_answers("webhooks.")),
+        ("/not-acknowledged", Rule::discard(ACK_JOB).containing("+ACK")),
     ] {
         let handle = stack.proxy().add_rule(rule);
         // This worker has no secrets, so it delivers no webhooks itself.
@@ -161,7 +161,8 @@ fn a_stopped_worker_takes_its_attempt_back() {
 fn an_unconfirmed_delivery_is_not_repeated() {
     let stack = start();
     let _worker = stack.start_proxied_worker(&FAST_RETRIES);
-    let ends = Rule::lose_answers("$KV.webhook_state.").containing("\"under_way\":null").times(1);
+    let ends =
+        Rule::discard_answers("$KV.webhook_state.").containing("\"under_way\":null").times(1);
     let handle = stack.proxy().add_rule(ends);
     let job_id = submit_with_webhook(&stack, "/hook");
     let webhook = wait_until_settled(stack.client(), &job_id);

@@ -24,7 +24,7 @@ const SCRIPT: &str = "
 const WIDTHS: [u32; 2] = [320, 1100];
 
 /// Asserts that the displayed state fits into the window and has no serious violation.
-fn look(browser: &Browser, state: &str) {
+fn assert_accessible(browser: &Browser, state: &str) {
     let path =
         setting("AXE_CORE").expect("AXE_CORE must be the path that tests/external/axe-core prints");
     let axe = std::fs::read_to_string(path).expect("axe-core");
@@ -52,15 +52,15 @@ fn nothing_is_in_the_way_in_any_state() {
     let browser = &visit.browser;
     let site = &visit.site;
     browser.wait_for_text("main", "No jobs yet");
-    look(browser, "empty");
+    assert_accessible(browser, "empty");
 
     let stalls = site.put("/stalls", Page::new("text/plain", "one two").stalls_after(3));
     visit.count(&stalls);
     browser.wait_for_text(".stage", "Running");
-    look(browser, "running");
-    visit.go("#/queue");
+    assert_accessible(browser, "running");
+    visit.open("#/queue");
     browser.wait_for_text(".total", "1 unfinished job");
-    look(browser, "queue");
+    assert_accessible(browser, "queue");
 
     let long = "Donaudampfschifffahrtselektrizitätenhauptbetriebswerkbauunterbeamtengesellschaft";
     let page = format!(
@@ -70,21 +70,21 @@ fn nothing_is_in_the_way_in_any_state() {
     visit.count(&site.put("/mixed", Page::new("text/html; charset=utf-8", page)));
     browser.wait_for_text("#found-words", "different words");
     browser.wait_for_text(".tokens", "and/or");
-    look(browser, "done");
+    assert_accessible(browser, "done");
 
     visit.count(&site.put("/ill", Page::status("503 Service Unavailable")));
     browser.wait_for_text(".verdict", "Failed");
-    look(browser, "failed");
-    visit.go("#/dead-letters");
+    assert_accessible(browser, "failed");
+    visit.open("#/dead-letters");
     browser.wait_for_text(".letters", "fetch_http_5xx");
-    look(browser, "dead letters");
-    visit.go("#/jobs");
+    assert_accessible(browser, "dead letters");
+    visit.open("#/jobs");
     browser.wait_for_text(".list", "fetch_http_5xx");
-    look(browser, "jobs");
-    visit.go("#/jobs/01900000-0000-7000-8000-000000000000");
-    browser.wait_for_text(".trouble", "job_not_found");
-    look(browser, "an error");
-    visit.ends(&["404"]);
+    assert_accessible(browser, "jobs");
+    visit.open("#/jobs/01900000-0000-7000-8000-000000000000");
+    browser.wait_for_text(".problem", "job_not_found");
+    assert_accessible(browser, "an error");
+    visit.assert_clean(&["404"]);
 }
 
 #[test]
@@ -94,8 +94,8 @@ fn nothing_is_in_the_way_of_signing_in() {
     let (name, path) = keyring.setting();
     let visit = Visit::with(&[(name, &path)]);
     visit.browser.wait_for_text("h1", "Sign in");
-    look(&visit.browser, "signed out");
-    visit.ends(&["401"]);
+    assert_accessible(&visit.browser, "signed out");
+    visit.assert_clean(&["401"]);
 }
 
 #[test]
@@ -129,5 +129,5 @@ fn the_keyboard_is_enough() {
     browser.press(" ");
     browser.wait_for_text(".figure", "3");
     assert_eq!(browser.run_script("return document.activeElement.tagName", &[]), "H1");
-    visit.ends(&[]);
+    visit.assert_clean(&[]);
 }

@@ -11,7 +11,7 @@ fn a_text_is_counted_searched_sorted_and_kept() {
     let browser = &visit.browser;
     browser
         .fill("#input", "The mill — the wheel and/or the river: 2024, 7, __proto__ and the mill");
-    browser.wait_for_text("#what", "A text of 70 characters");
+    browser.wait_for_text("#input-kind", "A text of 70 characters");
     browser.press("\u{e004}");
     let job_id =
         visit.count("The mill — the wheel and/or the river: 2024, 7, __proto__ and the mill");
@@ -54,8 +54,8 @@ fn a_text_is_counted_searched_sorted_and_kept() {
     let saved_result: serde_json::Value = serde_json::from_slice(&saved_result).expect("JSON");
     assert_eq!(saved_result, visit.client().result(&job_id));
     let digest = saved_result["source"]["sha256"].as_str().expect("a digest");
-    browser.wait_for_text(".receipt", digest);
-    visit.ends(&[]);
+    browser.wait_for_text(".details", digest);
+    visit.assert_clean(&[]);
 }
 
 #[test]
@@ -79,8 +79,8 @@ fn a_japanese_page_shows_why_the_rules_differ() {
     browser.wait_for_text(".chart", "図書館");
     let language = "return document.querySelector('.chart bdi').lang";
     assert_eq!(browser.run_script(language, &[]), "ja");
-    browser.wait_for_text(".receipt", "utf-8, from a meta element");
-    visit.ends(&[]);
+    browser.wait_for_text(".details", "utf-8, from a meta element");
+    visit.assert_clean(&[]);
 }
 
 #[test]
@@ -117,5 +117,5 @@ fn fifty_thousand_words_are_a_table_that_answers() {
     browser.fill("#search", "4999");
     // w04999x, w14999x and so on, and w49990x to w49999x.
     browser.wait_for_text("#found-words", "15 of 50,000 words");
-    visit.ends(&[]);
+    visit.assert_clean(&[]);
 }

@@ -23,7 +23,7 @@ fn a_job_is_followed_while_it_is_in_work() {
     visit.site.put("/slow", page);
     browser.wait_for_text(".figure", "200,000");
     browser.wait_for_text("#live", "Job succeeded. 200,000 words.");
-    visit.ends(&[]);
+    visit.assert_clean(&[]);
 }
 
 #[test]
@@ -41,9 +41,9 @@ fn a_job_is_cancelled_and_counted_again() {
     visit.site.put("/stalls", page);
     browser.click(".actions button");
     browser.wait_for_text(".figure", "3");
-    browser.wait_for_text(".receipt", &job_id);
+    browser.wait_for_text(".details", &job_id);
     assert_ne!(visit.job(), job_id);
-    visit.ends(&[]);
+    visit.assert_clean(&[]);
 }
 
 #[test]
@@ -55,19 +55,19 @@ fn a_failed_fetch_shows_its_reason_in_words() {
     let message = browser.wait_for_text("main", "fetch_http_4xx");
     assert!(message.contains("The host answered with status 404."), "{message}");
     // An input that is refused at once stays in the form.
-    visit.go("#/");
+    visit.open("#/");
     browser.wait_for_text("h1", "Count words");
     browser.fill("#input", "http://user:secret@example.org/");
     browser.click("#count");
-    browser.wait_for_text(".trouble", "invalid_url");
+    browser.wait_for_text(".problem", "invalid_url");
     browser.fill("#language", "not a language");
     browser.run_script("document.querySelector('#input').value = 'text'", &[]);
     browser.click("#count");
-    browser.wait_for_text(".trouble", "invalid_option");
+    browser.wait_for_text(".problem", "invalid_option");
     browser.run_script("document.querySelector('#input').value = ''", &[]);
     browser.click("#count");
-    browser.wait_for_text(".trouble", "Nothing to count");
-    visit.ends(&["422"]);
+    browser.wait_for_text(".problem", "Nothing to count");
+    visit.assert_clean(&["422"]);
 }
 
 #[test]
@@ -90,11 +90,11 @@ fn a_dead_letter_is_replayed() {
     browser.wait_for_text(".letters li", "Replayed");
     browser.click(".letters [aria-live] a");
     browser.wait_for_text(".figure", "2");
-    visit.go("#/dead-letters");
+    visit.open("#/dead-letters");
     browser.click(".letters button:nth-of-type(2)");
     browser.click(".letters button:nth-of-type(2)");
     browser.wait_for_script("return document.querySelectorAll('.letters li').length === 0");
-    visit.ends(&[]);
+    visit.assert_clean(&[]);
 }
 
 #[test]
@@ -102,14 +102,14 @@ fn the_queue_is_shown_as_it_is_now() {
     let visit = Visit::start();
     let browser = &visit.browser;
     let url = visit.site.put("/stalls", Page::new("text/plain", "one two").stalls_after(3));
-    visit.go("#/queue");
+    visit.open("#/queue");
     browser.wait_for_text(".total", "0 unfinished jobs");
     browser.wait_for_text("main", "0 of 64 slots");
     visit.client().submit(&json!({"url": url, "lane": "bulk"}));
     // The UI updates without a user action.
     browser.wait_for_text(".total", "1 unfinished job");
     browser.wait_for_text("main", "1 of 64 slots");
-    visit.ends(&[]);
+    visit.assert_clean(&[]);
 }
 
 #[test]
@@ -128,7 +128,7 @@ fn an_outage_is_shown_and_ends() {
     visit.stack.gateways[0] = Gateway::start(&visit.stack.nats.address(), &settings);
     visit.site.put("/stalls", page);
     visit.browser.wait_for_text(".figure", "3");
-    visit.ends(&["net::ERR_"]);
+    visit.assert_clean(&["net::ERR_"]);
 }
 
 #[test]
@@ -138,25 +138,25 @@ fn many_addresses_become_a_batch() {
     let put = |path, text: &str| visit.site.put(path, Page::new("text/plain", text));
     let pages =
         [put("/a", "one two"), "http://ada:secret@example.org/".to_owned(), put("/b", "two three")];
-    visit.go("#/");
+    visit.open("#/");
     browser.wait_for_text("h1", "Count words");
     browser.fill("#input", &pages.join("\n"));
-    browser.wait_for_text("#what", "3 pages will be fetched and counted as one batch.");
+    browser.wait_for_text("#input-kind", "3 pages will be fetched and counted as one batch.");
     browser.click("#count");
     browser.wait_for_text(".figure", "4");
     browser.wait_for_text("h1", "A batch of 3 pages");
     let pages = browser.wait_for_text(".plain", "succeeded");
     assert!(pages.contains('2') && pages.contains("refused"), "{pages}");
-    browser.wait_for_text(".sent li:nth-child(1)", "invalid_url");
+    browser.wait_for_text(".outcomes li:nth-child(1)", "invalid_url");
     browser.wait_for_text(".all", "two");
     let job_id = visit.job();
     browser.click("a[download$='.csv']");
     let csv = std::fs::read_to_string(browser.wait_for_download(&format!("words-{job_id}.csv")));
     assert_eq!(csv.expect("a file"), "word,count\r\ntwo,2\r\none,1\r\nthree,1\r\n");
     // Each page is a separate job with a link to its batch.
-    browser.click(".sent li:nth-child(2) a");
+    browser.click(".outcomes li:nth-child(2) a");
     browser.wait_for_text(".figure", "2");
-    browser.click(".receipt a[href^='#/jobs/']");
+    browser.click(".details a[href^='#/jobs/']");
     browser.wait_for_text(".figure", "4");
-    visit.ends(&[]);
+    visit.assert_clean(&[]);
 }

@@ -16,7 +16,7 @@ use crate::proxy::Proxy;
 use crate::stack::{Gateway, Worker, wait_until_ready};
 
 /// Maximum number of workers with a fault at the same time.
-const WORKERS_TROUBLED_MAX: usize = 2;
+const FAULTY_WORKERS_MAX: usize = 2;
 /// Minimum time between two faults of the broker.
 const BROKER_REST: Duration = Duration::from_secs(6);
 /// Longest wait for a service to exit after SIGTERM, including its shutdown grace period.
@@ -42,7 +42,7 @@ enum State {
         until: Instant,
     },
     /// Its connections are half-open, and it is killed at `until`.
-    Doomed {
+    KillPending {
         until: Instant,
     },
 }
@@ -92,9 +92,9 @@ pub struct Fleet {
     /// All injected faults.
     pub incidents: Incidents,
     /// Unexpected events, for example a service that exited without a fault.
-    pub surprises: Vec<String>,
+    pub unexpected_events: Vec<String>,
     /// Name and output of exited processes.
-    gone: Vec<(String, String)>,
+    exited: Vec<(String, String)>,
 }
 
 impl Fleet {
@@ -124,8 +124,8 @@ impl Fleet {
             cluster,
             directory,
             incidents: Incidents::default(),
-            surprises: Vec::new(),
-            gone: Vec::new(),
+            unexpected_events: Vec::new(),
+            exited: Vec::new(),
         };
         fleet.directory.gateways().iter().for_each(wait_until_ready);
         fleet
@@ -154,17 +154,17 @@ impl Fleet {
     /// Ends all faults, and waits until all processes have recovered.
     pub fn recover(&mut self) {
         let end = Instant::now() + END_MAX * 3;
-        let over = |state: &State| *state == State::Up;
+        let is_up = |state: &State| *state == State::Up;
         loop {
             for slot in &mut self.slots {
-                slot.state = hurried(slot.state);
+                slot.state = end_now(slot.state);
             }
             for state in &mut self.broker_states {
-                *state = hurried(*state);
+                *state = end_now(*state);
             }
             self.tick();
-            let services = self.slots.iter().all(|slot| over(&slot.state));
-            if services && self.broker_states.iter().all(over) {
+            let services = self.slots.iter().all(|slot| is_up(&slot.state));
+            if services && self.broker_states.iter().all(is_up) {
                 break;
             }
             assert!(Instant::now() < end, "the fleet has not recovered in time");
@@ -177,7 +177,7 @@ impl Fleet {
     /// Returns name and output of all processes, including exited ones.
     pub fn outputs(&self) -> Vec<(String, String)> {
         let running = self.slots.iter().map(|slot| (slot.name.clone(), slot.process.output()));
-        self.gone.iter().cloned().chain(running).collect()
+        self.exited.iter().cloned().chain(running).collect()
     }
 
     /// Injects a fault into a random service. Skips it if the service, or too many services of the
@@ -185,10 +185,10 @@ impl Fleet {
     fn inject_service_fault(&mut self, random: &mut Random) {
         let index = random.index(self.slots.len());
         let role = self.slots[index].role;
-        let troubled =
+        let faulty =
             self.slots.iter().filter(|slot| slot.role == role && slot.state != State::Up).count();
-        let most = if role == Role::Worker { WORKERS_TROUBLED_MAX } else { 1 };
-        if self.slots[index].state != State::Up || troubled >= most {
+        let most = if role == Role::Worker { FAULTY_WORKERS_MAX } else { 1 };
+        if self.slots[index].state != State::Up || faulty >= most {
             return;
         }
         let now = Instant::now();
@@ -228,7 +228,7 @@ impl Fleet {
             }
             Fault::MuteAndKill => {
                 slot.proxies.iter().for_each(Proxy::mute);
-                State::Doomed { until: now + random.between_ms(100, 1500) }
+                State::KillPending { until: now + random.between_ms(100, 1500) }
             }
         };
     }
@@ -273,8 +273,8 @@ impl Fleet {
                     incident.fault == Fault::Poison && is_open
                 });
                 if !poisoned {
-                    let surprise = format!("{} exited without a fault: {status}", slot.name);
-                    self.surprises.push(surprise);
+                    let event = format!("{} exited without a fault: {status}", slot.name);
+                    self.unexpected_events.push(event);
                 }
                 slot.proxies.iter().for_each(Proxy::restore);
                 Some(State::Down { until: now + Duration::from_millis(300) })
@@ -282,7 +282,8 @@ impl Fleet {
             State::Ending { since } => match slot.process.exit_status() {
                 Some(_) => Some(State::Down { until: now }),
                 None if now > since + END_MAX => {
-                    self.surprises.push(format!("{} did not exit after SIGTERM", slot.name));
+                    self.unexpected_events
+                        .push(format!("{} did not exit after SIGTERM", slot.name));
                     slot.process.kill();
                     Some(State::Down { until: now })
                 }
@@ -296,7 +297,7 @@ impl Fleet {
                 slot.proxies.iter().for_each(Proxy::restore);
                 Some(State::Up)
             }
-            State::Doomed { until } if now >= until => {
+            State::KillPending { until } if now >= until => {
                 slot.process.kill();
                 slot.proxies.iter().for_each(Proxy::restore);
                 Some(State::Down { until: now + Duration::from_millis(200) })
@@ -305,14 +306,14 @@ impl Fleet {
                 let started =
                     start(slot.role, &slot.name, &slot.proxies, &self.cluster, &self.directory);
                 let old = std::mem::replace(&mut slot.process, started);
-                self.gone.push((slot.name.clone(), old.output()));
+                self.exited.push((slot.name.clone(), old.output()));
                 Some(State::Up)
             }
             State::Up
             | State::Down { .. }
             | State::Paused { .. }
             | State::Cut { .. }
-            | State::Doomed { .. } => None,
+            | State::KillPending { .. } => None,
         };
         if let Some(next) = next {
             slot.state = next;
@@ -335,11 +336,11 @@ impl Fleet {
             State::Down { until } if now >= until => {
                 let output = node.process.output();
                 node.restart();
-                self.gone.push((format!("nats-{index}"), output));
+                self.exited.push((format!("nats-{index}"), output));
                 State::Up
             }
             State::Up if node.process.exit_status().is_some() => {
-                self.surprises.push(format!("nats-{index} exited without a fault"));
+                self.unexpected_events.push(format!("nats-{index} exited without a fault"));
                 State::Down { until: now }
             }
             _ => return,
@@ -353,14 +354,14 @@ impl Fleet {
 }
 
 /// Returns the state, with its end changed to now.
-fn hurried(state: State) -> State {
+fn end_now(state: State) -> State {
     let until = Instant::now();
     match state {
         State::Up | State::Ending { .. } => state,
         State::Down { .. } => State::Down { until },
         State::Paused { .. } => State::Paused { until },
         State::Cut { .. } => State::Cut { until },
-        State::Doomed { .. } => State::Doomed { until },
+        State::KillPending { .. } => State::KillPending { until },
     }
 }
 
@@ -392,19 +393,19 @@ fn start(
     match role {
         Role::Gateway => {
             let gateway = Gateway::start(&nats, &settings);
-            put(&mut directory.gateways.lock().expect("gateways"), index, gateway.client);
+            set_at(&mut directory.gateways.lock().expect("gateways"), index, gateway.client);
             gateway.process
         }
         Role::Worker => {
             let worker = Worker::start(&nats, &settings);
             let entry = (worker.process.id(), name.to_owned());
-            put(&mut directory.workers.lock().expect("workers"), index, entry);
+            set_at(&mut directory.workers.lock().expect("workers"), index, entry);
             worker.process
         }
     }
 }
 
-fn put<T>(list: &mut Vec<T>, index: usize, value: T) {
+fn set_at<T>(list: &mut Vec<T>, index: usize, value: T) {
     match list.get_mut(index) {
         Some(old) => *old = value,
         None => list.push(value),

@@ -16,7 +16,7 @@ use crate::pause;
 /// Maximum number of requests of a keyed submission until its outcome is known.
 const REPEATS_MAX: usize = 60;
 /// Number of the first plan that is submitted after all faults.
-pub const UNDISTURBED_FROM: u64 = 1 << 40;
+pub const AFTER_FAULTS_FROM: u64 = 1 << 40;
 
 /// State of one submission, as the client sees it. Its name is `<plan>.<copy>`, for example `17.0`.
 #[derive(Debug, Clone)]
@@ -142,10 +142,10 @@ impl Load {
 
     /// Submits pages that take longer than the ack wait. Called after all faults, so each must
     /// succeed at its first attempt.
-    pub fn submit_undisturbed(&self, count: u64) {
+    pub fn submit_after_faults(&self, count: u64) {
         let mut random = Random::new(self.seed, 9);
-        for number in UNDISTURBED_FROM..UNDISTURBED_FROM + count {
-            self.submit_plan(&Arc::new(Plan::undisturbed(self.seed, number)), &mut random);
+        for number in AFTER_FAULTS_FROM..AFTER_FAULTS_FROM + count {
+            self.submit_plan(&Arc::new(Plan::after_faults(self.seed, number)), &mut random);
         }
     }
 

@@ -115,7 +115,7 @@ impl Plan {
     }
 
     /// Creates a page whose delay is twice [`ACK_WAIT`].
-    pub fn undisturbed(seed: u64, number: u64) -> Self {
+    pub fn after_faults(seed: u64, number: u64) -> Self {
         let mut random = Random::new(seed, number + 1000);
         Self { delay: ACK_WAIT * 2, ..Self::from_kind(Kind::SlowPage, number, &mut random) }
     }

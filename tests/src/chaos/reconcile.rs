@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::admin::StoredMessage;
 use crate::chaos::Run;
 use crate::chaos::fault::{Fault, Incident};
-use crate::chaos::load::{Cancel, Submission, UNDISTURBED_FROM, Verdict};
+use crate::chaos::load::{AFTER_FAULTS_FROM, Cancel, Submission, Verdict};
 use crate::chaos::plan::{ATTEMPTS, Expected, Features};
 use crate::chaos::record::{Record, time};
 use crate::client::Client;
@@ -35,7 +35,7 @@ pub struct Evidence {
     /// All faults.
     pub incidents: Vec<Incident>,
     /// Unexpected events that the fleet has noticed.
-    pub surprises: Vec<String>,
+    pub unexpected_events: Vec<String>,
     /// A gateway that is used to read results.
     pub gateway: Client,
 }
@@ -46,12 +46,12 @@ pub struct Difference {
     /// Name of the submission, unless the whole run is concerned.
     pub name: Option<String>,
     /// Description of the violation.
-    pub what: String,
+    pub description: String,
 }
 
 impl std::fmt::Display for Difference {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}: {}", self.name.as_deref().unwrap_or("run"), self.what)
+        write!(f, "{}: {}", self.name.as_deref().unwrap_or("run"), self.description)
     }
 }
 
@@ -59,8 +59,9 @@ impl Evidence {
     /// Returns all violations.
     pub fn differences(&self) -> Vec<Difference> {
         let mut differences: Vec<Difference> = Vec::new();
-        let mut of_run = |what: String| differences.push(Difference { name: None, what });
-        self.surprises.iter().cloned().for_each(&mut of_run);
+        let mut of_run =
+            |description: String| differences.push(Difference { name: None, description });
+        self.unexpected_events.iter().cloned().for_each(&mut of_run);
         if self.waiting > 0 {
             of_run(format!("{} messages are left in JOBS", self.waiting));
         }
@@ -75,7 +76,9 @@ impl Evidence {
             let mut wrong = Vec::new();
             self.compare(name, submission, &mut wrong);
             differences.extend(
-                wrong.into_iter().map(|what| Difference { name: Some(name.clone()), what }),
+                wrong
+                    .into_iter()
+                    .map(|description| Difference { name: Some(name.clone()), description }),
             );
         }
         differences
@@ -175,8 +178,8 @@ impl Evidence {
                 submission.polls.ended
             ));
         }
-        let life = (time(&job["created_at"]), time(&job["finished_at"]));
-        let (Some(created), Some(finished)) = life else {
+        let lifetime = (time(&job["created_at"]), time(&job["finished_at"]));
+        let (Some(created), Some(finished)) = lifetime else {
             wrong.push(format!("timestamps are missing: {job}"));
             return;
         };
@@ -206,13 +209,13 @@ impl Evidence {
         finished: SystemTime,
     ) -> (usize, usize) {
         let runs = record.runs();
-        let felt: Vec<&Incident> =
+        let overlapping: Vec<&Incident> =
             self.incidents.iter().filter(|one| one.overlaps(created, finished)).collect();
         // A job may be cancelled before its first request, so its number of requests is not exact.
-        if felt.is_empty() && job["status"] != "cancelled" {
+        if overlapping.is_empty() && job["status"] != "cancelled" {
             return (runs, runs);
         }
-        let of_broker = felt.iter().filter(|one| one.is_broker()).count();
+        let of_broker = overlapping.iter().filter(|one| one.is_broker()).count();
         (usize::from(job["status"] == "succeeded"), runs + 1 + of_broker)
     }
 
@@ -222,7 +225,7 @@ impl Evidence {
         if attempts.len() > ATTEMPTS {
             wrong.push(format!("{} attempts, the maximum is {ATTEMPTS}", attempts.len()));
         }
-        let natural = match submission.plan.expected() {
+        let planned_code = match submission.plan.expected() {
             Expected::Failure { code, .. } => code,
             Expected::Words(_) if submission.plan.kind == super::Kind::Recovers => "fetch_http_5xx",
             Expected::Words(_) | Expected::Refused => "",
@@ -241,22 +244,21 @@ impl Evidence {
             // A worker that resumes after a pause may take its job back from the worker that has
             // got it meanwhile. So a fault of the worker of the next attempt also explains the
             // failure.
-            let heir = next.and_then(|next| next["worker"].as_str()).unwrap_or(worker);
-            let disturbed = self
-                .incidents
-                .iter()
-                .any(|one| (one.concerns(worker) || one.concerns(heir)) && one.overlaps(from, to));
-            if !disturbed && code != natural {
+            let next_worker = next.and_then(|next| next["worker"].as_str()).unwrap_or(worker);
+            let disturbed = self.incidents.iter().any(|one| {
+                (one.concerns(worker) || one.concerns(next_worker)) && one.overlaps(from, to)
+            });
+            if !disturbed && code != planned_code {
                 wrong.push(format!("an attempt of {worker} failed with {code} without a fault"));
             }
         }
-        let life = (time(&job["created_at"]), time(&job["finished_at"]));
+        let lifetime = (time(&job["created_at"]), time(&job["finished_at"]));
         let stalled = |(from, to)| {
             let stall = |one: &&Incident| one.fault == Fault::Stall && one.overlaps(from, to);
             self.incidents.iter().find(stall).is_some()
         };
-        let was_calm = !life.0.zip(life.1).is_some_and(stalled);
-        if submission.plan.number >= UNDISTURBED_FROM && attempts.len() != 1 && was_calm {
+        let had_no_stall = !lifetime.0.zip(lifetime.1).is_some_and(stalled);
+        if submission.plan.number >= AFTER_FAULTS_FROM && attempts.len() != 1 && had_no_stall {
             wrong.push(format!("{} attempts without a fault", attempts.len()));
         }
     }

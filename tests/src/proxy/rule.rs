@@ -30,8 +30,8 @@ pub struct Rule {
 #[derive(Debug, Clone)]
 enum Action {
     Pass,
-    Lose,
-    LoseAnswer,
+    Discard,
+    DiscardAnswer,
     Hold,
     HoldAnswer,
     Answer { answer: Reply, forward: Forward },
@@ -95,13 +95,13 @@ impl Rule {
     }
 
     /// Drops messages whose subject or reply subject begins with `subject`.
-    pub fn lose(subject: &str) -> Self {
-        Self::new(subject, Action::Lose)
+    pub fn discard(subject: &str) -> Self {
+        Self::new(subject, Action::Discard)
     }
 
     /// Forwards requests and drops their answers.
-    pub fn lose_answers(subject: &str) -> Self {
-        Self::new(subject, Action::LoseAnswer)
+    pub fn discard_answers(subject: &str) -> Self {
+        Self::new(subject, Action::DiscardAnswer)
     }
 
     /// Holds messages until [`super::Proxy::release`].
@@ -150,9 +150,10 @@ impl Rule {
 
     fn fits(&self, frame: &Frame, direction: Direction) -> bool {
         let subject = |word: &String| word.starts_with(&self.subject);
-        let is_over = self.times == 0 || self.handle.0.1.load(Ordering::SeqCst);
-        let goes = self.direction.is_none_or(|wanted| wanted == direction);
-        goes && !is_over
+        let has_ended = self.times == 0 || self.handle.0.1.load(Ordering::SeqCst);
+        let matches_direction = self.direction.is_none_or(|wanted| wanted == direction);
+        matches_direction
+            && !has_ended
             && frame.words.iter().skip(1).any(subject)
             && frame.contains(&self.contained_text)
     }
@@ -161,7 +162,7 @@ impl Rule {
 /// Action for one message.
 pub(crate) enum Decision {
     Pass,
-    Lose,
+    Discard,
     Hold,
     Answer { answer: Vec<u8>, forward: Forward },
 }
@@ -198,7 +199,7 @@ impl Rules {
         if matches!(frame.word(0), "MSG" | "HMSG")
             && let Some(is_held) = self.answers.remove(frame.word(1))
         {
-            return if is_held { Decision::Hold } else { Decision::Lose };
+            return if is_held { Decision::Hold } else { Decision::Discard };
         }
         let Some(rule) = self.rules.iter_mut().find(|rule| rule.fits(frame, direction)) else {
             return Decision::Pass;
@@ -208,9 +209,9 @@ impl Rules {
         let reply = frame.reply();
         match &rule.action {
             Action::Pass => Decision::Pass,
-            Action::Lose => Decision::Lose,
+            Action::Discard => Decision::Discard,
             Action::Hold => Decision::Hold,
-            Action::LoseAnswer | Action::HoldAnswer => {
+            Action::DiscardAnswer | Action::HoldAnswer => {
                 let is_held = matches!(rule.action, Action::HoldAnswer);
                 self.answers.extend(reply.map(|reply| (reply.to_owned(), is_held)));
                 Decision::Pass

@@ -136,19 +136,19 @@ impl Class {
 
 /// Class and other properties of a character.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Kind {
+pub(super) struct CharProperties {
     pub(super) class: Class,
     flags: u8,
 }
 
-impl Kind {
+impl CharProperties {
     const NONE: Self = Self { class: Class::Other, flags: 0 };
     const WORD_CHARACTER: u8 = 1;
     const SPACE: u8 = 2;
     const IGNORABLE: u8 = 4;
     const PICTOGRAPH: u8 = 8;
     const SYLLABLE_TAIL: u8 = 16;
-    const PLAIN: u8 = 32;
+    const NFC_STABLE_CJK: u8 = 32;
 
     /// Returns whether a segment with such a character is a word: a letter, decimal digit or letter
     /// number.
@@ -178,9 +178,9 @@ impl Kind {
         self.flags & Self::SYLLABLE_TAIL != 0
     }
 
-    /// Returns whether the character is in normal form next to any other plain character.
-    pub(super) const fn is_plain(self) -> bool {
-        self.flags & Self::PLAIN != 0
+    /// Returns whether the character is in normal form next to any other such character.
+    pub(super) const fn is_nfc_stable_cjk(self) -> bool {
+        self.flags & Self::NFC_STABLE_CJK != 0
     }
 
     /// Returns whether the rules treat a stretch of such characters like one character.
@@ -228,7 +228,7 @@ impl Kind {
             (is_ignorable, Self::IGNORABLE),
             (is_pictograph, Self::PICTOGRAPH),
             (is_tail, Self::SYLLABLE_TAIL),
-            (cjk_segmenter::is_plain(c), Self::PLAIN),
+            (cjk_segmenter::is_nfc_stable_cjk(c), Self::NFC_STABLE_CJK),
         ];
         let flags = flags.into_iter().filter(|(is_set, _)| *is_set);
         Self { class, flags: flags.fold(0, |all, (_, flag)| all | flag) }
@@ -237,16 +237,18 @@ impl Kind {
 
 /// Kinds of all characters. Those beyond the table are looked up each time.
 #[derive(Clone, Copy)]
-pub(super) struct KindTable(&'static [Kind; TABLE_LEN]);
+pub(super) struct CharTable(&'static [CharProperties; TABLE_LEN]);
 
-impl KindTable {
+impl CharTable {
     /// Returns the table, which is built once per process.
     pub(super) fn get() -> Self {
-        static TABLE: LazyLock<Box<[Kind; TABLE_LEN]>> = LazyLock::new(|| {
-            let mut table = Box::new([Kind::NONE; TABLE_LEN]);
-            for (c, kind) in ('\0'..='\u{ffff}').map(|c| (u32::from(c), Kind::look_up(c))) {
+        static TABLE: LazyLock<Box<[CharProperties; TABLE_LEN]>> = LazyLock::new(|| {
+            let mut table = Box::new([CharProperties::NONE; TABLE_LEN]);
+            for (c, properties) in
+                ('\0'..='\u{ffff}').map(|c| (u32::from(c), CharProperties::look_up(c)))
+            {
                 if let Some(entry) = usize::try_from(c).ok().and_then(|c| table.get_mut(c)) {
-                    *entry = kind;
+                    *entry = properties;
                 }
             }
             table
@@ -254,12 +256,12 @@ impl KindTable {
         Self(&TABLE)
     }
 
-    /// Returns the kind of a character.
+    /// Returns the properties of a character.
     #[inline]
-    pub(super) fn of(self, c: char) -> Kind {
+    pub(super) fn of(self, c: char) -> CharProperties {
         match u16::try_from(u32::from(c)) {
-            Ok(c) => self.0.get(usize::from(c)).copied().unwrap_or(Kind::NONE),
-            Err(_) => Kind::look_up(c),
+            Ok(c) => self.0.get(usize::from(c)).copied().unwrap_or(CharProperties::NONE),
+            Err(_) => CharProperties::look_up(c),
         }
     }
 }
@@ -280,13 +282,13 @@ fn class_of(c: char) -> Class {
         WordBreak::CR | WordBreak::LF | WordBreak::Newline => Class::Newline,
         WordBreak::RegionalIndicator => Class::Regional,
         WordBreak::Katakana => Class::Kana,
-        _ => class_of_unruled(c),
+        _ => dictionary_class_of(c),
     }
 }
 
 /// Returns the class of a character without a rule in UAX #29: the script of a letter, if that has
 /// a dictionary.
-fn class_of_unruled(c: char) -> Class {
+fn dictionary_class_of(c: char) -> Class {
     let category = CodePointMapData::<GeneralCategory>::new().get(c);
     if !matches!(
         category,
@@ -323,29 +325,29 @@ mod tests {
 
     #[test]
     fn the_table_agrees_with_the_data() {
-        let kinds = KindTable::get();
+        let char_table = CharTable::get();
         for c in ['a', '5', '_', 'é', 'я', 'ש', '水', 'カ', 'ー', '한', 'ไ', '\u{301}', '\u{200d}']
         {
-            assert_eq!(kinds.of(c), Kind::look_up(c), "{c:?}");
+            assert_eq!(char_table.of(c), CharProperties::look_up(c), "{c:?}");
         }
-        assert_eq!(kinds.of('水').class, Class::Han);
-        assert_eq!(kinds.of('𠀀').class, Class::Han);
-        assert_eq!(kinds.of('ー').class, Class::Kana);
-        assert_eq!(kinds.of('々').class, Class::Han);
-        assert_eq!(kinds.of('한').class, Class::Hangul);
-        assert!(kinds.of('\u{1161}').is_syllable_tail());
-        assert!(kinds.of('\u{3000}').is_space() && kinds.of('\u{a0}').is_space());
-        assert!(!kinds.of('\u{200b}').is_space());
+        assert_eq!(char_table.of('水').class, Class::Han);
+        assert_eq!(char_table.of('𠀀').class, Class::Han);
+        assert_eq!(char_table.of('ー').class, Class::Kana);
+        assert_eq!(char_table.of('々').class, Class::Han);
+        assert_eq!(char_table.of('한').class, Class::Hangul);
+        assert!(char_table.of('\u{1161}').is_syllable_tail());
+        assert!(char_table.of('\u{3000}').is_space() && char_table.of('\u{a0}').is_space());
+        assert!(!char_table.of('\u{200b}').is_space());
     }
 
     #[test]
     fn letters_and_digits_are_word_characters() {
-        let kinds = KindTable::get();
+        let char_table = CharTable::get();
         for c in ['a', '5', '\u{2163}', '水', '٣', '한', '𝒜'] {
-            assert!(kinds.of(c).is_word_character(), "{c:?}");
+            assert!(char_table.of(c).is_word_character(), "{c:?}");
         }
         for c in [' ', '_', '½', '²', '\u{301}', '❤', '\u{fe0f}', '\u{3164}', '\u{2bc}'] {
-            assert!(!kinds.of(c).is_word_character(), "{c:?}");
+            assert!(!char_table.of(c).is_word_character(), "{c:?}");
         }
     }
 }

@@ -47,9 +47,9 @@ const IS_LAST: u64 = 1 << (STEP_BITS + CHARACTER_BITS);
 /// Cost of a prefix that is not a word. So high that every path of words is cheaper.
 const NO_WORD_COST: u32 = 1 << 30;
 
-/// Returns whether a character is plain: a common Han character, Hiragana or Katakana. A text of
-/// plain characters in any order is in normal form (NFC).
-pub(super) const fn is_plain(c: char) -> bool {
+/// Returns whether a character is a common Han character, Hiragana or Katakana. A text of such
+/// characters in any order is in normal form (NFC).
+pub(super) const fn is_nfc_stable_cjk(c: char) -> bool {
     matches!(c,
         '々' | '〇' | '\u{3041}'..='\u{3096}' | '\u{30a1}'..='\u{30fa}' | '\u{30fc}'..='\u{30fe}'
         | '\u{3400}'..='\u{4dbf}' | '\u{4e00}'..='\u{9fff}')
@@ -145,7 +145,8 @@ pub(super) struct CutBuffer {
 }
 
 impl CutBuffer {
-    /// Returns the ends of the words in `text`, which must be the text that was cut, in bytes.
+    /// Returns the ends of the words in `text`, in bytes. `text` must be the text that was
+    /// segmented.
     pub(super) fn word_ends<'c>(&'c self, text: &'c str) -> impl Iterator<Item = usize> + 'c {
         // Usually every character has three bytes, and the text need not be read.
         let has_three_bytes_each = self.codes.iter().all(|code| *code >= 0x800);
@@ -195,45 +196,46 @@ impl Lexicon {
     /// Returns the dictionary, which is built once per process. `None` if the data of
     /// `icu_segmenter` has an unknown format.
     pub(super) fn get() -> Option<&'static Self> {
-        static LEXICON: LazyLock<Option<Lexicon>> = LazyLock::new(|| Lexicon::from_words(words()?));
+        static LEXICON: LazyLock<Option<Lexicon>> =
+            LazyLock::new(|| Lexicon::from_words(dictionary_words()?));
         LEXICON.as_ref()
     }
 
-    /// Cuts a text into the words with the least total cost. The result is in `cut`.
-    pub(super) fn cut(&self, text: &str, cut: &mut CutBuffer) {
-        cut.begin(text);
-        self.look_up_pairs(cut);
+    /// Segments a text into the words with the least total cost. The result is in `buffer`.
+    pub(super) fn segment(&self, text: &str, buffer: &mut CutBuffer) {
+        buffer.begin(text);
+        self.look_up_pairs(buffer);
         let mut is_in_katakana = false;
         let mut start = 0;
-        while let Some((&code, &pair)) = cut.codes.get(start).zip(cut.pair_steps.get(start)) {
+        while let Some((&code, &pair)) = buffer.codes.get(start).zip(buffer.pair_steps.get(start)) {
             // The path to `start` is final: words that begin later also end later.
-            let cost = cut.paths.get(start).map_or(0, |path| path.cost());
+            let cost = buffer.paths.get(start).map_or(0, |path| path.cost());
             let single_cost = self.single_costs.get(usize::from(code)).copied();
             let single_cost = u32::from(single_cost.unwrap_or(UNKNOWN_COST));
             let next = start.saturating_add(1);
             // Every character can be a word, so each position has a path.
-            cut.offer_path(next, CutPath::new(cost.saturating_add(single_cost), start));
-            self.add_words(start, cost, pair, cut);
+            buffer.offer_path(next, CutPath::new(cost.saturating_add(single_cost), start));
+            self.add_words(start, cost, pair, buffer);
             let was_in_katakana = std::mem::replace(&mut is_in_katakana, is_katakana(code));
             // As in ICU, a run of Katakana is a word only as a whole, from its first character.
             if is_in_katakana && !was_in_katakana {
-                add_katakana(start, cost, cut);
+                add_katakana(start, cost, buffer);
             }
             start = next;
         }
-        cut.finish();
+        buffer.finish();
     }
 
     /// Looks up the steps by all pairs of adjacent characters.
     ///
     /// These look-ups do not depend on each other. In a loop of their own, the processor overlaps
     /// their memory accesses.
-    fn look_up_pairs(&self, cut: &mut CutBuffer) {
-        let pairs = cut.codes.iter().zip(cut.codes.iter().skip(1));
-        cut.pair_steps.clear();
-        cut.pair_steps.extend(pairs.map(|(first, second)| self.look_up_pair(*first, *second)));
+    fn look_up_pairs(&self, buffer: &mut CutBuffer) {
+        let pairs = buffer.codes.iter().zip(buffer.codes.iter().skip(1));
+        buffer.pair_steps.clear();
+        buffer.pair_steps.extend(pairs.map(|(first, second)| self.look_up_pair(*first, *second)));
         // The last character has no successor.
-        cut.pair_steps.push(Step::NONE);
+        buffer.pair_steps.push(Step::NONE);
     }
 
     /// Returns the step by the first two characters of a word.
@@ -253,18 +255,18 @@ impl Lexicon {
 
     /// Offers the paths by all words of two or more characters that begin at `start`.
     #[inline]
-    fn add_words(&self, start: usize, cost: u32, pair: Step, cut: &mut CutBuffer) {
+    fn add_words(&self, start: usize, cost: u32, pair: Step, buffer: &mut CutBuffer) {
         let mut step = pair;
         let mut end = start.saturating_add(2);
         // If the two characters are not a word, the path has [`NO_WORD_COST`] and is never chosen.
-        cut.offer_path(end, CutPath::new(cost.saturating_add(step.cost()), start));
+        buffer.offer_path(end, CutPath::new(cost.saturating_add(step.cost()), start));
         while step.next_index() != 0
-            && let Some(&code) = cut.codes.get(end)
+            && let Some(&code) = buffer.codes.get(end)
             && let Some(next) = self.next_step(step.next_index(), code)
         {
             step = next;
             end = end.saturating_add(1);
-            cut.offer_path(end, CutPath::new(cost.saturating_add(step.cost()), start));
+            buffer.offer_path(end, CutPath::new(cost.saturating_add(step.cost()), start));
         }
     }
 
@@ -369,21 +371,21 @@ impl Prefix {
 }
 
 /// Offers the path by the run of Katakana that begins at `start`, as one word.
-fn add_katakana(start: usize, cost: u32, cut: &mut CutBuffer) {
-    let rest = cut.codes.get(start..).unwrap_or_default();
+fn add_katakana(start: usize, cost: u32, buffer: &mut CutBuffer) {
+    let rest = buffer.codes.get(start..).unwrap_or_default();
     // One more than allowed, to recognize a longer run.
     let run = rest.iter().take(KATAKANA_RUN_MAX + 1).take_while(|code| is_katakana(**code));
     let length = run.count();
     if length <= KATAKANA_RUN_MAX {
         let run_cost = KATAKANA_COSTS.get(length).copied().unwrap_or(KATAKANA_COST_MAX);
         let path = CutPath::new(cost.saturating_add(run_cost), start);
-        cut.offer_path(start.saturating_add(length), path);
+        buffer.offer_path(start.saturating_add(length), path);
     }
 }
 
 /// Returns the words of the dictionary with their costs, in its order. `None` if the data of
 /// `icu_segmenter` has an unknown format.
-fn words() -> Option<impl Iterator<Item = (String, u8)>> {
+fn dictionary_words() -> Option<impl Iterator<Item = (String, u8)>> {
     let name = DataMarkerAttributes::try_from_str(CHINESE_JAPANESE).ok()?;
     let id = DataIdentifierBorrowed::for_marker_attributes(name);
     let request = DataRequest { id, ..DataRequest::default() };
@@ -420,16 +422,16 @@ mod tests {
     use super::*;
     use crate::random::Random;
 
-    fn plain() -> Vec<char> {
-        ('\0'..=char::MAX).filter(|c| is_plain(*c)).collect()
+    fn nfc_stable_chars() -> Vec<char> {
+        ('\0'..=char::MAX).filter(|c| is_nfc_stable_cjk(*c)).collect()
     }
 
-    fn cut(text: &str) -> Vec<&str> {
-        let mut cut = CutBuffer::default();
-        Lexicon::get().unwrap().cut(text, &mut cut);
+    fn segment(text: &str) -> Vec<&str> {
+        let mut buffer = CutBuffer::default();
+        Lexicon::get().unwrap().segment(text, &mut buffer);
         let mut start = 0;
         let words =
-            cut.word_ends(text).map(|end| text.get(std::mem::replace(&mut start, end)..end));
+            buffer.word_ends(text).map(|end| text.get(std::mem::replace(&mut start, end)..end));
         words.map(Option::unwrap).collect()
     }
 
@@ -451,42 +453,42 @@ mod tests {
     }
 
     #[test]
-    fn plain_characters_are_in_normal_form() {
+    fn nfc_stable_characters_are_in_normal_form() {
         let composer = ComposingNormalizer::new_nfc();
-        let all: String = plain().into_iter().collect();
+        let all: String = nfc_stable_chars().into_iter().collect();
         assert!(composer.is_normalized(&all));
-        assert!(plain().into_iter().all(|c| c.len_utf8() == 3));
+        assert!(nfc_stable_chars().into_iter().all(|c| c.len_utf8() == 3));
     }
 
     #[test]
     fn the_most_frequent_words_are_taken_and_not_the_longest() {
-        assert_eq!(cut("学生在学校"), ["学生", "在", "学校"]);
-        assert_eq!(cut("自定义"), ["自", "定义"]);
-        assert_eq!(cut("継続します"), ["継続", "し", "ます"]);
-        assert_eq!(cut("東京は日本の首都です"), ["東京", "は", "日本", "の", "首都", "です"]);
+        assert_eq!(segment("学生在学校"), ["学生", "在", "学校"]);
+        assert_eq!(segment("自定义"), ["自", "定义"]);
+        assert_eq!(segment("継続します"), ["継続", "し", "ます"]);
+        assert_eq!(segment("東京は日本の首都です"), ["東京", "は", "日本", "の", "首都", "です"]);
         // A run of Katakana is a word if it is not in the dictionary and not too long.
-        assert_eq!(cut("ヌルポガ"), ["ヌルポガ"]);
-        assert_eq!(cut("ｶﾌｪで"), ["ｶﾌｪ", "で"]);
-        assert!(cut(&"ヌ".repeat(100)).len() > 1);
+        assert_eq!(segment("ヌルポガ"), ["ヌルポガ"]);
+        assert_eq!(segment("ｶﾌｪで"), ["ｶﾌｪ", "で"]);
+        assert!(segment(&"ヌ".repeat(100)).len() > 1);
         // Characters that are in no dictionary.
-        assert_eq!(cut("\u{20000}\u{20001}水"), ["\u{20000}", "\u{20001}", "水"]);
-        assert!(cut("").is_empty());
+        assert_eq!(segment("\u{20000}\u{20001}水"), ["\u{20000}", "\u{20001}", "水"]);
+        assert!(segment("").is_empty());
     }
 
     #[test]
     fn no_other_cut_costs_less() {
-        let words: HashMap<String, u8> = words().unwrap().collect();
+        let words: HashMap<String, u8> = dictionary_words().unwrap().collect();
         assert!(words.len() > 100_000);
         let mut parts: Vec<&String> = words.keys().collect();
         parts.sort();
-        let plain = plain();
+        let chars = nfc_stable_chars();
         let mut random = Random::new(11);
         for _ in 0..5_000 {
             let mut text = Vec::new();
             for _ in 0..=random.below(6) {
                 let word: Vec<char> = parts[random.below(parts.len())].chars().collect();
                 match random.below(4) {
-                    0 => text.push(plain[random.below(plain.len())]),
+                    0 => text.push(chars[random.below(chars.len())]),
                     1 => text.extend(&word[..random.below(word.len())]),
                     2 => text.extend(&word[random.below(word.len())..]),
                     _ => text.extend(word),
@@ -503,7 +505,7 @@ mod tests {
             let all: String = text.iter().collect();
             let mut start = 0;
             let mut sum = 0;
-            for word in cut(&all) {
+            for word in segment(&all) {
                 let end = start + word.chars().count();
                 sum += cost(&words, &text, start, end).unwrap();
                 start = end;

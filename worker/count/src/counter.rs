@@ -16,8 +16,8 @@ use wordmill_common::{
 pub(super) use super::explain::DropReason;
 use super::{
     Options, ascii,
-    char_class::KindTable,
-    explain::Recorder,
+    char_class::CharTable,
+    explain::ExplanationRecorder,
     rules::Sums,
     segment::Segmenter,
     stretch::Stretch,
@@ -72,17 +72,17 @@ pub(super) struct Counter {
     rule: RuleName,
     scope: Scope,
     language: Option<String>,
-    kinds: KindTable,
+    char_table: CharTable,
     /// Text that is not counted yet, at most [`BUFFER_BYTES`].
     buffer: String,
     /// Whether the buffer starts inside a token, which the slow path has begun to count.
     is_in_token: bool,
     /// Whether ASCII, too, takes the slow path: to join hyphens, or to explain the count.
-    is_careful: bool,
+    is_slow_path_only: bool,
     segmenter: Segmenter,
     whitespace_rules: WhitespaceRules,
     words: WordSink,
-    recorder: Option<Recorder>,
+    recorder: Option<ExplanationRecorder>,
     region: Region,
     /// Sums of complete tokens that are not yet part of `page` and `main`. Only an explained count
     /// needs them: there, `words.sums` covers the current token alone.
@@ -98,14 +98,14 @@ impl Counter {
             rule: job_options.rule,
             scope: job_options.scope,
             language: job_options.language.as_ref().map(Language::primary),
-            kinds: KindTable::get(),
+            char_table: CharTable::get(),
             buffer: String::with_capacity(BUFFER_BYTES),
             is_in_token: false,
-            is_careful: job_options.hyphen == Hyphen::Join || job_options.explain,
+            is_slow_path_only: job_options.hyphen == Hyphen::Join || job_options.explain,
             segmenter: Segmenter::new(),
             whitespace_rules: WhitespaceRules::default(),
             words: WordSink::new(job_options, options.unique_words_max),
-            recorder: job_options.explain.then(Recorder::new),
+            recorder: job_options.explain.then(ExplanationRecorder::new),
             region: Region::default(),
             pending_sums: Sums::default(),
             page: Sums::default(),
@@ -114,7 +114,7 @@ impl Counter {
     }
 
     /// Adds a chunk of plain text. Every character counts.
-    pub(super) fn add_plain(&mut self, text: &str) {
+    pub(super) fn add_plain_text(&mut self, text: &str) {
         self.set_is_page(false);
         self.append(text);
     }
@@ -123,15 +123,15 @@ impl Counter {
     ///
     /// A run of white space, together with adjacent separations, counts as one character. At the
     /// start and at the end of the page it counts as none. NUL is dropped, as in browsers.
-    pub(super) fn add_flowing(&mut self, text: &str) {
+    pub(super) fn add_page_text(&mut self, text: &str) {
         for part in text.split('\0') {
-            self.add_flowing_without_nul(part);
+            self.add_page_text_without_nul(part);
         }
     }
 
-    /// As [`Self::add_flowing`], for text without NUL.
+    /// As [`Self::add_page_text`], for text without NUL.
     #[inline]
-    pub(super) fn add_flowing_without_nul(&mut self, text: &str) {
+    pub(super) fn add_page_text_without_nul(&mut self, text: &str) {
         self.set_is_page(true);
         self.append(text);
     }
@@ -276,7 +276,7 @@ impl Counter {
             }
             // One token fills the buffer, so a part of it is counted.
             None => {
-                self.count_carefully(&buffer, 0, TextEnd::InsideToken);
+                self.count_on_slow_path(&buffer, 0, TextEnd::InsideToken);
                 buffer.clear();
             }
         }
@@ -303,25 +303,25 @@ impl Counter {
         let bytes = text.as_bytes();
         let mut position = 0;
         // A token that began on the slow path ends on it, because the segmenter has its state.
-        if self.is_careful || self.is_in_token {
-            position = self.count_carefully(text, 0, TextEnd::Final);
+        if self.is_slow_path_only || self.is_in_token {
+            position = self.count_on_slow_path(text, 0, TextEnd::Final);
         }
         while position < bytes.len() {
             // The fast path stops before a token with a byte outside ASCII, or of more than a
             // block. The slow path counts that token, and returns when ASCII follows.
             position = ascii::count(bytes, position, &mut self.words);
             if position < bytes.len() {
-                position = self.count_carefully(text, position, TextEnd::Final);
+                position = self.count_on_slow_path(text, position, TextEnd::Final);
             }
         }
     }
 
     /// Counts text on the slow path: by all rules, stretch by stretch, from `start`. Stops after
     /// white space if the fast path can continue there, or at the end. Returns the position.
-    fn count_carefully(&mut self, text: &str, start: usize, end: TextEnd) -> usize {
+    fn count_on_slow_path(&mut self, text: &str, start: usize, end: TextEnd) -> usize {
         let mut position = start;
         while let Some(rest) = text.get(position..).filter(|rest| !rest.is_empty()) {
-            let stretch = Stretch::first(rest, self.kinds);
+            let stretch = Stretch::first(rest, self.char_table);
             // White space does not stretch: this is one character.
             if stretch.text.starts_with(is_space) {
                 self.end_token(rest);
@@ -330,7 +330,7 @@ impl Counter {
                 if !self.words.is_page {
                     self.words.sums.add_space();
                 }
-                if !self.is_careful && is_ascii_ahead(text.as_bytes(), position) {
+                if !self.is_slow_path_only && is_ascii_ahead(text.as_bytes(), position) {
                     return position;
                 }
                 continue;

@@ -6,7 +6,7 @@ use icu_normalizer::{ComposingNormalizer, ComposingNormalizerBorrowed};
 use icu_segmenter::{WordSegmenter, WordSegmenterBorrowed, options::WordBreakInvariantOptions};
 
 use super::{
-    char_class::{KindTable, WritingSystem},
+    char_class::{CharTable, WritingSystem},
     cjk_segmenter::{CutBuffer, Lexicon},
     stretch::Stretch,
     word_sink::WordSink,
@@ -33,11 +33,11 @@ fn icu_segmenter() -> WordSegmenterBorrowed<'static> {
 pub(super) struct DictionaryRun {
     /// Letters and marks that are not split into words yet.
     text: String,
-    /// Whether all characters are [plain](crate::char_class::Kind::is_plain), so that the text is
-    /// in normal form.
-    is_plain: bool,
+    /// Whether the text is in normal form, because all characters are CJK characters that NFC never
+    /// changes, see [`is_nfc_stable_cjk`](crate::char_class::CharProperties::is_nfc_stable_cjk).
+    is_nfc_stable: bool,
     composer: ComposingNormalizerBorrowed<'static>,
-    kinds: KindTable,
+    char_table: CharTable,
     cut_buffer: CutBuffer,
 }
 
@@ -45,9 +45,9 @@ impl DictionaryRun {
     pub(super) fn new() -> Self {
         Self {
             text: String::new(),
-            is_plain: true,
+            is_nfc_stable: true,
             composer: ComposingNormalizer::new_nfc(),
-            kinds: KindTable::get(),
+            char_table: CharTable::get(),
             cut_buffer: CutBuffer::default(),
         }
     }
@@ -61,11 +61,11 @@ impl DictionaryRun {
         writing: WritingSystem,
         words: &mut WordSink,
     ) {
-        if stretch.kind.is_ignorable() {
+        if stretch.properties.is_ignorable() {
             return;
         }
         words.add_letters(writing, stretch);
-        self.is_plain &= stretch.kind.is_plain();
+        self.is_nfc_stable &= stretch.properties.is_nfc_stable_cjk();
         let mut rest = stretch.text;
         // Each chunk is filled up, so its end depends on the run only, and not on its stretches.
         while let Some((chunk, more)) = rest.split_at_checked(self.fitting_bytes(rest)) {
@@ -88,7 +88,7 @@ impl DictionaryRun {
     pub(super) fn finish(&mut self, writing: WritingSystem, words: &mut WordSink) {
         self.add_complete_words(0, writing, words);
         self.text.clear();
-        self.is_plain = true;
+        self.is_nfc_stable = true;
     }
 
     /// Adds the words that end before the last `open_bytes` bytes. Returns the end of the last one.
@@ -99,12 +99,12 @@ impl DictionaryRun {
         words: &mut WordSink,
     ) -> usize {
         // The dictionaries contain composed characters, for example `が` as one code point.
-        if !self.is_plain {
+        if !self.is_nfc_stable {
             self.compose();
         }
         match Lexicon::get().filter(|_| writing == WritingSystem::ChineseJapanese) {
             Some(lexicon) => {
-                lexicon.cut(&self.text, &mut self.cut_buffer);
+                lexicon.segment(&self.text, &mut self.cut_buffer);
                 self.add_words(self.cut_buffer.word_ends(&self.text), open_bytes, writing, words)
             }
             None => {
@@ -138,7 +138,7 @@ impl DictionaryRun {
             }
             // The segmenter cuts unknown words at every character, also before marks.
             let next = self.text.get(end..).and_then(|rest| rest.chars().next());
-            if next.is_some_and(|c| self.kinds.of(c).class.is_extending()) {
+            if next.is_some_and(|c| self.char_table.of(c).class.is_extending()) {
                 continue;
             }
             if let Some(word) = self.text.get(start..end).filter(|word| !word.is_empty()) {

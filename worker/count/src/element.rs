@@ -13,7 +13,7 @@ impl Element {
     /// Not visible and not part of the text: words continue across it.
     pub(super) const INVISIBLE: Self = Self(1);
     /// Visible as a box, whose content is not text of the page: words end there.
-    pub(super) const BOX: Self = Self(1 << 1);
+    pub(super) const REPLACED: Self = Self(1 << 1);
     /// Part of a line, or not visible: words continue across its tags.
     pub(super) const INLINE: Self = Self(1 << 2);
     /// Has no content in HTML.
@@ -21,9 +21,9 @@ impl Element {
     /// The start tag ends an open paragraph. The end tag ends a paragraph inside.
     pub(super) const CLOSES_PARAGRAPH: Self = Self(1 << 4);
     /// The end tag ends a paragraph inside, but the start tag does not end an open one.
-    pub(super) const HOLDS_PARAGRAPH: Self = Self(1 << 5);
+    pub(super) const END_TAG_CLOSES_PARAGRAPH: Self = Self(1 << 5);
     /// Cannot be in SVG or `MathML`. The start tag ends them if they are open.
-    pub(super) const BREAKS_OUT: Self = Self(1 << 6);
+    pub(super) const ENDS_FOREIGN: Self = Self(1 << 6);
 
     /// Begins SVG or `MathML`.
     pub(super) const FOREIGN: Self = Self(1 << 7);
@@ -34,7 +34,7 @@ impl Element {
 
     /// Returns the properties of a name in lower case.
     pub(super) fn of(name: &str) -> Self {
-        NAMES.look_up(name)
+        ELEMENT_TABLE.look_up(name)
     }
 
     /// Returns whether the element has any of `properties`.
@@ -43,7 +43,7 @@ impl Element {
     }
 }
 
-const LISTS: [(Element, &[&str]); 10] = [
+const NAMES_BY_PROPERTY: [(Element, &[&str]); 10] = [
     (Element::FOREIGN, &["math", "svg"]),
     (
         Element::LANDMARK,
@@ -68,7 +68,7 @@ const LISTS: [(Element, &[&str]); 10] = [
         Element::INVISIBLE,
         &["datalist", "noembed", "noframes", "noscript", "script", "style", "template", "title"],
     ),
-    (Element::BOX, &["audio", "canvas", "iframe", "meter", "progress", "textarea", "video"]),
+    (Element::REPLACED, &["audio", "canvas", "iframe", "meter", "progress", "textarea", "video"]),
     (
         Element::INLINE,
         &[
@@ -132,9 +132,9 @@ const LISTS: [(Element, &[&str]); 10] = [
             "xmp",
         ],
     ),
-    (Element::HOLDS_PARAGRAPH, &["body", "caption", "html", "td", "th", "tr"]),
+    (Element::END_TAG_CLOSES_PARAGRAPH, &["body", "caption", "html", "td", "th", "tr"]),
     (
-        Element::BREAKS_OUT,
+        Element::ENDS_FOREIGN,
         &[
             "b",
             "big",
@@ -184,10 +184,10 @@ const LISTS: [(Element, &[&str]); 10] = [
     ),
 ];
 
-static NAMES: LazyLock<Names> = LazyLock::new(Names::new);
+static ELEMENT_TABLE: LazyLock<ElementTable> = LazyLock::new(ElementTable::new);
 
 /// Hash table of the names. At least three quarters of the slots are free.
-struct Names {
+struct ElementTable {
     slots: Box<[(Key, Element); SLOTS]>,
 }
 
@@ -196,10 +196,10 @@ type Key = (u64, u64);
 
 const SLOTS: usize = 512;
 
-impl Names {
+impl ElementTable {
     fn new() -> Self {
         let mut names = Self { slots: Box::new([((0, 0), Element::default()); SLOTS]) };
-        for (property, list) in LISTS {
+        for (property, list) in NAMES_BY_PROPERTY {
             for name in list {
                 let Some(key) = pack(name.as_bytes()) else { continue };
                 let index = names.slot_index(key);
@@ -249,12 +249,12 @@ mod tests {
 
     #[test]
     fn every_name_has_exactly_its_properties() {
-        let known = LISTS.iter().flat_map(|(_, list)| list.iter());
+        let known = NAMES_BY_PROPERTY.iter().flat_map(|(_, list)| list.iter());
         for name in
             known.chain(&["main", "x-y", "", "head", "blockquotex", "annotation-xml-and-more"])
         {
             let element = Element::of(name);
-            for (property, list) in LISTS {
+            for (property, list) in NAMES_BY_PROPERTY {
                 assert_eq!(element.has(property), list.contains(name), "{name} {property:?}");
             }
         }

@@ -7,7 +7,7 @@ use wordmill_common::{
     options::RuleName,
 };
 
-use super::{char_class::KindTable, rules::Sums};
+use super::{char_class::CharTable, rules::Sums};
 
 /// Maximum number of distinct tokens that are recorded. Later ones are ignored.
 const TOKENS_MAX: usize = 4000;
@@ -55,8 +55,8 @@ struct TokenCounts {
 }
 
 /// Collects the tokens that the rules count differently.
-pub(super) struct Recorder {
-    kinds: KindTable,
+pub(super) struct ExplanationRecorder {
+    char_table: CharTable,
     tokens: HashMap<String, TokenCounts>,
     dropped_bytes: BTreeMap<DropReason, u64>,
     /// The current token, truncated.
@@ -65,10 +65,10 @@ pub(super) struct Recorder {
     before: String,
 }
 
-impl Recorder {
+impl ExplanationRecorder {
     pub(super) fn new() -> Self {
         Self {
-            kinds: KindTable::get(),
+            char_table: CharTable::get(),
             tokens: HashMap::new(),
             dropped_bytes: BTreeMap::new(),
             token: String::new(),
@@ -129,11 +129,11 @@ impl Recorder {
 
     /// Returns the recorded tokens, with the words of each by every rule.
     pub(super) fn finish(self, language: Option<&str>, has_kana: bool) -> Explanation {
-        let kinds = self.kinds;
+        let char_table = self.char_table;
         let tokens = self.tokens.into_iter().map(|(token, counts)| {
             let words =
                 RuleName::ALL.map(|rule| (rule, counts.sums.share(rule, language, has_kana)));
-            let reason = reason_of(&token, &counts.sums, kinds);
+            let reason = reason_of(&token, &counts.sums, char_table);
             let TokenCounts { count, samples, .. } = counts;
             Token { token, count, reason, words: words.into(), samples }
         });
@@ -150,10 +150,10 @@ impl Recorder {
     }
 }
 
-fn reason_of(token: &str, sums: &Sums, kinds: KindTable) -> Reason {
+fn reason_of(token: &str, sums: &Sums, char_table: CharTable) -> Reason {
     if sums.unicode == 0 {
         Reason::NoLetterOrDigit
-    } else if token.chars().any(|c| kinds.of(c).class.writing().is_some()) {
+    } else if token.chars().any(|c| char_table.of(c).class.writing().is_some()) {
         Reason::WrittenWithoutSpaces
     } else if sums.has_counted_characters() && sums.unicode == sums.whitespace {
         Reason::CharactersDivided

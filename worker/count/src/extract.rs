@@ -68,8 +68,8 @@ impl PageSink<'_> {
 impl Sink for PageSink<'_> {
     fn add_text(&mut self, text: &str) {
         match self.visibility.drop_reason() {
-            None if self.has_nul => self.counter.add_flowing(text),
-            None => self.counter.add_flowing_without_nul(text),
+            None if self.has_nul => self.counter.add_page_text(text),
+            None => self.counter.add_page_text_without_nul(text),
             Some(reason) => {
                 let bytes = u64::try_from(text.len()).unwrap_or(u64::MAX);
                 self.counter.record_dropped(reason, bytes);
@@ -132,7 +132,7 @@ pub(super) fn content_of(name: &str) -> Content {
         "textarea" | "title" | "iframe" | "noembed" | "noframes" | "noscript" | "style" | "xmp" => {
             Content::Raw
         }
-        "plaintext" => Content::Plain,
+        "plaintext" => Content::PlainText,
         _ => Content::Markup,
     }
 }

@@ -215,7 +215,7 @@ fn any_page_is_read_as_by_html5gum() {
 #[test]
 #[ignore = "runs for a given time: make fuzz"]
 fn any_document_is_counted_alike_in_any_chunks() {
-    fuzz("fusion", |bytes, random| {
+    fuzz("document", |bytes, random| {
         let content_type = random_content_type(random);
         let hints = Hints { content_type: Some(&content_type), host_tld: None };
         let options = Options::default();
@@ -244,7 +244,7 @@ fn any_document_is_counted_alike_in_any_chunks() {
 
 #[test]
 #[ignore = "runs for a given time: make fuzz"]
-fn any_text_is_counted_alike_by_both_ways() {
+fn any_text_is_counted_alike_on_both_paths() {
     fuzz("counter", |bytes, random| {
         let text = String::from_utf8_lossy(bytes);
         let rule = RuleName::ALL[random.below(RuleName::ALL.len())];
@@ -253,9 +253,9 @@ fn any_text_is_counted_alike_by_both_ways() {
         };
         let fast = super::count_text(&text, &options(false)).unwrap();
         // An explained text takes the slow path throughout.
-        let mut careful = super::count_text(&text, &options(true)).unwrap();
-        assert!(careful.explanation.take().is_some());
-        assert_eq!(fast, careful, "{rule:?} {text:?}");
+        let mut slow = super::count_text(&text, &options(true)).unwrap();
+        assert!(slow.explanation.take().is_some());
+        assert_eq!(fast, slow, "{rule:?} {text:?}");
         assert_eq!(fast.totals.words, fast.totals_by_rule[rule.as_str()]);
     });
 }

@@ -217,7 +217,7 @@ pub fn count(
     match format {
         Format::Html => count_page(&mut text, Syntax::Html, &mut counter)?,
         Format::Xhtml => count_page(&mut text, Syntax::Xml, &mut counter)?,
-        Format::Text => count_plain(&mut text, &mut counter)?,
+        Format::Text => count_plain_text(&mut text, &mut counter)?,
     }
     let limit = options.unique_words_max;
     let text_count = counter.finish().ok_or(Error::TooManyUniqueWords { limit })?;
@@ -257,13 +257,16 @@ pub fn count(
 /// [`Options::unique_words_max`].
 pub fn count_text(text: &str, options: &Options) -> Result<TextCount, Error> {
     let mut counter = Counter::new(options);
-    counter.add_plain(text);
+    counter.add_plain_text(text);
     counter.finish().ok_or(Error::TooManyUniqueWords { limit: options.unique_words_max })
 }
 
-fn count_plain(text: &mut TextReader<'_, impl Read>, counter: &mut Counter) -> Result<(), Error> {
+fn count_plain_text(
+    text: &mut TextReader<'_, impl Read>,
+    counter: &mut Counter,
+) -> Result<(), Error> {
     while let Some(chunk) = text.next()? {
-        counter.add_plain(chunk);
+        counter.add_plain_text(chunk);
         // `Counter::finish` reports the error. The rest of the document cannot change it.
         if counter.is_full() {
             break;

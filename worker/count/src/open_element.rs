@@ -16,7 +16,7 @@ pub(super) enum End {
 /// An open element.
 pub(super) struct OpenElement {
     name: String,
-    kind: Kind,
+    kind: ElementKind,
     /// Number of open elements inside that have the same name. For an item, the number of open
     /// parents inside.
     depth: usize,
@@ -24,7 +24,7 @@ pub(super) struct OpenElement {
 
 /// How an element may end without its own end tag.
 #[derive(Clone, Copy)]
-enum Kind {
+enum ElementKind {
     Ordinary,
     /// A paragraph: it ends with its parent, and before a block such as `div`.
     Paragraph,
@@ -37,7 +37,7 @@ enum Kind {
     },
 }
 
-impl Kind {
+impl ElementKind {
     fn of(name: &str) -> Self {
         const SECTIONS: &[&str] = &["tbody", "tfoot", "thead"];
         const ROWS: &[&str] = &["tbody", "tfoot", "thead", "tr"];
@@ -64,24 +64,24 @@ impl Kind {
 
 impl OpenElement {
     pub(super) fn new(name: &str) -> Self {
-        Self { name: name.to_owned(), kind: Kind::of(name), depth: 0 }
+        Self { name: name.to_owned(), kind: ElementKind::of(name), depth: 0 }
     }
 
     /// Returns whether the start tag of `name` ends the element.
     pub(super) fn is_ended_by_start(&self, name: &str, element: Element) -> bool {
         match self.kind {
-            Kind::Ordinary => false,
-            Kind::Paragraph => element.has(Element::CLOSES_PARAGRAPH),
-            Kind::Item { siblings, .. } => self.depth == 0 && siblings.contains(&name),
+            ElementKind::Ordinary => false,
+            ElementKind::Paragraph => element.has(Element::CLOSES_PARAGRAPH),
+            ElementKind::Item { siblings, .. } => self.depth == 0 && siblings.contains(&name),
         }
     }
 
     /// Processes the start tag of an element with content, inside this one.
     pub(super) fn start(&mut self, name: &str) {
         let is_nested = match self.kind {
-            Kind::Ordinary => name == self.name,
-            Kind::Paragraph => false,
-            Kind::Item { nested_parents, .. } => nested_parents.contains(&name),
+            ElementKind::Ordinary => name == self.name,
+            ElementKind::Paragraph => false,
+            ElementKind::Item { nested_parents, .. } => nested_parents.contains(&name),
         };
         if is_nested {
             self.depth = self.depth.saturating_add(1);
@@ -91,13 +91,13 @@ impl OpenElement {
     /// Processes an end tag.
     pub(super) fn end(&mut self, name: &str, element: Element) -> End {
         let (ends_own, ends_parent, ends_nested) = match self.kind {
-            Kind::Ordinary => (name == self.name, false, name == self.name),
-            Kind::Paragraph => {
-                let is_parent =
-                    element.has(Element::CLOSES_PARAGRAPH) || element.has(Element::HOLDS_PARAGRAPH);
+            ElementKind::Ordinary => (name == self.name, false, name == self.name),
+            ElementKind::Paragraph => {
+                let is_parent = element.has(Element::CLOSES_PARAGRAPH)
+                    || element.has(Element::END_TAG_CLOSES_PARAGRAPH);
                 (name == "p", is_parent, false)
             }
-            Kind::Item { parents, nested_parents, .. } => {
+            ElementKind::Item { parents, nested_parents, .. } => {
                 (name == self.name, parents.contains(&name), nested_parents.contains(&name))
             }
         };

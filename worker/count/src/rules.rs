@@ -12,10 +12,10 @@ pub const UNICODE_VERSION: &str = "18.0";
 /// Average length of a word of Chinese, Japanese, Korean and Thai, in tenths of a character.
 ///
 /// The values are from secondary sources on GMX-V; the standard itself could not be consulted.
-const CHINESE_TENTHS: u64 = 28;
-const JAPANESE_TENTHS: u64 = 30;
-const KOREAN_TENTHS: u64 = 33;
-const THAI_TENTHS: u64 = 60;
+const CHINESE_WORD_LENGTH_TENTHS: u64 = 28;
+const JAPANESE_WORD_LENGTH_TENTHS: u64 = 30;
+const KOREAN_WORD_LENGTH_TENTHS: u64 = 33;
+const THAI_WORD_LENGTH_TENTHS: u64 = 60;
 
 /// Returns the version of a rule. Increment it when a rule may give another count for the same
 /// text.
@@ -106,7 +106,7 @@ impl Sums {
     #[inline]
     pub(super) const fn add_characters(&mut self, stretch: &Stretch<'_>) {
         self.characters = self.characters.saturating_add(stretch.characters);
-        if !stretch.kind.is_space() {
+        if !stretch.properties.is_space() {
             let no_spaces = self.characters_no_spaces.saturating_add(stretch.characters);
             self.characters_no_spaces = no_spaces;
         }
@@ -164,9 +164,9 @@ impl Sums {
                     (counts.characters * 10) as f64 / tenths as f64
                 };
                 other_words as f64
-                    + words(self.han_kana, han_tenths(language, has_kana))
-                    + words(self.hangul, KOREAN_TENTHS)
-                    + words(self.thai, THAI_TENTHS)
+                    + words(self.han_kana, han_kana_word_length_tenths(language, has_kana))
+                    + words(self.hangul, KOREAN_WORD_LENGTH_TENTHS)
+                    + words(self.thai, THAI_WORD_LENGTH_TENTHS)
             }
         };
         (words * 100.0).round() / 100.0
@@ -191,21 +191,21 @@ impl Sums {
         let words = |characters: u64, tenths| characters.saturating_mul(10).div_ceil(tenths);
         [
             other_words,
-            words(han_kana, han_tenths(language, self.has_kana)),
-            words(hangul, KOREAN_TENTHS),
-            words(self.thai.characters, THAI_TENTHS),
+            words(han_kana, han_kana_word_length_tenths(language, self.has_kana)),
+            words(hangul, KOREAN_WORD_LENGTH_TENTHS),
+            words(self.thai.characters, THAI_WORD_LENGTH_TENTHS),
         ]
     }
 }
 
 /// Returns the average length of a word of Han and Kana, in tenths of a character.
-fn han_tenths(language: Option<&str>, has_kana: bool) -> u64 {
+fn han_kana_word_length_tenths(language: Option<&str>, has_kana: bool) -> u64 {
     match language {
-        Some("ko") => KOREAN_TENTHS,
-        Some("zh") => CHINESE_TENTHS,
-        Some("ja") => JAPANESE_TENTHS,
-        Some(_) | None if has_kana => JAPANESE_TENTHS,
-        Some(_) | None => CHINESE_TENTHS,
+        Some("ko") => KOREAN_WORD_LENGTH_TENTHS,
+        Some("zh") => CHINESE_WORD_LENGTH_TENTHS,
+        Some("ja") => JAPANESE_WORD_LENGTH_TENTHS,
+        Some(_) | None if has_kana => JAPANESE_WORD_LENGTH_TENTHS,
+        Some(_) | None => CHINESE_WORD_LENGTH_TENTHS,
     }
 }
 

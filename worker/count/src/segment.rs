@@ -55,7 +55,7 @@ impl Segmenter {
 
     /// Adds the next stretch of the text.
     pub(super) fn push(&mut self, stretch: &Stretch<'_>, words: &mut WordSink) {
-        let class = stretch.kind.class;
+        let class = stretch.properties.class;
         if let Some(writing) = self.run_writing {
             if class.is_extending() || class.writing() == Some(writing) {
                 self.run.push(stretch, writing, words);
@@ -91,7 +91,7 @@ impl Segmenter {
     }
 
     fn push_to_segment(&mut self, stretch: &Stretch<'_>, words: &mut WordSink) {
-        let class = stretch.kind.class;
+        let class = stretch.properties.class;
         // A mark belongs to the character before it (WB4), except at the start and after a newline
         // (WB3a).
         if class.is_extending() && self.last_class != Class::Newline {
@@ -114,7 +114,7 @@ impl Segmenter {
             self.split_before_middle(words);
         }
         // No boundary between a joiner and a pictograph (WB3c).
-        let is_joined_pictograph = self.is_after_joiner && stretch.kind.is_pictograph();
+        let is_joined_pictograph = self.is_after_joiner && stretch.properties.is_pictograph();
         if self.last_class.joins(class) || is_joined_pictograph {
             self.segment.push(stretch);
             self.last_class = match (self.last_class, class) {

@@ -1,7 +1,7 @@
 //! Units of text that the rules count: stretches of like characters, and segments between two word
 //! boundaries.
 
-use super::char_class::{Class, Kind, KindTable};
+use super::char_class::{CharProperties, CharTable, Class};
 
 /// Maximum length of a listed word, in bytes of UTF-8. Longer words are only counted.
 pub(super) const WORD_BYTES_MAX: usize = 256;
@@ -9,34 +9,35 @@ pub(super) const WORD_BYTES_MAX: usize = 256;
 /// A stretch ends when it reaches this length, in bytes.
 const STRETCH_BYTES_MAX: usize = 1024;
 
-/// Adjacent characters of one kind that the rules treat like one character, or a single character.
+/// Adjacent characters of equal properties that the rules treat like one character, or a single
+/// character.
 #[derive(Clone, Copy)]
 pub(super) struct Stretch<'t> {
     pub(super) text: &'t str,
     /// Number of characters.
     pub(super) characters: u64,
-    /// Kind of each character.
-    pub(super) kind: Kind,
+    /// Properties of each character.
+    pub(super) properties: CharProperties,
 }
 
 impl<'t> Stretch<'t> {
     /// Returns the first stretch of `text`, which must not be empty.
     #[inline]
-    pub(super) fn first(text: &'t str, kinds: KindTable) -> Self {
+    pub(super) fn first(text: &'t str, char_table: CharTable) -> Self {
         let mut rest = text.chars();
-        let kind = kinds.of(rest.next().unwrap_or_default());
+        let properties = char_table.of(rest.next().unwrap_or_default());
         let mut characters = 1_u64;
         let mut end = text.len().saturating_sub(rest.as_str().len());
-        if kind.can_stretch() {
+        if properties.can_stretch() {
             while let Some(c) = rest.next() {
-                if kinds.of(c) != kind || end >= STRETCH_BYTES_MAX {
+                if char_table.of(c) != properties || end >= STRETCH_BYTES_MAX {
                     break;
                 }
                 characters = characters.saturating_add(1);
                 end = text.len().saturating_sub(rest.as_str().len());
             }
         }
-        Self { text: text.get(..end).unwrap_or(text), characters, kind }
+        Self { text: text.get(..end).unwrap_or(text), characters, properties }
     }
 }
 
@@ -56,16 +57,16 @@ pub(super) struct Segment {
 
 impl Segment {
     pub(super) fn push(&mut self, stretch: &Stretch<'_>) {
-        let kind = stretch.kind;
+        let properties = stretch.properties;
         self.bytes = self.bytes.saturating_add(stretch.text.len());
         if self.bytes <= WORD_BYTES_MAX {
             self.text.push_str(stretch.text);
         }
-        if !kind.class.is_extending() && !kind.is_syllable_tail() {
+        if !properties.class.is_extending() && !properties.is_syllable_tail() {
             self.characters = self.characters.saturating_add(stretch.characters);
         }
-        self.has_hangul |= kind.class == Class::Hangul;
-        self.is_word |= kind.is_word_character();
+        self.has_hangul |= properties.class == Class::Hangul;
+        self.is_word |= properties.is_word_character();
     }
 
     /// Moves the content of `tail` to the end of this segment.

@@ -45,7 +45,7 @@ pub(super) enum Content {
     /// As [`Content::Raw`], except that `<!--` can hide an end tag.
     Script,
     /// As text up to the end of the page.
-    Plain,
+    PlainText,
 }
 
 /// State between two chunks, named as in the HTML standard if it has such a state.
@@ -70,8 +70,8 @@ enum State {
     Reference,
     /// In an element with [`Content::Raw`] or [`Content::Script`].
     Raw,
-    /// In an element with [`Content::Plain`].
-    Plain,
+    /// In an element with [`Content::PlainText`].
+    PlainText,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -138,7 +138,7 @@ impl Tokenizer {
             | State::Declaration(..)
             | State::Bogus
             | State::Comment(_)
-            | State::Plain => {}
+            | State::PlainText => {}
         }
         self.state = State::Text;
     }
@@ -178,7 +178,7 @@ impl Tokenizer {
                 }
                 None => "",
             },
-            State::Plain => {
+            State::PlainText => {
                 add_text_replacing_nul(rest, sink);
                 ""
             }
@@ -270,7 +270,7 @@ impl Tokenizer {
         }
         match sink.start_tag(tag) {
             Content::Markup => {}
-            Content::Plain => self.state = State::Plain,
+            Content::PlainText => self.state = State::PlainText,
             content @ (Content::Raw | Content::Script) => {
                 self.raw.start(tag.name(), content == Content::Script);
                 self.state = State::Raw;

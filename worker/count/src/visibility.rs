@@ -27,13 +27,13 @@ pub(super) enum Separation {
 
 /// Effect of a tag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Effect {
+pub(super) struct TagEffect {
     pub(super) separation: Separation,
     /// Whether the tag begins or ends a visible element that has content.
     pub(super) is_visible: bool,
 }
 
-impl Effect {
+impl TagEffect {
     const NONE: Self = Self { separation: Separation::Join, is_visible: false };
 }
 
@@ -68,8 +68,8 @@ impl Visibility {
         (name, element): (&str, Element),
         is_hidden: bool,
         is_closed: bool,
-    ) -> Effect {
-        if element.has(Element::BREAKS_OUT) {
+    ) -> TagEffect {
+        if element.has(Element::ENDS_FOREIGN) {
             self.foreign_depth = 0;
         }
         let is_foreign_root = element.has(Element::FOREIGN);
@@ -84,11 +84,12 @@ impl Visibility {
                 if !is_empty {
                     hidden.start(name);
                 }
-                return Effect::NONE;
+                return TagEffect::NONE;
             }
             self.hidden = None;
         }
-        if !is_empty && (is_hidden || element.has(Element::INVISIBLE) || element.has(Element::BOX))
+        if !is_empty
+            && (is_hidden || element.has(Element::INVISIBLE) || element.has(Element::REPLACED))
         {
             let reason = match name {
                 "script" => DropReason::Scripts,
@@ -100,29 +101,30 @@ impl Visibility {
             self.hidden = Some((OpenElement::new(name), reason));
             // A hidden element leaves no gap in the text, so words continue across it.
             let separation = if is_hidden { Separation::Join } else { separation_of(element) };
-            return Effect { separation, is_visible: false };
+            return TagEffect { separation, is_visible: false };
         }
-        Effect { separation: separation_of(element), is_visible: !is_empty }
+        TagEffect { separation: separation_of(element), is_visible: !is_empty }
     }
 
     /// Processes an end tag.
-    pub(super) fn end(&mut self, (name, element): (&str, Element)) -> Effect {
+    pub(super) fn end(&mut self, (name, element): (&str, Element)) -> TagEffect {
         if element.has(Element::FOREIGN) {
             self.foreign_depth = self.foreign_depth.saturating_sub(1);
         }
         match self.hidden.as_mut().map(|(hidden, _)| hidden.end(name, element)) {
-            Some(End::Inside) => return Effect::NONE,
+            Some(End::Inside) => return TagEffect::NONE,
             Some(End::Own) => {
                 self.hidden = None;
-                // An invisible element leaves no gap, either. A box is visible, so words end there.
-                let is_box = element.has(Element::BOX);
-                let separation = if is_box { Separation::Break } else { Separation::Join };
-                return Effect { separation, is_visible: false };
+                // An invisible element leaves no gap, either. A replaced element is visible as a
+                // box, so words end there.
+                let is_replaced = element.has(Element::REPLACED);
+                let separation = if is_replaced { Separation::Break } else { Separation::Join };
+                return TagEffect { separation, is_visible: false };
             }
             Some(End::Parent) => self.hidden = None,
             None => {}
         }
-        Effect { separation: separation_of(element), is_visible: true }
+        TagEffect { separation: separation_of(element), is_visible: true }
     }
 }
 

@@ -28,7 +28,7 @@ pub(super) struct WhitespaceRules {
 impl WhitespaceRules {
     /// Adds the next stretch of the text.
     pub(super) fn push(&mut self, stretch: &Stretch<'_>, words: &mut WordSink) {
-        if stretch.kind.is_space() {
+        if stretch.properties.is_space() {
             self.end(words);
             return;
         }
@@ -53,7 +53,7 @@ impl WhitespaceRules {
 
     fn push_office(&mut self, stretch: &Stretch<'_>, words: &mut WordSink) {
         let is_listed = words.listing == Listing::Office;
-        let class = stretch.kind.class;
+        let class = stretch.properties.class;
         if matches!(class, Class::Han | Class::Kana) {
             words.sums.office = words.sums.office.saturating_add(stretch.characters);
             if is_listed {
@@ -62,7 +62,11 @@ impl WhitespaceRules {
                     self.end_office(words);
                     let mut bytes = [0; 4];
                     let text = c.encode_utf8(&mut bytes);
-                    self.word.push(&Stretch { text, characters: 1, kind: stretch.kind });
+                    self.word.push(&Stretch {
+                        text,
+                        characters: 1,
+                        properties: stretch.properties,
+                    });
                 }
             }
             self.office_token = OfficeToken::SingleCharacter;

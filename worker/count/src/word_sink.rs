@@ -137,7 +137,7 @@ impl WordSink {
 
     /// Counts letters of a script that is written without spaces. Their words follow later.
     pub(super) fn add_letters(&mut self, writing: WritingSystem, stretch: &Stretch<'_>) {
-        let class = stretch.kind.class;
+        let class = stretch.properties.class;
         self.sums.has_kana |= class == Class::Kana;
         match self.counts_of(writing) {
             // Some vowels of Thai are marks, and a volume counts them.

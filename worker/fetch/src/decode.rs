@@ -57,7 +57,7 @@ const NAME_CHARS_MAX: usize = 40;
 
 /// Content encoding of a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Coding {
+pub enum ContentEncoding {
     /// No compression.
     Identity,
     /// Gzip (RFC 1952).
@@ -70,7 +70,7 @@ pub enum Coding {
     Deflate,
 }
 
-impl Coding {
+impl ContentEncoding {
     /// Parses the `Content-Encoding` header.
     ///
     /// # Errors
@@ -144,21 +144,21 @@ impl<W: AsyncBufRead + Send + Unpin> Decoder<W> {
     ///
     /// # Errors
     /// [`DecodeFault::LargeWindow`].
-    pub fn try_new(encoding: Coding, first: u8, wire: W) -> Result<Self, DecodeFault> {
+    pub fn try_new(encoding: ContentEncoding, first: u8, wire: W) -> Result<Self, DecodeFault> {
         Ok(Self(match encoding {
-            Coding::Identity => Codec::Identity(Box::new(wire)),
-            Coding::Gzip => {
+            ContentEncoding::Identity => Codec::Identity(Box::new(wire)),
+            ContentEncoding::Gzip => {
                 let mut gzip = GzipDecoder::new(wire);
                 gzip.multiple_members(true);
                 Codec::Gzip(Box::new(gzip))
             }
-            Coding::Brotli if first & 0x7f == BROTLI_LARGE_WINDOW => {
+            ContentEncoding::Brotli if first & 0x7f == BROTLI_LARGE_WINDOW => {
                 return Err(DecodeFault::LargeWindow {
                     window_bytes_max: 1 << BROTLI_WINDOW_LOG_MAX,
                 });
             }
-            Coding::Brotli => Codec::Brotli(Box::new(BrotliDecoder::new(wire))),
-            Coding::Zstd => {
+            ContentEncoding::Brotli => Codec::Brotli(Box::new(BrotliDecoder::new(wire))),
+            ContentEncoding::Zstd => {
                 let window = DParameter::window_log_max(ZSTD_WINDOW_LOG_MAX);
                 let mut zstd = ZstdDecoder::with_params(wire, &[window]);
                 zstd.multiple_members(true);
@@ -166,8 +166,10 @@ impl<W: AsyncBufRead + Send + Unpin> Decoder<W> {
             }
             // The low half of zlib's first byte is 8. In raw deflate this is a stored block with a
             // bit set in the padding, which no encoder writes.
-            Coding::Deflate if first & 0x0f == 8 => Codec::Zlib(Box::new(ZlibDecoder::new(wire))),
-            Coding::Deflate => Codec::Deflate(Box::new(DeflateDecoder::new(wire))),
+            ContentEncoding::Deflate if first & 0x0f == 8 => {
+                Codec::Zlib(Box::new(ZlibDecoder::new(wire)))
+            }
+            ContentEncoding::Deflate => Codec::Deflate(Box::new(DeflateDecoder::new(wire))),
         }))
     }
 
@@ -200,19 +202,19 @@ impl<W: AsyncBufRead + Send + Unpin> Decoder<W> {
     ///
     /// # Errors
     /// Those of the reader of the transferred data.
-    pub fn poll_leftover(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Leftover>> {
+    pub fn poll_trailing_data(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<TrailingData>> {
         let rest = ready!(Pin::new(self.wire()).poll_fill_buf(cx))?;
-        Poll::Ready(Ok(if rest.is_empty() { Leftover::None } else { Leftover::Some }))
+        Poll::Ready(Ok(if rest.is_empty() { TrailingData::Absent } else { TrailingData::Present }))
     }
 }
 
 /// Whether a body continues after its compressed data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Leftover {
+pub enum TrailingData {
     /// The body ends with its compressed data.
-    None,
+    Absent,
     /// More bytes follow.
-    Some,
+    Present,
 }
 
 #[cfg(test)]
@@ -221,25 +223,25 @@ mod tests {
 
     use super::*;
 
-    fn encoding(values: &[&'static str]) -> Result<Coding, String> {
+    fn encoding(values: &[&'static str]) -> Result<ContentEncoding, String> {
         let mut headers = HeaderMap::new();
         for value in values {
             headers.append(CONTENT_ENCODING, HeaderValue::from_static(value));
         }
-        Coding::from_headers(&headers).map_err(|fault| fault.to_string())
+        ContentEncoding::from_headers(&headers).map_err(|fault| fault.to_string())
     }
 
     #[test]
     fn one_known_layer_is_accepted() {
         for (values, expected) in [
-            (&[][..], Coding::Identity),
-            (&[""], Coding::Identity),
-            (&["identity"], Coding::Identity),
-            (&["gzip"], Coding::Gzip),
-            (&["X-GZIP"], Coding::Gzip),
-            (&["identity, br"], Coding::Brotli),
-            (&[" zstd ,"], Coding::Zstd),
-            (&["identity", "deflate"], Coding::Deflate),
+            (&[][..], ContentEncoding::Identity),
+            (&[""], ContentEncoding::Identity),
+            (&["identity"], ContentEncoding::Identity),
+            (&["gzip"], ContentEncoding::Gzip),
+            (&["X-GZIP"], ContentEncoding::Gzip),
+            (&["identity, br"], ContentEncoding::Brotli),
+            (&[" zstd ,"], ContentEncoding::Zstd),
+            (&["identity", "deflate"], ContentEncoding::Deflate),
         ] {
             assert_eq!(encoding(values), Ok(expected), "{values:?}");
         }

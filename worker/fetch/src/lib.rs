@@ -34,7 +34,7 @@ use url::Url;
 
 use self::connect::Connector;
 pub use self::decode::{
-    BROTLI_BYTES_MAX, Coding, Decoder, INFLATE_BYTES_MAX, Leftover, ZSTD_BYTES_MAX,
+    BROTLI_BYTES_MAX, ContentEncoding, Decoder, INFLATE_BYTES_MAX, TrailingData, ZSTD_BYTES_MAX,
 };
 pub use self::error::{DecodeFault, Error, RedirectFault, SizeLimit, Wait};
 use self::guard::{AllowedAddress, Guard, Target, TargetHost};
@@ -45,7 +45,7 @@ pub use self::page::{CHUNK_SIZE_MAX, Page, Progress};
 pub use self::post::PostResponse;
 pub use self::resolve::{Resolve, SystemResolver};
 use self::response::ResponseKind;
-use self::wire::Wire;
+use self::wire::WireBody;
 
 /// Fetches pages within limits. Clones share the slots of each host.
 #[derive(Clone)]
@@ -161,7 +161,7 @@ impl FetcherState {
         Ok(match response::classify(&url, &parts, &body, &self.limits, SystemTime::now())? {
             ResponseKind::Redirect(location) => Hop::Redirect(location),
             ResponseKind::Page(head) => {
-                let wire = Wire::new(body, driver, slot, &self.limits);
+                let wire = WireBody::new(body, driver, slot, &self.limits);
                 let page = Page::new(url, head, wire, redirects, &self.limits, deadline);
                 Hop::Page(Box::new(page))
             }

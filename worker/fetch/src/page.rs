@@ -12,11 +12,11 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::io::poll_read_buf;
 use url::Url;
 
-use super::decode::{Coding, Decoder, Leftover};
+use super::decode::{ContentEncoding, Decoder, TrailingData};
 use super::error::{DecodeFault, Error, Wait};
 use super::limits::Limits;
 use super::response::{Framing, Head};
-use super::wire::Wire;
+use super::wire::WireBody;
 
 /// Maximum size of a chunk of a page, in bytes. Small reads from the network are combined up to
 /// this size, so that a queue of chunks wastes little memory.
@@ -34,7 +34,7 @@ pub struct Page {
     pub content_type: Option<String>,
     /// Number of redirects to this page.
     pub redirects: usize,
-    encoding: Coding,
+    encoding: ContentEncoding,
     framing: Framing,
     total_bytes: Option<u64>,
     received_bytes: u64,
@@ -58,10 +58,10 @@ pub struct Progress {
 
 enum State {
     /// The first byte, which selects the decoder, has not arrived.
-    Opening(Box<Wire>),
-    Reading(Decoder<Wire>),
+    Opening(Box<WireBody>),
+    Reading(Decoder<WireBody>),
     /// The decoder has finished; the body must end here.
-    Ending(Decoder<Wire>),
+    Ending(Decoder<WireBody>),
     Complete,
     Failed,
 }
@@ -80,7 +80,7 @@ impl Page {
     pub(super) fn new(
         final_url: Url,
         head: Head,
-        wire: Wire,
+        wire: WireBody,
         redirects: usize,
         limits: &Limits,
         deadline: Instant,
@@ -160,7 +160,7 @@ impl Page {
         }
     }
 
-    fn poll_open(&mut self, cx: &mut Context<'_>, mut wire: Box<Wire>) -> StepResult {
+    fn poll_open(&mut self, cx: &mut Context<'_>, mut wire: Box<WireBody>) -> StepResult {
         let first = Pin::new(wire.as_mut()).poll_fill_buf(cx);
         let first = first.map_ok(|bytes| bytes.first().copied());
         self.received_bytes = wire.received_bytes();
@@ -175,7 +175,7 @@ impl Page {
         Ok((state, Poll::Ready(Step::Again)))
     }
 
-    fn poll_read(&mut self, cx: &mut Context<'_>, mut decoder: Decoder<Wire>) -> StepResult {
+    fn poll_read(&mut self, cx: &mut Context<'_>, mut decoder: Decoder<WireBody>) -> StepResult {
         let fill = self.poll_fill(cx, &mut decoder);
         self.received_bytes = decoder.wire().received_bytes();
         let Poll::Ready(fill) = fill else {
@@ -192,15 +192,17 @@ impl Page {
         Ok((State::Reading(decoder), Poll::Ready(Step::Chunk(chunk))))
     }
 
-    fn poll_end(&mut self, cx: &mut Context<'_>, mut decoder: Decoder<Wire>) -> StepResult {
-        let leftover = decoder.poll_leftover(cx);
+    fn poll_end(&mut self, cx: &mut Context<'_>, mut decoder: Decoder<WireBody>) -> StepResult {
+        let trailing_data = decoder.poll_trailing_data(cx);
         self.received_bytes = decoder.wire().received_bytes();
-        let Poll::Ready(leftover) = leftover else {
+        let Poll::Ready(trailing_data) = trailing_data else {
             return Ok((State::Ending(decoder), Poll::Pending));
         };
-        match leftover.map_err(|error| self.classify_read_error(error))? {
-            Leftover::None => Ok((State::Complete, Poll::Ready(Step::Again))),
-            Leftover::Some => Err(DecodeFault::Trailing { encoding: self.encoding.name() }.into()),
+        match trailing_data.map_err(|error| self.classify_read_error(error))? {
+            TrailingData::Absent => Ok((State::Complete, Poll::Ready(Step::Again))),
+            TrailingData::Present => {
+                Err(DecodeFault::Trailing { encoding: self.encoding.name() }.into())
+            }
         }
     }
 
@@ -209,7 +211,7 @@ impl Page {
     fn poll_fill(
         &mut self,
         cx: &mut Context<'_>,
-        decoder: &mut Decoder<Wire>,
+        decoder: &mut Decoder<WireBody>,
     ) -> Poll<Result<(), Error>> {
         if self.buffer.capacity() == 0 {
             self.buffer = BytesMut::with_capacity(CHUNK_SIZE_MAX);

@@ -11,7 +11,7 @@ use url::Url;
 
 use super::error::{Error, Wait};
 use super::hosts::HostPermit;
-use super::wire::Wire;
+use super::wire::WireBody;
 use super::{Fetcher, FetcherState, exchange, response};
 
 /// Maximum number of bytes of a response that are read, so that its sender does not see a broken
@@ -73,7 +73,7 @@ impl FetcherState {
             status: parts.status.as_u16(),
             retry_after: response::retry_after(&parts.headers, SystemTime::now()),
         };
-        let mut rest = Wire::new(body, driver, slot, &self.limits).take(RESPONSE_BYTES_MAX);
+        let mut rest = WireBody::new(body, driver, slot, &self.limits).take(RESPONSE_BYTES_MAX);
         // The status decides. An error in the rest of the response does not matter.
         let _ =
             timeout(RESPONSE_TIME_MAX, tokio::io::copy(&mut rest, &mut tokio::io::sink())).await;

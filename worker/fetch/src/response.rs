@@ -8,7 +8,7 @@ use hyper::header::{CONTENT_TYPE, HeaderMap, LOCATION, RETRY_AFTER, TRANSFER_ENC
 use hyper::http::response::Parts;
 use url::Url;
 
-use super::decode::Coding;
+use super::decode::ContentEncoding;
 use super::error::{Error, RedirectFault, SizeLimit};
 use super::limits::Limits;
 
@@ -30,7 +30,7 @@ pub(super) enum ResponseKind {
 pub(super) struct Head {
     pub(super) status: u16,
     pub(super) content_type: Option<String>,
-    pub(super) encoding: Coding,
+    pub(super) encoding: ContentEncoding,
     pub(super) framing: Framing,
     /// Size of the body before decompression, in bytes, if known.
     pub(super) total_bytes: Option<u64>,
@@ -79,7 +79,7 @@ pub(super) fn classify(
             source: None,
         });
     }
-    let encoding = Coding::from_headers(&parts.headers)?;
+    let encoding = ContentEncoding::from_headers(&parts.headers)?;
     // The `Content-Length` header is not used: in a chunked body it has no effect.
     let total_bytes = body.size_hint().exact();
     if total_bytes.is_some_and(|total_bytes| total_bytes > limits.wire_size_max) {
@@ -110,13 +110,13 @@ fn redirect_location(
 }
 
 fn framing_of(headers: &HeaderMap, total_bytes: Option<u64>) -> Result<Framing, Error> {
-    let mut codings = headers.get_all(TRANSFER_ENCODING).iter().peekable();
-    match (codings.peek(), total_bytes) {
+    let mut encodings = headers.get_all(TRANSFER_ENCODING).iter().peekable();
+    match (encodings.peek(), total_bytes) {
         (None, Some(_)) => return Ok(Framing::Length),
         (None, None) => return Ok(Framing::UntilClose),
         (Some(_), _) => {}
     }
-    if codings.all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked")) {
+    if encodings.all(|encoding| encoding.as_bytes().eq_ignore_ascii_case(b"chunked")) {
         return Ok(Framing::Chunked);
     }
     // Compression at this layer was not requested, and no code would decompress it.

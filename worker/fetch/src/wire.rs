@@ -16,7 +16,7 @@ use super::hosts::HostPermit;
 use super::limits::Limits;
 
 /// Body before decompression. Its errors are [`Error`]s, wrapped for the reader traits.
-pub(super) struct Wire {
+pub(super) struct WireBody {
     body: Incoming,
     driver: ConnectionDriver,
     unread: Bytes,
@@ -29,7 +29,7 @@ pub(super) struct Wire {
     _slot: HostPermit,
 }
 
-impl Wire {
+impl WireBody {
     /// Wraps the body of a response together with its connection.
     pub(super) fn new(
         body: Incoming,
@@ -101,7 +101,7 @@ impl Wire {
     }
 }
 
-impl AsyncBufRead for Wire {
+impl AsyncBufRead for WireBody {
     fn poll_fill_buf(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
         let this = self.get_mut();
         ready!(this.poll_fill_unread(cx)).map_err(Error::into_io)?;
@@ -116,7 +116,7 @@ impl AsyncBufRead for Wire {
     }
 }
 
-impl AsyncRead for Wire {
+impl AsyncRead for WireBody {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

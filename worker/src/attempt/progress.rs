@@ -13,7 +13,7 @@ use wordmill_nats::job_record::{Lookup, RawRecord, VersionedJob};
 use wordmill_nats::store::Outcome;
 use wordmill_nats::stream_read::ReadFrom;
 
-use super::Attempt;
+use super::RunningAttempt;
 use crate::keep_alive::ProgressMeter;
 
 /// Time after which the record of a first delivery shows `running`. Most jobs end sooner, which
@@ -41,7 +41,7 @@ impl From<Outcome> for RecordCheck {
     }
 }
 
-impl Attempt<'_> {
+impl RunningAttempt<'_> {
     /// Writes progress to the record and follows its changes until `end` is cancelled. Returns the
     /// newest record.
     ///

@@ -36,18 +36,18 @@ pub(super) async fn handle_unparsable(
         message::Error::Newer(_) => NewerPart::Format,
         message::Error::Unknown(unknown) => NewerPart::Job(unknown.part),
     };
-    give_back_newer(worker, delivery, part, error).await;
+    return_newer_to_queue(worker, delivery, part, error).await;
 }
 
 /// Returns a message to the queue that only a newer version can handle.
-pub(super) async fn give_back_newer(
+pub(super) async fn return_newer_to_queue(
     worker: &Worker,
     delivery: &Delivery,
     part: NewerPart,
     reason: &(dyn fmt::Display + Sync),
 ) {
     report_newer_message(worker, delivery, part, reason);
-    if let Err(error) = delivery.give_back(Some(NEWER_PAUSE)).await {
+    if let Err(error) = delivery.return_to_queue(Some(NEWER_PAUSE)).await {
         warn!(%error, "cannot delay a message; the broker redelivers it after the ack wait");
     }
 }
@@ -79,13 +79,13 @@ pub(super) async fn settle(
     worker.metrics.note_outcome(delivery, &outcome);
     match outcome {
         Outcome::Applied(stored) | Outcome::Refused(stored, _) if stored.job.status.is_final() => {
-            conclude(worker, delivery, &stored.job).await
+            settle_final(worker, delivery, &stored.job).await
         }
-        // Delay the message until the next attempt is due. A job that was handed back has no due
-        // time, and is redelivered at once.
+        // Delay the message until the next attempt is due. A job that was returned to the queue has
+        // no due time, and is redelivered at once.
         Outcome::Applied(stored) if stored.job.status == Status::Queued => {
             spans::note_state(&stored.job);
-            delivery.give_back(until_due(&stored.job)).await
+            delivery.return_to_queue(until_due(&stored.job)).await
         }
         // Another run has the job. That run settles its own delivery.
         Outcome::Applied(_) | Outcome::Refused(..) => {
@@ -97,7 +97,11 @@ pub(super) async fn settle(
 }
 
 /// Publishes the consequences of a final record, then acknowledges the message.
-pub(super) async fn conclude(worker: &Worker, delivery: &Delivery, job: &Job) -> Result<(), Error> {
+pub(super) async fn settle_final(
+    worker: &Worker,
+    delivery: &Delivery,
+    job: &Job,
+) -> Result<(), Error> {
     spans::note_state(job);
     if job.dead_lettered {
         worker.dead_letters.store(job, delivery).await?;
@@ -108,7 +112,7 @@ pub(super) async fn conclude(worker: &Worker, delivery: &Delivery, job: &Job) ->
         // The message must stay in the queue: only its next delivery orders the webhook.
         Err(Error::Full { what }) => {
             warn!(what, "queue of webhooks is full; a final job waits to order its webhook");
-            return delivery.give_back(Some(WEBHOOKS_FULL_PAUSE)).await;
+            return delivery.return_to_queue(Some(WEBHOOKS_FULL_PAUSE)).await;
         }
         result => result?,
     }

@@ -52,7 +52,7 @@ pub(super) fn begin_again(
 }
 
 /// Fails a job that has no attempts left, and marks it as a dead letter.
-pub(super) fn abandon(job: &mut Job, now: Timestamp) -> Result<(), InvalidTransition> {
+pub(super) fn fail_for_good(job: &mut Job, now: Timestamp) -> Result<(), InvalidTransition> {
     let last_failure = job.attempts.last().and_then(|attempt| attempt.failure.clone());
     let failure = last_failure.unwrap_or_else(|| {
         let detail = "The worker of the last attempt crashed or was disconnected.";

@@ -19,7 +19,7 @@ use tracing::debug;
 use wordmill_common::failure::{Failure, FailureCode};
 use wordmill_common::source::{Content, Document};
 use wordmill_count::{DocumentCount, Options};
-use wordmill_fetch::{CHUNK_SIZE_MAX, Coding, DecodeFault, Decoder, Leftover, Limits};
+use wordmill_fetch::{CHUNK_SIZE_MAX, ContentEncoding, DecodeFault, Decoder, Limits, TrailingData};
 use wordmill_nats::Error;
 use wordmill_nats::documents::{self, Documents};
 
@@ -41,9 +41,9 @@ pub(super) async fn count(
     meter: &Arc<ProgressMeter>,
 ) -> Result<DocumentCount, AttemptFailure> {
     let encoding = match document.content_encoding.as_deref() {
-        None => Coding::Identity,
+        None => ContentEncoding::Identity,
         Some(name) => {
-            Coding::from_name(name).map_err(|fault| classify_fetch_error(&fault.into()))?
+            ContentEncoding::from_name(name).map_err(|fault| classify_fetch_error(&fault.into()))?
         }
     };
     let mut stored = StoredBytes::open(&worker.documents, document).await?;
@@ -53,7 +53,7 @@ pub(super) async fn count(
     let chunks = Chunks { receiver, current: Bytes::new(), is_complete: Arc::clone(&is_complete) };
     let counting = count_off_thread(chunks, hints, options, meter, CountSpans::for_page());
     let forwarding = async {
-        if encoding == Coding::Identity {
+        if encoding == ContentEncoding::Identity {
             meter.set_total(document.size_bytes);
             while let Some(chunk) = stored.next().await? {
                 // The counter ended early, and returns the reason itself.
@@ -160,7 +160,7 @@ fn source_gone() -> AttemptFailure {
 /// Decompresses a document, and sends it to the counting thread.
 async fn decompress(
     stored: StoredBytes,
-    encoding: Coding,
+    encoding: ContentEncoding,
     limits: &Limits,
     sender: &mpsc::Sender<Bytes>,
 ) -> Result<(), AttemptFailure> {
@@ -188,10 +188,10 @@ async fn decompress(
             return Ok(());
         }
     }
-    let leftover = poll_fn(|cx| decoder.poll_leftover(cx)).await.map_err(classify)?;
-    match leftover {
-        Leftover::None => Ok(()),
-        Leftover::Some => {
+    let trailing_data = poll_fn(|cx| decoder.poll_trailing_data(cx)).await.map_err(classify)?;
+    match trailing_data {
+        TrailingData::Absent => Ok(()),
+        TrailingData::Present => {
             Err(classify_fetch_error(&DecodeFault::Trailing { encoding: encoding.name() }.into()))
         }
     }
@@ -220,7 +220,7 @@ fn compressed_reader(stored: StoredBytes, compressed_size: Arc<AtomicU64>) -> Co
 struct ReadFailure(Failure);
 
 /// Returns the failure of the store if there is one, otherwise that of the decoder.
-fn classify_read_error(error: io::Error, encoding: Coding) -> AttemptFailure {
+fn classify_read_error(error: io::Error, encoding: ContentEncoding) -> AttemptFailure {
     match error.downcast::<ReadFailure>() {
         Ok(ReadFailure(failure)) => failure.into(),
         Err(source) => {

@@ -52,7 +52,7 @@ enum Settlement {
     /// Acknowledge the message.
     Acknowledge,
     /// Return the message to the queue, with a delay.
-    GiveBack(Option<Duration>),
+    ReturnToQueue(Option<Duration>),
     /// Leave the message to another delivery of it. Without one, the broker redelivers the message
     /// after the ack wait.
     Leave,
@@ -64,7 +64,7 @@ pub(super) async fn run(deliverer: &Deliverer, delivery: &Delivery) {
         Ok(order) => order,
         Err(error @ Error::Newer { .. }) => {
             report_newer_message(&deliverer.worker, delivery, NewerPart::Format, &error);
-            return settle(delivery, Settlement::GiveBack(Some(NEWER_PAUSE))).await;
+            return settle(delivery, Settlement::ReturnToQueue(Some(NEWER_PAUSE))).await;
         }
         Err(reason) => {
             let stream_sequence = delivery.stream_sequence();
@@ -85,7 +85,7 @@ pub(super) async fn run(deliverer: &Deliverer, delivery: &Delivery) {
             span.in_scope(|| {
                 report_newer_message(&deliverer.worker, delivery, NewerPart::Record, &error);
             });
-            settle(delivery, Settlement::GiveBack(Some(NEWER_PAUSE))).instrument(span).await;
+            settle(delivery, Settlement::ReturnToQueue(Some(NEWER_PAUSE))).instrument(span).await;
         }
         Err(error) => {
             telemetry::fail(&span, "broker_unavailable");
@@ -97,7 +97,7 @@ pub(super) async fn run(deliverer: &Deliverer, delivery: &Delivery) {
 async fn settle(delivery: &Delivery, settlement: Settlement) {
     let result = match settlement {
         Settlement::Acknowledge => delivery.acknowledge().await,
-        Settlement::GiveBack(delay) => delivery.give_back(delay).await,
+        Settlement::ReturnToQueue(delay) => delivery.return_to_queue(delay).await,
         Settlement::Leave => return,
     };
     if let Err(error) = result {
@@ -108,7 +108,7 @@ async fn settle(delivery: &Delivery, settlement: Settlement) {
 async fn handle(deliverer: &Deliverer, order: &Order) -> Result<Settlement, Error> {
     let worker = &deliverer.worker;
     let Some(job) = read_final_job(deliverer, &order.key).await? else {
-        return Ok(Settlement::GiveBack(Some(NOT_FINAL_PAUSE)));
+        return Ok(Settlement::ReturnToQueue(Some(NOT_FINAL_PAUSE)));
     };
     // No target: the job is deleted or expired, or has no webhook.
     let target = job.and_then(|job| Some((job.webhook.as_ref()?.url.clone(), job)));
@@ -133,7 +133,7 @@ async fn handle(deliverer: &Deliverer, order: &Order) -> Result<Settlement, Erro
         }
     }
     if let Some(wait) = time_until(state.next_attempt_at).filter(|wait| *wait > EARLY_TOLERANCE) {
-        return Ok(Settlement::GiveBack(Some(wait)));
+        return Ok(Settlement::ReturnToQueue(Some(wait)));
     }
     let run = RunNonce::random();
     let Ok(url) = Url::parse(&url) else {
@@ -143,7 +143,7 @@ async fn handle(deliverer: &Deliverer, order: &Order) -> Result<Settlement, Erro
     // Reserve the host's slot before the attempt is persisted, so that a busy host costs no
     // attempt.
     let Some(slot) = deliverer.fetcher.reserve(&url) else {
-        return Ok(Settlement::GiveBack(Some(HOST_BUSY_PAUSE.mul_f64(1.0 + run.jitter()))));
+        return Ok(Settlement::ReturnToQueue(Some(HOST_BUSY_PAUSE.mul_f64(1.0 + run.jitter()))));
     };
     state.begin_attempt(run, clock::now(), deliverer.timeout);
     let revision = match worker.webhooks.write(&order.key, &state, stored.revision).await {
@@ -152,7 +152,7 @@ async fn handle(deliverer: &Deliverer, order: &Order) -> Result<Settlement, Erro
             return Err(Error::Unavailable { operation: "write a webhook's state", reason });
         }
         Err(WriteError::Conflict | WriteError::TooLarge) => {
-            return Ok(Settlement::GiveBack(Some(CONFLICT_PAUSE)));
+            return Ok(Settlement::ReturnToQueue(Some(CONFLICT_PAUSE)));
         }
     };
     // No attempt was left, so `begin_attempt` has ended the webhook.
@@ -160,7 +160,7 @@ async fn handle(deliverer: &Deliverer, order: &Order) -> Result<Settlement, Erro
         note_end(deliverer, &state);
         return Ok(Settlement::Acknowledge);
     }
-    let attempt = Attempt { deliverer, job: &job, url: &url, run };
+    let attempt = WebhookAttempt { deliverer, job: &job, url: &url, run };
     let current = VersionedDeliveries { deliveries: Some(state), revision };
     Box::pin(attempt.deliver(slot, current)).await
 }
@@ -204,14 +204,14 @@ fn time_until(due: Option<Timestamp>) -> Option<Duration> {
 }
 
 /// One attempt to deliver a webhook.
-struct Attempt<'a> {
+struct WebhookAttempt<'a> {
     deliverer: &'a Deliverer,
     job: &'a Job,
     url: &'a Url,
     run: RunNonce,
 }
 
-impl Attempt<'_> {
+impl WebhookAttempt<'_> {
     async fn deliver(
         &self,
         slot: HostPermit,
@@ -224,14 +224,14 @@ impl Attempt<'_> {
             answer = self.send(slot) => answer,
             () = worker.interrupt.cancelled() => {
                 self.write(current, |state| state.hand_back(self.run)).await?;
-                return Ok(Settlement::GiveBack(None));
+                return Ok(Settlement::ReturnToQueue(None));
             }
         };
         worker.metrics.note_webhook_attempt(&answer, start.elapsed());
-        let conclude = |state: &mut Deliveries| {
+        let end_attempt = |state: &mut Deliveries| {
             state.end_attempt(self.run, &answer, self.deliverer.schedule, clock::now())
         };
-        let Some(state) = self.write(current, conclude).await? else {
+        let Some(state) = self.write(current, end_attempt).await? else {
             // The attempt is no longer open: this worker was paused, and another one received the
             // same message and began an attempt. Its delivery needs the message for further
             // attempts. If a new round has begun or the job was deleted, the redelivery shows it.
@@ -239,7 +239,7 @@ impl Attempt<'_> {
         };
         note_end(self.deliverer, &state);
         Ok(match state.status.known() {
-            Some(Status::Waiting) => Settlement::GiveBack(time_until(state.next_attempt_at)),
+            Some(Status::Waiting) => Settlement::ReturnToQueue(time_until(state.next_attempt_at)),
             Some(Status::Delivered | Status::Failed | Status::Disabled) | None => {
                 Settlement::Acknowledge
             }

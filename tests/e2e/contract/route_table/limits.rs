@@ -332,12 +332,12 @@ fn an_exhausted_in_flight_budget_is_reported_on_every_route() {
     });
     // The rest of the budget is taken by jobs whose messages the proxy holds back.
     let held_messages = stack.proxy().add_rule(Rule::hold("jobs."));
-    let is_over = AtomicBool::new(false);
+    let is_stopped = AtomicBool::new(false);
     let end = Instant::now() + LIMIT;
     thread::scope(|scope| {
         for _ in 0..12 {
             scope.spawn(|| {
-                while !is_over.load(Ordering::SeqCst) && Instant::now() < end {
+                while !is_stopped.load(Ordering::SeqCst) && Instant::now() < end {
                     client.post("/v1/jobs", &json!({"text": "a"}));
                 }
             });
@@ -353,7 +353,7 @@ fn an_exhausted_in_flight_budget_is_reported_on_every_route() {
             });
             case.check(&answer);
         }
-        is_over.store(true, Ordering::SeqCst);
+        is_stopped.store(true, Ordering::SeqCst);
     });
     drop(uploads);
 }

@@ -184,14 +184,14 @@ fn queries() -> Vec<Case> {
 
 /// Invalid ids, missing and deleted jobs, and unreadable records.
 fn jobs() -> Vec<Case> {
-    let about = |expected: &'static str, id: &'static str| {
+    let for_job = |expected: &'static str, id: &'static str| {
         ABOUT_A_JOB.map(|request| Case::new(expected, request).with_name("{id}", id))
     };
     let mut cases = [
-        about("400 invalid_job_id", "17"),
-        about("404 job_not_found", UNKNOWN),
-        about("410 result_expired", "{gone}"),
-        about("500 internal", "{broken}"),
+        for_job("400 invalid_job_id", "17"),
+        for_job("404 job_not_found", UNKNOWN),
+        for_job("410 result_expired", "{gone}"),
+        for_job("500 internal", "{broken}"),
     ]
     .concat();
     cases.extend([

@@ -17,7 +17,7 @@ fn count_characters(counter: Counter) -> (u64, u64) {
 #[test]
 fn plain_text_counts_every_character() {
     let mut counter = new_counter();
-    counter.add_plain(" a\r\n\u{a0}é\t");
+    counter.add_plain_text(" a\r\n\u{a0}é\t");
     assert_eq!(count_characters(counter), (7, 2));
 }
 
@@ -25,10 +25,10 @@ fn plain_text_counts_every_character() {
 fn white_space_of_a_page_counts_once_between_text() {
     let mut counter = new_counter();
     counter.separate();
-    counter.add_flowing("\n  a \n");
+    counter.add_page_text("\n  a \n");
     counter.separate();
-    counter.add_flowing("\t b\u{a0}");
-    counter.add_flowing("c\0 ");
+    counter.add_page_text("\t b\u{a0}");
+    counter.add_page_text("c\0 ");
     counter.separate();
     assert_eq!(count_characters(counter), (5, 3));
 }
@@ -37,7 +37,7 @@ fn white_space_of_a_page_counts_once_between_text() {
 fn a_boundary_separates() {
     let mut counter = new_counter();
     for half in ["mill", "stone", "don'", "t", "東", "京"] {
-        counter.add_flowing(half);
+        counter.add_page_text(half);
         counter.separate();
     }
     let text_count = counter.finish().unwrap();
@@ -45,9 +45,9 @@ fn a_boundary_separates() {
     assert_eq!(text_count.totals_by_rule["whitespace"], 6);
 }
 
-fn count_plain(text: &str, job_options: options::Options) -> TextCount {
+fn count_plain_text(text: &str, job_options: options::Options) -> TextCount {
     let mut counter = Counter::new(&Options::from(job_options));
-    counter.add_plain(text);
+    counter.add_plain_text(text);
     counter.finish().unwrap()
 }
 
@@ -56,7 +56,7 @@ fn options_by(rule: RuleName) -> options::Options {
 }
 
 fn list_words(text: &str, job_options: options::Options) -> Vec<(String, u64)> {
-    let text_count = count_plain(text, job_options);
+    let text_count = count_plain_text(text, job_options);
     let mut words: Vec<_> =
         text_count.histogram.iter().map(|(word, n)| (word.to_owned(), n)).collect();
     words.sort_unstable();
@@ -88,7 +88,7 @@ fn every_rule_lists_its_own_words() {
 #[test]
 fn all_rules_count_with_any_listing() {
     let text = "Well-known, 東京タワー! don\u{2019}t\u{a0}panic — 한국어 ภาษาไทย _ 12는";
-    let expected = count_plain(text, options_by(RuleName::Unicode)).totals_by_rule;
+    let expected = count_plain_text(text, options_by(RuleName::Unicode)).totals_by_rule;
     // well known 東京タワー don't panic 한국어 ภาษา ไทย 12는
     assert_eq!(expected["unicode"], 9);
     assert_eq!(expected["whitespace"], 9);
@@ -96,7 +96,7 @@ fn all_rules_count_with_any_listing() {
     // 5 Japanese characters, 3 + 3 of Korean words, 7 of Thai.
     assert_eq!(expected["gmx"], 4 + 2 + 2 + 2);
     for rule in RuleName::ALL {
-        let text_count = count_plain(text, options_by(rule));
+        let text_count = count_plain_text(text, options_by(rule));
         assert_eq!(text_count.totals_by_rule, expected, "{rule:?}");
         assert_eq!(text_count.totals.words, expected[rule.as_str()], "{rule:?}");
     }
@@ -124,7 +124,7 @@ fn options_change_the_listed_words() {
     ];
     assert_eq!(joined, expected_words(&expected));
     let without =
-        count_plain(text, options_with(|options| options.numbers = options::Numbers::Skip));
+        count_plain_text(text, options_with(|options| options.numbers = options::Numbers::Skip));
     assert_eq!(without.totals.words + 3, without.totals_by_rule["unicode"]);
     let without = options_with(|options| {
         options.stop_words = vec!["THE".to_owned()].try_into().unwrap();
@@ -182,10 +182,10 @@ const PARTS: &[&str] = &[
 ];
 
 fn random_text(random: &mut Random, parts: usize) -> String {
-    let is_plain = random.below(2) == 0;
+    let is_mostly_ascii = random.below(2) == 0;
     let part = |random: &mut Random| loop {
         let part = PARTS[random.below(PARTS.len())];
-        if !is_plain || part.is_ascii() || random.below(30) == 0 {
+        if !is_mostly_ascii || part.is_ascii() || random.below(30) == 0 {
             return part;
         }
     };
@@ -194,17 +194,17 @@ fn random_text(random: &mut Random, parts: usize) -> String {
 
 /// An explained count takes the slow path throughout, and the fast path must not differ.
 #[test]
-fn the_fast_and_the_careful_way_agree() {
+fn the_fast_and_the_slow_path_agree() {
     let mut random = Random::new(17);
     for turn in 0..4000 {
         let length = 1 + random.below(60);
         let text = random_text(&mut random, length);
         let rule = RuleName::ALL[turn % RuleName::ALL.len()];
-        let fast = count_plain(&text, options_by(rule));
-        let mut careful =
-            count_plain(&text, options::Options { explain: true, ..options_by(rule) });
-        let explanation = careful.explanation.take();
-        assert_eq!(fast, careful, "{text:?}");
+        let fast = count_plain_text(&text, options_by(rule));
+        let mut slow =
+            count_plain_text(&text, options::Options { explain: true, ..options_by(rule) });
+        let explanation = slow.explanation.take();
+        assert_eq!(fast, slow, "{text:?}");
         assert!(explanation.is_some() && fast.explanation.is_none());
     }
 }
@@ -220,13 +220,13 @@ fn chunks_of_text_do_not_matter() {
         }
         let job_options =
             options::Options { explain: turn % 4 == 0, ..options_by(RuleName::ALL[turn % 4]) };
-        let whole = count_plain(&text, job_options.clone());
+        let whole = count_plain_text(&text, job_options.clone());
         let mut counter = Counter::new(&Options::from(job_options));
         let mut rest = text.as_str();
         while !rest.is_empty() {
             let size = rest.floor_char_boundary(4 + random.below(9000));
             let (chunk, tail) = rest.split_at(size);
-            counter.add_plain(chunk);
+            counter.add_plain_text(chunk);
             rest = tail;
         }
         assert_eq!(counter.finish().unwrap(), whole);
@@ -238,13 +238,13 @@ fn the_scope_main_counts_only_the_main_content() {
     let page = |scope| {
         let job_options = options::Options { scope, ..options::Options::default() };
         let mut counter = Counter::new(&Options::from(job_options));
-        counter.add_flowing("a start");
+        counter.add_page_text("a start");
         counter.restart_main();
-        counter.add_flowing("the mill");
+        counter.add_page_text("the mill");
         counter.set_region(Region::Boilerplate);
-        counter.add_flowing("home about help");
+        counter.add_page_text("home about help");
         counter.set_region(Region::Main);
-        counter.add_flowing("river");
+        counter.add_page_text("river");
         counter.finish().unwrap()
     };
     let whole = page(Scope::Page);
@@ -266,7 +266,7 @@ fn the_declared_language_divides_unless_the_options_name_another() {
         let job_options = options::Options { language, ..options_by(RuleName::Gmx) };
         let mut counter = Counter::new(&Options::from(job_options));
         counter.set_declared_language("ko-KR");
-        counter.add_flowing(&"東".repeat(84));
+        counter.add_page_text(&"東".repeat(84));
         counter.finish().unwrap().totals.words
     };
     assert_eq!(volume(None), 26);
@@ -278,7 +278,7 @@ fn the_declared_language_divides_unless_the_options_name_another() {
 fn an_explanation_names_the_differences() {
     let job_options = options::Options { explain: true, ..options::Options::default() };
     let mut counter = Counter::new(&Options::from(job_options));
-    counter.add_flowing("the well-known mill — a well-known river, 東京 and 한국");
+    counter.add_page_text("the well-known mill — a well-known river, 東京 and 한국");
     counter.record_dropped(DropReason::Scripts, 7);
     counter.record_dropped(DropReason::Scripts, 5);
     let explanation = counter.finish().unwrap().explanation.unwrap();
@@ -302,7 +302,7 @@ fn an_explanation_is_bounded() {
     let job_options = options::Options { explain: true, ..options::Options::default() };
     let text: String = (0..30_000).map(|n| format!("{n}-{n} ")).collect();
     let giant = "-ab".repeat(50_000);
-    let explanation = count_plain(&(text + &giant), job_options).explanation.unwrap();
+    let explanation = count_plain_text(&(text + &giant), job_options).explanation.unwrap();
     assert!(explanation.tokens.len() <= 300);
     assert!(serde_json::to_vec(&explanation).unwrap().len() < 400_000);
 }

@@ -8,7 +8,7 @@ use wordmill_common::options::{self, Case};
 
 use super::*;
 use crate::{
-    Options, UNICODE_VERSION, char_class::KindTable, counter::Counter, normalize::Normalizer,
+    Options, UNICODE_VERSION, char_class::CharTable, counter::Counter, normalize::Normalizer,
     random::Random, stretch::WORD_BYTES_MAX, word_table::WordTable,
 };
 
@@ -18,7 +18,7 @@ fn as_written() -> options::Options {
 
 fn words_of(text: &str) -> Histogram {
     let mut counter = Counter::new(&Options { job_options: as_written(), ..Options::default() });
-    counter.add_plain(text);
+    counter.add_plain_text(text);
     counter.finish().unwrap().histogram
 }
 
@@ -31,9 +31,9 @@ fn words_of_reference(text: &str) -> Histogram {
 }
 
 fn words_between<'t>(segments: impl Iterator<Item = &'t str>) -> Histogram {
-    let kinds = KindTable::get();
+    let char_table = CharTable::get();
     let mut table = WordTable::new(Normalizer::new(&as_written()), 1_000_000);
-    for segment in segments.filter(|s| s.chars().any(|c| kinds.of(c).is_word_character())) {
+    for segment in segments.filter(|s| s.chars().any(|c| char_table.of(c).is_word_character())) {
         table.add(segment);
     }
     table.into_histogram().unwrap()
@@ -146,7 +146,7 @@ fn word_break_test() -> String {
 /// dictionary are skipped.
 #[test]
 fn the_test_of_unicode_passes() {
-    let kinds = KindTable::get();
+    let char_table = CharTable::get();
     let mut lines = 0;
     let mut with_dictionaries = 0;
     for line in word_break_test().lines() {
@@ -165,7 +165,7 @@ fn the_test_of_unicode_passes() {
             continue;
         }
         let text = segments.concat();
-        if text.chars().any(|c| kinds.of(c).class.writing().is_some()) {
+        if text.chars().any(|c| char_table.of(c).class.writing().is_some()) {
             with_dictionaries += 1;
             continue;
         }
@@ -186,7 +186,7 @@ fn scripts_without_spaces_go_to_their_dictionary() {
 
 #[test]
 fn endless_segments_need_no_memory() {
-    let kinds = KindTable::get();
+    let char_table = CharTable::get();
     for c in ["a", "\u{301}", "_", "❤"] {
         let mut segmenter = Segmenter::new();
         let mut words = WordSink::new(&as_written(), 10);
@@ -194,7 +194,7 @@ fn endless_segments_need_no_memory() {
         for text in ["a", "'"].into_iter().chain(std::iter::repeat_n(endless.as_str(), 1000)) {
             let mut rest = text;
             while !rest.is_empty() {
-                let stretch = Stretch::first(rest, kinds);
+                let stretch = Stretch::first(rest, char_table);
                 rest = rest.get(stretch.text.len()..).unwrap();
                 segmenter.push(&stretch, &mut words);
             }

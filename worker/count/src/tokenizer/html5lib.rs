@@ -96,7 +96,7 @@ fn tokenizer_in_state(state: &str, last_start_tag: &str, input: &str) -> Option<
     let mut tokenizer = Tokenizer::new();
     match state.to_ascii_lowercase().trim_end_matches(" state") {
         "data" => {}
-        "plaintext" => tokenizer.state = State::Plain,
+        "plaintext" => tokenizer.state = State::PlainText,
         "cdata section" => tokenizer.state = State::Cdata(0),
         // References in `title` and `textarea` are not resolved, because neither is visible text.
         "rcdata" if input.contains('&') => return None,

@@ -6,15 +6,15 @@ use html5gum::{Emitter, State, Tokenizer};
 
 use super::{
     Attribute, Content,
-    tests::{Event, Follower},
+    tests::{ContentSelector, Event},
 };
 
 /// Reads a page.
-pub(super) fn events(page: &str, follower: Follower) -> Vec<Event> {
+pub(super) fn events(page: &str, content_selector: ContentSelector) -> Vec<Event> {
     let mut events = Vec::new();
-    let emitter = Recorder {
+    let emitter = EventEmitter {
         events: &mut events,
-        follower,
+        content_selector,
         tag: CurrentTag::default(),
         last_start_tag: Vec::new(),
     };
@@ -30,9 +30,9 @@ struct CurrentTag {
     attributes: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
-struct Recorder<'e> {
+struct EventEmitter<'e> {
     events: &'e mut Vec<Event>,
-    follower: Follower,
+    content_selector: ContentSelector,
     tag: CurrentTag,
     /// Name of the element whose end tag ends raw text.
     last_start_tag: Vec<u8>,
@@ -42,7 +42,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-impl Recorder<'_> {
+impl EventEmitter<'_> {
     fn start_tag(&mut self, name: String) -> Option<State> {
         let is_closed = self.tag.is_closed;
         let values =
@@ -51,21 +51,21 @@ impl Recorder<'_> {
                 attributes.find(|(key, _)| key == name.as_bytes()).map(|(_, value)| text(value))
             });
         let is_hidden = values[Attribute::Hidden as usize].is_some();
-        let content = self.follower.start(&name, is_hidden, is_closed);
+        let content = self.content_selector.start(&name, is_hidden, is_closed);
         self.last_start_tag.clone_from(&self.tag.name);
         let state = match (content, name.as_str()) {
             (Content::Markup, _) => None,
             (Content::Raw, "title" | "textarea") => Some(State::RcData),
             (Content::Raw, _) => Some(State::RawText),
             (Content::Script, _) => Some(State::ScriptData),
-            (Content::Plain, _) => Some(State::PlainText),
+            (Content::PlainText, _) => Some(State::PlainText),
         };
         self.events.push(Event::Start { name, is_closed, values });
         state
     }
 }
 
-impl Emitter for Recorder<'_> {
+impl Emitter for EventEmitter<'_> {
     type Token = Infallible;
 
     fn emit_string(&mut self, bytes: &[u8]) {
@@ -107,7 +107,7 @@ impl Emitter for Recorder<'_> {
     fn emit_current_tag(&mut self) -> Option<State> {
         let name = text(&self.tag.name);
         if self.tag.is_end {
-            self.follower.end(&name);
+            self.content_selector.end(&name);
             self.events.push(Event::End { name });
             self.last_start_tag.clear();
             return None;
@@ -120,7 +120,7 @@ impl Emitter for Recorder<'_> {
     }
 
     fn adjusted_current_node_present_but_not_in_html_namespace(&mut self) -> bool {
-        self.follower.has_cdata()
+        self.content_selector.has_cdata()
     }
 
     fn should_emit_errors(&mut self) -> bool {

@@ -13,7 +13,7 @@ const NAME_BYTES_MAX: usize = 32;
 const NAME_WITHOUT_SEMICOLON_BYTES_MAX: usize = 6;
 
 /// All names of the HTML standard, without the ampersand, and their characters.
-static NAMES: LazyLock<HashMap<&str, &str>> = LazyLock::new(|| {
+static CHARACTERS_BY_NAME: LazyLock<HashMap<&str, &str>> = LazyLock::new(|| {
     let names = ENTITIES.iter();
     names.filter_map(|entry| Some((entry.entity.strip_prefix('&')?, entry.characters))).collect()
 });
@@ -133,7 +133,7 @@ impl Reference {
         let prefixes = (1..=NAME_WITHOUT_SEMICOLON_BYTES_MAX.min(name.len())).rev();
         let lengths = std::iter::once(name.len()).chain(prefixes);
         for length in lengths {
-            if let Some(characters) = NAMES.get(text_before(name, length)) {
+            if let Some(characters) = CHARACTERS_BY_NAME.get(text_before(name, length)) {
                 sink.add_text(characters);
                 sink.add_text(text_after(name, length));
                 return;
@@ -171,13 +171,13 @@ mod tests {
 
     #[test]
     fn names_are_as_long_as_expected() {
-        assert_eq!(NAMES.len(), 2231);
-        let without_semicolon = NAMES.keys().filter(|name| !name.ends_with(';'));
+        assert_eq!(CHARACTERS_BY_NAME.len(), 2231);
+        let without_semicolon = CHARACTERS_BY_NAME.keys().filter(|name| !name.ends_with(';'));
         assert_eq!(
             without_semicolon.map(|name| name.len()).max(),
             Some(NAME_WITHOUT_SEMICOLON_BYTES_MAX)
         );
-        assert_eq!(NAMES.keys().map(|name| name.len()).max(), Some(NAME_BYTES_MAX));
+        assert_eq!(CHARACTERS_BY_NAME.keys().map(|name| name.len()).max(), Some(NAME_BYTES_MAX));
     }
 
     #[test]

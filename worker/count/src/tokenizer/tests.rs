@@ -18,11 +18,11 @@ pub(crate) enum Event {
 }
 
 /// Decides how content is read, as the extractor does.
-pub(super) struct Follower {
+pub(super) struct ContentSelector {
     visibility: Visibility,
 }
 
-impl Follower {
+impl ContentSelector {
     fn new(syntax: Syntax) -> Self {
         Self { visibility: Visibility::new(syntax) }
     }
@@ -43,7 +43,7 @@ impl Follower {
 
 struct EventRecorder {
     events: Vec<Event>,
-    follower: Follower,
+    content_selector: ContentSelector,
 }
 
 impl Sink for EventRecorder {
@@ -60,23 +60,24 @@ impl Sink for EventRecorder {
         let is_hidden = tag.value(Attribute::Hidden).is_some();
         let name = tag.name().to_owned();
         let is_closed = tag.is_closed();
-        let content = self.follower.start(&name, is_hidden, is_closed);
+        let content = self.content_selector.start(&name, is_hidden, is_closed);
         self.events.push(Event::Start { name, is_closed, values });
         content
     }
 
     fn end_tag(&mut self, tag: &Tag) {
-        self.follower.end(tag.name());
+        self.content_selector.end(tag.name());
         self.events.push(Event::End { name: tag.name().to_owned() });
     }
 
     fn has_cdata(&self) -> bool {
-        self.follower.has_cdata()
+        self.content_selector.has_cdata()
     }
 }
 
 fn events(chunks: &[&str], syntax: Syntax) -> Vec<Event> {
-    let mut recorder = EventRecorder { events: Vec::new(), follower: Follower::new(syntax) };
+    let mut recorder =
+        EventRecorder { events: Vec::new(), content_selector: ContentSelector::new(syntax) };
     let mut tokenizer = Tokenizer::new();
     for chunk in chunks {
         tokenizer.push(chunk, &mut recorder);
@@ -125,7 +126,7 @@ fn truncate_name(name: &str) -> String {
 pub(crate) fn check(page: &str, syntax: Syntax, random: &mut Random) {
     let whole = events(&[page], syntax);
     // html5gum reads every line end as a line feed.
-    let expected = oracle::events(page, Follower::new(syntax));
+    let expected = oracle::events(page, ContentSelector::new(syntax));
     let normal = page.replace("\r\n", "\n").replace('\r', "\n");
     let ours = events(&[&normal], syntax);
     assert_same(&comparable(ours, page), &comparable(expected, page), page);
