@@ -274,7 +274,7 @@ impl Store {
                     // and its run. A retry could be refused as an invalid transition.
                     let arrived = latest.revision > current.revision
                         && latest.job.status == job.status
-                        && run.is_some_and(|run| latest.job.last_run_is(run));
+                        && run.is_some_and(|run| latest.job.is_last_run(run));
                     if arrived {
                         return Ok(Outcome::Applied(latest));
                     }

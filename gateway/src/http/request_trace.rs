@@ -129,7 +129,7 @@ fn begin_request_span(app: &App, request: &Request) -> (Span, TraceParent) {
     let caller_context = parse_traceparent(request.headers());
     let span = begin_server_span(request, app.scheme);
     match (inbound, caller_context) {
-        (InboundTrace::Trust, Some(parent)) => telemetry::adopt(&span, &parent),
+        (InboundTrace::Trust, Some(parent)) => telemetry::set_parent(&span, &parent),
         (InboundTrace::Link, Some(other)) => telemetry::link(&span, &other),
         (_, None) => {}
     }
@@ -194,7 +194,7 @@ fn end_span(span: &Span, response: &Response) {
     if status.is_server_error() {
         telemetry::fail(span, problem.map_or("internal", Problem::code_name));
     } else if let Some(problem) = problem {
-        telemetry::note(span, "error.type", problem.code_name());
+        telemetry::set_attribute(span, "error.type", problem.code_name());
     }
 }
 
@@ -220,7 +220,7 @@ pub(crate) fn begin_webhook_span(job: &Job, request: &TraceParent) -> Span {
 /// Puts `span` into the trace of `job`, and links it to the request.
 fn join_trace_of(job: &Job, span: &Span, request: &TraceParent) {
     if let Some(parent) = &job.traceparent {
-        telemetry::adopt(span, parent);
+        telemetry::set_parent(span, parent);
         telemetry::link(span, request);
     }
     telemetry::record_trace_id(span, job.trace_id);

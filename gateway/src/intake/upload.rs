@@ -22,7 +22,7 @@ use wordmill_common::trace_context::TraceParent;
 use wordmill_common::webhook::Webhook;
 use wordmill_nats::Error;
 use wordmill_nats::documents::{Documents, StoredDocument, Upload};
-use wordmill_service::env::{Env, SizeText};
+use wordmill_service::env::{ByteSize, Env};
 
 use crate::App;
 use crate::enqueue::publish;
@@ -56,14 +56,14 @@ pub struct Limits {
 impl Limits {
     /// Reads the settings.
     pub(crate) fn read(env: &mut Env) -> Self {
-        let kib = SizeText(1 << 10);
-        let tib = SizeText(1 << 40);
+        let kib = ByteSize(1 << 10);
+        let tib = ByteSize(1 << 40);
         let tenth = Duration::from_millis(100);
         let second = Duration::from_secs(1);
         let half_hour = 1800 * second;
         let day = 86_400 * second;
         Self {
-            size_max: env.size("WORDMILL_DOCUMENT_SIZE_MAX", SizeText(256 << 20), kib, tib),
+            size_max: env.size("WORDMILL_DOCUMENT_SIZE_MAX", ByteSize(256 << 20), kib, tib),
             stall_timeout: env.duration(
                 "WORDMILL_UPLOAD_STALL_TIMEOUT",
                 30 * second,

@@ -15,7 +15,7 @@ use url::Url;
 use wordmill_common::clock;
 use wordmill_common::id::{JobKey, RunNonce};
 use wordmill_common::job::Job;
-use wordmill_common::webhook::{self, Answer, Deliveries, Status};
+use wordmill_common::webhook::{self, Deliveries, Status, WebhookOutcome};
 use wordmill_fetch::HostPermit;
 use wordmill_nats::Error;
 use wordmill_nats::delivery::Delivery;
@@ -223,7 +223,7 @@ impl Attempt<'_> {
             biased;
             answer = self.send(slot) => answer,
             () = worker.interrupt.cancelled() => {
-                self.write(current, |state| state.hand_back(self.run)).await?;
+                self.write(current, |state| state.roll_back_attempt(self.run)).await?;
                 return Ok(Settlement::GiveBack(None));
             }
         };
@@ -246,7 +246,7 @@ impl Attempt<'_> {
         })
     }
 
-    async fn send(&self, slot: HostPermit) -> Answer {
+    async fn send(&self, slot: HostPermit) -> WebhookOutcome {
         let body = webhook::notification::body(self.job).ok().flatten().unwrap_or_default();
         let headers = self.headers(&body);
         let span = spans::begin_post(self.url);
@@ -254,16 +254,20 @@ impl Attempt<'_> {
         let sending = fetcher.post(self.url, slot, headers, Bytes::from(body));
         match sending.instrument(span.clone()).await {
             Ok(response) => {
-                telemetry::note(&span, "http.response.status_code", i64::from(response.status));
+                telemetry::set_attribute(
+                    &span,
+                    "http.response.status_code",
+                    i64::from(response.status),
+                );
                 if response.status >= 400 {
                     telemetry::fail(&span, response.status.to_string());
                 }
-                Answer::Status { code: response.status, retry_after: response.retry_after }
+                WebhookOutcome::Status { code: response.status, retry_after: response.retry_after }
             }
             Err(error) => {
                 let failure = execute::classify_fetch_error(&error).failure;
                 telemetry::fail(&span, failure.code.to_string());
-                Answer::Failure(failure)
+                WebhookOutcome::Failure(failure)
             }
         }
     }
