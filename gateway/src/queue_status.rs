@@ -14,7 +14,7 @@ use tracing::debug;
 use wordmill_common::clock::age;
 use wordmill_common::id::Lane;
 use wordmill_nats::Error;
-use wordmill_nats::dead_letters::{Archive, Mark};
+use wordmill_nats::dead_letters::{Archive, ChangeMarker};
 use wordmill_nats::presence;
 use wordmill_nats::queue::LaneLevel;
 use wordmill_nats::webhooks;
@@ -207,13 +207,13 @@ async fn read(app: &App, dead_letters: &mut DeadLetters) -> Result<Reading, Erro
 /// therefore counted only after a change, and less often the more there are.
 #[derive(Debug, Default)]
 struct DeadLetters {
-    counted: Option<(Mark, [(Lane, u64); 2])>,
+    counted: Option<(ChangeMarker, [(Lane, u64); 2])>,
     not_before: Option<Instant>,
 }
 
 impl DeadLetters {
     async fn count(&mut self, archive: &Archive) -> Result<[(Lane, u64); 2], Error> {
-        let mark = archive.mark().await?;
+        let mark = archive.change_marker().await?;
         let is_early = self.not_before.is_some_and(|time| Instant::now() < time);
         if let Some((last, counts)) = self.counted
             && (last == mark || is_early)

@@ -259,7 +259,7 @@ async fn enqueue_if_missing(
         if owned == RecordCreator::EarlierRequest {
             telemetry::link(&publishing.span, trace);
         }
-        let first = Envelope::seal(&message, &publishing.context)?;
+        let first = Envelope::serialize(&message, &publishing.context)?;
         let envelope = if is_again { first.with_second_message_id() } else { first };
         let offering = publish::publish_with_retries(app, &envelope, &publishing.context, deadline);
         match offering.instrument(publishing.span).await {

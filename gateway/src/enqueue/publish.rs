@@ -60,7 +60,7 @@ async fn enqueue(app: &App, message: &JobMessage, trace: &TraceParent) -> Result
     wait_for_connection(app, deadline).await?;
     request_trace::record_job_id(message.job_id);
     let publishing = spans::begin_publish_span(message, trace);
-    let envelope = Envelope::seal(message, &publishing.context)?;
+    let envelope = Envelope::serialize(message, &publishing.context)?;
     let job = Job { traceparent: Some(*trace), ..message.queued_job() };
     let creating =
         app.metrics.time_broker_request(Operation::CreateRecord, trace, app.store.create(&job));

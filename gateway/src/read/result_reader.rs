@@ -44,7 +44,7 @@ impl Words {
             let storage = match &job.result {
                 None => return Err(Problem::result_expired()),
                 Some(ResultRef::Inline { word_count }) => {
-                    Storage::Record(results::inline(&job.key(), word_count)?.into_iter())
+                    Storage::Record(results::parse_inline(&job.key(), word_count)?.into_iter())
                 }
                 Some(ResultRef::Object { name }) => {
                     let packed =

@@ -22,7 +22,7 @@ use wordmill_nats::delivery::Delivery;
 use wordmill_nats::job_record::{Lookup, check_state};
 use wordmill_nats::store::WriteError;
 use wordmill_nats::stream_read::ReadFrom;
-use wordmill_nats::webhooks::{Order, VersionedDeliveries};
+use wordmill_nats::webhooks::{VersionedDeliveries, WebhookMessage};
 use wordmill_service::telemetry;
 
 use super::Deliverer;
@@ -60,7 +60,7 @@ enum Settlement {
 
 /// Processes one message to completion. After an error the broker redelivers it.
 pub(super) async fn run(deliverer: &Deliverer, delivery: &Delivery) {
-    let order = match Order::parse(delivery) {
+    let order = match WebhookMessage::parse(delivery) {
         Ok(order) => order,
         Err(error @ Error::Newer { .. }) => {
             report_newer_message(&deliverer.worker, delivery, NewerPart::Format, &error);
@@ -105,7 +105,7 @@ async fn settle(delivery: &Delivery, settlement: Settlement) {
     }
 }
 
-async fn handle(deliverer: &Deliverer, order: &Order) -> Result<Settlement, Error> {
+async fn handle(deliverer: &Deliverer, order: &WebhookMessage) -> Result<Settlement, Error> {
     let worker = &deliverer.worker;
     let Some(job) = read_final_job(deliverer, &order.key).await? else {
         return Ok(Settlement::GiveBack(Some(NOT_FINAL_PAUSE)));
@@ -185,7 +185,7 @@ async fn read_final_job(deliverer: &Deliverer, key: &JobKey) -> Result<Option<Op
 /// begun. Deliveries of an earlier round are dropped.
 async fn read_round(
     deliverer: &Deliverer,
-    order: &Order,
+    order: &WebhookMessage,
 ) -> Result<Option<VersionedDeliveries>, Error> {
     let mut stored =
         deliverer.worker.webhooks.get_deliveries(&order.key, ReadFrom::AnyReplica).await?;

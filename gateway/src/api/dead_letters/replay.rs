@@ -19,7 +19,7 @@ use wordmill_common::job::{FORMAT, Status};
 use wordmill_common::message::{JobMessage, ParsedMessage};
 use wordmill_common::open_name::OpenName;
 use wordmill_common::trace_context::{TraceId, TraceParent};
-use wordmill_nats::dead_letters::{Filter, Letter, LetterId};
+use wordmill_nats::dead_letters::{DeadLetter, DeadLetterId, Filter};
 
 use super::{list_letters, with_deadline};
 use crate::App;
@@ -133,7 +133,7 @@ struct Line {
 /// A selected dead letter, by its id or as the filter found it.
 enum ReplayTarget {
     Name(String),
-    Letter(Box<Letter>),
+    Letter(Box<DeadLetter>),
 }
 
 /// `POST /v1/dead-letters/replay`.
@@ -209,19 +209,19 @@ impl ReplayTarget {
     }
 
     /// Returns the dead letter, or its name if it does not exist.
-    async fn read(self, app: &App, owner: &Owner) -> Result<Result<Letter, String>, Problem> {
+    async fn read(self, app: &App, owner: &Owner) -> Result<Result<DeadLetter, String>, Problem> {
         let name = match self {
             Self::Letter(letter) => return Ok(Ok(*letter)),
             Self::Name(name) => name,
         };
-        let Ok(id) = name.parse::<LetterId>() else {
+        let Ok(id) = name.parse::<DeadLetterId>() else {
             return Ok(Err(name));
         };
         Ok(with_deadline(app.dead_letters.find(owner, id)).await?.ok_or(name))
     }
 }
 
-async fn replay(app: &App, letter: &Letter, request: &TraceParent, dry_run: bool) -> Line {
+async fn replay(app: &App, letter: &DeadLetter, request: &TraceParent, dry_run: bool) -> Line {
     let name = letter.id.to_string();
     let old = match &letter.message {
         Some(ParsedMessage::Known(message)) => message,
