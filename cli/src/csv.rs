@@ -8,12 +8,12 @@ const SEPARATORS: [char; 5] = [',', ';', '\t', '\r', '\n'];
 
 /// Formats one row.
 pub(crate) fn line<'a>(fields: impl IntoIterator<Item = &'a str>) -> String {
-    let fields: Vec<String> = fields.into_iter().map(field).collect();
+    let fields: Vec<String> = fields.into_iter().map(quote_field).collect();
     format!("{}\r\n", fields.join(","))
 }
 
 /// Formats a text as one field.
-fn field(text: &str) -> String {
+fn quote_field(text: &str) -> String {
     let has_separator = text.contains(SEPARATORS);
     let mut guarded = String::with_capacity(text.len() + 2);
     if is_formula(text) || text.trim_start_matches('\'').starts_with(char::is_control) {
@@ -38,13 +38,13 @@ fn field(text: &str) -> String {
 
 /// Returns whether a spreadsheet could evaluate a cell with this beginning.
 fn is_formula(cell: &str) -> bool {
-    cell.trim_start_matches(is_passed_over).starts_with(FORMULA_CHARS)
+    cell.trim_start_matches(may_be_stripped).starts_with(FORMULA_CHARS)
 }
 
 /// Returns whether a reader may strip or ignore a character in front of a formula: white space,
 /// control characters, quotation marks and the `Default_Ignorable_Code_Point`s of Unicode (soft
 /// hyphen, zero-width characters, byte order mark, direction marks, variation selectors, tags).
-fn is_passed_over(c: char) -> bool {
+fn may_be_stripped(c: char) -> bool {
     let is_ignorable = matches!(
         c,
         '\u{ad}'
@@ -92,7 +92,7 @@ mod tests {
             ("x,y\t@a\n-b", "\"x,y\t'@a\n'-b\""),
             ("'=1", "''=1"),
         ] {
-            assert_eq!(field(text), expected);
+            assert_eq!(quote_field(text), expected);
         }
         assert_eq!(line(["a.txt", "a;b", "3"]), "a.txt,\"a;b\",3\r\n");
     }

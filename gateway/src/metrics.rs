@@ -166,7 +166,7 @@ impl Metrics {
     }
 
     /// Counts a submission by its outcome. A named job that already existed counts as `repeated`.
-    pub(crate) fn note_submission(
+    pub(crate) fn record_submission(
         &self,
         lane: Lane,
         created_at: Timestamp,
@@ -201,19 +201,19 @@ impl Metrics {
     }
 
     /// Counts a job that this gateway cancelled.
-    pub(crate) fn note_cancelled(&self, job: &Job) {
+    pub(crate) fn record_cancelled_job(&self, job: &Job) {
         self.0.shared.record_finished_job(job, None);
     }
 
     /// Counts an action of the sweeper.
-    pub(crate) fn note_sweep(&self, action: SweepAction) {
+    pub(crate) fn record_sweep_action(&self, action: SweepAction) {
         self.0.sweeps.get_or_create(&SweepLabels { action: action.as_str() }).inc();
     }
 
     /// Counts a job that the sweeper failed because it had no message.
-    pub(crate) fn note_lost(&self, job: &Job) {
+    pub(crate) fn record_lost_job(&self, job: &Job) {
         self.0.shared.record_finished_job(job, None);
-        self.note_sweep(SweepAction::Lost);
+        self.record_sweep_action(SweepAction::Lost);
     }
 }
 

@@ -75,12 +75,12 @@ impl QueueStatus {
     }
 
     /// Records that this gateway sweeps, and the age of the oldest unfinished job.
-    pub(crate) fn note_sweep(&self, age: Option<Duration>) {
+    pub(crate) fn record_sweep(&self, age: Option<Duration>) {
         self.update(|readings| readings.sweeping = Some(OldestJob { at: Instant::now(), age }));
     }
 
     /// Records that this gateway has stopped sweeping.
-    pub(crate) fn note_no_sweep(&self) {
+    pub(crate) fn record_sweep_end(&self) {
         self.update(|readings| readings.sweeping = None);
     }
 
@@ -167,7 +167,7 @@ fn number(count: u64) -> f64 {
 }
 
 /// Reads the state of the queue at each interval, until it is dropped.
-pub(crate) async fn watch(app: &App, status: &QueueStatus) {
+pub(crate) async fn poll_status(app: &App, status: &QueueStatus) {
     let mut ticks = tokio::time::interval(READ_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut dead_letters = DeadLetters::default();
@@ -213,21 +213,22 @@ struct DeadLetters {
 
 impl DeadLetters {
     async fn count(&mut self, archive: &Archive) -> Result<[(Lane, u64); 2], Error> {
-        let mark = archive.change_marker().await?;
+        let marker = archive.change_marker().await?;
         let is_early = self.not_before.is_some_and(|time| Instant::now() < time);
         if let Some((last, counts)) = self.counted
-            && (last == mark || is_early)
+            && (last == marker || is_early)
         {
             return Ok(counts);
         }
         let [first, second] = Lane::ALL;
-        let counts = if mark.count == 0 {
+        let counts = if marker.count == 0 {
             [(first, 0), (second, 0)]
         } else {
             [(first, archive.count(first).await?), (second, archive.count(second).await?)]
         };
-        self.counted = Some((mark, counts));
-        self.not_before = Some(Instant::now() + Duration::from_secs(mark.count / LISTED_PER_S_MAX));
+        self.counted = Some((marker, counts));
+        self.not_before =
+            Some(Instant::now() + Duration::from_secs(marker.count / LISTED_PER_S_MAX));
         Ok(counts)
     }
 }

@@ -87,15 +87,15 @@ fn parse_url_template(text: &str) -> Result<String, String> {
 }
 
 /// Renders a problem from its status and detail.
-pub(crate) type Render = fn(StatusCode, &str) -> Response;
+pub(crate) type RenderProblem = fn(StatusCode, &str) -> Response;
 
-/// Runs a request in its span, renders its problem (with `older` for the older contract), and sets
-/// the default `Cache-Control` and the trace headers.
+/// Runs a request in its span, renders its problem (with `render_older` for the older contract),
+/// and sets the default `Cache-Control` and the trace headers.
 pub(crate) async fn answer<F: Future<Output = Response>>(
     app: &App,
     mut request: Request,
     next: impl FnOnce(Request) -> F,
-    older: Option<Render>,
+    render_older: Option<RenderProblem>,
 ) -> Response {
     let (span, trace) = begin_request_span(app, &request);
     request.extensions_mut().insert(trace);
@@ -103,7 +103,7 @@ pub(crate) async fn answer<F: Future<Output = Response>>(
     end_span(&span, &response);
     let mut response = match response.extensions().get::<Problem>() {
         None => response,
-        Some(problem) => match older {
+        Some(problem) => match render_older {
             Some(render) => {
                 let mut refused = render(problem.status(), problem.detail());
                 refused.headers_mut().extend(response.headers().clone());

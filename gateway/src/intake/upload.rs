@@ -29,8 +29,8 @@ use crate::enqueue::publish;
 use crate::http::deadline::BROKER_DEADLINE;
 use crate::http::problem::{Code, Problem};
 use crate::intake::media_type::{
-    CONTENT_TYPE_BYTES_MAX, Kind, UNKNOWN_TYPE, check_countable, encoding, guess_content_type,
-    kind, sanitize_file_name,
+    CONTENT_TYPE_BYTES_MAX, SubmissionFormat, UNKNOWN_TYPE, check_countable, guess_content_type,
+    parse_content_encoding, sanitize_file_name, submission_format,
 };
 use crate::intake::multipart::{self, Form};
 use crate::intake::pieces::{Pieces, PlainBody, incomplete_body};
@@ -168,7 +168,8 @@ async fn receive_with_options(
     body: &mut Body,
 ) -> Result<(SubmitQuery, Option<Webhook>, Document), Problem> {
     let query = query::parse_submit_query(query.unwrap_or_default())?;
-    let webhook = query.webhook.as_deref().map(|url| new_job::webhook_to(app, url)).transpose()?;
+    let webhook =
+        query.webhook.as_deref().map(|url| new_job::parse_webhook(app, url)).transpose()?;
     let limits = app.uploads.limits;
     // A form is larger than its file. The exact check follows while the document arrives.
     let announced =
@@ -178,15 +179,15 @@ async fn receive_with_options(
     }) {
         return Err(too_large(limits.size_max));
     }
-    let content_encoding = encoding(headers)?;
+    let content_encoding = parse_content_encoding(headers)?;
     // Decline the job before the client sends the whole document.
     app.backpressure.admit(query.lane.unwrap_or_default())?;
-    let _reservation = app.in_flight_budget.take_upload()?;
+    let _reservation = app.in_flight_budget.reserve_upload()?;
     publish::wait_for_connection(app, Instant::now() + BROKER_DEADLINE).await?;
 
     let deadline = Instant::now() + limits.total_timeout;
     let receiving = async {
-        if kind(headers)? == Kind::Form {
+        if submission_format(headers)? == SubmissionFormat::Form {
             if content_encoding.is_some() {
                 let detail =
                     "A form cannot be compressed as a whole. Send the document without a form.";
@@ -283,7 +284,7 @@ pub(crate) fn remove_unless_owned(
     let Some(object) = object else { return };
     match accepted {
         Ok(job) if job.document.as_ref() == Some(&object) => {}
-        Err(problem) if problem.names_a_job() => {}
+        Err(problem) if problem.has_job_id() => {}
         Ok(_) | Err(_) => app.uploads.remove(object),
     }
 }
