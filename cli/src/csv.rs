@@ -8,12 +8,12 @@ const SEPARATORS: [char; 5] = [',', ';', '\t', '\r', '\n'];
 
 /// Formats one row.
 pub(crate) fn line<'a>(fields: impl IntoIterator<Item = &'a str>) -> String {
-    let fields: Vec<String> = fields.into_iter().map(field).collect();
+    let fields: Vec<String> = fields.into_iter().map(quote_field).collect();
     format!("{}\r\n", fields.join(","))
 }
 
 /// Formats a text as one field.
-fn field(text: &str) -> String {
+fn quote_field(text: &str) -> String {
     let has_separator = text.contains(SEPARATORS);
     let mut guarded = String::with_capacity(text.len() + 2);
     if is_formula(text) || text.trim_start_matches('\'').starts_with(char::is_control) {
@@ -92,7 +92,7 @@ mod tests {
             ("x,y\t@a\n-b", "\"x,y\t'@a\n'-b\""),
             ("'=1", "''=1"),
         ] {
-            assert_eq!(field(text), expected);
+            assert_eq!(quote_field(text), expected);
         }
         assert_eq!(line(["a.txt", "a;b", "3"]), "a.txt,\"a;b\",3\r\n");
     }

@@ -244,7 +244,7 @@ impl Job {
     /// Returns whether the newest attempt belongs to `run`. A worker calls it after a write with an
     /// unclear outcome, to find out whether the stored record is its own.
     #[must_use]
-    pub fn last_run_is(&self, run: RunNonce) -> bool {
+    pub fn is_last_run(&self, run: RunNonce) -> bool {
         self.attempts.last().is_some_and(|attempt| attempt.run == run)
     }
 

@@ -177,7 +177,7 @@ impl JobMessage {
     /// See [`Error`].
     pub fn parse(bytes: &[u8]) -> Result<Self, Error> {
         #[derive(Deserialize)]
-        struct Versioned {
+        struct FormatField {
             format: u64,
         }
         match serde_json::from_slice::<Self>(bytes) {
@@ -185,7 +185,7 @@ impl JobMessage {
             Ok(message) => Err(Error::Newer(message.format.into())),
             // Look for the version even if the rest is invalid: "newer format" is the more useful
             // error.
-            Err(error) => match serde_json::from_slice::<Versioned>(bytes) {
+            Err(error) => match serde_json::from_slice::<FormatField>(bytes) {
                 Ok(newer) if newer.format > FORMAT.into() => Err(Error::Newer(newer.format)),
                 Ok(_) | Err(_) => Err(match UnknownJob::detect(bytes) {
                     Some(unknown) => Error::Unknown(Box::new(unknown)),

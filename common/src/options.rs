@@ -88,7 +88,7 @@ pub enum Next {
 impl From<&Options> for RawJson<Options> {
     #[expect(clippy::expect_used, reason = "options are names, numbers, flags and lists of text")]
     fn from(options: &Options) -> Self {
-        Self::of(options).expect("options can be serialized as JSON")
+        Self::from_value(options).expect("options can be serialized as JSON")
     }
 }
 

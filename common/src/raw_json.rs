@@ -14,12 +14,12 @@ use crate::histogram::Histogram;
 #[derive(Debug)]
 pub struct RawJson<T> {
     json: Arc<RawValue>,
-    says: PhantomData<fn() -> T>,
+    marker: PhantomData<fn() -> T>,
 }
 
 impl<T> RawJson<T> {
     fn new(json: Box<RawValue>) -> Self {
-        Self { json: json.into(), says: PhantomData }
+        Self { json: json.into(), marker: PhantomData }
     }
 }
 
@@ -28,7 +28,7 @@ impl<T: Serialize> RawJson<T> {
     ///
     /// # Errors
     /// If JSON cannot represent the value, for example a map with keys that are not strings.
-    pub fn of(value: &T) -> Result<Self, serde_json::Error> {
+    pub fn from_value(value: &T) -> Result<Self, serde_json::Error> {
         to_raw_value(value).map(Self::new)
     }
 }
@@ -53,13 +53,13 @@ impl RawJson<Histogram> {
         if bytes_min > bytes_max {
             return None;
         }
-        Self::of(histogram).ok().filter(|written| written.json.get().len() <= bytes_max)
+        Self::from_value(histogram).ok().filter(|written| written.json.get().len() <= bytes_max)
     }
 }
 
 impl<T> Clone for RawJson<T> {
     fn clone(&self) -> Self {
-        Self { json: Arc::clone(&self.json), says: PhantomData }
+        Self { json: Arc::clone(&self.json), marker: PhantomData }
     }
 }
 

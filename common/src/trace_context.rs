@@ -54,7 +54,7 @@ impl FromStr for TraceId {
     type Err = InvalidTraceContext;
 
     fn from_str(text: &str) -> Result<Self, InvalidTraceContext> {
-        hex(text, 32).filter(|id| *id != 0).map(Self).ok_or(InvalidTraceContext)
+        parse_hex(text, 32).filter(|id| *id != 0).map(Self).ok_or(InvalidTraceContext)
     }
 }
 
@@ -104,13 +104,13 @@ impl FromStr for TraceParent {
         let trace_id = next()?;
         let parent_id = next()?;
         let flags = next()?;
-        let version = hex(version, 2).ok_or(InvalidTraceContext)?;
+        let version = parse_hex(version, 2).ok_or(InvalidTraceContext)?;
         // Later versions may append fields; version 00 must not, and ff is forbidden.
         if version == 0xff || (version == 0 && parts.next().is_some()) {
             return Err(InvalidTraceContext);
         }
-        let parent_id = hex(parent_id, 16).and_then(|id| u64::try_from(id).ok());
-        let flags = hex(flags, 2).and_then(|flags| u8::try_from(flags).ok());
+        let parent_id = parse_hex(parent_id, 16).and_then(|id| u64::try_from(id).ok());
+        let flags = parse_hex(flags, 2).and_then(|flags| u8::try_from(flags).ok());
         Ok(Self {
             trace_id: trace_id.parse()?,
             parent_id: parent_id.filter(|id| *id != 0).ok_or(InvalidTraceContext)?,
@@ -140,7 +140,7 @@ impl From<TraceParent> for String {
 }
 
 /// Parses exactly `digits` lower-case hexadecimal digits.
-fn hex(text: &str, digits: usize) -> Option<u128> {
+fn parse_hex(text: &str, digits: usize) -> Option<u128> {
     let plain = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
     if text.len() != digits || !text.bytes().all(plain) {
         return None;

@@ -11,9 +11,9 @@ mod secrets;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::deliveries::{ATTEMPT_TIME_MAX, Answer, Attempt, Deliveries, FORMAT, Status};
+pub use self::deliveries::{ATTEMPT_TIME_MAX, Attempt, Deliveries, FORMAT, Status, WebhookOutcome};
 pub use self::schedule::{ATTEMPTS_MAX, SCHEDULE, Schedule};
-pub use self::secrets::{Invalid, Secrets};
+pub use self::secrets::{InvalidSecrets, Secrets};
 
 /// Receiver of the notification about a final job: part of the message and of the record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

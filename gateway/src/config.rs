@@ -7,7 +7,7 @@ use std::time::Duration;
 use wordmill_common::webhook::Secrets;
 use wordmill_nats::connect::{Role, Settings};
 use wordmill_nats::topology;
-use wordmill_service::env::{Env, SizeText};
+use wordmill_service::env::{ByteSize, Env};
 use wordmill_service::telemetry;
 
 use crate::http::browser::Hosts;
@@ -113,9 +113,9 @@ impl Config {
             topology: topology::Settings::read(env),
             json_size_max: env.size(
                 "WORDMILL_JSON_SIZE_MAX",
-                SizeText(mib),
-                SizeText(kib),
-                SizeText(2 * mib),
+                ByteSize(mib),
+                ByteSize(kib),
+                ByteSize(2 * mib),
             ),
             uploads: upload::Limits::read(env),
             waiters_max: env.number("WORDMILL_WAITERS_MAX", 5000, 1, 100_000),

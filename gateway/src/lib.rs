@@ -203,10 +203,10 @@ pub async fn run(
         tokio::select! {
             () = serving => {}
             lost = broker.supervise(&needed, &health_sender) => lost?,
-            () = backpressure::watch(&app.queue, &readings) => {}
+            () = backpressure::poll_level(&app.queue, &readings) => {}
             () = follow(following_keys) => {}
             () = follow(following_certificate) => {}
-            () = queue_status::watch(&app, &queue_status) => {}
+            () = queue_status::poll_status(&app, &queue_status) => {}
             () = drained => {
                 warn!("grace period exceeded; closing open requests");
             }

@@ -103,7 +103,7 @@ fn webhook_secret(config: &Config, owner: &str) -> ExitCode {
     let secrets =
         config.webhooks.as_ref().ok_or_else(|| "WORDMILL_WEBHOOK_SECRETS is not set".to_owned());
     let owner = Owner::try_from(owner.to_owned()).map_err(|error| error.to_string());
-    match secrets.and_then(|secrets| Ok(secrets.of(&owner?))) {
+    match secrets.and_then(|secrets| Ok(secrets.for_owner(&owner?))) {
         Ok(secrets) => {
             secrets.iter().for_each(|secret| println!("{}", secret.expose()));
             ExitCode::SUCCESS

@@ -166,7 +166,7 @@ impl Metrics {
     }
 
     /// Counts a submission by its outcome. A named job that already existed counts as `repeated`.
-    pub(crate) fn note_submission(
+    pub(crate) fn record_submission(
         &self,
         lane: Lane,
         created_at: Timestamp,
@@ -196,24 +196,24 @@ impl Metrics {
                 Operation::CreateRecord => "create_record",
             },
         };
-        self.0.broker_requests.note_time(&labels, start.elapsed(), TraceLink::to(trace));
+        self.0.broker_requests.observe_duration(&labels, start.elapsed(), TraceLink::to(trace));
         answer
     }
 
     /// Counts a job that this gateway cancelled.
-    pub(crate) fn note_cancelled(&self, job: &Job) {
-        self.0.shared.note_finished(job, None);
+    pub(crate) fn record_cancelled_job(&self, job: &Job) {
+        self.0.shared.record_finished_job(job, None);
     }
 
     /// Counts an action of the sweeper.
-    pub(crate) fn note_sweep(&self, action: SweepAction) {
+    pub(crate) fn record_sweep_action(&self, action: SweepAction) {
         self.0.sweeps.get_or_create(&SweepLabels { action: action.as_str() }).inc();
     }
 
     /// Counts a job that the sweeper failed because it had no message.
-    pub(crate) fn note_lost(&self, job: &Job) {
-        self.0.shared.note_finished(job, None);
-        self.note_sweep(SweepAction::Lost);
+    pub(crate) fn record_lost_job(&self, job: &Job) {
+        self.0.shared.record_finished_job(job, None);
+        self.record_sweep_action(SweepAction::Lost);
     }
 }
 
@@ -228,7 +228,7 @@ pub(crate) async fn get_metrics(State(app): State<App>, headers: HeaderMap) -> R
         exposition,
         ..
     } = &*app.metrics.0;
-    shared.note_broker(app.broker.is_connected());
+    shared.set_broker_connected(app.broker.is_connected());
     for (gauge, count) in [
         (clients_waiting, app.waiters.waiting()),
         (clients_waiting_max, app.waiters.waiting_max()),
@@ -256,7 +256,7 @@ pub(crate) async fn observe<F: Future<Output = Response>>(
     let response = next(request).await;
     let http_response_status_code = response.status().as_u16();
     let labels = RequestLabels { http_request_method, http_route, http_response_status_code };
-    metrics.0.requests.note_time(&labels, start.elapsed(), trace);
+    metrics.0.requests.observe_duration(&labels, start.elapsed(), trace);
     if let Some(problem) = response.extensions().get::<Problem>() {
         metrics.0.problems.get_or_create(&ProblemLabels { code: problem.code_name() }).inc();
     }

@@ -14,7 +14,7 @@ use tracing::debug;
 use wordmill_common::clock::age;
 use wordmill_common::id::Lane;
 use wordmill_nats::Error;
-use wordmill_nats::dead_letters::{Archive, Mark};
+use wordmill_nats::dead_letters::{Archive, ChangeMarker};
 use wordmill_nats::presence;
 use wordmill_nats::queue::LaneLevel;
 use wordmill_nats::webhooks;
@@ -75,12 +75,12 @@ impl QueueStatus {
     }
 
     /// Records that this gateway sweeps, and the age of the oldest unfinished job.
-    pub(crate) fn note_sweep(&self, age: Option<Duration>) {
+    pub(crate) fn record_sweep(&self, age: Option<Duration>) {
         self.update(|readings| readings.sweeping = Some(OldestJob { at: Instant::now(), age }));
     }
 
     /// Records that this gateway has stopped sweeping.
-    pub(crate) fn note_no_sweep(&self) {
+    pub(crate) fn record_sweep_end(&self) {
         self.update(|readings| readings.sweeping = None);
     }
 
@@ -167,7 +167,7 @@ fn number(count: u64) -> f64 {
 }
 
 /// Reads the state of the queue at each interval, until it is dropped.
-pub(crate) async fn watch(app: &App, status: &QueueStatus) {
+pub(crate) async fn poll_status(app: &App, status: &QueueStatus) {
     let mut ticks = tokio::time::interval(READ_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut dead_letters = DeadLetters::default();
@@ -207,27 +207,28 @@ async fn read(app: &App, dead_letters: &mut DeadLetters) -> Result<Reading, Erro
 /// therefore counted only after a change, and less often the more there are.
 #[derive(Debug, Default)]
 struct DeadLetters {
-    counted: Option<(Mark, [(Lane, u64); 2])>,
+    counted: Option<(ChangeMarker, [(Lane, u64); 2])>,
     not_before: Option<Instant>,
 }
 
 impl DeadLetters {
     async fn count(&mut self, archive: &Archive) -> Result<[(Lane, u64); 2], Error> {
-        let mark = archive.mark().await?;
+        let marker = archive.change_marker().await?;
         let is_early = self.not_before.is_some_and(|time| Instant::now() < time);
         if let Some((last, counts)) = self.counted
-            && (last == mark || is_early)
+            && (last == marker || is_early)
         {
             return Ok(counts);
         }
         let [first, second] = Lane::ALL;
-        let counts = if mark.count == 0 {
+        let counts = if marker.count == 0 {
             [(first, 0), (second, 0)]
         } else {
             [(first, archive.count(first).await?), (second, archive.count(second).await?)]
         };
-        self.counted = Some((mark, counts));
-        self.not_before = Some(Instant::now() + Duration::from_secs(mark.count / LISTED_PER_S_MAX));
+        self.counted = Some((marker, counts));
+        self.not_before =
+            Some(Instant::now() + Duration::from_secs(marker.count / LISTED_PER_S_MAX));
         Ok(counts)
     }
 }

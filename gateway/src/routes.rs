@@ -23,8 +23,8 @@ use wordmill_service::server::Connection;
 
 use crate::api::dead_letters::{self, replay};
 use crate::api::{
-    batches, cancel, events, explain, health, jobs, legacy, listing, queue, results, retry, submit,
-    webhooks,
+    batches, cancel, events, explain, health, jobs, listing, older_contract, queue, results, retry,
+    submit, webhooks,
 };
 use crate::auth::caller;
 use crate::config::Config;
@@ -71,9 +71,12 @@ pub(crate) fn service(app: App, config: &Config) -> Service {
         .route("/metrics", get(metrics::get_metrics))
         .route("/openapi.json", get(openapi::get_openapi))
         .route("/docs", get(openapi::get_reference_page))
-        .route("/word-count", get(legacy::get_word_count).post(legacy::submit_word_count))
-        .route("/word-count/{id}", get(legacy::get_word_count_by_path))
-        .route("/health", get(legacy::get_health))
+        .route(
+            "/word-count",
+            get(older_contract::get_word_count).post(older_contract::submit_word_count),
+        )
+        .route("/word-count/{id}", get(older_contract::get_word_count_by_path))
+        .route("/health", get(older_contract::get_health))
         .merge(ui::router())
         .fallback(|| async { Problem::new(Code::RouteNotFound, "No route has this path.") })
         .method_not_allowed_fallback(|| async {
@@ -107,17 +110,17 @@ pub(crate) fn connection_service(
 /// and each layer clones the layers inside it once more.
 async fn answer_request(State(app): State<App>, request: Request, next: Next) -> Response {
     let handle = |request| catch_panic(next.run(request));
-    let admit = |request| caller::admit(&app, request, handle);
+    let admit = |request| caller::authenticate(&app, request, handle);
     // Metrics are inside the trace, so that their exemplars link to it, and outside of
     // `catch_panic`, so that panics are counted.
     let observe = |request| metrics::observe(&app.metrics, request, admit);
-    let older = older_contract(&request);
-    request_trace::answer(&app, request, observe, older).await
+    let render_older = older_contract_renderer(&request);
+    request_trace::answer(&app, request, observe, render_older).await
 }
 
 /// Returns the renderer for problems of the older contract, if the request belongs to it.
-fn older_contract(request: &Request) -> Option<request_trace::Render> {
-    legacy::owns(request.uri().path()).then_some(legacy::refuse)
+fn older_contract_renderer(request: &Request) -> Option<request_trace::RenderProblem> {
+    older_contract::contains_path(request.uri().path()).then_some(older_contract::render_error)
 }
 
 /// Checks the host of an `OPTIONS` request, because the CORS layer answers it before other checks.
@@ -127,8 +130,8 @@ async fn check_preflight(State(app): State<App>, request: Request, next: Next) -
         && let Err(problem) = app.browser_policy.check(&request)
     {
         let refuse = |_| async { problem.into_response() };
-        let older = older_contract(&request);
-        return request_trace::answer(&app, request, refuse, older).await;
+        let render_older = older_contract_renderer(&request);
+        return request_trace::answer(&app, request, refuse, render_older).await;
     }
     next.run(request).await
 }

@@ -33,7 +33,7 @@ use crate::metrics::{self, Metrics};
 use crate::queue_status::QueueStatus;
 
 /// Name of the lease.
-const DUTY: &str = "sweeper";
+const LEASE_NAME: &str = "sweeper";
 /// Maximum number of records that one sweep reads, one request after the other.
 const RECORDS_PER_SWEEP: usize = 5_000;
 /// Maximum number of objects that one sweep checks in each bucket.
@@ -91,7 +91,7 @@ async fn serve(
     shutdown: &CancellationToken,
     (queue_status, metrics): (&QueueStatus, &Metrics),
 ) -> Result<(), Error> {
-    let lease = Lease::open(broker, DUTY);
+    let lease = Lease::open(broker, LEASE_NAME);
     let mut sweeper = Sweeper::new(config, broker, queue_status, metrics);
     loop {
         let request = async {
@@ -105,7 +105,7 @@ async fn serve(
                 Ok(LeaseResult::Granted(held)) => {
                     info!("sweeper lease acquired");
                     let last = sweep_with_lease(&lease, held, &mut sweeper, shutdown).await;
-                    queue_status.note_no_sweep();
+                    queue_status.record_sweep_end();
                     let Some(last) = last else {
                         warn!("sweeper lease lost");
                         continue;
@@ -161,7 +161,7 @@ async fn sweep_with_lease(
         // Polled first, so that a lost lease stops the sweep before its next step.
         biased;
         ended = renewing => ended,
-        () = sweeper.sweep_for_ever(&valid) => None,
+        () = sweeper.sweep_periodically(&valid) => None,
     }
 }
 
@@ -174,9 +174,9 @@ struct Sweeper {
     grace: Duration,
     alarm_age: Duration,
     /// Sequence from which the scan of records continues. It restarts at 1.
-    record: u64,
+    next_record: u64,
     /// Sequence from which the scan of objects continues, by bucket.
-    objects: HashMap<ObjectStore, u64>,
+    next_objects: HashMap<ObjectStore, u64>,
     /// Minimum age of the chunks of an unfinished object before they are removed. It is longer than
     /// an upload may take.
     chunk_grace: Duration,
@@ -200,8 +200,8 @@ impl Sweeper {
             interval: config.sweeper.interval,
             grace: config.sweeper.grace,
             alarm_age: config.sweeper.alarm_age,
-            record: 1,
-            objects: HashMap::new(),
+            next_record: 1,
+            next_objects: HashMap::new(),
             chunk_grace: config.sweeper.grace.max(config.uploads.total_timeout + CHUNK_MARGIN),
             suspects: HashMap::new(),
             oldest: None,
@@ -209,7 +209,7 @@ impl Sweeper {
     }
 
     /// Sweeps once per interval, while the lease is `valid`.
-    async fn sweep_for_ever(&mut self, valid: &watch::Receiver<Instant>) {
+    async fn sweep_periodically(&mut self, valid: &watch::Receiver<Instant>) {
         loop {
             if let Err(error) = self.sweep(valid).await {
                 warn!(%error, "sweep failed; continuing at the next interval");
@@ -224,9 +224,9 @@ impl Sweeper {
     async fn sweep(&mut self, valid: &watch::Receiver<Instant>) -> Result<(), Error> {
         let now = self.sweep.now().await?;
         self.end_suspects(valid).await?;
-        self.walk_records(now, valid).await?;
+        self.scan_records(now, valid).await?;
         for store in ObjectStore::ALL {
-            self.walk_objects(store, now, valid).await?;
+            self.scan_objects(store, now, valid).await?;
             self.remove_orphans(store, now, valid).await?;
         }
         self.raise_alarm(now).await
@@ -240,14 +240,14 @@ impl Sweeper {
                 return Ok(());
             }
             if let Some(job) = self.sweep.end_lost(&key, revision).await? {
-                self.metrics.note_lost(&job);
+                self.metrics.record_lost_job(&job);
                 warn!(job.id = %key.job_id, "lost job failed: it has no message in the queue");
             }
         }
         Ok(())
     }
 
-    async fn walk_records(
+    async fn scan_records(
         &mut self,
         now: Timestamp,
         valid: &watch::Receiver<Instant>,
@@ -256,11 +256,11 @@ impl Sweeper {
             if Instant::now() >= *valid.borrow() {
                 return Ok(());
             }
-            let Some(position) = self.sweep.next_record(self.record).await? else {
-                self.record = 1;
+            let Some(position) = self.sweep.next_record(self.next_record).await? else {
+                self.next_record = 1;
                 return Ok(());
             };
-            self.record = position.sequence.saturating_add(1);
+            self.next_record = position.sequence.saturating_add(1);
             if let Some(stored) = position.record {
                 self.inspect_job(*stored, age(position.written_at, now)).await?;
             }
@@ -274,7 +274,7 @@ impl Sweeper {
         // The record of a cancelled job is final, but its message waits for a worker.
         if job.status == Status::Cancelled {
             if self.sweep.remove_cancelled(&key, job.lane).await? {
-                self.metrics.note_sweep(metrics::SweepAction::CancelledMessage);
+                self.metrics.record_sweep_action(metrics::SweepAction::CancelledMessage);
                 info!(job.id = %key.job_id, "removed the message of a cancelled job");
             }
             return Ok(());
@@ -290,7 +290,7 @@ impl Sweeper {
         Ok(())
     }
 
-    async fn walk_objects(
+    async fn scan_objects(
         &mut self,
         store: ObjectStore,
         now: Timestamp,
@@ -300,16 +300,16 @@ impl Sweeper {
             if Instant::now() >= *valid.borrow() {
                 return Ok(());
             }
-            let from = self.objects.get(&store).copied().unwrap_or(1);
+            let from = self.next_objects.get(&store).copied().unwrap_or(1);
             let Some(object) = self.sweep.next_object(store, from).await? else {
-                self.objects.remove(&store);
+                self.next_objects.remove(&store);
                 return Ok(());
             };
-            self.objects.insert(store, object.sequence.saturating_add(1));
+            self.next_objects.insert(store, object.sequence.saturating_add(1));
             if age(object.written_at, now) > self.grace
                 && self.sweep.remove_unreferenced(store, &object).await?
             {
-                self.metrics.note_sweep(match store {
+                self.metrics.record_sweep_action(match store {
                     ObjectStore::Documents => metrics::SweepAction::UnreferencedDocument,
                     ObjectStore::Results => metrics::SweepAction::UnreferencedResult,
                 });
@@ -335,7 +335,7 @@ impl Sweeper {
                 return Ok(());
             }
             if self.sweep.remove_orphan(store, &orphan, now, self.chunk_grace).await? {
-                self.metrics.note_sweep(metrics::SweepAction::UnfinishedObject);
+                self.metrics.record_sweep_action(metrics::SweepAction::UnfinishedObject);
                 info!(store = store.name(), "removed the chunks of an unfinished object");
             }
         }
@@ -358,7 +358,7 @@ impl Sweeper {
         {
             oldest = Some(first);
         }
-        self.queue_status.note_sweep(oldest.as_ref().map(|oldest| age(oldest.since, now)));
+        self.queue_status.record_sweep(oldest.as_ref().map(|oldest| age(oldest.since, now)));
         if let Some(UnfinishedJob { key, since }) = oldest {
             let age = age(since, now);
             if age > self.alarm_age {

@@ -126,12 +126,13 @@ impl AckCheckReceiver {
         count: &impl Fn(QueueKind, CheckOutcome),
     ) {
         let now = Instant::now();
-        let connects = self.broker.is_connected().then(|| self.broker.connection_number());
-        let was_failing = connects.is_some_and(|connects| {
-            self.checks.borrow().of(queue).failure(connects, now).is_some()
+        let connection_number = self.broker.is_connected().then(|| self.broker.connection_number());
+        let was_failing = connection_number.is_some_and(|connection_number| {
+            self.checks.borrow().of(queue).failure(connection_number, now).is_some()
         });
         let reported = cause.clone().unwrap_or_else(|| NO_ANSWER.to_owned());
-        let has_failed = self.broker.acks.change(queue, |check| check.fail(connects, cause, now));
+        let has_failed =
+            self.broker.acks.change(queue, |check| check.fail(connection_number, cause, now));
         if has_failed != Some(true) {
             return;
         }

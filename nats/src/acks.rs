@@ -166,9 +166,10 @@ impl AckMonitor {
 
     /// Begins a check if one is due, and returns the reply subject for its answer.
     fn begin(&self, queue: QueueKind, ack_wait: Duration) -> Option<String> {
-        let connects = self.connects();
+        let connection_number = self.connection_number();
         let now = Instant::now();
-        let is_due = |checks: &Checks| checks.is_watched && checks.of(queue).is_due(connects, now);
+        let is_due =
+            |checks: &Checks| checks.is_watched && checks.of(queue).is_due(connection_number, now);
         // Nearly all acknowledgements return here, after a shared lock only.
         if !is_due(&self.0.checks.borrow()) {
             return None;
@@ -180,15 +181,15 @@ impl AckMonitor {
                 return false;
             }
             let check = checks.of_mut(queue);
-            check.begin(connects, ack_wait, now);
+            check.begin(connection_number, ack_wait, now);
             number = Some(check.number);
             true
         });
         number.map(|number| format!("{}.{}.{number}", self.0.inbox, queue.as_str()))
     }
 
-    fn connects(&self) -> u64 {
-        self.0.connection.borrow().connects
+    fn connection_number(&self) -> u64 {
+        self.0.connection.borrow().number
     }
 
     /// Returns the prefix of the subjects of all answers.
@@ -219,11 +220,11 @@ impl AckMonitor {
 
     /// Returns the current failure, if any; that of jobs first.
     pub(crate) fn unconfirmed(&self) -> Option<UnconfirmedAcks> {
-        let connects = self.connects();
+        let connection_number = self.connection_number();
         let now = Instant::now();
         let checks = self.0.checks.borrow();
         QueueKind::ALL.into_iter().find_map(|queue| {
-            let failure = checks.of(queue).failure(connects, now)?;
+            let failure = checks.of(queue).failure(connection_number, now)?;
             Some(UnconfirmedAcks { queue, cause: failure.cause.clone() })
         })
     }

@@ -14,7 +14,7 @@ use async_nats::jetstream::stream::Stream as JetStream;
 
 use crate::Error;
 use crate::connect::Broker;
-use crate::stream_read::{BATCH_MAX, batch, next_on_leader};
+use crate::stream_read::{BATCH_MAX, next_on_leader, read_batch};
 
 /// Matches every subject.
 const ALL: &str = ">";
@@ -104,7 +104,7 @@ impl<'a> BackwardScan<'a> {
             // of messages above the window, which have been read before.
             let count = if self.is_sparse && from == bottom { 1 } else { self.batch };
             self.requests += 1;
-            let mut answers = batch(self.broker, self.name, ALL, from, count).await?;
+            let mut answers = read_batch(self.broker, self.name, ALL, from, count).await?;
             let is_full = answers.len() >= count;
             let in_window = answers.iter().take_while(|one| one.sequence < self.top).count();
             let passed_top = in_window < answers.len();

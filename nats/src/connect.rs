@@ -154,7 +154,7 @@ impl Broker {
     pub async fn start(settings: &Settings, name: &str) -> Result<Self, ConnectError> {
         let (sender, events) = watch::channel(Connection::default());
         let role = settings.role.as_str();
-        let hint = settings.tls.hint(&settings.url);
+        let error_hint = settings.tls.error_hint(&settings.url);
         let options = ConnectOptions::new()
             .name(name)
             .user_and_password(settings.user.clone(), settings.password.expose().to_owned())
@@ -168,7 +168,7 @@ impl Broker {
                 Duration::from_millis(ms).min(RECONNECT_DELAY_MAX)
             })
             .event_callback(move |event| {
-                note(&sender, event, hint);
+                record_event(&sender, event, error_hint);
                 std::future::ready(())
             });
         let invalid = |reason| ConnectError::Settings { url: settings.url.clone(), reason };
@@ -187,12 +187,12 @@ impl Broker {
         self.client.connection_state() == State::Connected
     }
 
-    /// Waits until the number of the connection is not `connects`, and returns the new number.
-    pub async fn wait_for_reconnection(&self, connects: u64) -> u64 {
+    /// Waits until the number of the connection is not `number`, and returns the new number.
+    pub async fn wait_for_reconnection(&self, number: u64) -> u64 {
         let mut events = self.events.clone();
-        let other = events.wait_for(|connection| connection.connects != connects).await;
-        match other.map(|connection| connection.connects) {
-            Ok(connects) => connects,
+        let other = events.wait_for(|connection| connection.number != number).await;
+        match other.map(|connection| connection.number) {
+            Ok(number) => number,
             Err(_) => std::future::pending().await,
         }
     }
@@ -200,7 +200,7 @@ impl Broker {
     /// Returns the number of the current or last connection, from 1; 0 before the first one.
     #[must_use]
     pub fn connection_number(&self) -> u64 {
-        self.events.borrow().connects
+        self.events.borrow().number
     }
 
     /// Returns the last error on this connection, if any.
@@ -276,7 +276,7 @@ impl Broker {
     ) -> Result<(), ConnectError> {
         let alive = events.changed().await.is_ok();
         let last = events.borrow().clone();
-        if alive && !last.closed {
+        if alive && !last.is_closed {
             return Ok(());
         }
         let reason = last.last_error.unwrap_or_else(|| "no reason was given".to_owned());
@@ -285,20 +285,22 @@ impl Broker {
 }
 
 /// Records an event of the client.
-fn note(connection: &watch::Sender<Connection>, event: Event, hint: &str) {
+fn record_event(connection: &watch::Sender<Connection>, event: Event, error_hint: &str) {
     connection.send_modify(|connection| {
         match event {
             Event::Connected => {
-                connection.connects = connection.connects.wrapping_add(1);
+                connection.number = connection.number.wrapping_add(1);
                 connection.last_error = None;
             }
-            Event::Closed => connection.closed = true,
+            Event::Closed => connection.is_closed = true,
             // A denied request just times out for its sender. Only this event has the reason.
             Event::ServerError(reason) => {
                 error!(%reason, "the broker reported an error");
                 connection.last_error = Some(reason.to_string());
             }
-            Event::ClientError(reason) => connection.last_error = Some(format!("{reason}{hint}")),
+            Event::ClientError(reason) => {
+                connection.last_error = Some(format!("{reason}{error_hint}"));
+            }
             Event::SlowConsumer(subscription) => {
                 warn!(subscription, "dropped messages of a subscription whose buffer is full");
             }

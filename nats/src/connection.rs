@@ -10,9 +10,9 @@ pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
 pub(crate) struct Connection {
     /// Number of connections so far. It increases with each reconnect. The server drops the pull
     /// requests of a connection when that connection ends.
-    pub(crate) connects: u64,
+    pub(crate) number: u64,
     /// Whether the client has closed the connection for good.
-    pub(crate) closed: bool,
+    pub(crate) is_closed: bool,
     /// Last error that the client reported on this connection.
     pub(crate) last_error: Option<String>,
 }

@@ -14,7 +14,9 @@ use crate::connect::Broker;
 use crate::delivery::Delivery;
 use crate::{spans, subject};
 
-pub use self::archive::{Archive, Filter, InvalidLetterId, Letter, LetterId, LetterPage, Mark};
+pub use self::archive::{
+    Archive, ChangeMarker, DeadLetter, DeadLetterId, DeadLetterPage, Filter, InvalidDeadLetterId,
+};
 
 /// Header with the code of the failure.
 const FAILURE_CODE_HEADER: &str = "Wordmill-Failure-Code";

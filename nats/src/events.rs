@@ -42,7 +42,7 @@ impl RecordSubscription {
             let Some(Ok(revision)) = revision else {
                 continue;
             };
-            match job_record::raw(&self.key, &headers, message.payload, revision) {
+            match job_record::parse_raw(&self.key, &headers, message.payload, revision) {
                 Ok(record) => return record,
                 Err(error) => warn!(%error, "skipping a change of a record that cannot be parsed"),
             }

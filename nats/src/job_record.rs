@@ -104,15 +104,15 @@ pub fn check_state(job: &Job) -> Result<(), Error> {
 
 /// The format of a record whose other fields cannot be parsed.
 #[derive(Deserialize)]
-struct Versioned {
+struct FormatField {
     format: u64,
 }
 
 /// Returns the error for a record that cannot be parsed: [`Error::Newer`] if it has a newer format,
 /// which may change every other field.
 fn unreadable(key: &JobKey, json: &[u8], error: &serde_json::Error) -> Error {
-    match serde_json::from_slice::<Versioned>(json) {
-        Ok(Versioned { format }) if format > FORMAT.into() => newer(key, format),
+    match serde_json::from_slice::<FormatField>(json) {
+        Ok(FormatField { format }) if format > FORMAT.into() => newer(key, format),
         Ok(_) | Err(_) => corrupt(key, error),
     }
 }
@@ -172,12 +172,12 @@ pub(crate) fn parse(
     payload: Bytes,
     revision: u64,
 ) -> Result<Lookup, Error> {
-    raw(key, headers, payload, revision)?.read(key)
+    parse_raw(key, headers, payload, revision)?.read(key)
 }
 
 /// Recognizes a record or a tombstone by its headers. Parses JSON only if a record has no known
 /// status in its header.
-pub(crate) fn raw(
+pub(crate) fn parse_raw(
     key: &JobKey,
     headers: &HeaderMap,
     json: Bytes,
@@ -194,7 +194,7 @@ pub(crate) fn raw(
         // A record that was written by hand may lack the header. A newer version may have added a
         // status.
         None => {
-            let head = serde_json::from_slice::<Head>(&json);
+            let head = serde_json::from_slice::<StatusField>(&json);
             head.map_err(|error| unreadable(key, &json, &error))?.status
         }
     };
@@ -203,7 +203,7 @@ pub(crate) fn raw(
 
 /// The status in the JSON of a record.
 #[derive(Deserialize)]
-struct Head {
+struct StatusField {
     #[serde(deserialize_with = "Status::deserialize_or_unknown")]
     status: Status,
 }
@@ -223,7 +223,7 @@ mod tests {
         let key = JobKey { owner: Owner::public(), job_id: JobId::new() };
         let mut map = HeaderMap::new();
         headers.iter().for_each(|(name, value)| map.insert(*name, *value));
-        raw(&key, &map, Bytes::from_static(json), 7)
+        parse_raw(&key, &map, Bytes::from_static(json), 7)
     }
 
     fn status(record: &Lookup<RawRecord>) -> Option<Status> {

@@ -16,7 +16,7 @@ use crate::Error;
 use crate::connect::Broker;
 use crate::error::{Refusal, refusal};
 use crate::headers::OPERATION_HEADER;
-use crate::stream_read::{ReadFrom, info, last, open};
+use crate::stream_read::{ReadFrom, last_message, open_stream, stream_info};
 use crate::subject;
 use crate::topology::LEASES_STREAM;
 
@@ -67,7 +67,7 @@ impl Lease {
     pub fn open(broker: &Broker, duty: &str) -> Self {
         Self {
             broker: broker.clone(),
-            stream: open(broker, LEASES_STREAM),
+            stream: open_stream(broker, LEASES_STREAM),
             subject: subject::lease(duty),
             holder: Uuid::new_v4().to_string(),
         }
@@ -78,7 +78,7 @@ impl Lease {
     /// # Errors
     /// [`Error::Unavailable`].
     pub async fn acquire(&self) -> Result<LeaseResult, Error> {
-        let ttl = info(&self.broker, LEASES_STREAM).await?.config.max_age;
+        let ttl = stream_info(&self.broker, LEASES_STREAM).await?.config.max_age;
         // Taken before the read and the write, so that `until` cannot be later than the end at the
         // broker.
         let start = Instant::now();
@@ -133,7 +133,7 @@ impl Lease {
     }
 
     async fn last(&self) -> Result<Option<StreamMessage>, Error> {
-        last(&self.stream, &self.subject, ReadFrom::Leader).await
+        last_message(&self.stream, &self.subject, ReadFrom::Leader).await
     }
 
     /// Writes by compare-and-set; `None` if the revision does not match.

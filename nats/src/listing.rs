@@ -19,8 +19,8 @@ use wordmill_common::job::Status;
 use crate::Error;
 use crate::backward_scan::BackwardScan;
 use crate::connect::Broker;
-use crate::job_record::{Lookup, RawRecord, STATUS_HEADER, raw};
-use crate::stream_read::{BATCH_MAX, open};
+use crate::job_record::{Lookup, RawRecord, STATUS_HEADER, parse_raw};
+use crate::stream_read::{BATCH_MAX, open_stream};
 use crate::subject;
 use crate::topology::JOB_STATE_STREAM;
 
@@ -61,7 +61,7 @@ pub struct Listing {
 impl Listing {
     /// Opens the bucket of records. Sends no request.
     pub fn open(broker: &Broker) -> Self {
-        Self { broker: broker.clone(), stream: open(broker, JOB_STATE_STREAM) }
+        Self { broker: broker.clone(), stream: open_stream(broker, JOB_STATE_STREAM) }
     }
 
     /// Returns up to `limit` records of `owner` with sequence numbers below `before`.
@@ -85,18 +85,18 @@ impl Listing {
         // Without a filter, a page needs few messages beyond its own.
         let batch = if *filter == ListFilter::default() { limit.max(BATCH_MIN) } else { BATCH_MAX };
         let stream = (&self.stream, JOB_STATE_STREAM);
-        let mut walk = BackwardScan::new(&self.broker, stream, bounds, batch);
+        let mut scan = BackwardScan::new(&self.broker, stream, bounds, batch);
 
-        let give_up = Instant::now() + TIME_MAX;
+        let deadline = Instant::now() + TIME_MAX;
         let mut records = Vec::new();
-        let mut looked_at = 0;
-        while !walk.is_finished()
-            && looked_at < RECORDS_MAX
-            && walk.requests() < REQUESTS_MAX
-            && Instant::now() < give_up
+        let mut records_read = 0;
+        while !scan.is_finished()
+            && records_read < RECORDS_MAX
+            && scan.requests() < REQUESTS_MAX
+            && Instant::now() < deadline
         {
-            let window = walk.next_window().await?;
-            looked_at += window.len();
+            let window = scan.next_window().await?;
+            records_read += window.len();
             for message in window.iter().rev() {
                 let Some(record) = filter.record(owner, message) else { continue };
                 records.push(record);
@@ -106,7 +106,7 @@ impl Listing {
                 }
             }
         }
-        let next = (!walk.is_finished()).then(|| walk.top());
+        let next = (!scan.is_finished()).then(|| scan.top());
         Ok(RecordPage { records, next })
     }
 }
@@ -122,7 +122,7 @@ impl ListFilter {
         {
             return None;
         }
-        let record = raw(&key, &message.headers, message.payload.clone(), message.sequence);
+        let record = parse_raw(&key, &message.headers, message.payload.clone(), message.sequence);
         let accepted = record.and_then(|record| match record {
             Lookup::Job(record) => Ok(self.accepts(&key, &record)?.then_some(record)),
             Lookup::Deleted | Lookup::NotFound => Ok(None),

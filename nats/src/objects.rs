@@ -30,7 +30,7 @@ use wordmill_common::id::{JobKey, Owner};
 use crate::Error;
 use crate::connect::Broker;
 use crate::error::{Refusal, api_code, refusal};
-use crate::stream_read::{ReadFrom, last, not_found_as_none, open};
+use crate::stream_read::{ReadFrom, last_message, not_found_as_none, open_stream};
 use crate::subject;
 
 /// Size of a chunk, in bytes; the last one of an object may be smaller. The NATS clients use the
@@ -75,7 +75,7 @@ impl Bucket {
     /// Opens an object store. Sends no request. `stream` is the stream behind it.
     pub(crate) fn open(broker: &Broker, name: &'static str, stream: &'static str) -> Self {
         let jetstream = ContextBuilder::new().timeout(CHUNK_TIMEOUT).build(broker.client.clone());
-        Self { name, jetstream, stream: open(broker, stream) }
+        Self { name, jetstream, stream: open_stream(broker, stream) }
     }
 
     /// Returns the stream behind it.
@@ -87,7 +87,7 @@ impl Bucket {
     pub(crate) fn write(&self, key: &JobKey, name: String) -> Writer {
         Writer {
             bucket: self.clone(),
-            nuid: chunks_id(&name),
+            chunks_id: new_chunks_id(&name),
             name,
             owner: key.owner.clone(),
             chunks: 0,
@@ -110,7 +110,7 @@ impl Bucket {
         read_from: ReadFrom,
     ) -> Result<Option<(ObjectInfo, u64)>, Error> {
         let subject = subject::object_meta(self.name, name);
-        let Some(message) = last(&self.stream, &subject, read_from).await? else {
+        let Some(message) = last_message(&self.stream, &subject, read_from).await? else {
             return Ok(None);
         };
         let info: ObjectInfo = serde_json::from_slice(&message.payload)
@@ -165,7 +165,7 @@ impl Bucket {
 pub(crate) struct Writer {
     bucket: Bucket,
     name: String,
-    nuid: String,
+    chunks_id: String,
     owner: Owner,
     chunks: u64,
     size_bytes: u64,
@@ -240,7 +240,7 @@ impl Writer {
             metadata: HashMap::from([(OWNER_METADATA, self.owner.as_str())]),
             options: ChunkSize { max_chunk_size: CHUNK_BYTES },
             bucket: self.bucket.name,
-            nuid: &self.nuid,
+            nuid: &self.chunks_id,
             size: self.size_bytes,
             mtime: Timestamp::now(),
             chunks: self.chunks,
@@ -274,7 +274,7 @@ impl Writer {
             }
         }
         self.bucket.purge_subject(subject::object_meta(self.bucket.name, &self.name)).await?;
-        self.bucket.purge_subject(subject::object_chunks(self.bucket.name, &self.nuid)).await
+        self.bucket.purge_subject(subject::object_chunks(self.bucket.name, &self.chunks_id)).await
     }
 
     /// Sends the buffer as one chunk.
@@ -284,7 +284,7 @@ impl Writer {
         }
         let chunk = self.buffer.split().freeze();
         self.buffer.reserve(CHUNK_BYTES);
-        let subject = Subject::from(subject::object_chunks(self.bucket.name, &self.nuid));
+        let subject = Subject::from(subject::object_chunks(self.bucket.name, &self.chunks_id));
         self.chunks = self.chunks.saturating_add(1);
         let sent = self.bucket.jetstream.publish(subject, chunk).await;
         self.unconfirmed.push_back(sent.map_err(|error| self.classify_write_error(&error))?);
@@ -378,13 +378,13 @@ pub(crate) fn job_of(info: &ObjectInfo) -> Option<JobKey> {
 
 /// Returns a new id for the chunks of an object. It contains the name, so that chunks without an
 /// object can be attributed, and a random part, so that no reader mixes the chunks of two tries.
-fn chunks_id(name: &str) -> String {
+fn new_chunks_id(name: &str) -> String {
     format!("{}_{}", name.replace('.', "_"), Uuid::new_v4().simple())
 }
 
 /// Returns the name of the object that chunks belong to; `None` if the id is not from `chunks_id`.
-pub(crate) fn name_of_chunks(nuid: &str) -> Option<String> {
-    let (name, _) = nuid.rsplit_once('_')?;
+pub(crate) fn name_of_chunks(chunks_id: &str) -> Option<String> {
+    let (name, _) = chunks_id.rsplit_once('_')?;
     Some(name.replace('_', "."))
 }
 
@@ -399,10 +399,10 @@ mod tests {
     #[test]
     fn chunks_lead_to_the_name_of_their_object() {
         let name = "0198f0c2-0000-7000-8000-000000000000.a130ff551dc346b6b548cb70cf91aca4";
-        let nuid = chunks_id(name);
-        assert_eq!(name_of_chunks(&nuid).as_deref(), Some(name));
-        assert_ne!(chunks_id(name), nuid);
-        assert!(!nuid.contains('.'), "{nuid} is one token of a subject");
+        let chunks_id = new_chunks_id(name);
+        assert_eq!(name_of_chunks(&chunks_id).as_deref(), Some(name));
+        assert_ne!(new_chunks_id(name), chunks_id);
+        assert!(!chunks_id.contains('.'), "{chunks_id} is one token of a subject");
         assert_eq!(name_of_chunks("OUQlH4PdH8o5oHSDJVQjxS"), None);
     }
 }

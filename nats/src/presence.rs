@@ -14,7 +14,7 @@ use wordmill_common::id::Lane;
 use crate::Error;
 use crate::connect::{Broker, REQUEST_TIMEOUT};
 use crate::headers::OPERATION_HEADER;
-use crate::stream_read::{BATCH_MAX, batch, stored_at};
+use crate::stream_read::{BATCH_MAX, read_batch, stored_at};
 use crate::subject;
 use crate::topology::LEASES_STREAM;
 
@@ -112,7 +112,7 @@ pub async fn workers(broker: &Broker, now: Timestamp) -> Result<Vec<WorkerStatus
     let mut from = 1;
     let subjects = subject::worker("*");
     while workers.len() < WORKERS_MAX {
-        let messages = batch(broker, LEASES_STREAM, &subjects, from, BATCH_MAX).await?;
+        let messages = read_batch(broker, LEASES_STREAM, &subjects, from, BATCH_MAX).await?;
         let Some(last) = messages.last() else { break };
         from = last.sequence + 1;
         workers.extend(messages.iter().filter_map(|message| {

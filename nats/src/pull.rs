@@ -20,7 +20,7 @@ use tracing::debug;
 use crate::Error;
 use crate::connect::{Broker, REQUEST_TIMEOUT};
 use crate::delivery::{Delivery, PullSource};
-use crate::stream_read::consumer;
+use crate::stream_read::consumer_info;
 use crate::subject;
 use crate::topology::JOB_STATE_STREAM;
 
@@ -41,7 +41,7 @@ const LINGER_SILENCE_MAX: Duration = Duration::from_secs(2);
 /// flight, which is one delivery and one heartbeat for an idle lane.
 const END_ANSWERS_MAX: u64 = 4;
 /// Request number of the messages that end a subscription. Real requests count from 1.
-const END_REQUEST: u64 = 0;
+const END_REQUEST_NUMBER: u64 = 0;
 
 /// Outcome of [`Pull::next`].
 #[derive(Debug)]
@@ -64,7 +64,7 @@ pub struct Pull {
     subscriber: Subscriber,
     inbox: String,
     /// Number of the open request. Its answers arrive on `<inbox>.<request>`.
-    request: u64,
+    request_number: u64,
     /// Number of deliveries that the open request may still bring, including late ones.
     open_messages: usize,
     /// Whether the open request waits while the source is empty ([`WhenEmpty::Wait`]).
@@ -84,7 +84,7 @@ pub struct Pull {
 
 /// Payload of a pull request. Durations are in nanoseconds, as the JetStream API requires.
 #[derive(Debug, Serialize)]
-struct Request {
+struct PullRequest {
     batch: usize,
     expires: u128,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -123,7 +123,7 @@ impl Pull {
             subscriber,
             inbox,
             subscribed_on,
-            request: 0,
+            request_number: 0,
             open_messages: 0,
             is_waiting: false,
             late_deliveries: VecDeque::new(),
@@ -139,32 +139,32 @@ impl Pull {
     ///
     /// # Errors
     /// [`Error::Unavailable`] if the request could not be sent.
-    pub async fn request(&mut self, batch: usize, when_empty: WhenEmpty) -> Result<(), Error> {
+    pub async fn send_request(&mut self, batch: usize, when_empty: WhenEmpty) -> Result<(), Error> {
         const OPERATION: &str = "request deliveries";
-        let waits = when_empty == WhenEmpty::Wait;
+        let is_waiting = when_empty == WhenEmpty::Wait;
         if self.subscribed_on != self.broker.connection_number() {
             self.resubscribe().await?;
         }
         // First, because each of these deliveries uses room that a new message would need.
         self.take_arrived(batch);
-        (self.open_messages, self.is_waiting) = (self.late_deliveries.len().min(batch), waits);
+        (self.open_messages, self.is_waiting) = (self.late_deliveries.len().min(batch), is_waiting);
         self.last_message_at = Instant::now();
         let missing = batch - self.open_messages;
         if missing == 0 {
             return Ok(());
         }
-        let request = Request {
+        let request = PullRequest {
             batch: missing,
-            expires: if waits { PULL_EXPIRES } else { PULL_LINGER }.as_nanos(),
-            idle_heartbeat: waits.then(|| PULL_HEARTBEAT.as_nanos()),
+            expires: if is_waiting { PULL_EXPIRES } else { PULL_LINGER }.as_nanos(),
+            idle_heartbeat: is_waiting.then(|| PULL_HEARTBEAT.as_nanos()),
         };
         let payload =
             serde_json::to_vec(&request).map_err(|error| Error::unavailable(OPERATION, error))?;
         // Read before publishing: after a reconnect in between, `next` reports the request as lost.
         // The other order would wait for an answer that never arrives.
         self.requested_on = self.broker.connection_number();
-        self.request = self.request.wrapping_add(1);
-        let reply = format!("{}.{}", self.inbox, self.request);
+        self.request_number = self.request_number.wrapping_add(1);
+        let reply = format!("{}.{}", self.inbox, self.request_number);
         let subject = subject::pull_request(self.source.queue().stream(), self.source.consumer());
         let sent = self.broker.client.publish_with_reply(subject, reply, payload.into()).await;
         sent.map_err(|error| Error::unavailable(OPERATION, error))?;
@@ -206,7 +206,7 @@ impl Pull {
     /// # Errors
     /// [`Error::Unavailable`].
     pub async fn pending(&self) -> Result<u64, Error> {
-        Ok(consumer(&self.broker, self.source.queue().stream(), self.source.consumer())
+        Ok(consumer_info(&self.broker, self.source.queue().stream(), self.source.consumer())
             .await?
             .num_pending)
     }
@@ -286,11 +286,11 @@ impl Pull {
         if let Err(error) = self.end_subscription().await {
             debug!(%error, "cannot end the subscription to deliveries");
         }
-        let farewell = format!("{}.{END_REQUEST}", self.inbox);
+        let end_subject = format!("{}.{END_REQUEST_NUMBER}", self.inbox);
         // Ends when the client has received the number of messages that `end_subscription`
         // specified.
         while let Ok(Some(message)) = tokio::time::timeout_at(limit, self.subscriber.next()).await {
-            if message.status.is_none() && *message.subject != *farewell {
+            if message.status.is_none() && *message.subject != *end_subject {
                 late.push(self.delivery(message));
             }
         }
@@ -309,7 +309,7 @@ impl Pull {
         for _ in 0..END_ANSWERS_MAX {
             // An empty request is answered, too, and any answer counts.
             let subject = format!("$JS.API.DIRECT.GET.{JOB_STATE_STREAM}");
-            let reply = format!("{}.{END_REQUEST}", self.inbox);
+            let reply = format!("{}.{END_REQUEST_NUMBER}", self.inbox);
             let sent = self.broker.client.publish_with_reply(subject, reply, Bytes::new()).await;
             sent.map_err(|error| Error::unavailable(OPERATION, error))?;
         }
@@ -318,7 +318,7 @@ impl Pull {
 
     /// Returns whether a status message answers the open request, by the last token of its subject.
     fn is_current(&self, subject: &str) -> bool {
-        subject.rsplit('.').next() == Some(self.request.to_string().as_str())
+        subject.rsplit('.').next() == Some(self.request_number.to_string().as_str())
     }
 
     fn delivery(&self, message: async_nats::Message) -> Delivery {

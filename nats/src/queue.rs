@@ -17,7 +17,9 @@ use wordmill_common::trace_context::TraceParent;
 use crate::Error;
 use crate::connect::Broker;
 use crate::error::{Refusal, refusal};
-use crate::stream_read::{ReadFrom, consumer, info, last, not_found_as_none, open, stored_at};
+use crate::stream_read::{
+    ReadFrom, consumer_info, last_message, not_found_as_none, open_stream, stored_at, stream_info,
+};
 use crate::topology::{JOBS, JOBS_PREFIX};
 use crate::{spans, subject};
 
@@ -112,7 +114,7 @@ impl Envelope {
     ///
     /// # Errors
     /// [`Error::Corrupt`] if the job cannot be serialized, which does not happen for a valid job.
-    pub fn seal(message: &JobMessage, trace: &TraceParent) -> Result<Self, Error> {
+    pub fn serialize(message: &JobMessage, trace: &TraceParent) -> Result<Self, Error> {
         let payload = serde_json::to_vec(message)
             .map_err(|error| Error::corrupt(format!("job {}", message.job_id), error))?;
         let mut headers = HeaderMap::new();
@@ -139,7 +141,7 @@ impl Envelope {
 impl Queue {
     /// Opens the queue. Sends no request.
     pub fn open(broker: &Broker) -> Self {
-        Self { broker: broker.clone(), stream: open(broker, JOBS) }
+        Self { broker: broker.clone(), stream: open_stream(broker, JOBS) }
     }
 
     /// Publishes a job. `Ok` means that the queue has stored the message, or had stored it within
@@ -195,7 +197,7 @@ impl Queue {
     ///
     /// # Errors
     /// [`Error::Unavailable`].
-    pub async fn unfinished(&self, owner: &Owner) -> Result<u64, Error> {
+    pub async fn count_unfinished(&self, owner: &Owner) -> Result<u64, Error> {
         #[derive(Deserialize)]
         struct UnfinishedCount {
             #[serde(default)]
@@ -217,7 +219,7 @@ impl Queue {
     /// # Errors
     /// [`Error::Unavailable`].
     pub async fn lane_level(&self, lane: Lane) -> Result<LaneLevel, Error> {
-        let info = consumer(&self.broker, JOBS, lane.as_str()).await?;
+        let info = consumer_info(&self.broker, JOBS, lane.as_str()).await?;
         let count = |number| u64::try_from(number).unwrap_or(u64::MAX);
         let in_flight = count(info.num_ack_pending);
         let mut level = LaneLevel {
@@ -240,7 +242,7 @@ impl Queue {
     /// # Errors
     /// [`Error::Unavailable`].
     pub async fn now(&self) -> Result<Timestamp, Error> {
-        Ok(info(&self.broker, JOBS).await?.ts)
+        Ok(stream_info(&self.broker, JOBS).await?.ts)
     }
 
     /// Returns the message of an unfinished job; `None` if the queue has none.
@@ -273,7 +275,7 @@ impl Queue {
         read_from: ReadFrom,
     ) -> Result<Option<StreamMessage>, Error> {
         for lane in Lane::ALL {
-            let message = last(&self.stream, &subject::job(lane, key), read_from).await?;
+            let message = last_message(&self.stream, &subject::job(lane, key), read_from).await?;
             if message.is_some() {
                 return Ok(message);
             }

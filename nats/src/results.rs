@@ -41,7 +41,7 @@ const DECOMPRESSED_PIECE_BYTES_MAX: usize = 64 << 10;
 ///
 /// # Errors
 /// [`Error::Corrupt`] if it is not a histogram.
-pub fn inline(key: &JobKey, word_count: &RawJson<Histogram>) -> Result<Histogram, Error> {
+pub fn parse_inline(key: &JobKey, word_count: &RawJson<Histogram>) -> Result<Histogram, Error> {
     word_count
         .read()
         .map_err(|error| Error::corrupt(format!("the histogram in the record of {key}"), error))
@@ -95,15 +95,17 @@ impl Results {
         const OPERATION: &str = "store a result";
         let (sender, mut pieces) = mpsc::channel(PIECES_WAITING_MAX);
         let value = Arc::clone(value);
-        let packing = tokio::task::spawn_blocking(move || compress(&*value, Pieces::new(sender)));
+        let compressing =
+            tokio::task::spawn_blocking(move || compress(&*value, Pieces::new(sender)));
         let mut writer: Writer = self.bucket.write(key, name.clone());
         let storing = async {
             while let Some(piece) = pieces.recv().await {
                 writer.push(piece).await?;
             }
             // The channel also ends if the thread failed, and the object must not be finished then.
-            let packed = packing.await.map_err(|panic| Error::unavailable(OPERATION, panic))?;
-            packed.map_err(|error| Error::unavailable(OPERATION, error))?;
+            let compressed =
+                compressing.await.map_err(|panic| Error::unavailable(OPERATION, panic))?;
+            compressed.map_err(|error| Error::unavailable(OPERATION, error))?;
             writer.finish().await
         };
         storing.instrument(spans::begin_put_span("put results")).await?;
@@ -125,13 +127,13 @@ impl Results {
     /// # Errors
     /// [`Error::Unavailable`], and [`Error::Corrupt`] if it is not an explanation.
     pub async fn explanation(&self, name: &str) -> Result<Option<Explanation>, Error> {
-        let Some(packed) = self.read(name).await? else {
+        let Some(compressed) = self.read(name).await? else {
             return Ok(None);
         };
-        let mut unpacked = packed.decompress()?;
+        let mut decompressed = compressed.decompress()?;
         let mut json = Vec::new();
         loop {
-            match unpacked.next().await {
+            match decompressed.next().await {
                 Ok(Some(piece)) if json.len() + piece.len() <= EXPLANATION_BYTES_MAX => {
                     json.extend_from_slice(&piece);
                 }
@@ -220,8 +222,8 @@ impl CompressedJson {
     /// [`Error::Corrupt`] if the decoder cannot be allocated.
     pub fn decompress(self) -> Result<DecompressedJson, Error> {
         let decoder = Decoder::new().map_err(|error| corrupt(&self.name, error))?;
-        let state = State::NeedsInput;
-        Ok(DecompressedJson { packed: self, decoder, input: Bytes::new(), state })
+        let state = DecoderState::NeedsInput;
+        Ok(DecompressedJson { compressed: self, decoder, input: Bytes::new(), state })
     }
 
     /// Returns a reader of the single words.
@@ -235,15 +237,15 @@ impl CompressedJson {
 
 /// Decompressed JSON of a histogram, read piece by piece.
 pub struct DecompressedJson {
-    packed: CompressedJson,
+    compressed: CompressedJson,
     decoder: Decoder<'static>,
     input: Bytes,
-    state: State,
+    state: DecoderState,
 }
 
 /// State of the decoder after its last call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum DecoderState {
     /// It filled the output, so it may hold more without further input.
     MayHaveMore,
     /// It needs input to continue.
@@ -254,7 +256,9 @@ enum State {
 
 impl std::fmt::Debug for DecompressedJson {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("DecompressedJson").field("packed", &self.packed).finish_non_exhaustive()
+        f.debug_struct("DecompressedJson")
+            .field("compressed", &self.compressed)
+            .finish_non_exhaustive()
     }
 }
 
@@ -268,15 +272,15 @@ impl DecompressedJson {
         loop {
             // The decoder may hold output after it has consumed all input. Reading on too early
             // would treat the end of the object as truncation.
-            if self.input.is_empty() && self.state != State::MayHaveMore {
-                match self.packed.next().await? {
+            if self.input.is_empty() && self.state != DecoderState::MayHaveMore {
+                match self.compressed.next().await? {
                     Some(piece) => self.input = piece,
-                    None if self.state == State::Complete => return Ok(None),
-                    None => return Err(corrupt(&self.packed.name, "it is truncated")),
+                    None if self.state == DecoderState::Complete => return Ok(None),
+                    None => return Err(corrupt(&self.compressed.name, "it is truncated")),
                 }
             }
             let output =
-                self.decompress_piece().map_err(|error| corrupt(&self.packed.name, error))?;
+                self.decompress_piece().map_err(|error| corrupt(&self.compressed.name, error))?;
             if !output.is_empty() {
                 return Ok(Some(output));
             }
@@ -293,9 +297,9 @@ impl DecompressedJson {
         let filled = space.pos() == space.capacity();
         self.input = self.input.split_off(consumed);
         self.state = match hint {
-            0 => State::Complete,
-            _ if filled => State::MayHaveMore,
-            _ => State::NeedsInput,
+            0 => DecoderState::Complete,
+            _ if filled => DecoderState::MayHaveMore,
+            _ => DecoderState::NeedsInput,
         };
         Ok(output.into())
     }
@@ -316,15 +320,15 @@ mod tests {
         let histogram: Histogram = words.collect();
         let (sender, mut pieces) = mpsc::channel(1000);
         compress(&histogram, Pieces::new(sender)).unwrap();
-        let mut packed = Vec::new();
+        let mut compressed = Vec::new();
         let mut count = 0;
         while let Ok(piece) = pieces.try_recv() {
             assert!(piece.len() < 3 * CHUNK_BYTES, "{}", piece.len());
-            packed.extend_from_slice(&piece);
+            compressed.extend_from_slice(&piece);
             count += 1;
         }
         assert!(count > 3, "{count}");
-        let json = zstd::decode_all(packed.as_slice()).unwrap();
+        let json = zstd::decode_all(compressed.as_slice()).unwrap();
         assert_eq!(json, serde_json::to_vec(&histogram).unwrap());
     }
 }

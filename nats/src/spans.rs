@@ -77,7 +77,7 @@ pub fn begin_publish_span(message: &JobMessage, parent: &TraceParent) -> Publish
         job.id = %message.job_id,
         job.lane = message.lane.as_str(),
     );
-    telemetry::adopt(&span, parent);
+    telemetry::set_parent(&span, parent);
     let context = telemetry::context(&span).unwrap_or(*parent);
     PublishSpan { span, context }
 }
@@ -92,7 +92,7 @@ pub(crate) fn begin_dead_letter_span(
     let span = publish_span!("dead_jobs", job.id = job_id);
     // An unreadable message has no `process jobs` span around it.
     if let Some(parent) = received.filter(|_| job.is_none()) {
-        telemetry::adopt(&span, &parent);
+        telemetry::set_parent(&span, &parent);
     }
     let context = telemetry::context(&span).or(received);
     (span, context)
@@ -103,7 +103,7 @@ pub(crate) fn begin_webhook_span(job: &Job) -> Span {
     let is_root = Span::current().is_none();
     let span = publish_span!("webhooks", job.id = %job.job_id);
     if let Some(parent) = job.traceparent.filter(|_| is_root) {
-        telemetry::adopt(&span, &parent);
+        telemetry::set_parent(&span, &parent);
     }
     span
 }
@@ -146,7 +146,7 @@ pub fn begin_delivery_span(message: &JobMessage, delivery: &DeliveryInfo) -> Spa
 fn join_trace(span: &Span, trace_id: TraceId, delivery: &DeliveryInfo) {
     let header = delivery.traceparent.unwrap_or_else(TraceParent::random);
     let parent = TraceParent { trace_id, ..header };
-    telemetry::adopt(span, &parent);
+    telemetry::set_parent(span, &parent);
     telemetry::link(span, &parent);
     telemetry::record_trace_id(span, trace_id);
 }

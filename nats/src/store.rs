@@ -17,9 +17,9 @@ use crate::Error;
 use crate::connect::Broker;
 use crate::error::{Refusal, refusal};
 use crate::job_record::{
-    Lookup, REFUSED_STATUS, RawRecord, STATUS_HEADER, VersionedJob, raw, tombstone_headers,
+    Lookup, REFUSED_STATUS, RawRecord, STATUS_HEADER, VersionedJob, parse_raw, tombstone_headers,
 };
-use crate::stream_read::{ReadFrom, last, open};
+use crate::stream_read::{ReadFrom, last_message, open_stream};
 use crate::topology::{JOB_STATE_STREAM, TOMBSTONE_TTL};
 use crate::{spans, subject};
 
@@ -89,7 +89,7 @@ pub struct Store {
 impl Store {
     /// Opens the bucket. Sends no request. Final records expire after `result_ttl`.
     pub fn open(broker: &Broker, result_ttl: Duration) -> Self {
-        Self { broker: broker.clone(), stream: open(broker, JOB_STATE_STREAM), result_ttl }
+        Self { broker: broker.clone(), stream: open_stream(broker, JOB_STATE_STREAM), result_ttl }
     }
 
     /// Reads and parses a record.
@@ -130,10 +130,10 @@ impl Store {
         key: &JobKey,
         read_from: ReadFrom,
     ) -> Result<(Lookup<RawRecord>, u64), Error> {
-        match last(&self.stream, &subject::record(key), read_from).await? {
+        match last_message(&self.stream, &subject::record(key), read_from).await? {
             Some(message) => {
                 let revision = message.sequence;
-                Ok((raw(key, &message.headers, message.payload, revision)?, revision))
+                Ok((parse_raw(key, &message.headers, message.payload, revision)?, revision))
             }
             None => Ok((Lookup::NotFound, 0)),
         }
@@ -274,7 +274,7 @@ impl Store {
                     // and its run. A retry could be refused as an invalid transition.
                     let arrived = latest.revision > current.revision
                         && latest.job.status == job.status
-                        && run.is_some_and(|run| latest.job.last_run_is(run));
+                        && run.is_some_and(|run| latest.job.is_last_run(run));
                     if arrived {
                         return Ok(Outcome::Applied(latest));
                     }

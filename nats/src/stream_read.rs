@@ -36,13 +36,13 @@ pub enum ReadFrom {
 
 /// Returns a handle to a stream. Sends no request, so a missing stream is only noticed later.
 #[expect(clippy::expect_used, reason = "async-nats only checks the name, which is a constant")]
-pub(crate) fn open(broker: &Broker, name: &'static str) -> Stream<()> {
+pub(crate) fn open_stream(broker: &Broker, name: &'static str) -> Stream<()> {
     let opening = broker.jetstream.get_stream_no_info(name).now_or_never();
     opening.expect("opening sends no request").expect("the name of a stream is valid")
 }
 
 /// Returns the last message on a subject.
-pub(crate) async fn last(
+pub(crate) async fn last_message(
     stream: &Stream<()>,
     subject: &str,
     read_from: ReadFrom,
@@ -75,7 +75,7 @@ pub(crate) async fn next_on_leader(
 
 /// Reads the next `count` messages on `subjects` at or after the sequence number `from`, from any
 /// replica: one request, many answers. Returns fewer if they reach [`BATCH_BYTES_MAX`].
-pub(crate) async fn batch(
+pub(crate) async fn read_batch(
     broker: &Broker,
     stream: &str,
     subjects: &str,
@@ -129,7 +129,7 @@ pub(crate) struct Info {
 }
 
 /// Reads the configuration of a stream, and the clock of its leader.
-pub(crate) async fn info(broker: &Broker, name: &str) -> Result<Info, Error> {
+pub(crate) async fn stream_info(broker: &Broker, name: &str) -> Result<Info, Error> {
     const OPERATION: &str = "read the configuration of a stream";
     let answer: Result<Response<Info>, _> =
         broker.jetstream.request(format!("STREAM.INFO.{name}"), &()).await;
@@ -141,7 +141,7 @@ pub(crate) async fn info(broker: &Broker, name: &str) -> Result<Info, Error> {
 }
 
 /// Reads the state and configuration of a consumer, from its leader.
-pub(crate) async fn consumer(
+pub(crate) async fn consumer_info(
     broker: &Broker,
     stream: &str,
     name: &str,

@@ -31,7 +31,9 @@ use crate::job_record::{Lookup, STATUS_HEADER, VersionedJob, parse};
 use crate::objects::Bucket;
 use crate::queue::Queue;
 use crate::store::{Store, WriteError};
-use crate::stream_read::{ReadFrom, info, last, not_found_as_none, open, stored_at};
+use crate::stream_read::{
+    ReadFrom, last_message, not_found_as_none, open_stream, stored_at, stream_info,
+};
 use crate::subject;
 use crate::topology::{
     DEAD_JOBS, DOCUMENTS, DOCUMENTS_STREAM, JOB_STATE, JOB_STATE_STREAM, JOBS, JOBS_PREFIX,
@@ -80,9 +82,9 @@ impl Sweep {
     pub fn open(broker: &Broker, result_ttl: Duration) -> Self {
         Self {
             broker: broker.clone(),
-            jobs: open(broker, JOBS),
-            records: open(broker, JOB_STATE_STREAM),
-            dead: open(broker, DEAD_JOBS),
+            jobs: open_stream(broker, JOBS),
+            records: open_stream(broker, JOB_STATE_STREAM),
+            dead: open_stream(broker, DEAD_JOBS),
             results: Bucket::open(broker, RESULTS, RESULTS_STREAM),
             documents: Bucket::open(broker, DOCUMENTS, DOCUMENTS_STREAM),
             queue: Queue::open(broker),
@@ -96,7 +98,7 @@ impl Sweep {
     /// # Errors
     /// [`Error::Unavailable`].
     pub async fn now(&self) -> Result<Timestamp, Error> {
-        Ok(info(&self.broker, JOB_STATE_STREAM).await?.ts)
+        Ok(stream_info(&self.broker, JOB_STATE_STREAM).await?.ts)
     }
 
     /// Returns the first record at or after `sequence`; `None` at the end of the stream.
@@ -105,10 +107,10 @@ impl Sweep {
     /// [`Error::Unavailable`].
     pub async fn next_record(&self, sequence: u64) -> Result<Option<ScanPosition>, Error> {
         let subjects = format!("$KV.{JOB_STATE}.>");
-        let Some(message) = next(&self.records, subjects, sequence).await? else {
+        let Some(message) = next_message(&self.records, subjects, sequence).await? else {
             return Ok(None);
         };
-        let record = if is_of_interest(&message) { record(&message) } else { None };
+        let record = if may_need_work(&message) { parse_record(&message) } else { None };
         let written_at = stored_at(&message);
         Ok(Some(ScanPosition { sequence: message.sequence, written_at, record }))
     }
@@ -149,9 +151,9 @@ impl Sweep {
         let detail = "The job's message disappeared from the queue before the job was done.";
         let failure = Failure::new(FailureCode::Lost, detail);
         let event = Event::FailedWithoutRun { failure, dead_lettered: false };
-        // Order the webhook before the record is final, because later sweeps skip final records.
+        // Enqueue the webhook before the record is final, because later sweeps skip final records.
         // The worker that delivers it waits until the job is final.
-        if !self.order_webhook(&stored.job).await? {
+        if !self.enqueue_webhook(&stored.job).await? {
             return Ok(None);
         }
         match self.store.apply_if_unchanged(&stored, &event).await {
@@ -168,13 +170,13 @@ impl Sweep {
     /// [`Error::Unavailable`] and [`Error::Corrupt`].
     pub async fn remove_cancelled(&self, key: &JobKey, lane: Lane) -> Result<bool, Error> {
         let subject = subject::job(lane, key);
-        let Some(message) = last(&self.jobs, &subject, ReadFrom::AnyReplica).await? else {
+        let Some(message) = last_message(&self.jobs, &subject, ReadFrom::AnyReplica).await? else {
             return Ok(false);
         };
         // The scan may have read an outdated record, from a replica and some time ago.
         match self.store.get_job(key, ReadFrom::Leader).await? {
             Lookup::Job(stored) if stored.job.status == Status::Cancelled => {
-                if !self.order_webhook(&stored.job).await? {
+                if !self.enqueue_webhook(&stored.job).await? {
                     return Ok(false);
                 }
                 if let Some(name) = &stored.job.document {
@@ -188,10 +190,10 @@ impl Sweep {
         Ok(self.jobs.delete_message(message.sequence).await.unwrap_or(false))
     }
 
-    /// Orders the webhook of a job, if it has one. Returns whether the job may be ended: if the
+    /// Enqueues the webhook of a job, if it has one. Returns whether the job may be ended: if the
     /// queue of webhooks is full, the job waits for a later sweep, and this sweep continues.
-    async fn order_webhook(&self, job: &Job) -> Result<bool, Error> {
-        match self.webhooks.order(job, 0).await {
+    async fn enqueue_webhook(&self, job: &Job) -> Result<bool, Error> {
+        match self.webhooks.enqueue(job, 0).await {
             Ok(()) => Ok(true),
             Err(Error::Full { what }) => {
                 warn!(job.id = %job.job_id, what, "postponing a job: the webhook queue is full");
@@ -206,7 +208,7 @@ impl Sweep {
     /// # Errors
     /// [`Error::Unavailable`].
     pub async fn oldest_message(&self) -> Result<Option<UnfinishedJob>, Error> {
-        let message = next(&self.jobs, format!("{JOBS_PREFIX}.>"), 1).await?;
+        let message = next_message(&self.jobs, format!("{JOBS_PREFIX}.>"), 1).await?;
         Ok(message.and_then(|message| {
             let key = subject::job_of_message(&message.subject)?;
             Some(UnfinishedJob { key, since: stored_at(&message) })
@@ -228,7 +230,7 @@ impl Sweep {
 }
 
 /// Returns the first message on `subjects` at or after `sequence`, from any replica.
-async fn next(
+async fn next_message(
     stream: &JetStream<()>,
     subjects: String,
     sequence: u64,
@@ -237,14 +239,14 @@ async fn next(
 }
 
 /// Returns whether a record may need work, by its header alone.
-fn is_of_interest(message: &StreamMessage) -> bool {
+fn may_need_work(message: &StreamMessage) -> bool {
     let status = message.headers.get(STATUS_HEADER).map(HeaderValue::as_str);
     [Status::Queued, Status::Running, Status::Cancelled]
         .into_iter()
-        .any(|interesting| status == Some(interesting.as_str()))
+        .any(|relevant| status == Some(relevant.as_str()))
 }
 
-fn record(message: &StreamMessage) -> Option<Box<VersionedJob>> {
+fn parse_record(message: &StreamMessage) -> Option<Box<VersionedJob>> {
     let key = subject::job_of_record(&message.subject)?;
     match parse(&key, &message.headers, message.payload.clone(), message.sequence) {
         Ok(Lookup::Job(stored)) => Some(stored),

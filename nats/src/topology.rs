@@ -9,7 +9,7 @@ use async_nats::jetstream::stream::{
     Config, DiscardPolicy, Republish, RetentionPolicy, StorageType,
 };
 use wordmill_common::id::Lane;
-use wordmill_service::env::{Env, SizeText};
+use wordmill_service::env::{ByteSize, Env};
 
 /// Work-queue stream of jobs.
 pub const JOBS: &str = "JOBS";
@@ -105,9 +105,9 @@ impl Settings {
         let least = Duration::from_secs(1);
         let most = days(365);
         let result_ttl = env.duration("WORDMILL_RESULT_TTL", days(7), least, most);
-        let mib = SizeText(1 << 20);
-        let tib = SizeText(1 << 40);
-        let documents_space = env.size("WORDMILL_DOCUMENTS_SPACE", SizeText(4 << 30), mib, tib);
+        let mib = ByteSize(1 << 20);
+        let tib = ByteSize(1 << 40);
+        let documents_space = env.size("WORDMILL_DOCUMENTS_SPACE", ByteSize(4 << 30), mib, tib);
         Self { replicas, result_ttl, documents_space }
     }
 }

@@ -22,7 +22,9 @@ use crate::delivery::Delivery;
 use crate::error::{Refusal, refusal};
 use crate::headers::OPERATION_HEADER;
 use crate::store::WriteError;
-use crate::stream_read::{ReadFrom, consumer, last, not_found_as_none, open, stored_at};
+use crate::stream_read::{
+    ReadFrom, consumer_info, last_message, not_found_as_none, open_stream, stored_at,
+};
 use crate::topology::{WEBHOOK_STATE_STREAM, WEBHOOKS, WEBHOOKS_CONSUMER, WEBHOOKS_PREFIX};
 use crate::{spans, subject};
 
@@ -31,7 +33,7 @@ const WEBHOOK_TOMBSTONE_TTL: std::time::Duration = std::time::Duration::from_sec
 
 /// Payload of a message in the queue.
 #[derive(Debug, Serialize, Deserialize)]
-struct Message {
+struct Payload {
     /// Version of this format. Versions above [`FORMAT`] are refused.
     format: u32,
     /// Trace of the job, which the spans of the delivery join.
@@ -42,7 +44,7 @@ struct Message {
 
 /// A webhook to deliver, parsed from a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Order {
+pub struct WebhookMessage {
     /// Key of the job.
     pub key: JobKey,
     /// Trace of the job.
@@ -79,15 +81,15 @@ pub struct Webhooks {
     states: JetStream<()>,
 }
 
-impl Order {
+impl WebhookMessage {
     /// Parses a message of the queue.
     ///
     /// # Errors
-    /// [`Error::Newer`] for a newer format, [`Error::Corrupt`] if it is not an order.
+    /// [`Error::Newer`] for a newer format, [`Error::Corrupt`] if it is not a valid message.
     pub fn parse(delivery: &Delivery) -> Result<Self, Error> {
         const OPERATION: &str = "the message of a webhook";
         let corrupt = |reason: String| Error::corrupt(OPERATION, reason);
-        let message: Message = read(OPERATION, delivery.payload())?;
+        let message: Payload = parse(OPERATION, delivery.payload())?;
         let key = subject::job_of_webhook(delivery.subject());
         let key =
             key.ok_or_else(|| corrupt(format!("{} has no valid job key", delivery.subject())))?;
@@ -100,25 +102,25 @@ impl Webhooks {
     pub fn open(broker: &Broker) -> Self {
         Self {
             broker: broker.clone(),
-            queue: open(broker, WEBHOOKS),
-            states: open(broker, WEBHOOK_STATE_STREAM),
+            queue: open_stream(broker, WEBHOOKS),
+            states: open_stream(broker, WEBHOOK_STATE_STREAM),
         }
     }
 
-    /// Orders the webhook of a job, if it has one. Safe to repeat: within the duplicate window the
-    /// stream stores one message per `round`, and later the delivery state shows that nothing
+    /// Enqueues the webhook of a job, if it has one. Safe to repeat: within the duplicate window
+    /// the stream stores one message per `round`, and later the delivery state shows that nothing
     /// remains to be done.
     ///
     /// # Errors
     /// [`Error::Full`] if the queue is full; the message was not stored. [`Error::Unavailable`] if
     /// it may have been stored.
-    pub async fn order(&self, job: &Job, round: u64) -> Result<(), Error> {
-        const OPERATION: &str = "order a webhook";
+    pub async fn enqueue(&self, job: &Job, round: u64) -> Result<(), Error> {
+        const OPERATION: &str = "enqueue a webhook";
         if job.webhook.is_none() {
             return Ok(());
         }
         let key = job.key();
-        let message = Message { format: FORMAT, trace_id: job.trace_id, round };
+        let message = Payload { format: FORMAT, trace_id: job.trace_id, round };
         let payload =
             serde_json::to_vec(&message).map_err(|error| Error::unavailable(OPERATION, error))?;
         let span = spans::begin_webhook_span(job);
@@ -149,7 +151,8 @@ impl Webhooks {
         key: &JobKey,
         read_from: ReadFrom,
     ) -> Result<VersionedDeliveries, Error> {
-        let Some(message) = last(&self.states, &subject::webhook_state(key), read_from).await?
+        let Some(message) =
+            last_message(&self.states, &subject::webhook_state(key), read_from).await?
         else {
             return Ok(VersionedDeliveries { deliveries: None, revision: 0 });
         };
@@ -158,7 +161,7 @@ impl Webhooks {
             return Ok(VersionedDeliveries { deliveries: None, revision });
         }
         let what = format!("the state of the webhook of {key}");
-        let deliveries: Deliveries = read(&what, &message.payload)?;
+        let deliveries: Deliveries = parse(&what, &message.payload)?;
         Ok(VersionedDeliveries { deliveries: Some(deliveries), revision })
     }
 
@@ -208,7 +211,7 @@ impl Webhooks {
     pub async fn level(&self) -> Result<Level, Error> {
         const OPERATION: &str = "read the level of the webhook queue";
         let info = self.queue.get_info().await.map_err(|e| Error::unavailable(OPERATION, e))?;
-        let untried = consumer(&self.broker, WEBHOOKS, WEBHOOKS_CONSUMER).await?.num_pending;
+        let untried = consumer_info(&self.broker, WEBHOOKS, WEBHOOKS_CONSUMER).await?.num_pending;
         let mut level = Level { waiting: info.state.messages, untried, oldest: None };
         if level.waiting > 0 {
             // Acknowledged messages are removed, so the first message is the oldest one.
@@ -221,12 +224,12 @@ impl Webhooks {
 }
 
 /// Parses a message or a state, unless its format is newer.
-fn read<T: DeserializeOwned>(what: &str, json: &[u8]) -> Result<T, Error> {
+fn parse<T: DeserializeOwned>(what: &str, json: &[u8]) -> Result<T, Error> {
     #[derive(Deserialize)]
-    struct Versioned {
+    struct FormatField {
         format: u64,
     }
-    let Versioned { format } =
+    let FormatField { format } =
         serde_json::from_slice(json).map_err(|error| Error::corrupt(what, error))?;
     if format > FORMAT.into() {
         let reason =

@@ -259,7 +259,7 @@ impl BatchSum {
         add_all(&mut self.by_scope, job.totals_by_scope.unwrap_or_default());
         match job.result {
             Some(ResultRef::Inline { word_count }) => {
-                let words = results::inline(&key, &word_count)
+                let words = results::parse_inline(&key, &word_count)
                     .map_err(|error| unreadable_member(&error))?;
                 for entry in words {
                     self.add_word(entry.word, entry.count)?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use wordmill_common::retry;
 use wordmill_nats::connect::{Role, Settings};
 use wordmill_nats::topology;
-use wordmill_service::env::{Env, SizeText};
+use wordmill_service::env::{ByteSize, Env};
 use wordmill_service::telemetry;
 
 use crate::webhooks;
@@ -114,17 +114,17 @@ fn fetch_settings(env: &mut Env) -> wordmill_fetch::Settings {
     limits.total_timeout = env.duration("WORDMILL_FETCH_TIMEOUT", limits.total_timeout, min, max);
     limits.stall_timeout =
         env.duration("WORDMILL_FETCH_STALL_TIMEOUT", limits.stall_timeout, min, max);
-    let terabyte = SizeText(1 << 40);
+    let terabyte = ByteSize(1 << 40);
     limits.wire_size_max = env.size(
         "WORDMILL_FETCH_WIRE_SIZE_MAX",
-        SizeText(limits.wire_size_max),
-        SizeText(1),
+        ByteSize(limits.wire_size_max),
+        ByteSize(1),
         terabyte,
     );
     limits.decoded_size_max = env.size(
         "WORDMILL_FETCH_SIZE_MAX",
-        SizeText(limits.decoded_size_max),
-        SizeText(1),
+        ByteSize(limits.decoded_size_max),
+        ByteSize(1),
         terabyte,
     );
     settings

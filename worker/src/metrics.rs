@@ -12,7 +12,7 @@ use wordmill_common::id::Lane;
 use wordmill_common::job::Status;
 use wordmill_common::message::{self, JobMessage};
 use wordmill_common::open_name::OpenName;
-use wordmill_common::webhook::{self, Answer};
+use wordmill_common::webhook::{self, WebhookOutcome};
 use wordmill_fetch::Progress;
 use wordmill_nats::acks::{CheckOutcome, QueueKind};
 use wordmill_nats::delivery::Delivery;
@@ -201,7 +201,7 @@ impl Metrics {
 
     /// Returns all metrics in the format that the `Accept` header selects.
     pub(crate) fn render(&self, accept: Option<&str>, is_connected: bool) -> MetricsText {
-        self.0.common.note_broker(is_connected);
+        self.0.common.set_broker_connected(is_connected);
         self.0.exposition.render(accept)
     }
 
@@ -229,7 +229,7 @@ impl Metrics {
         let age = clock::now().duration_since(message.created_at);
         // Negative if the clocks of the two hosts differ.
         let wait = Duration::try_from(age).unwrap_or_default();
-        self.0.queue_wait.note_time(&lane, wait, trace_link(delivery));
+        self.0.queue_wait.observe_duration(&lane, wait, trace_link(delivery));
     }
 
     /// Records the outcome of an acknowledgement check.
@@ -257,7 +257,7 @@ impl Metrics {
         };
         self.count_attempt(message.lane, outcome, code);
         let labels = StageLabels { source: message.source.kind().as_str(), outcome };
-        self.0.attempt_duration.note_time(&labels, start.elapsed(), trace_link(delivery));
+        self.0.attempt_duration.observe_duration(&labels, start.elapsed(), trace_link(delivery));
     }
 
     /// Records that an attempt was lost with its worker.
@@ -275,7 +275,7 @@ impl Metrics {
         let Outcome::Applied(stored) = outcome else { return };
         let job = &stored.job;
         if job.status.is_final() {
-            self.0.common.note_finished(job, trace_link(delivery));
+            self.0.common.record_finished_job(job, trace_link(delivery));
         } else if job.status == Status::Queued
             && job.next_attempt_at.is_some()
             && let Some(last) = job.attempts.last()
@@ -291,13 +291,13 @@ impl Metrics {
     }
 
     /// Records the answer of a webhook's receiver, and the time until it arrived.
-    pub(crate) fn note_webhook_attempt(&self, answer: &Answer, time: Duration) {
+    pub(crate) fn note_webhook_attempt(&self, answer: &WebhookOutcome, time: Duration) {
         let outcome = match answer {
-            Answer::Status { code: 200..=299, .. } => "delivered",
-            Answer::Status { .. } => "refused",
-            Answer::Failure(failure) => failure.code.label(),
+            WebhookOutcome::Status { code: 200..=299, .. } => "delivered",
+            WebhookOutcome::Status { .. } => "refused",
+            WebhookOutcome::Failure(failure) => failure.code.label(),
         };
-        self.0.webhook_duration.note_time(&WebhookAttemptLabels { outcome }, time, None);
+        self.0.webhook_duration.observe_duration(&WebhookAttemptLabels { outcome }, time, None);
     }
 
     /// Counts a webhook if its status is final.
@@ -397,11 +397,11 @@ impl Drop for FetchTimer {
     fn drop(&mut self) {
         let state = &self.metrics.0;
         let labels = FetchLabels { outcome: self.outcome };
-        state.fetch_duration.note_time(&labels, self.start.elapsed(), None);
+        state.fetch_duration.observe_duration(&labels, self.start.elapsed(), None);
         let Some(size) = self.size else { return };
         for (measure, bytes) in [("wire", size.received_bytes), ("decoded", size.decoded_bytes)] {
             #[expect(clippy::cast_precision_loss, reason = "pages are smaller than 2^52 bytes")]
-            state.fetch_size.note(&MeasureLabels { measure }, bytes as f64, None);
+            state.fetch_size.observe(&MeasureLabels { measure }, bytes as f64, None);
         }
     }
 }

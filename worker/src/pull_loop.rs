@@ -154,7 +154,7 @@ impl<H: DeliveryHandler> PullLoop<'_, H> {
         // because slots that become free meanwhile cannot be requested.
         let when_empty = if is_busy { WhenEmpty::Linger } else { WhenEmpty::Wait };
         self.handler.on_request();
-        if let Err(error) = self.pull.request(slots.len(), when_empty).await {
+        if let Err(error) = self.pull.send_request(slots.len(), when_empty).await {
             self.pause_after(&error).await;
             return 0;
         }

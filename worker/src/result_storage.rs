@@ -52,7 +52,7 @@ pub(crate) fn serialize<T: Serialize>(what: &str, value: &T) -> Result<RawJson<T
         what: what.to_owned(),
         reason: error.to_string(),
     };
-    RawJson::of(value).map_err(corrupt)
+    RawJson::from_value(value).map_err(corrupt)
 }
 
 /// Stores the explanation of a run: in the record if it is small, otherwise as an object.

@@ -48,14 +48,14 @@ fn redact(url: &Url) -> String {
 pub(crate) fn note_page_head(span: &Span, page: &Result<Page, wordmill_fetch::Error>) {
     match page {
         Ok(page) => {
-            telemetry::note(span, "http.response.status_code", i64::from(page.status));
+            telemetry::set_attribute(span, "http.response.status_code", i64::from(page.status));
             if page.redirects > 0 {
                 let redirects = i64::try_from(page.redirects).unwrap_or(i64::MAX);
-                telemetry::note(span, "http.request.resend_count", redirects);
+                telemetry::set_attribute(span, "http.request.resend_count", redirects);
             }
         }
         Err(wordmill_fetch::Error::Status { status, .. }) => {
-            telemetry::note(span, "http.response.status_code", i64::from(*status));
+            telemetry::set_attribute(span, "http.response.status_code", i64::from(*status));
         }
         Err(_) => {}
     }
@@ -63,7 +63,11 @@ pub(crate) fn note_page_head(span: &Span, page: &Result<Page, wordmill_fetch::Er
 
 /// Records the received size of a page in the span.
 pub(crate) fn note_page_size(span: &Span, page: &Page) {
-    telemetry::note(span, "http.response.body.size", signed(page.progress().received_bytes));
+    telemetry::set_attribute(
+        span,
+        "http.response.body.size",
+        signed(page.progress().received_bytes),
+    );
 }
 
 /// Spans of counting: `extract text`, for pages only, and `count words` within it. Both steps run
@@ -97,11 +101,19 @@ impl CountSpans {
         let extract = &self.extract;
         let count = &self.count;
         let totals = &document_count.totals;
-        telemetry::note(extract, "wordmill.source.size_bytes", signed(document_count.size_bytes));
-        telemetry::note(extract, "wordmill.source.charset", document_count.charset.clone());
-        telemetry::note(extract, "wordmill.text.characters", signed(totals.characters));
-        telemetry::note(count, "wordmill.words.total", signed(totals.words));
-        telemetry::note(count, "wordmill.words.unique", signed(totals.unique_words));
+        telemetry::set_attribute(
+            extract,
+            "wordmill.source.size_bytes",
+            signed(document_count.size_bytes),
+        );
+        telemetry::set_attribute(
+            extract,
+            "wordmill.source.charset",
+            document_count.charset.clone(),
+        );
+        telemetry::set_attribute(extract, "wordmill.text.characters", signed(totals.characters));
+        telemetry::set_attribute(count, "wordmill.words.total", signed(totals.words));
+        telemetry::set_attribute(count, "wordmill.words.unique", signed(totals.unique_words));
     }
 
     /// Marks the count as failed because of the document itself.
@@ -125,8 +137,8 @@ pub(crate) fn note_lost_attempt(job: &Job) {
 /// Records the state of the job in the span of the delivery.
 pub(crate) fn note_state(job: &Job) {
     let span = Span::current();
-    telemetry::note(&span, "job.status", job.status.as_str());
-    telemetry::note(&span, "job.attempt", i64::from(job.attempt_count()));
+    telemetry::set_attribute(&span, "job.status", job.status.as_str());
+    telemetry::set_attribute(&span, "job.attempt", i64::from(job.attempt_count()));
     if let Some(failure) = job.failure.as_ref().filter(|_| job.status == Status::Failed) {
         telemetry::fail(&span, failure.code.to_string());
     }

@@ -14,9 +14,9 @@ pub const EXIT_USAGE: u8 = 64;
 
 /// Number of bytes, written as `512`, `64KiB`, `5MiB` or `1GiB`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct SizeText(pub u64);
+pub struct ByteSize(pub u64);
 
-impl fmt::Display for SizeText {
+impl fmt::Display for ByteSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let units = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
         let unit =
@@ -30,9 +30,9 @@ impl fmt::Display for SizeText {
 
 /// Duration, written as `250ms`, `30s`, `5m`, `12h` or `7d`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct DurationText(pub Duration);
+pub struct DisplayDuration(pub Duration);
 
-impl fmt::Display for DurationText {
+impl fmt::Display for DisplayDuration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ms = self.0.as_millis();
         let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1000, "s")];
@@ -141,9 +141,10 @@ impl Env {
         least: Duration,
         most: Duration,
     ) -> Duration {
-        let bounds = format!("not between {} and {}", DurationText(least), DurationText(most));
-        let read = self.read(name, DurationText(default), |text| match parse_duration(text) {
-            Some(span) if (least..=most).contains(&span) => Ok(DurationText(span)),
+        let bounds =
+            format!("not between {} and {}", DisplayDuration(least), DisplayDuration(most));
+        let read = self.read(name, DisplayDuration(default), |text| match parse_duration(text) {
+            Some(span) if (least..=most).contains(&span) => Ok(DisplayDuration(span)),
             Some(_) => Err(bounds),
             None => Err("not a duration such as 250ms, 30s, 5m, 12h or 7d".to_owned()),
         });
@@ -154,12 +155,12 @@ impl Env {
     pub fn size(
         &mut self,
         name: &'static str,
-        default: SizeText,
-        least: SizeText,
-        most: SizeText,
+        default: ByteSize,
+        least: ByteSize,
+        most: ByteSize,
     ) -> u64 {
         let bounds = format!("not between {least} and {most}");
-        let read = self.read(name, default, |text| match parse_size(text).map(SizeText) {
+        let read = self.read(name, default, |text| match parse_size(text).map(ByteSize) {
             Some(size) if (least..=most).contains(&size) => Ok(size),
             Some(_) => Err(bounds),
             None => Err("not a size such as 512, 64KiB, 5MiB or 1GiB".to_owned()),
@@ -273,7 +274,7 @@ mod tests {
         let day = Duration::from_secs(86_400);
         assert_eq!(env.duration("A", day, Duration::ZERO, day), day);
         assert_eq!(env.number("B", 1, 0, 65_535), 1);
-        assert_eq!(env.size("C", SizeText(1), SizeText(0), SizeText(9)), 1);
+        assert_eq!(env.size("C", ByteSize(1), ByteSize(0), ByteSize(9)), 1);
         let report = env.finish().unwrap_err().to_string();
         for name in ["A=soon", "B=70000", "C=5 parsecs"] {
             assert!(report.contains(name), "{report}");
@@ -283,10 +284,10 @@ mod tests {
     #[test]
     fn units_read_and_print_alike() {
         for text in ["250ms", "30s", "5m", "12h", "7d"] {
-            assert_eq!(DurationText(parse_duration(text).unwrap()).to_string(), text);
+            assert_eq!(DisplayDuration(parse_duration(text).unwrap()).to_string(), text);
         }
         for text in ["513", "64KiB", "5MiB", "1GiB"] {
-            assert_eq!(SizeText(parse_size(text).unwrap()).to_string(), text);
+            assert_eq!(ByteSize(parse_size(text).unwrap()).to_string(), text);
         }
         assert_eq!(parse_duration("99999999999999999999d"), None);
         assert_eq!(parse_size("5 XiB"), None);

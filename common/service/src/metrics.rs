@@ -61,14 +61,14 @@ pub struct Distributions<L: Clone + Hash + Eq> {
 
 impl<L: Clone + Hash + Eq> Distributions<L> {
     /// Records a value, with the trace that it belongs to.
-    pub fn note(&self, labels: &L, value: f64, trace: Option<TraceLink>) {
+    pub fn observe(&self, labels: &L, value: f64, trace: Option<TraceLink>) {
         let now = trace.is_some().then(SystemTime::now);
         self.family.get_or_create(labels).observe(value, trace, now);
     }
 
     /// Records a duration, in seconds.
-    pub fn note_time(&self, labels: &L, time: Duration, trace: Option<TraceLink>) {
-        self.note(labels, time.as_secs_f64(), trace);
+    pub fn observe_duration(&self, labels: &L, time: Duration, trace: Option<TraceLink>) {
+        self.observe(labels, time.as_secs_f64(), trace);
     }
 }
 
@@ -229,12 +229,12 @@ impl CommonMetrics {
     }
 
     /// Records whether the process is connected to the broker.
-    pub fn note_broker(&self, is_connected: bool) {
+    pub fn set_broker_connected(&self, is_connected: bool) {
         self.broker_connected.set(i64::from(is_connected));
     }
 
     /// Records that a job has just become final. The process that wrote the final record calls it.
-    pub fn note_finished(&self, job: &Job, trace: Option<TraceLink>) {
+    pub fn record_finished_job(&self, job: &Job, trace: Option<TraceLink>) {
         // A dead-lettered job is failed, too. Operators need to see the two apart.
         let outcome = if job.dead_lettered { "dead_lettered" } else { job.status.as_str() };
         let code = job.failure.as_ref().filter(|_| job.status == Status::Failed);
@@ -245,7 +245,7 @@ impl CommonMetrics {
             let took = finished_at.duration_since(job.created_at);
             // The timestamps come from the clocks of two hosts, so the difference may be negative.
             let took = Duration::try_from(took).unwrap_or_default();
-            self.job_duration.note_time(&labels, took, trace);
+            self.job_duration.observe_duration(&labels, took, trace);
         }
     }
 }
@@ -312,9 +312,9 @@ mod tests {
         counters.get_or_create(&LaneLabel::of(Lane::Bulk)).inc_by(3);
         let times = catalogue.distributions("wordmill_time_seconds", "Time", &[0.1, 1.0]);
         let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".parse().unwrap();
-        times.note(&LaneLabel::of(Lane::Bulk), 0.5, TraceLink::to(&trace));
+        times.observe(&LaneLabel::of(Lane::Bulk), 0.5, TraceLink::to(&trace));
         let unrecorded = TraceParent { flags: 0, ..trace };
-        times.note(&LaneLabel::of(Lane::Bulk), 0.05, TraceLink::to(&unrecorded));
+        times.observe(&LaneLabel::of(Lane::Bulk), 0.05, TraceLink::to(&unrecorded));
         catalogue.finish()
     }
 

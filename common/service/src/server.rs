@@ -31,7 +31,7 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
 
-use self::bare_answer::BareAnswers;
+use self::bare_answer::CompletingStream;
 pub use self::unauthenticated::Connection;
 use self::unauthenticated::UnauthenticatedConnections;
 
@@ -64,7 +64,7 @@ pub type Certificate = watch::Receiver<Arc<ServerConfig>>;
 /// Function that maps an answer which hyper wrote on its own (`400` or `431`, a head without a
 /// body) to the complete answer. It returns `None` for any other bytes, which are then sent
 /// unchanged.
-pub type CompleteAnswer = fn(&[u8]) -> Option<String>;
+pub type CompleteAnswerFn = fn(&[u8]) -> Option<String>;
 
 /// Limits for clients.
 #[derive(Debug, Clone, Copy)]
@@ -87,7 +87,7 @@ pub struct Settings {
     /// TLS configuration. If it is set, the server accepts HTTPS only, otherwise plain HTTP only.
     pub certificate: Option<Certificate>,
     /// Completes the answers that hyper writes on its own.
-    pub complete_answer: CompleteAnswer,
+    pub complete_answer: CompleteAnswerFn,
 }
 
 /// Serves connections until `shutdown`. Then closes idle connections, and returns when all open
@@ -216,7 +216,7 @@ struct Client<S> {
     service: S,
     tls: Option<Arc<ServerConfig>>,
     timeout: Duration,
-    complete_answer: CompleteAnswer,
+    complete_answer: CompleteAnswerFn,
     stopping: CancellationToken,
 }
 
@@ -255,7 +255,7 @@ where
                 .max_header_size(HEAD_BYTES_MAX)
                 .max_buf_size(BUFFER_BYTES_MAX)
                 .serve_connection(
-                    TokioIo::new(BareAnswers::new(stream, self.complete_answer)),
+                    TokioIo::new(CompletingStream::new(stream, self.complete_answer)),
                     self.service
                 )
         );

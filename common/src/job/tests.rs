@@ -40,7 +40,7 @@ fn counted(n: u8) -> Event {
         totals_by_scope: BTreeMap::new(),
         explanation: None,
         rule: Rule { name: "unicode".to_owned(), version: 1, unicode: "18.0".to_owned() },
-        top_words: RawJson::of(&Vec::new()).unwrap(),
+        top_words: RawJson::from_value(&Vec::new()).unwrap(),
         result: ResultRef::Object { name: format!("result-{n}") },
         members: None,
     };
@@ -172,7 +172,7 @@ fn a_takeover_closes_the_open_attempt_as_crashed() {
     let first = &job.attempts[0];
     assert_eq!(first.failure.as_ref().unwrap().code, FailureCode::WorkerCrashed);
     assert_eq!(first.ended_at, Some(NOW));
-    assert!(job.last_run_is(run(2)) && !job.last_run_is(run(1)));
+    assert!(job.is_last_run(run(2)) && !job.is_last_run(run(1)));
 }
 
 #[test]

@@ -72,7 +72,7 @@ pub struct Deliveries {
 
 /// Outcome of an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Answer {
+pub enum WebhookOutcome {
     /// The receiver answered with a status.
     Status {
         /// HTTP status of the answer.
@@ -123,7 +123,7 @@ impl Deliveries {
     pub fn end_attempt(
         &mut self,
         run: RunNonce,
-        answer: &Answer,
+        outcome: &WebhookOutcome,
         schedule: Schedule,
         now: Timestamp,
     ) -> bool {
@@ -134,8 +134,8 @@ impl Deliveries {
         let mut requested_delay = None;
         let mut may_retry = true;
         self.under_way = None;
-        match answer {
-            Answer::Status { code, retry_after } => {
+        match outcome {
+            WebhookOutcome::Status { code, retry_after } => {
                 attempt.status_code = Some(*code);
                 requested_delay = *retry_after;
                 match code {
@@ -145,7 +145,7 @@ impl Deliveries {
                     _ => {}
                 }
             }
-            Answer::Failure(failure) => {
+            WebhookOutcome::Failure(failure) => {
                 // The guard refuses the address, and would refuse it again.
                 may_retry = failure.code != FailureCode::UrlBlocked;
                 attempt.failure = Some(failure.clone());
@@ -162,7 +162,7 @@ impl Deliveries {
 
     /// Removes the attempt of `run`, as if it had not started. Returns `false` if no attempt of
     /// `run` is open.
-    pub fn hand_back(&mut self, run: RunNonce) -> bool {
+    pub fn roll_back_attempt(&mut self, run: RunNonce) -> bool {
         let is_open = self.under_way == Some(run);
         if is_open {
             self.under_way = None;
@@ -187,15 +187,15 @@ mod tests {
     const NOW: Timestamp = Timestamp::UNIX_EPOCH;
     const SCHEDULE: Schedule = Schedule { longest: Duration::from_secs(86_400) };
 
-    fn status(code: u16) -> Answer {
-        Answer::Status { code, retry_after: None }
+    fn status(code: u16) -> WebhookOutcome {
+        WebhookOutcome::Status { code, retry_after: None }
     }
 
-    fn tried(answer: &Answer) -> Deliveries {
+    fn tried(outcome: &WebhookOutcome) -> Deliveries {
         let mut state = Deliveries::new(0);
         let run = RunNonce::random();
         state.begin_attempt(run, NOW, LIMIT);
-        assert!(state.end_attempt(run, answer, SCHEDULE, NOW));
+        assert!(state.end_attempt(run, outcome, SCHEDULE, NOW));
         state
     }
 
@@ -216,7 +216,8 @@ mod tests {
             assert_eq!(state.next_attempt_at.is_some(), expected == Status::Waiting, "{code}");
             assert_eq!(state.attempts[0].status_code, Some(code));
         }
-        let failed = |code| tried(&Answer::Failure(Failure::new(code, "It failed."))).status;
+        let failed =
+            |code| tried(&WebhookOutcome::Failure(Failure::new(code, "It failed."))).status;
         assert_eq!(failed(FailureCode::FetchTls), Status::Waiting);
         assert_eq!(failed(FailureCode::FetchConnect), Status::Waiting);
         assert_eq!(failed(FailureCode::UrlBlocked), Status::Failed);
@@ -256,8 +257,11 @@ mod tests {
         let run = RunNonce::random();
         state.begin_attempt(run, NOW, LIMIT);
         let other = RunNonce::random();
-        assert!(!state.end_attempt(other, &status(200), SCHEDULE, NOW) && !state.hand_back(other));
-        assert!(state.hand_back(run));
+        assert!(
+            !state.end_attempt(other, &status(200), SCHEDULE, NOW)
+                && !state.roll_back_attempt(other)
+        );
+        assert!(state.roll_back_attempt(run));
         assert_eq!(state, Deliveries::new(0));
         assert!(!state.end_attempt(run, &status(200), SCHEDULE, NOW));
     }

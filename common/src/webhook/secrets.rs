@@ -35,39 +35,39 @@ impl std::fmt::Debug for Secrets {
 
 /// Reason why the main secrets are invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Invalid {
+pub enum InvalidSecrets {
     /// A secret is too short.
     #[error(
         "a webhook secret has fewer than {SECRET_BYTES_MIN} bytes: create one with \
          `openssl rand -hex 32`"
     )]
-    Short,
+    TooShort,
     /// There are too many secrets.
     #[error("more than {SECRETS_MAX} webhook secrets are set: remove the oldest ones")]
-    Many,
+    TooMany,
 }
 
 impl Secrets {
     /// Parses main secrets, separated by commas. Returns `None` if there are none.
     ///
     /// # Errors
-    /// [`Invalid`].
-    pub fn parse(text: &Secret) -> Result<Option<Self>, Invalid> {
+    /// [`InvalidSecrets`].
+    pub fn parse(text: &Secret) -> Result<Option<Self>, InvalidSecrets> {
         let parts = text.expose().split(',').map(str::trim).filter(|part| !part.is_empty());
         let secrets: Vec<Secret> = parts.map(|part| Secret::new(part.to_owned())).collect();
         if secrets.iter().any(|secret| secret.expose().len() < SECRET_BYTES_MIN) {
-            return Err(Invalid::Short);
+            return Err(InvalidSecrets::TooShort);
         }
         match secrets.len() {
             0 => Ok(None),
             1..=SECRETS_MAX => Ok(Some(Self(secrets))),
-            _ => Err(Invalid::Many),
+            _ => Err(InvalidSecrets::TooMany),
         }
     }
 
     /// Returns the secrets of an owner in the form that receivers need, the current one first.
     #[must_use]
-    pub fn of(&self, owner: &Owner) -> Vec<Secret> {
+    pub fn for_owner(&self, owner: &Owner) -> Vec<Secret> {
         let written = |key: [u8; 32]| Secret::new(format!("{PREFIX}{}", STANDARD.encode(key)));
         self.keys(owner).map(written).collect()
     }
@@ -102,7 +102,7 @@ fn mac(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> Result<Option<Secrets>, Invalid> {
+    fn read(text: &str) -> Result<Option<Secrets>, InvalidSecrets> {
         Secrets::parse(&Secret::new(text.to_owned()))
     }
 
@@ -111,15 +111,15 @@ mod tests {
         let long = "0123456789abcdef0123456789abcdef";
         assert!(read("").unwrap().is_none() && read(" , ").unwrap().is_none());
         assert_eq!(read(&format!("{long}, {long}")).unwrap().unwrap().0.len(), 2);
-        assert_eq!(read(&format!("{long},short")).unwrap_err(), Invalid::Short);
-        assert_eq!(read(&[long; 5].join(",")).unwrap_err(), Invalid::Many);
+        assert_eq!(read(&format!("{long},short")).unwrap_err(), InvalidSecrets::TooShort);
+        assert_eq!(read(&[long; 5].join(",")).unwrap_err(), InvalidSecrets::TooMany);
         assert_eq!(format!("{:?}", read(long)), "Ok(Some([redacted]))");
     }
 
     #[test]
     fn each_owner_has_a_secret_of_its_own_that_stays_the_same() {
         let secrets = read("0123456789abcdef0123456789abcdef").unwrap().unwrap();
-        let of = |owner: &str| secrets.of(&owner.to_owned().try_into().unwrap());
+        let of = |owner: &str| secrets.for_owner(&owner.to_owned().try_into().unwrap());
         let [secret] = of("public").try_into().unwrap();
         // Receivers store the secret, so it must be the same in every version. Computed with
         // openssl.

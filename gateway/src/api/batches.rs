@@ -87,7 +87,8 @@ pub(crate) async fn submit_batch(
             "Batches use the lane bulk: omit the parameter lane.",
         ));
     }
-    let webhook = query.webhook.as_deref().map(|url| new_job::webhook_to(&app, url)).transpose()?;
+    let webhook =
+        query.webhook.as_deref().map(|url| new_job::parse_webhook(&app, url)).transpose()?;
     let batch_id = match &name {
         Some(name) => JobId::derived("batch", &caller.owner, name),
         None => JobId::new(),
@@ -185,7 +186,7 @@ fn message(
 fn answer(job: &Job, report: &IntakeReport) -> Response {
     let id = job.job_id;
     let location = format!("/v1/batches/{id}");
-    let later = POLL_AFTER_S.to_string();
+    let retry_after = POLL_AFTER_S.to_string();
     let body = json!({
         "batch_id": id,
         "accepted": report.accepted,
@@ -199,7 +200,8 @@ fn answer(job: &Job, report: &IntakeReport) -> Response {
             "cancel": format!("/v1/jobs/{id}/cancel"),
         },
     });
-    (StatusCode::ACCEPTED, [(LOCATION, location), (RETRY_AFTER, later)], Json(body)).into_response()
+    (StatusCode::ACCEPTED, [(LOCATION, location), (RETRY_AFTER, retry_after)], Json(body))
+        .into_response()
 }
 
 /// Returns the problem of a batch that was not accepted as a whole. It has the cause and the jobs
@@ -211,7 +213,7 @@ fn interrupted_problem(
     report: &IntakeReport,
 ) -> Problem {
     let is_reused = problem.has_code(Code::IdempotencyKeyReused);
-    let how = match mode {
+    let advice = match mode {
         // This request started nothing.
         BatchMode::ExistingBatch => return problem,
         BatchMode::NewKey if is_reused => {
@@ -227,14 +229,14 @@ fn interrupted_problem(
              would have continued the batch."
         }
     };
-    let whether = if is_reused {
+    let state = if is_reused {
         ""
-    } else if problem.names_a_job() {
+    } else if problem.has_job_id() {
         " The batch is not confirmed."
     } else {
         " The batch is not created yet."
     };
-    let detail = format!("{}{whether} {how}", problem.detail());
+    let detail = format!("{}{state} {advice}", problem.detail());
     problem
         .with_detail(detail)
         .with_member("batch_id", json!(batch_id))
@@ -282,20 +284,20 @@ pub(crate) async fn cancel_members(app: &App, job: &Job) -> Result<(), Problem> 
     let Some(batch) = &job.source.batch else { return Ok(()) };
     let deadline = Instant::now() + CANCEL_TIME_MAX;
     let members: Vec<_> = batch.members(&job.owner).map(|(_, job_id)| job_id).collect();
-    for some in members.chunks(CANCELS_MAX) {
-        let withdrawing = some.iter().map(|job_id| {
+    for chunk in members.chunks(CANCELS_MAX) {
+        let cancelling = chunk.iter().map(|job_id| {
             let key = JobKey { owner: job.owner.clone(), job_id: *job_id };
             async move { cancel_member(app, &key).await }
         });
-        let done = tokio::time::timeout_at(deadline, join_all(withdrawing)).await;
-        let left = || {
+        let outcomes = tokio::time::timeout_at(deadline, join_all(cancelling)).await;
+        let incomplete = || {
             let detail = "The batch is cancelled, but not all of its jobs are. Cancel it again.";
             Problem::new(Code::BrokerUnavailable, detail)
         };
-        for outcome in done.map_err(|_| left())? {
+        for outcome in outcomes.map_err(|_| incomplete())? {
             outcome.map_err(|error| {
                 debug!(%error, "member of a batch could not be cancelled");
-                left()
+                incomplete()
             })?;
         }
     }
@@ -319,7 +321,7 @@ async fn cancel_member(app: &App, key: &JobKey) -> Result<(), Error> {
         },
     };
     match app.store.apply(&current, None, event).await? {
-        Outcome::Applied(stored) => app.metrics.note_cancelled(&stored.job),
+        Outcome::Applied(stored) => app.metrics.record_cancelled_job(&stored.job),
         Outcome::Refused(stored, _) => check_state(&stored.job)?,
         Outcome::Gone => {}
     }

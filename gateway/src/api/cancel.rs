@@ -64,7 +64,7 @@ async fn cancel(
         Outcome::Applied(stored) => {
             let _within = span.entered();
             info!(job.id = %key.job_id, "job cancelled");
-            app.metrics.note_cancelled(&stored.job);
+            app.metrics.record_cancelled_job(&stored.job);
             Ok(stored)
         }
         Outcome::Refused(stored, _) if stored.job.status == Status::Cancelled => Ok(stored),

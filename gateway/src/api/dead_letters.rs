@@ -20,7 +20,7 @@ use wordmill_common::raw_json::RawJson;
 use wordmill_common::source::SourceInfo;
 use wordmill_common::trace_context::TraceId;
 use wordmill_nats::Error;
-use wordmill_nats::dead_letters::{Filter, Letter, LetterId, LetterPage};
+use wordmill_nats::dead_letters::{DeadLetter, DeadLetterId, DeadLetterPage, Filter};
 
 use crate::App;
 use crate::auth::caller::Caller;
@@ -153,8 +153,8 @@ async fn require_letter(
     app: &App,
     caller: &Caller,
     id: Result<Path<String>, PathRejection>,
-) -> Result<Letter, Problem> {
-    let id = id.ok().and_then(|Path(id)| id.parse::<LetterId>().ok());
+) -> Result<DeadLetter, Problem> {
+    let id = id.ok().and_then(|Path(id)| id.parse::<DeadLetterId>().ok());
     let letter = match id {
         Some(id) => with_deadline(app.dead_letters.find(&caller.owner, id)).await?,
         None => None,
@@ -171,7 +171,7 @@ async fn list_letters(
     filter: &Filter,
     before: Option<u64>,
     limit: usize,
-) -> Result<LetterPage, Problem> {
+) -> Result<DeadLetterPage, Problem> {
     with_deadline(app.dead_letters.list(owner, filter, before, limit)).await
 }
 
@@ -186,10 +186,10 @@ async fn with_deadline<T>(request: impl Future<Output = Result<T, Error>>) -> Re
 }
 
 impl LetterView {
-    fn of(app: &App, letter: &Letter) -> Self {
+    fn of(app: &App, letter: &DeadLetter) -> Self {
         let job_id = match letter.id {
-            LetterId::Job(job_id) => Some(job_id),
-            LetterId::Unreadable(_) => None,
+            DeadLetterId::Job(job_id) => Some(job_id),
+            DeadLetterId::Unreadable(_) => None,
         };
         let mut links = BTreeMap::from([("self", format!("/v1/dead-letters/{}", letter.id))]);
         if let Some(job_id) = job_id {

@@ -38,7 +38,7 @@ struct EventStream {
     /// Revision of the last event that the client received.
     last_event_id: Option<u64>,
     /// Whether the final record was sent.
-    is_over: bool,
+    is_finished: bool,
     end: Instant,
 }
 
@@ -49,15 +49,15 @@ pub(crate) async fn stream_events(
     JobPath(key): JobPath,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let revoked = caller.admission(&app.keys).wait_until_revoked();
+    let revoked = caller.key_validity(&app.keys).wait_until_revoked();
     let last_event_id =
         headers.get(LAST_EVENT_ID).and_then(|value| value.to_str().ok()?.parse().ok());
     let follower = Follower::start(&app, &key).await?;
     let end = Instant::now() + STREAM_TIME_MAX;
-    let streaming = EventStream { app, follower, last_event_id, is_over: false, end };
+    let streaming = EventStream { app, follower, last_event_id, is_finished: false, end };
     // Browsers reconnect even after the final record. `204` stops them.
     let current = streaming.follower.current();
-    if current.status.is_final() && !is_news(current, last_event_id) {
+    if current.status.is_final() && !is_newer(current, last_event_id) {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
     // Checked first, because no error status can be sent once the stream has begun.
@@ -83,10 +83,10 @@ fn events(streaming: EventStream) -> impl Stream<Item = Result<Event, Infallible
 
 impl EventStream {
     async fn next(&mut self) -> Option<Event> {
-        if self.is_over {
+        if self.is_finished {
             return None;
         }
-        while !is_news(self.follower.current(), self.last_event_id) {
+        while !is_newer(self.follower.current(), self.last_event_id) {
             match tokio::time::timeout_at(self.end, self.follower.next()).await {
                 Ok(FollowEvent::Change) => {}
                 Ok(FollowEvent::Gone | FollowEvent::Stopping) | Err(_) => return None,
@@ -96,7 +96,7 @@ impl EventStream {
         let event = Event::default().id(current.revision.to_string()).retry(RECONNECT_AFTER);
         let view = self.app.view_record(current, self.follower.key());
         self.last_event_id = Some(current.revision);
-        self.is_over = current.status.is_final();
+        self.is_finished = current.status.is_final();
         let view = view
             .inspect_err(|error| error!(%error, "event stream ended: the record cannot be read"))
             .ok()?;
@@ -109,7 +109,7 @@ impl EventStream {
 
 /// Returns whether the record is newer than the last event of the client. A final record is sent
 /// even to a client that names a later event, because no later one exists.
-fn is_news(current: &RawRecord, last_event_id: Option<u64>) -> bool {
+fn is_newer(current: &RawRecord, last_event_id: Option<u64>) -> bool {
     last_event_id.is_none_or(|last_event_id| {
         current.revision > last_event_id
             || (current.status.is_final() && current.revision != last_event_id)

@@ -94,7 +94,8 @@ pub(crate) async fn get_result(
     // Words are sorted by count, so both limits only remove words at the end.
     let least = selection.min_count.unwrap_or(0);
     let words = Words::open(&app, job, selection.top.unwrap_or(usize::MAX), least).await?;
-    let body = result_format::body(format, &Frame::of(&head), words, caller.admission(&app.keys));
+    let body =
+        result_format::body(format, &Frame::of(&head), words, caller.key_validity(&app.keys));
     let fields = [
         (CONTENT_TYPE, format.content_type().to_owned()),
         (CACHE_CONTROL, cache_control(job, clock::now())),

@@ -12,7 +12,7 @@ use wordmill_common::job::Job;
 use wordmill_common::message::{JobMessage, ParsedMessage};
 use wordmill_common::source::Source;
 use wordmill_common::trace_context::TraceParent;
-use wordmill_nats::dead_letters::LetterId;
+use wordmill_nats::dead_letters::DeadLetterId;
 use wordmill_nats::stream_read::ReadFrom;
 
 use crate::App;
@@ -80,7 +80,8 @@ async fn source(app: &App, job: &Job) -> Result<Source, Problem> {
     // Another job may have had the same id before.
     let is_its = |message: &ParsedMessage| message.created_at() == job.created_at;
     let letter =
-        with_broker_deadline(app.dead_letters.find(&key.owner, LetterId::Job(key.job_id))).await?;
+        with_broker_deadline(app.dead_letters.find(&key.owner, DeadLetterId::Job(key.job_id)))
+            .await?;
     let message = match letter.and_then(|letter| letter.message).filter(is_its) {
         Some(message) => Some(message),
         None => with_broker_deadline(app.queue.find(&key, ReadFrom::Leader)).await?.filter(is_its),

@@ -16,7 +16,7 @@ use wordmill_common::trace_context::TraceParent;
 use crate::App;
 use crate::api::jobs::POLL_AFTER_S;
 use crate::auth::caller::Caller;
-use crate::enqueue::in_flight_budget::BodyShare;
+use crate::enqueue::in_flight_budget::BodyReservation;
 use crate::enqueue::{idempotent, publish};
 use crate::http::problem::Problem;
 use crate::intake::new_job::{self, NewJob};
@@ -119,8 +119,8 @@ fn describe(job: &Job, status: Status, view: JobView<'_>) -> Response {
 /// the message of the job and the memory reservation of the body.
 ///
 /// # Errors
-/// Those of [`upload::receive_document`] and [`json_body::json`], and `invalid_...` for members
-/// with invalid values.
+/// Those of [`upload::receive_document`] and [`json_body::read_object`], and `invalid_...` for
+/// members with invalid values.
 pub(crate) async fn read_submission(
     app: &App,
     key: &JobKey,
@@ -128,22 +128,22 @@ pub(crate) async fn read_submission(
     uri: &Uri,
     headers: &HeaderMap,
     body: Body,
-) -> Result<(JobMessage, BodyShare), Problem> {
-    if media_type::kind(headers)? != media_type::Kind::Json {
+) -> Result<(JobMessage, BodyReservation), Problem> {
+    if media_type::submission_format(headers)? != media_type::SubmissionFormat::Json {
         let reading = upload::receive_document(app, key, trace, headers, uri.query(), body);
         // The document is already stored, so the reservation is empty.
-        return Ok((Box::pin(reading).await?, app.in_flight_budget.share()));
+        return Ok((Box::pin(reading).await?, app.in_flight_budget.reserve_body()));
     }
     let query = query::parse_submit_query(uri.query().unwrap_or_default())?;
     let (body, share): (NewJob, _) =
-        json_body::json(&app.in_flight_budget, headers, body, app.json_size_max).await?;
-    let source = new_job::source(body.url, body.text)?;
+        json_body::read_object(&app.in_flight_budget, headers, body, app.json_size_max).await?;
+    let source = new_job::parse_source(body.url, body.text)?;
     let options = match body.options {
         None | Some(Value::Null) => query.options,
-        given => new_job::options(given)?,
+        given => new_job::parse_options(given)?,
     };
-    let labels = body.labels.map_or(Ok(query.labels), new_job::labels)?;
-    let to = |url: String| new_job::webhook_to(app, &url);
+    let labels = body.labels.map_or(Ok(query.labels), new_job::check_labels)?;
+    let to = |url: String| new_job::parse_webhook(app, &url);
     let webhook = body.webhook.map(|webhook| to(webhook.url)).transpose()?;
     // The query must be valid even if the body takes precedence.
     let webhook = webhook.or(query.webhook.map(to).transpose()?);

@@ -56,7 +56,7 @@ async fn start_round(app: &App, job: &Job) -> Result<Deliveries, Error> {
     let now = clock::now();
     // The time distinguishes this round from an earlier one with a deleted state.
     let round = u64::try_from(now.as_millisecond()).unwrap_or(0).max(last.saturating_add(1));
-    app.webhooks.order(job, round).await?;
+    app.webhooks.enqueue(job, round).await?;
     let mut deliveries = Deliveries::new(round);
     deliveries.next_attempt_at = Some(now);
     if let Err(reason) = app.webhooks.write(&key, &deliveries, stored.revision).await {

@@ -81,23 +81,23 @@ impl Keys {
         self.table()?.quotas.get(owner).cloned()
     }
 
-    /// Returns the admission of a request with the key `hash` of `owner`. It is always valid if the
-    /// gateway needs no keys.
-    pub(crate) fn admission(&self, owner: &Owner, hash: Option<KeyHash>) -> Admission {
-        Admission { table: self.0.clone(), owner: owner.clone(), hash }
+    /// Returns the validity of the key `hash` of `owner`. It never ends if the gateway needs no
+    /// keys.
+    pub(crate) fn key_validity(&self, owner: &Owner, hash: Option<KeyHash>) -> KeyValidity {
+        KeyValidity { table: self.0.clone(), owner: owner.clone(), hash }
     }
 }
 
-/// Permission to continue a long answer. Invalid once the key file no longer lists this key for
+/// Validity of the key of a long answer. It ends once the key file no longer lists this key for
 /// this owner. Other keys of the same name or owner do not extend it.
 #[derive(Debug, Clone)]
-pub(crate) struct Admission {
+pub(crate) struct KeyValidity {
     table: Option<watch::Receiver<Arc<Table>>>,
     owner: Owner,
     hash: Option<KeyHash>,
 }
 
-impl Admission {
+impl KeyValidity {
     /// Returns whether the key is still valid.
     pub(crate) fn is_valid(&self) -> bool {
         match (&self.table, &self.hash) {
@@ -333,19 +333,19 @@ mod tests {
         let (sender, receiver) = watch::channel(table(&[ours.clone(), other.clone()]));
         let keys = Keys(Some(receiver));
         let team = Owner::try_from("team".to_owned()).unwrap();
-        let admission = keys.admission(&team, Some([0x11; 32]));
-        let mut revoked = Box::pin(admission.clone().wait_until_revoked());
+        let validity = keys.key_validity(&team, Some([0x11; 32]));
+        let mut revoked = Box::pin(validity.clone().wait_until_revoked());
         sender.send_replace(table(std::slice::from_ref(&ours)));
-        assert!(admission.is_valid() && revoked.as_mut().now_or_never().is_none());
+        assert!(validity.is_valid() && revoked.as_mut().now_or_never().is_none());
         // Another key under the same name, and the same key under another owner.
         for lines in [[line("a", "team", "3"), other.clone()], [line("a", "else", "1"), other]] {
             sender.send_replace(table(std::slice::from_ref(&ours)));
-            let mut revoked = Box::pin(admission.clone().wait_until_revoked());
-            assert!(admission.is_valid() && revoked.as_mut().now_or_never().is_none());
+            let mut revoked = Box::pin(validity.clone().wait_until_revoked());
+            assert!(validity.is_valid() && revoked.as_mut().now_or_never().is_none());
             sender.send_replace(table(&lines));
-            assert!(!admission.is_valid() && revoked.as_mut().now_or_never().is_some());
+            assert!(!validity.is_valid() && revoked.as_mut().now_or_never().is_some());
         }
-        assert!(Keys(None).admission(&team, None).is_valid());
+        assert!(Keys(None).key_validity(&team, None).is_valid());
     }
 
     #[test]

@@ -10,7 +10,7 @@ use wordmill_common::id::{JobId, JobKey, Owner};
 use wordmill_service::server::Connection;
 
 use crate::App;
-use crate::auth::api_keys::{Admission, Holder, KeyHash, Keys};
+use crate::auth::api_keys::{Holder, KeyHash, KeyValidity, Keys};
 use crate::http::problem::{Code, Problem};
 use crate::ui;
 
@@ -32,16 +32,16 @@ impl Caller {
         JobKey { owner: self.owner.clone(), job_id }
     }
 
-    /// Returns the admission for a long answer, which ends when the API key is revoked.
-    pub(crate) fn admission(&self, keys: &Keys) -> Admission {
-        keys.admission(&self.owner, self.key_hash)
+    /// Returns the validity of the API key. A long answer ends when the key is revoked.
+    pub(crate) fn key_validity(&self, keys: &Keys) -> KeyValidity {
+        keys.key_validity(&self.owner, self.key_hash)
     }
 }
 
 /// Authenticates a request before any other code reads it. With keys, a request without a valid key
 /// gets `401` on every path except the public ones, so it cannot probe which paths exist. Without
 /// keys, requests from pages of other origins are refused.
-pub(crate) async fn admit<F: Future<Output = Response>>(
+pub(crate) async fn authenticate<F: Future<Output = Response>>(
     app: &App,
     mut request: Request,
     next: impl FnOnce(Request) -> F,

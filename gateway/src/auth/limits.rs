@@ -205,7 +205,7 @@ pub(crate) async fn admit(app: &App, owner: &Owner) -> Result<(), Problem> {
     let mut count = quota.count.lock().await;
     if count.is_due(quota.jobs_max, Instant::now()) {
         let began = Instant::now();
-        let unfinished = app.queue.unfinished(owner).await;
+        let unfinished = app.queue.count_unfinished(owner).await;
         let counted_at = Some(Instant::now());
         let took = began.elapsed();
         match unfinished {

@@ -47,7 +47,7 @@ pub(crate) struct Reading {
 }
 
 impl Backpressure {
-    /// Creates a gauge without a reading. Pass the sender to [`watch`], which updates it.
+    /// Creates a gauge without a reading. Pass the sender to [`poll_level`], which updates it.
     pub(crate) fn new() -> (watch::Sender<Option<Reading>>, Self) {
         let (sender, reading) = watch::channel(None);
         (sender, Self { reading })
@@ -60,7 +60,7 @@ impl Backpressure {
     /// `queue_full`.
     pub(crate) fn admit(&self, lane: Lane) -> Result<(), Problem> {
         match (lane, self.fresh_reading()) {
-            (Lane::Bulk, Some(reading)) if reading.level.excess(BULK_PERCENT_MAX) > 0 => {
+            (Lane::Bulk, Some(reading)) if reading.level.excess_jobs(BULK_PERCENT_MAX) > 0 => {
                 let detail = format!(
                     "The queue is at least {BULK_PERCENT_MAX} % full. Bulk jobs are declined \
                      first; interactive jobs are still accepted."
@@ -101,33 +101,34 @@ impl Reading {
             Lane::Interactive => INTERACTIVE_PERCENT_MAX,
             Lane::Bulk => BULK_PERCENT_MAX,
         };
-        let excess = u128::from(self.level.excess(percent));
+        let excess_jobs = u128::from(self.level.excess_jobs(percent));
         let drained = u128::from(self.drained);
         // `None` if no job left the queue.
-        let wait_ms = excess.saturating_mul(self.within.as_millis()).checked_div(drained);
+        let wait_ms = excess_jobs.saturating_mul(self.within.as_millis()).checked_div(drained);
         let wait_s = wait_ms.map(|ms| u64::try_from(ms.div_ceil(1000)).unwrap_or(u64::MAX));
         wait_s.unwrap_or(RETRY_AFTER_S_UNKNOWN).clamp(RETRY_AFTER_S_MIN, RETRY_AFTER_S_MAX)
     }
 }
 
 /// Comparison of a fill level with a share of its limits.
-trait Excess {
+trait LevelExt {
     /// Returns how many jobs must leave the queue before another one fits within `percent` of both
     /// limits.
-    fn excess(&self, percent: u64) -> u64;
+    fn excess_jobs(&self, percent: u64) -> u64;
 }
 
-impl Excess for Level {
-    fn excess(&self, percent: u64) -> u64 {
+impl LevelExt for Level {
+    fn excess_jobs(&self, percent: u64) -> u64 {
         let over = |now: u64, max: Option<u64>, one: u64| {
             let allowed = max.map(|max| share(max, percent))?;
             Some(now.saturating_add(one).saturating_sub(allowed))
         };
         // Convert bytes to jobs by the current average size.
-        let usual = self.bytes.checked_div(self.messages).unwrap_or(0).max(1);
+        let average_bytes = self.bytes.checked_div(self.messages).unwrap_or(0).max(1);
         let by_count = over(self.messages, self.messages_max, 1).unwrap_or(0);
         // A stream without a limit never has an excess.
-        let by_bytes = over(self.bytes, self.bytes_max, usual).unwrap_or(0).div_ceil(usual);
+        let by_bytes =
+            over(self.bytes, self.bytes_max, average_bytes).unwrap_or(0).div_ceil(average_bytes);
         by_count.max(by_bytes)
     }
 }
@@ -138,7 +139,7 @@ fn share(max: u64, percent: u64) -> u64 {
 }
 
 /// Reads the fill level of the queue every [`READ_INTERVAL`] until the future is dropped.
-pub(crate) async fn watch(queue: &Queue, sender: &watch::Sender<Option<Reading>>) {
+pub(crate) async fn poll_level(queue: &Queue, sender: &watch::Sender<Option<Reading>>) {
     let mut ticks = tokio::time::interval(READ_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut earlier: VecDeque<(Instant, Level)> = VecDeque::with_capacity(READINGS_MAX);
@@ -158,9 +159,9 @@ pub(crate) async fn watch(queue: &Queue, sender: &watch::Sender<Option<Reading>>
 fn add_level(earlier: &mut VecDeque<(Instant, Level)>, at: Instant, level: Level) -> Reading {
     // Jobs leave the queue out of order, so compute the number that left from those that were
     // published and those that remain.
-    let gone = |level: &Level| level.published.saturating_sub(level.messages);
+    let drained_total = |level: &Level| level.published.saturating_sub(level.messages);
     // The number of published jobs decreased, so the stream was deleted and created again.
-    if earlier.back().is_some_and(|(_, last)| gone(last) > gone(&level)) {
+    if earlier.back().is_some_and(|(_, last)| drained_total(last) > drained_total(&level)) {
         earlier.clear();
     }
     if earlier.len() >= READINGS_MAX {
@@ -168,7 +169,7 @@ fn add_level(earlier: &mut VecDeque<(Instant, Level)>, at: Instant, level: Level
     }
     earlier.push_back((at, level));
     let (since, first) = earlier.front().copied().unwrap_or((at, level));
-    let drained = gone(&level).saturating_sub(gone(&first));
+    let drained = drained_total(&level).saturating_sub(drained_total(&first));
     Reading { at, level, drained, within: at.duration_since(since) }
 }
 
@@ -244,8 +245,8 @@ mod tests {
         let mut last = None;
         for second in 0..30 {
             // Ten jobs arrive per second, and seven leave, but none before second 15.
-            let gone = 7 * second_after(second, 15);
-            let level = level(10 * second - gone, 0, 10 * second);
+            let drained_total = 7 * second_after(second, 15);
+            let level = level(10 * second - drained_total, 0, 10 * second);
             last = Some(add_level(&mut earlier, start + Duration::from_secs(second), level));
         }
         let last = last.unwrap();

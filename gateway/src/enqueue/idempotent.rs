@@ -74,7 +74,7 @@ pub(crate) async fn accept(
     let lane = message.lane;
     let created_at = message.created_at;
     let accepted = accept_or_find(app, message, trace, ClaimMode::CreateOrFind).await;
-    app.metrics.note_submission(lane, created_at, &accepted);
+    app.metrics.record_submission(lane, created_at, &accepted);
     accepted
 }
 
@@ -91,7 +91,7 @@ pub(crate) async fn find(
     let lane = message.lane;
     let created_at = message.created_at;
     let accepted = accept_or_find(app, message, trace, ClaimMode::Find).await;
-    app.metrics.note_submission(lane, created_at, &accepted);
+    app.metrics.record_submission(lane, created_at, &accepted);
     accepted
 }
 
@@ -103,7 +103,7 @@ pub(crate) async fn find(
 pub(crate) async fn compare(app: &App, message: &JobMessage) -> Result<Job, Problem> {
     let key = JobKey { owner: message.owner.clone(), job_id: message.job_id };
     let comparing = async {
-        let _reservation = app.in_flight_budget.take(&message.source)?;
+        let _reservation = app.in_flight_budget.reserve(&message.source)?;
         match deadline::with_broker_deadline(app.store.get_job(&key, ReadFrom::Leader)).await? {
             Lookup::Job(stored) if stored.job.fingerprint == Some(fingerprint(message)) => {
                 Ok(stored.job)
@@ -113,7 +113,7 @@ pub(crate) async fn compare(app: &App, message: &JobMessage) -> Result<Job, Prob
         }
     };
     let compared = comparing.await;
-    app.metrics.note_submission(message.lane, message.created_at, &compared);
+    app.metrics.record_submission(message.lane, message.created_at, &compared);
     compared
 }
 
@@ -137,7 +137,7 @@ async fn accept_or_find(
     mode: ClaimMode,
 ) -> Result<Job, Problem> {
     message.fingerprint = Some(fingerprint(&message));
-    let _reservation = app.in_flight_budget.take(&message.source)?;
+    let _reservation = app.in_flight_budget.reserve(&message.source)?;
     let deadline = Instant::now() + BROKER_DEADLINE;
     publish::wait_for_connection(app, deadline).await?;
     request_trace::record_job_id(message.job_id);
@@ -231,7 +231,7 @@ async fn enqueue_if_missing(
     mut message: JobMessage,
     trace: &TraceParent,
     deadline: Instant,
-    owned: RecordCreator,
+    creator: RecordCreator,
 ) -> Result<Job, Problem> {
     // Take these fields from the record, so that every request for the job publishes the same
     // message.
@@ -245,38 +245,39 @@ async fn enqueue_if_missing(
         stored.job.traceparent.unwrap_or(TraceParent { trace_id: stored.job.trace_id, ..*trace });
     // A record that this request has just created has no message yet. If another request publishes
     // it first, the stream reports a duplicate.
-    let mut must_look = owned == RecordCreator::EarlierRequest;
+    let mut must_check_queue = creator == RecordCreator::EarlierRequest;
     // First with the usual message id. If the stream calls it a duplicate although the message is
     // gone, once more with the second id.
-    for is_again in [false, true] {
-        if must_look {
+    for is_second_try in [false, true] {
+        if must_check_queue {
             stored = match check_queue(app, stored, deadline).await? {
-                QueueCheck::Underway(job) => return Ok(*job),
-                QueueCheck::Missing(ack) => *ack,
+                QueueCheck::Present(job) => return Ok(*job),
+                QueueCheck::Missing(rewritten) => *rewritten,
             };
         }
-        let publishing = spans::begin_publish_span(&message, &parent);
-        if owned == RecordCreator::EarlierRequest {
-            telemetry::link(&publishing.span, trace);
+        let publish_span = spans::begin_publish_span(&message, &parent);
+        if creator == RecordCreator::EarlierRequest {
+            telemetry::link(&publish_span.span, trace);
         }
-        let first = Envelope::seal(&message, &publishing.context)?;
-        let envelope = if is_again { first.with_second_message_id() } else { first };
-        let offering = publish::publish_with_retries(app, &envelope, &publishing.context, deadline);
-        match offering.instrument(publishing.span).await {
+        let first = Envelope::serialize(&message, &publish_span.context)?;
+        let envelope = if is_second_try { first.with_second_message_id() } else { first };
+        let publishing =
+            publish::publish_with_retries(app, &envelope, &publish_span.context, deadline);
+        match publishing.instrument(publish_span.span).await {
             PublishOutcome::Acknowledged(PublishAck::Stored) => {
-                publish::log_accepted(&stored.job, owned == RecordCreator::ThisRequest);
+                publish::log_accepted(&stored.job, creator == RecordCreator::ThisRequest);
                 return Ok(stored.job);
             }
             // Another request has just published it, or the message was stored before and is gone.
             // The queue must be checked to find out.
-            PublishOutcome::Acknowledged(PublishAck::Duplicate) => must_look = true,
-            PublishOutcome::Declined(refused) => {
-                if owned == RecordCreator::ThisRequest {
+            PublishOutcome::Acknowledged(PublishAck::Duplicate) => must_check_queue = true,
+            PublishOutcome::Declined(reason) => {
+                if creator == RecordCreator::ThisRequest {
                     // Fails if another request has used the record meanwhile, as that changes its
                     // revision.
                     publish::roll_back_record(app, &stored.job, Ok(stored.revision)).await;
                 }
-                return Err(publish::decline_problem(app, stored.job.lane, &refused));
+                return Err(publish::decline_problem(app, stored.job.lane, &reason));
             }
             PublishOutcome::Unconfirmed => {
                 warn!(job.id = %stored.job.job_id, "the queue did not confirm a job in time");
@@ -286,7 +287,7 @@ async fn enqueue_if_missing(
     }
     let job_id = stored.job.job_id;
     match check_queue(app, stored, deadline).await? {
-        QueueCheck::Underway(job) => Ok(*job),
+        QueueCheck::Present(job) => Ok(*job),
         QueueCheck::Missing(_) => Err(Problem::unconfirmed(job_id)),
     }
 }
@@ -294,7 +295,7 @@ async fn enqueue_if_missing(
 /// State of a job that has a record.
 enum QueueCheck {
     /// The job is in the queue, or a worker has received it.
-    Underway(Box<Job>),
+    Present(Box<Job>),
     /// The record says `queued`, but the queue has no message. The record was just rewritten, so it
     /// has a new revision.
     Missing(Box<VersionedJob>),
@@ -313,7 +314,7 @@ async fn check_queue(
 ) -> Result<QueueCheck, Problem> {
     let job = stored.job;
     if job.status != Status::Queued {
-        return Ok(QueueCheck::Underway(Box::new(job)));
+        return Ok(QueueCheck::Present(Box::new(job)));
     }
     let key = job.key();
     loop {
@@ -323,22 +324,21 @@ async fn check_queue(
         // Read the record again: a worker may have finished the job before the queue was checked. A
         // new revision alone proves nothing, since another request may have rewritten the record
         // and crashed before it published the message.
-        let now = match before_deadline(deadline, &job, app.store.get_job(&key, ReadFrom::Leader))
-            .await?
-        {
-            Lookup::Job(now) if has_message || now.job.status != Status::Queued => {
-                return Ok(QueueCheck::Underway(Box::new(now.job)));
+        let reading = app.store.get_job(&key, ReadFrom::Leader);
+        let latest = match before_deadline(deadline, &job, reading).await? {
+            Lookup::Job(latest) if has_message || latest.job.status != Status::Queued => {
+                return Ok(QueueCheck::Present(Box::new(latest.job)));
             }
-            Lookup::Job(now) => now,
+            Lookup::Job(latest) => latest,
             Lookup::Deleted => return Err(Problem::result_expired()),
             // Another request rolled the record back, because the queue declined the job. The job
             // still exists if the queue has its message.
-            Lookup::NotFound if has_message => return Ok(QueueCheck::Underway(Box::new(job))),
+            Lookup::NotFound if has_message => return Ok(QueueCheck::Present(Box::new(job))),
             Lookup::NotFound => return Err(Problem::unconfirmed(job.job_id)),
         };
-        match tokio::time::timeout_at(deadline, app.store.rewrite(&now)).await {
+        match tokio::time::timeout_at(deadline, app.store.rewrite(&latest)).await {
             Ok(Ok(revision)) => {
-                return Ok(QueueCheck::Missing(Box::new(VersionedJob { revision, ..*now })));
+                return Ok(QueueCheck::Missing(Box::new(VersionedJob { revision, ..*latest })));
             }
             Ok(Err(reason)) => debug!(job.id = %job.job_id, ?reason, "cannot rewrite a record"),
             Err(_) => return Err(Problem::unconfirmed(job.job_id)),

@@ -30,8 +30,8 @@ impl InFlightBudget {
     /// # Errors
     /// `overloaded` if the budget is used up. The request is not queued instead, because a waiting
     /// request needs memory, too.
-    pub(crate) fn take(&self, source: &Source) -> Result<OwnedSemaphorePermit, Problem> {
-        self.take_kib(weight(source))
+    pub(crate) fn reserve(&self, source: &Source) -> Result<OwnedSemaphorePermit, Problem> {
+        self.reserve_kib(size_kib(source))
     }
 
     /// Reserves memory for the upload of a document, which does not depend on the size of the
@@ -39,15 +39,15 @@ impl InFlightBudget {
     ///
     /// # Errors
     /// `overloaded` if the budget is used up.
-    pub(crate) fn take_upload(&self) -> Result<OwnedSemaphorePermit, Problem> {
+    pub(crate) fn reserve_upload(&self) -> Result<OwnedSemaphorePermit, Problem> {
         // The chunks that are not confirmed, the one that is filled, and one that arrives.
         let bytes = CHUNK_BYTES.saturating_mul(CHUNKS_UNCONFIRMED_MAX.saturating_add(2));
-        self.take_kib(u32::try_from(bytes >> 10).unwrap_or(KIB_MAX))
+        self.reserve_kib(u32::try_from(bytes >> 10).unwrap_or(KIB_MAX))
     }
 
     /// Creates the reservation of a body that arrives, which is empty at first.
-    pub(crate) fn share(&self) -> BodyShare {
-        BodyShare { budget: self.clone(), permit: None }
+    pub(crate) fn reserve_body(&self) -> BodyReservation {
+        BodyReservation { budget: self.clone(), permit: None }
     }
 
     /// Returns the reserved memory, in bytes.
@@ -60,7 +60,7 @@ impl InFlightBudget {
         usize::try_from(KIB_MAX).unwrap_or(Semaphore::MAX_PERMITS) << 10
     }
 
-    fn take_kib(&self, kib: u32) -> Result<OwnedSemaphorePermit, Problem> {
+    fn reserve_kib(&self, kib: u32) -> Result<OwnedSemaphorePermit, Problem> {
         Arc::clone(&self.0).try_acquire_many_owned(kib).map_err(|_| {
             let detail = "The gateway's memory for submissions is full. Try again later.";
             Problem::new(Code::Overloaded, detail)
@@ -70,12 +70,12 @@ impl InFlightBudget {
 
 /// Reservation for a body that is held in memory. Released when dropped.
 #[derive(Debug)]
-pub(crate) struct BodyShare {
+pub(crate) struct BodyReservation {
     budget: InFlightBudget,
     permit: Option<OwnedSemaphorePermit>,
 }
 
-impl BodyShare {
+impl BodyReservation {
     /// Grows or shrinks the reservation to a body of `bytes`, in whole KiB.
     ///
     /// # Errors
@@ -86,7 +86,7 @@ impl BodyShare {
         // Only the difference is reserved or released, so that a growing body never holds its
         // memory twice.
         if let Some(more) = kib.checked_sub(reserved_kib).filter(|more| *more > 0) {
-            let more = self.budget.take_kib(u32::try_from(more).unwrap_or(u32::MAX))?;
+            let more = self.budget.reserve_kib(u32::try_from(more).unwrap_or(u32::MAX))?;
             match &mut self.permit {
                 Some(permit) => permit.merge(more),
                 None => self.permit = Some(more),
@@ -98,7 +98,7 @@ impl BodyShare {
     }
 }
 
-fn weight(source: &Source) -> u32 {
+fn size_kib(source: &Source) -> u32 {
     u32::try_from(source.inline_bytes().div_ceil(1024))
         .unwrap_or(KIB_MAX)
         .clamp(JOB_KIB_MIN, KIB_MAX)
@@ -109,18 +109,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_share_grows_and_shrinks_with_its_body_and_is_given_back() {
+    fn a_reservation_grows_and_shrinks_with_its_body_and_is_given_back() {
         let budget = InFlightBudget::new();
-        let mut share = budget.share();
+        let mut reservation = budget.reserve_body();
         for (bytes, kib) in [(1, 1), (1024, 1), (1025, 2), (1 << 20, 1024), (100, 1), (0, 0)] {
-            share.resize(bytes).unwrap();
+            reservation.resize(bytes).unwrap();
             assert_eq!(budget.used_bytes(), kib << 10, "{bytes}");
         }
-        share.resize(budget.bytes()).unwrap();
-        assert!(share.resize(budget.bytes() + 1).unwrap_err().has_code(Code::Overloaded));
-        assert!(budget.share().resize(1).is_err());
+        reservation.resize(budget.bytes()).unwrap();
+        assert!(reservation.resize(budget.bytes() + 1).unwrap_err().has_code(Code::Overloaded));
+        assert!(budget.reserve_body().resize(1).is_err());
         assert_eq!(budget.used_bytes(), budget.bytes());
-        drop(share);
+        drop(reservation);
         assert_eq!(budget.used_bytes(), 0);
     }
 
@@ -132,10 +132,11 @@ mod tests {
     fn the_room_is_bounded_by_count_and_by_bytes_and_given_back() {
         for (size, fit) in [(1, 2048), (32 << 10, 2048), (1 << 20, 64), (2 << 20, 32)] {
             let budget = InFlightBudget::new();
-            let mut permits: Vec<_> = (0..fit).map(|_| budget.take(&text(size)).unwrap()).collect();
-            assert!(budget.take(&text(1)).is_err(), "{size}");
+            let mut permits: Vec<_> =
+                (0..fit).map(|_| budget.reserve(&text(size)).unwrap()).collect();
+            assert!(budget.reserve(&text(1)).is_err(), "{size}");
             permits.pop();
-            assert!(budget.take(&text(size)).is_ok(), "{size}");
+            assert!(budget.reserve(&text(size)).is_ok(), "{size}");
         }
     }
 }

@@ -48,27 +48,27 @@ pub(crate) async fn accept(
     let lane = message.lane;
     let created_at = message.created_at;
     let accepted = enqueue(app, message, trace).await;
-    app.metrics.note_submission(lane, created_at, &accepted);
+    app.metrics.record_submission(lane, created_at, &accepted);
     accepted
 }
 
 async fn enqueue(app: &App, message: &JobMessage, trace: &TraceParent) -> Result<Job, Problem> {
     app.backpressure.admit(message.lane)?;
-    let _reservation = app.in_flight_budget.take(&message.source)?;
+    let _reservation = app.in_flight_budget.reserve(&message.source)?;
     limits::admit(app, &message.owner).await?;
     let deadline = Instant::now() + BROKER_DEADLINE;
     wait_for_connection(app, deadline).await?;
     request_trace::record_job_id(message.job_id);
-    let publishing = spans::begin_publish_span(message, trace);
-    let envelope = Envelope::seal(message, &publishing.context)?;
+    let publish_span = spans::begin_publish_span(message, trace);
+    let envelope = Envelope::serialize(message, &publish_span.context)?;
     let job = Job { traceparent: Some(*trace), ..message.queued_job() };
     let creating =
         app.metrics.time_broker_request(Operation::CreateRecord, trace, app.store.create(&job));
-    let offering = publish_with_retries(app, &envelope, &publishing.context, deadline);
+    let publishing = publish_with_retries(app, &envelope, &publish_span.context, deadline);
     // Either may be first: a worker that receives the job before its record exists creates the
     // record.
-    let (offered, created) = tokio::join!(offering.instrument(publishing.span), creating);
-    match offered {
+    let (published, created) = tokio::join!(publishing.instrument(publish_span.span), creating);
+    match published {
         // The job is safe: if the record is missing, the worker creates it from the message.
         PublishOutcome::Acknowledged(_) => {
             if let Err(WriteError::Unclear(reason)) = &created {
@@ -82,9 +82,9 @@ async fn enqueue(app: &App, message: &JobMessage, trace: &TraceParent) -> Result
             Ok(job)
         }
         // The record was created concurrently, for a job that does not exist.
-        PublishOutcome::Declined(refused) => {
+        PublishOutcome::Declined(reason) => {
             Box::pin(roll_back_record(app, &job, created)).await;
-            Err(decline_problem(app, job.lane, &refused))
+            Err(decline_problem(app, job.lane, &reason))
         }
         // Keep the record: the queue may have the job. If it does not, the sweeper ends the job as
         // lost.
@@ -131,28 +131,28 @@ pub(crate) async fn publish_with_retries(
     trace: &TraceParent,
     deadline: Instant,
 ) -> PublishOutcome {
-    // Whether no earlier try may have stored the job. After an unclear try, a refusal of a later
-    // one proves nothing.
-    let mut is_clear = true;
+    // Whether an earlier, unclear try may have stored the job. A refusal of a later one then proves
+    // nothing.
+    let mut may_be_stored = false;
     loop {
         let publishing =
             app.metrics.time_broker_request(Operation::Publish, trace, app.queue.publish(envelope));
         match tokio::time::timeout_at(deadline, publishing).await {
             Ok(Ok(ack)) => return PublishOutcome::Acknowledged(ack),
             Ok(Err(
-                refused @ (PublishError::Full | PublishError::TooLarge | PublishError::NoQueue),
-            )) if is_clear => {
-                telemetry::fail(&Span::current(), refused.name());
-                return PublishOutcome::Declined(refused);
+                reason @ (PublishError::Full | PublishError::TooLarge | PublishError::NoQueue),
+            )) if !may_be_stored => {
+                telemetry::fail(&Span::current(), reason.name());
+                return PublishOutcome::Declined(reason);
             }
-            Ok(Err(_)) | Err(_) => is_clear = false,
+            Ok(Err(_)) | Err(_) => may_be_stored = true,
         }
-        let again = Instant::now() + PUBLISH_PAUSE;
-        if again >= deadline {
+        let next_try = Instant::now() + PUBLISH_PAUSE;
+        if next_try >= deadline {
             telemetry::fail(&Span::current(), "unconfirmed");
             return PublishOutcome::Unconfirmed;
         }
-        tokio::time::sleep_until(again).await;
+        tokio::time::sleep_until(next_try).await;
     }
 }
 
@@ -180,9 +180,9 @@ pub(crate) async fn roll_back_record(app: &App, job: &Job, created: Result<u64, 
 }
 
 /// Returns the problem for a job that the queue certainly did not store.
-pub(crate) fn decline_problem(app: &App, lane: Lane, refused: &PublishError) -> Problem {
-    warn!(%refused, "the queue declined a job");
-    match refused {
+pub(crate) fn decline_problem(app: &App, lane: Lane, reason: &PublishError) -> Problem {
+    warn!(refused = %reason, "the queue declined a job");
+    match reason {
         PublishError::Full => app
             .backpressure
             .queue_full_problem(lane, "The queue is full. Nothing was queued. Try again later."),

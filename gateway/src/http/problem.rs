@@ -28,13 +28,13 @@ const NEWER_VERSION_NEEDED: &str = "This job needs a newer version of the servic
 pub(crate) struct Problem {
     code: Code,
     detail: String,
-    more: Map<String, Value>,
+    members: Map<String, Value>,
     retry_after: Option<Duration>,
 }
 
 impl Problem {
     pub(crate) fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self { code, detail: truncate(detail.into()), more: Map::new(), retry_after: None }
+        Self { code, detail: truncate(detail.into()), members: Map::new(), retry_after: None }
     }
 
     /// Returns the problem of a job that existed and was deleted or has expired.
@@ -74,8 +74,8 @@ impl Problem {
     }
 
     /// Returns whether the problem has a `job_id`, the id of a job that may have been enqueued.
-    pub(crate) fn names_a_job(&self) -> bool {
-        self.more.contains_key("job_id")
+    pub(crate) fn has_job_id(&self) -> bool {
+        self.members.contains_key("job_id")
     }
 
     /// Returns whether the problem has this code.
@@ -100,7 +100,8 @@ impl Problem {
         let code = self.code.name();
         let retryable = self.code.is_retryable();
         let mut summary = json!({"code": code, "detail": self.detail, "retryable": retryable});
-        if let (Some(summary), Some(job_id)) = (summary.as_object_mut(), self.more.get("job_id")) {
+        if let (Some(summary), Some(job_id)) = (summary.as_object_mut(), self.members.get("job_id"))
+        {
             summary.insert("job_id".to_owned(), job_id.clone());
         }
         summary
@@ -108,7 +109,7 @@ impl Problem {
 
     /// Adds a member to the JSON body.
     pub(crate) fn with_member(mut self, name: &str, value: Value) -> Self {
-        self.more.insert(name.to_owned(), value);
+        self.members.insert(name.to_owned(), value);
         self
     }
 
@@ -133,7 +134,7 @@ impl Problem {
             "trace_id": trace_id,
         });
         if let Some(body) = body.as_object_mut() {
-            body.extend(self.more.clone());
+            body.extend(self.members.clone());
         }
         body
     }

@@ -20,15 +20,15 @@ pub(crate) type Parse<T> = fn(contents: &[Vec<u8>], old: Option<&T>) -> Result<T
 
 /// Reason why files cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the {what} cannot be used: {reason}")]
+#[error("the {name} cannot be used: {reason}")]
 pub struct Error {
-    what: &'static str,
+    name: &'static str,
     reason: String,
 }
 
 /// Files that are watched, and the value that was last parsed from them.
 pub(crate) struct FileWatch<T> {
-    what: &'static str,
+    name: &'static str,
     paths: Vec<PathBuf>,
     parse: Parse<T>,
     contents: Vec<Vec<u8>>,
@@ -37,26 +37,26 @@ pub(crate) struct FileWatch<T> {
     /// the process.
     hangup: Option<Signal>,
     /// Error of the last check. A repeated error is logged only once.
-    wrong: Option<String>,
+    last_error: Option<String>,
 }
 
 impl<T> FileWatch<T> {
-    /// Reads the files for the first time. Messages contain `what` as their name.
+    /// Reads the files for the first time. Messages contain `name`.
     ///
     /// # Errors
     /// A file cannot be read, or `parse` refuses the contents.
     pub(crate) async fn open(
-        what: &'static str,
+        name: &'static str,
         paths: Vec<PathBuf>,
         parse: Parse<T>,
     ) -> Result<(Self, watch::Receiver<Arc<T>>), Error> {
         let hangup = signal(SignalKind::hangup())
             .inspect_err(|error| warn!(%error, "cannot listen for SIGHUP"))
             .ok();
-        let wrong = |reason| Error { what, reason };
-        let contents = read(&paths).await.map_err(wrong)?;
-        let (current, receiver) = watch::channel(Arc::new(parse(&contents, None).map_err(wrong)?));
-        Ok((Self { what, paths, parse, contents, current, hangup, wrong: None }, receiver))
+        let error = |reason| Error { name, reason };
+        let contents = read(&paths).await.map_err(error)?;
+        let (current, receiver) = watch::channel(Arc::new(parse(&contents, None).map_err(error)?));
+        Ok((Self { name, paths, parse, contents, current, hangup, last_error: None }, receiver))
     }
 
     /// Checks the files at each interval and at SIGHUP, until it is dropped. After an error, the
@@ -81,7 +81,7 @@ impl<T> FileWatch<T> {
     }
 
     async fn reload(&mut self) {
-        let looked = read(&self.paths).await.and_then(|contents| {
+        let reloaded = read(&self.paths).await.and_then(|contents| {
             // Compares contents: modification times are too coarse, and a mounted secret changes
             // behind a symbolic link.
             if contents == self.contents {
@@ -90,20 +90,20 @@ impl<T> FileWatch<T> {
             let old = Arc::clone(&self.current.borrow());
             (self.parse)(&contents, Some(&old)).map(|new| Some((contents, new)))
         });
-        match looked {
-            Ok(None) => self.wrong = None,
+        match reloaded {
+            Ok(None) => self.last_error = None,
             Ok(Some((contents, new))) => {
-                (self.contents, self.wrong) = (contents, None);
+                (self.contents, self.last_error) = (contents, None);
                 self.current.send_replace(Arc::new(new));
-                info!(what = self.what, "files reloaded");
+                info!(what = self.name, "files reloaded");
             }
-            Err(reason) if self.wrong.as_ref() == Some(&reason) => {}
+            Err(reason) if self.last_error.as_ref() == Some(&reason) => {}
             Err(reason) => {
                 error!(
-                    what = self.what,
+                    what = self.name,
                     reason, "changed files cannot be used; keeping the previous ones"
                 );
-                self.wrong = Some(reason);
+                self.last_error = Some(reason);
             }
         }
     }

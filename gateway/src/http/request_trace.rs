@@ -87,15 +87,15 @@ fn parse_url_template(text: &str) -> Result<String, String> {
 }
 
 /// Renders a problem from its status and detail.
-pub(crate) type Render = fn(StatusCode, &str) -> Response;
+pub(crate) type RenderProblem = fn(StatusCode, &str) -> Response;
 
-/// Runs a request in its span, renders its problem (with `older` for the older contract), and sets
-/// the default `Cache-Control` and the trace headers.
+/// Runs a request in its span, renders its problem (with `render_older` for the older contract),
+/// and sets the default `Cache-Control` and the trace headers.
 pub(crate) async fn answer<F: Future<Output = Response>>(
     app: &App,
     mut request: Request,
     next: impl FnOnce(Request) -> F,
-    older: Option<Render>,
+    render_older: Option<RenderProblem>,
 ) -> Response {
     let (span, trace) = begin_request_span(app, &request);
     request.extensions_mut().insert(trace);
@@ -103,7 +103,7 @@ pub(crate) async fn answer<F: Future<Output = Response>>(
     end_span(&span, &response);
     let mut response = match response.extensions().get::<Problem>() {
         None => response,
-        Some(problem) => match older {
+        Some(problem) => match render_older {
             Some(render) => {
                 let mut refused = render(problem.status(), problem.detail());
                 refused.headers_mut().extend(response.headers().clone());
@@ -129,7 +129,7 @@ fn begin_request_span(app: &App, request: &Request) -> (Span, TraceParent) {
     let caller_context = parse_traceparent(request.headers());
     let span = begin_server_span(request, app.scheme);
     match (inbound, caller_context) {
-        (InboundTrace::Trust, Some(parent)) => telemetry::adopt(&span, &parent),
+        (InboundTrace::Trust, Some(parent)) => telemetry::set_parent(&span, &parent),
         (InboundTrace::Link, Some(other)) => telemetry::link(&span, &other),
         (_, None) => {}
     }
@@ -194,7 +194,7 @@ fn end_span(span: &Span, response: &Response) {
     if status.is_server_error() {
         telemetry::fail(span, problem.map_or("internal", Problem::code_name));
     } else if let Some(problem) = problem {
-        telemetry::note(span, "error.type", problem.code_name());
+        telemetry::set_attribute(span, "error.type", problem.code_name());
     }
 }
 
@@ -220,7 +220,7 @@ pub(crate) fn begin_webhook_span(job: &Job, request: &TraceParent) -> Span {
 /// Puts `span` into the trace of `job`, and links it to the request.
 fn join_trace_of(job: &Job, span: &Span, request: &TraceParent) {
     if let Some(parent) = &job.traceparent {
-        telemetry::adopt(span, parent);
+        telemetry::set_parent(span, parent);
         telemetry::link(span, request);
     }
     telemetry::record_trace_id(span, job.trace_id);

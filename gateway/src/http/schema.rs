@@ -25,7 +25,7 @@ impl JsonSchema for Moment {
 
 /// Turns the schema of an object into a choice of forms. Each form requires one member and forbids
 /// others. For example, a new job has either `url` or `text`.
-pub(crate) fn alternatives(schema: &mut Schema, forms: &[(&str, &[&str])]) {
+pub(crate) fn require_one_of(schema: &mut Schema, forms: &[(&str, &[&str])]) {
     let forms: Vec<Value> =
         forms.iter().map(|(needed, others)| form(schema, needed, others)).collect();
     let description = schema.get("description").cloned().unwrap_or_default();

@@ -13,7 +13,7 @@ use serde::de::{DeserializeOwned, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::error::Category;
 
-use crate::enqueue::in_flight_budget::{BodyShare, InFlightBudget};
+use crate::enqueue::in_flight_budget::{BodyReservation, InFlightBudget};
 use crate::http::problem::{Code, Problem};
 
 /// Maximum time for the arrival of a JSON body.
@@ -29,9 +29,9 @@ const BLOCK_BYTES: usize = 64 << 10;
 
 /// Wrapper that accepts JSON objects only. Serde would also deserialize a `struct` from an array.
 #[derive(Debug)]
-pub(crate) struct Members<T>(pub(crate) T);
+pub(crate) struct JsonObject<T>(pub(crate) T);
 
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Members<T> {
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for JsonObject<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Object<T>(PhantomData<T>);
 
@@ -56,27 +56,27 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Members<T> {
 /// # Errors
 /// `unsupported_media_type`, `input_too_large`, `request_timeout`, `overloaded`, `invalid_json`
 /// (also for an incomplete body), and `invalid_request` if the JSON has the wrong shape.
-pub(crate) async fn json<T: DeserializeOwned>(
+pub(crate) async fn read_object<T: DeserializeOwned>(
     budget: &InFlightBudget,
     headers: &HeaderMap,
     body: Body,
     size_max: usize,
-) -> Result<(T, BodyShare), Problem> {
+) -> Result<(T, BodyReservation), Problem> {
     if !is_json(headers) {
         let detail = "Send the job as JSON, with Content-Type: application/json.";
         return Err(Problem::new(Code::UnsupportedMediaType, detail));
     }
-    let (bytes, share) = read(budget, body, size_max).await?;
-    Ok((parse(&bytes)?, share))
+    let (bytes, reservation) = read_body(budget, body, size_max).await?;
+    Ok((parse_object(&bytes)?, reservation))
 }
 
 /// Parses a JSON object.
 ///
 /// # Errors
 /// `invalid_json`, and `invalid_request` if the JSON has the wrong shape.
-pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
-    let read: serde_json::Result<Members<T>> = serde_json::from_slice(bytes);
-    read.map(|Members(read)| read).map_err(|error| match error.classify() {
+pub(crate) fn parse_object<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    let read: serde_json::Result<JsonObject<T>> = serde_json::from_slice(bytes);
+    read.map(|JsonObject(read)| read).map_err(|error| match error.classify() {
         Category::Data => Problem::new(Code::InvalidRequest, format!("{error}.")),
         Category::Io | Category::Syntax | Category::Eof => {
             Problem::new(Code::InvalidJson, format!("{error}."))
@@ -104,22 +104,22 @@ pub(crate) fn essence(headers: &HeaderMap) -> String {
 /// # Errors
 /// `input_too_large`, `request_timeout`, `invalid_json` if the body is incomplete, and
 /// `overloaded`.
-async fn read(
+async fn read_body(
     budget: &InFlightBudget,
     mut body: Body,
     size_max: usize,
-) -> Result<(Bytes, BodyShare), Problem> {
-    let mut share = budget.share();
-    let collecting = collect(&mut body, &mut share, size_max);
+) -> Result<(Bytes, BodyReservation), Problem> {
+    let mut reservation = budget.reserve_body();
+    let collecting = collect(&mut body, &mut reservation, size_max);
     let read = tokio::time::timeout(BODY_TIMEOUT, collecting).await.unwrap_or_else(|_| {
         let detail = format!("The body did not arrive within {} s.", BODY_TIMEOUT.as_secs());
         Err(Problem::new(Code::RequestTimeout, detail))
     });
     match read {
-        Ok(bytes) => Ok((bytes, share)),
+        Ok(bytes) => Ok((bytes, reservation)),
         Err(problem) => {
             // Release the memory first, because reading the rest may take a second.
-            drop(share);
+            drop(reservation);
             if problem.has_code(Code::InputTooLarge) || problem.has_code(Code::Overloaded) {
                 drain(body).await;
             }
@@ -146,7 +146,7 @@ pub(crate) async fn drain(mut body: Body) {
 
 async fn collect(
     body: &mut Body,
-    share: &mut BodyShare,
+    reservation: &mut BodyReservation,
     size_max: usize,
 ) -> Result<Bytes, Problem> {
     let mut blocks = Blocks::default();
@@ -161,7 +161,7 @@ async fn collect(
                 format!("The body is larger than {size_max} bytes (WORDMILL_JSON_SIZE_MAX).");
             return Err(Problem::new(Code::InputTooLarge, detail));
         }
-        share.resize(length)?;
+        reservation.resize(length)?;
         blocks.push(&data);
     }
     Ok(blocks.join())

@@ -14,7 +14,7 @@ pub(crate) const UNKNOWN_TYPE: &str = "application/octet-stream";
 
 /// Format of a submission.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum SubmissionFormat {
     /// A JSON object that contains the URL or the text.
     Json,
     /// The document itself.
@@ -28,19 +28,19 @@ pub(crate) enum Kind {
 /// # Errors
 /// `unsupported_media_type` if the content type is missing, or if its words certainly cannot be
 /// counted.
-pub(crate) fn kind(headers: &HeaderMap) -> Result<Kind, Problem> {
+pub(crate) fn submission_format(headers: &HeaderMap) -> Result<SubmissionFormat, Problem> {
     let Some(named) = headers.get(CONTENT_TYPE) else {
         let detail = "The Content-Type is missing. Send a job as application/json, or a document \
                       with its own content type, for example text/plain.";
         return Err(Problem::new(Code::UnsupportedMediaType, detail));
     };
     if crate::intake::json_body::is_json(headers) {
-        return Ok(Kind::Json);
+        return Ok(SubmissionFormat::Json);
     }
     let named = named.to_str().unwrap_or_default();
     match essence(named).as_str() {
-        "multipart/form-data" => Ok(Kind::Form),
-        _ => check_countable(named).map(|()| Kind::Document),
+        "multipart/form-data" => Ok(SubmissionFormat::Form),
+        _ => check_countable(named).map(|()| SubmissionFormat::Document),
     }
 }
 
@@ -52,7 +52,7 @@ fn essence(content_type: &str) -> String {
 /// files of unknown type.
 pub(crate) fn check_countable(content_type: &str) -> Result<(), Problem> {
     let essence = essence(content_type);
-    let (kind, _) = essence.split_once('/').unwrap_or_default();
+    let (top_level, _) = essence.split_once('/').unwrap_or_default();
     match essence.as_str() {
         "application/xhtml+xml" | "application/xml" | UNKNOWN_TYPE | "binary/octet-stream" => {
             return Ok(());
@@ -64,7 +64,7 @@ pub(crate) fn check_countable(content_type: &str) -> Result<(), Problem> {
                           own content type, for example text/plain.";
             return Err(Problem::new(Code::UnsupportedMediaType, detail));
         }
-        _ if kind == "text" => return Ok(()),
+        _ if top_level == "text" => return Ok(()),
         _ => {}
     }
     let named: String = essence.chars().filter(|c| !c.is_control()).take(80).collect();
@@ -76,7 +76,7 @@ pub(crate) fn check_countable(content_type: &str) -> Result<(), Problem> {
 }
 
 /// Returns the content encoding; `None` if the document is not compressed.
-pub(crate) fn encoding(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+pub(crate) fn parse_content_encoding(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     let values = headers.get_all(CONTENT_ENCODING).iter();
     let names: Vec<String> = values
         // A value that is not ASCII must not be mistaken for a missing one.
@@ -132,16 +132,16 @@ mod tests {
 
     use super::*;
 
-    fn kind_of(content_type: &'static str) -> Result<Kind, u16> {
+    fn kind_of(content_type: &'static str) -> Result<SubmissionFormat, u16> {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-        kind(&headers).map_err(|problem| problem.status().as_u16())
+        submission_format(&headers).map_err(|problem| problem.status().as_u16())
     }
 
     #[test]
     fn the_content_type_selects_the_reader() {
         for json in ["application/json", "application/json; charset=utf-8", "application/x+json"] {
-            assert_eq!(kind_of(json), Ok(Kind::Json), "{json}");
+            assert_eq!(kind_of(json), Ok(SubmissionFormat::Json), "{json}");
         }
         for document in [
             "text/plain",
@@ -151,9 +151,9 @@ mod tests {
             "application/xhtml+xml",
             "application/octet-stream",
         ] {
-            assert_eq!(kind_of(document), Ok(Kind::Document), "{document}");
+            assert_eq!(kind_of(document), Ok(SubmissionFormat::Document), "{document}");
         }
-        assert_eq!(kind_of("multipart/form-data; boundary=x"), Ok(Kind::Form));
+        assert_eq!(kind_of("multipart/form-data; boundary=x"), Ok(SubmissionFormat::Form));
         for refused in [
             "",
             "image/png",
@@ -166,7 +166,7 @@ mod tests {
         ] {
             assert_eq!(kind_of(refused), Err(415), "{refused}");
         }
-        assert!(kind(&HeaderMap::new()).is_err());
+        assert!(submission_format(&HeaderMap::new()).is_err());
     }
 
     #[test]

@@ -27,7 +27,7 @@ pub(crate) struct Form<'a> {
     file: Option<Field<'a>>,
     content_type: Option<String>,
     file_name: Option<String>,
-    between: Arc<AtomicUsize>,
+    buffered_bytes: Arc<AtomicUsize>,
     stall_timeout: Duration,
 }
 
@@ -40,8 +40,9 @@ impl<'a> Form<'a> {
     ) -> Result<Self, Problem> {
         let named = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let boundary = multer::parse_boundary(named.unwrap_or_default()).map_err(invalid_form)?;
-        let between = Arc::new(AtomicUsize::new(0));
-        let frames = Frames { body, between: Arc::clone(&between), has_passed: false };
+        let buffered_bytes = Arc::new(AtomicUsize::new(0));
+        let frames =
+            Frames { body, buffered_bytes: Arc::clone(&buffered_bytes), has_returned_frame: false };
         let mut multipart = Multipart::new(frames, boundary);
         let first =
             wait_for_piece(stall_timeout, multipart.next_field()).await?.map_err(invalid_form)?;
@@ -55,7 +56,7 @@ impl<'a> Form<'a> {
             file_name: file.file_name().map(str::to_owned),
             file: Some(file),
             multipart,
-            between,
+            buffered_bytes,
             stall_timeout,
         })
     }
@@ -75,7 +76,7 @@ impl Pieces for Form<'_> {
     async fn next(&mut self) -> Result<Option<Bytes>, Problem> {
         // Data of the file does not count towards `PART_HEAD_BYTES_MAX`, so each piece resets the
         // counter.
-        self.between.store(0, Ordering::Relaxed);
+        self.buffered_bytes.store(0, Ordering::Relaxed);
         if let Some(file) = &mut self.file {
             if let Some(piece) =
                 wait_for_piece(self.stall_timeout, file.chunk()).await?.map_err(invalid_form)?
@@ -101,17 +102,17 @@ impl Pieces for Form<'_> {
 /// read and buffer all frames that are available.
 struct Frames<'a> {
     body: &'a mut Body,
-    between: Arc<AtomicUsize>,
-    has_passed: bool,
+    buffered_bytes: Arc<AtomicUsize>,
+    has_returned_frame: bool,
 }
 
 /// Reason why the stream of frames ended early.
 #[derive(Debug, thiserror::Error)]
 enum FrameError {
     #[error("the body is incomplete")]
-    Cut,
+    Incomplete,
     #[error("the form has more than {PART_HEAD_BYTES_MAX} bytes besides the file")]
-    TooMuch,
+    TooLarge,
 }
 
 impl Stream for Frames<'_> {
@@ -120,7 +121,7 @@ impl Stream for Frames<'_> {
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         // After each frame, be pending once and wake the task, so that the parser first handles
         // that frame.
-        if std::mem::take(&mut self.has_passed) {
+        if std::mem::take(&mut self.has_returned_frame) {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
@@ -128,18 +129,18 @@ impl Stream for Frames<'_> {
             let frame = std::task::ready!(Pin::new(&mut *self.body).poll_frame(cx));
             let data = match frame {
                 None => return Poll::Ready(None),
-                Some(Err(_)) => return Poll::Ready(Some(Err(FrameError::Cut))),
+                Some(Err(_)) => return Poll::Ready(Some(Err(FrameError::Incomplete))),
                 Some(Ok(frame)) => frame.into_data(),
             };
             // Ignore trailers.
             let Ok(data) = data else { continue };
-            let before = self.between.fetch_add(data.len(), Ordering::Relaxed);
+            let before = self.buffered_bytes.fetch_add(data.len(), Ordering::Relaxed);
             // The parser asked for more without returning a piece: it is buffering names or
             // headers.
             if before > PART_HEAD_BYTES_MAX {
-                return Poll::Ready(Some(Err(FrameError::TooMuch)));
+                return Poll::Ready(Some(Err(FrameError::TooLarge)));
             }
-            self.has_passed = true;
+            self.has_returned_frame = true;
             return Poll::Ready(Some(Ok(data)));
         }
     }
@@ -149,18 +150,18 @@ impl Stream for Frames<'_> {
 fn invalid_form(error: multer::Error) -> Problem {
     let mut cause: Option<&dyn std::error::Error> = Some(&error);
     while let Some(source) = cause {
-        if matches!(source.downcast_ref(), Some(FrameError::Cut)) {
+        if matches!(source.downcast_ref(), Some(FrameError::Incomplete)) {
             return incomplete_body();
         }
         cause = source.source();
     }
-    let is_cut = matches!(
+    let is_incomplete = matches!(
         error,
         multer::Error::IncompleteStream
             | multer::Error::IncompleteHeaders
             | multer::Error::IncompleteFieldData { .. }
     );
-    let detail = if is_cut {
+    let detail = if is_incomplete {
         "The form ends before its last boundary.".to_owned()
     } else {
         format!("The form cannot be parsed: {error}.")

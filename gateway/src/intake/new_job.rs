@@ -14,7 +14,7 @@ use wordmill_common::webhook::Webhook;
 use crate::App;
 use crate::http::problem::{Code, Problem};
 use crate::http::schema;
-use crate::intake::json_body::Members;
+use crate::intake::json_body::JsonObject;
 
 /// Maximum length of a URL, in bytes.
 pub(crate) const URL_BYTES_MAX: usize = 8192;
@@ -81,16 +81,16 @@ fn url_member(_: &mut SchemaGenerator) -> Schema {
 
 /// Changes a schema so that it requires exactly one source.
 fn require_one_source(schema: &mut Schema) {
-    schema::alternatives(schema, &[("url", &["text"]), ("text", &["url"])]);
+    schema::require_one_of(schema, &[("url", &["text"]), ("text", &["url"])]);
 }
 
 /// Validates the source of a job.
 ///
 /// # Errors
 /// `invalid_request` unless there is exactly one source, and `invalid_url`.
-pub(crate) fn source(url: Option<String>, text: Option<String>) -> Result<Source, Problem> {
+pub(crate) fn parse_source(url: Option<String>, text: Option<String>) -> Result<Source, Problem> {
     match (url, text) {
-        (Some(url), None) => source_url(&url),
+        (Some(url), None) => parse_url_source(&url),
         (None, Some(text)) => Ok(Source::Text { text }),
         (None, None) => {
             let detail = "The source is missing: send either \"url\" or \"text\".";
@@ -107,7 +107,7 @@ pub(crate) fn source(url: Option<String>, text: Option<String>) -> Result<Source
 ///
 /// # Errors
 /// `invalid_url`.
-pub(crate) fn source_url(text: &str) -> Result<Source, Problem> {
+pub(crate) fn parse_url_source(text: &str) -> Result<Source, Problem> {
     let url =
         parse_http_url(text, "The URL").map_err(|detail| Problem::new(Code::InvalidUrl, detail))?;
     Ok(Source::Url { url })
@@ -117,7 +117,7 @@ pub(crate) fn source_url(text: &str) -> Result<Source, Problem> {
 ///
 /// # Errors
 /// `webhooks_disabled` and `invalid_webhook`.
-pub(crate) fn webhook_to(app: &App, text: &str) -> Result<Webhook, Problem> {
+pub(crate) fn parse_webhook(app: &App, text: &str) -> Result<Webhook, Problem> {
     if !app.webhooks_enabled {
         let detail =
             "Webhooks are disabled. Submit the job without one, and wait for it or poll it.";
@@ -146,34 +146,34 @@ fn parse_http_url(text: &str, what: &str) -> Result<String, String> {
 ///
 /// # Errors
 /// `invalid_option`.
-pub(crate) fn options(value: Option<Value>) -> Result<Options, Problem> {
+pub(crate) fn parse_options(value: Option<Value>) -> Result<Options, Problem> {
     let Some(value) = value.filter(|value| !value.is_null()) else {
         return Ok(Options::default());
     };
     let invalid = |detail| Problem::new(Code::InvalidOption, detail);
-    // `Members` refuses an array, which serde would accept for a struct.
-    let Members(options): Members<Options> = serde_json::from_value(value.clone())
-        .map_err(|error| invalid(wrong_option(&value, &error)))?;
+    // `JsonObject` refuses an array, which serde would accept for a struct.
+    let JsonObject(options): JsonObject<Options> = serde_json::from_value(value.clone())
+        .map_err(|error| invalid(describe_invalid_option(&value, &error)))?;
     options.find_contradiction().map_or(Ok(options), |detail| Err(invalid(detail)))
 }
 
 /// Returns a message that names the invalid option, by parsing each option alone. The error about
 /// all options does not contain its name.
-fn wrong_option(value: &Value, error: &serde_json::Error) -> String {
+fn describe_invalid_option(value: &Value, error: &serde_json::Error) -> String {
     let options = value.as_object().into_iter().flatten();
-    let mut wrong = options.filter_map(|(name, value)| {
+    let mut invalid_options = options.filter_map(|(name, value)| {
         let alone = json!({name.as_str(): value});
         let error = serde_json::from_value::<Options>(alone).err()?;
         Some(format!("The option \"{name}\" is not valid: {error}."))
     });
-    wrong.next().unwrap_or_else(|| format!("The options are not valid: {error}."))
+    invalid_options.next().unwrap_or_else(|| format!("The options are not valid: {error}."))
 }
 
 /// Validates the labels of a job.
 ///
 /// # Errors
 /// `invalid_label`.
-pub(crate) fn labels(
+pub(crate) fn check_labels(
     labels: BTreeMap<String, String>,
 ) -> Result<BTreeMap<String, String>, Problem> {
     let invalid = |detail: String| Err(Problem::new(Code::InvalidLabel, detail));

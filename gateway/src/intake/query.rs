@@ -80,8 +80,8 @@ pub(crate) fn parse_submit_query(query: &str) -> Result<SubmitQuery, Problem> {
     // Validated by the same functions as a JSON body.
     let options = (!options.is_empty()).then_some(Value::Object(options));
     Ok(SubmitQuery {
-        options: new_job::options(options)?,
-        labels: new_job::labels(labels)?,
+        options: new_job::parse_options(options)?,
+        labels: new_job::check_labels(labels)?,
         lane,
         webhook,
     })

@@ -22,15 +22,15 @@ use wordmill_common::trace_context::TraceParent;
 use wordmill_common::webhook::Webhook;
 use wordmill_nats::Error;
 use wordmill_nats::documents::{Documents, StoredDocument, Upload};
-use wordmill_service::env::{Env, SizeText};
+use wordmill_service::env::{ByteSize, Env};
 
 use crate::App;
 use crate::enqueue::publish;
 use crate::http::deadline::BROKER_DEADLINE;
 use crate::http::problem::{Code, Problem};
 use crate::intake::media_type::{
-    CONTENT_TYPE_BYTES_MAX, Kind, UNKNOWN_TYPE, check_countable, encoding, guess_content_type,
-    kind, sanitize_file_name,
+    CONTENT_TYPE_BYTES_MAX, SubmissionFormat, UNKNOWN_TYPE, check_countable, guess_content_type,
+    parse_content_encoding, sanitize_file_name, submission_format,
 };
 use crate::intake::multipart::{self, Form};
 use crate::intake::pieces::{Pieces, PlainBody, incomplete_body};
@@ -56,14 +56,14 @@ pub struct Limits {
 impl Limits {
     /// Reads the settings.
     pub(crate) fn read(env: &mut Env) -> Self {
-        let kib = SizeText(1 << 10);
-        let tib = SizeText(1 << 40);
+        let kib = ByteSize(1 << 10);
+        let tib = ByteSize(1 << 40);
         let tenth = Duration::from_millis(100);
         let second = Duration::from_secs(1);
         let half_hour = 1800 * second;
         let day = 86_400 * second;
         Self {
-            size_max: env.size("WORDMILL_DOCUMENT_SIZE_MAX", SizeText(256 << 20), kib, tib),
+            size_max: env.size("WORDMILL_DOCUMENT_SIZE_MAX", ByteSize(256 << 20), kib, tib),
             stall_timeout: env.duration(
                 "WORDMILL_UPLOAD_STALL_TIMEOUT",
                 30 * second,
@@ -168,7 +168,8 @@ async fn receive_with_options(
     body: &mut Body,
 ) -> Result<(SubmitQuery, Option<Webhook>, Document), Problem> {
     let query = query::parse_submit_query(query.unwrap_or_default())?;
-    let webhook = query.webhook.as_deref().map(|url| new_job::webhook_to(app, url)).transpose()?;
+    let webhook =
+        query.webhook.as_deref().map(|url| new_job::parse_webhook(app, url)).transpose()?;
     let limits = app.uploads.limits;
     // A form is larger than its file. The exact check follows while the document arrives.
     let announced =
@@ -178,15 +179,15 @@ async fn receive_with_options(
     }) {
         return Err(too_large(limits.size_max));
     }
-    let content_encoding = encoding(headers)?;
+    let content_encoding = parse_content_encoding(headers)?;
     // Decline the job before the client sends the whole document.
     app.backpressure.admit(query.lane.unwrap_or_default())?;
-    let _reservation = app.in_flight_budget.take_upload()?;
+    let _reservation = app.in_flight_budget.reserve_upload()?;
     publish::wait_for_connection(app, Instant::now() + BROKER_DEADLINE).await?;
 
     let deadline = Instant::now() + limits.total_timeout;
     let receiving = async {
-        if kind(headers)? == Kind::Form {
+        if submission_format(headers)? == SubmissionFormat::Form {
             if content_encoding.is_some() {
                 let detail =
                     "A form cannot be compressed as a whole. Send the document without a form.";
@@ -283,7 +284,7 @@ pub(crate) fn remove_unless_owned(
     let Some(object) = object else { return };
     match accepted {
         Ok(job) if job.document.as_ref() == Some(&object) => {}
-        Err(problem) if problem.names_a_job() => {}
+        Err(problem) if problem.has_job_id() => {}
         Ok(_) | Err(_) => app.uploads.remove(object),
     }
 }

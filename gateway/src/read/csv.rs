@@ -26,7 +26,7 @@ const FORMULA_CHARS: [char; 12] =
 const SEPARATORS: [char; 5] = [',', ';', '\t', '\r', '\n'];
 
 /// Formats a text as one field.
-pub(crate) fn field(text: &str) -> String {
+pub(crate) fn quote_field(text: &str) -> String {
     let has_separator = text.contains(SEPARATORS);
     let mut guarded = String::with_capacity(text.len() + 2);
     if is_formula(text) || text.trim_start_matches('\'').starts_with(char::is_control) {
@@ -121,7 +121,7 @@ mod tests {
     #[test]
     fn the_command_follows_the_same_rule() {
         let rule = |source: &str| {
-            let (_, rest) = source.split_once("fn field(").unwrap();
+            let (_, rest) = source.split_once("fn quote_field(").unwrap();
             let (functions, _) = rest.split_once("#[cfg(test)]").unwrap();
             let (_, rest) = source.split_once("const FORMULA_CHARS").unwrap();
             let (characters, _) = rest.split_once("\n\n").unwrap();
@@ -133,7 +133,7 @@ mod tests {
     #[test]
     fn fields_survive_and_no_formula_does() {
         for (text, expected) in FIELDS {
-            assert_eq!(field(text), expected);
+            assert_eq!(quote_field(text), expected);
         }
     }
 
@@ -165,7 +165,7 @@ mod tests {
                 for third in parts {
                     for fourth in parts {
                         let text = [first, second, third, fourth].concat();
-                        let field = field(&text);
+                        let field = quote_field(&text);
                         assert_eq!(unguard(&unquote(&field)), text, "{field}");
                         for line in [format!("{field},3"), format!("name,{field},3")] {
                             // A reader that splits before it unquotes, at one separator or at all

@@ -62,7 +62,7 @@ impl Waiters {
         self.places_max
     }
 
-    fn take(&self) -> Result<OwnedSemaphorePermit, Problem> {
+    fn acquire(&self) -> Result<OwnedSemaphorePermit, Problem> {
         Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
             let detail = "Too many clients wait for jobs at this gateway. Try again, or poll \
                           without waiting.";
@@ -99,7 +99,7 @@ impl Listener {
     /// # Errors
     /// `too_many_waiting` if [`Waiters`] is exhausted, and `broker_unavailable`.
     async fn open(app: &App, key: &JobKey) -> Result<Self, Problem> {
-        let permit = app.waiters.take()?;
+        let permit = app.waiters.acquire()?;
         let connection = app.broker.connection_number();
         let subscribing =
             tokio::time::timeout(BROKER_DEADLINE, RecordSubscription::subscribe(&app.broker, key));
@@ -154,7 +154,7 @@ impl Follower {
             let stopping = app.waiters.stopping.clone();
             let event = tokio::select! {
                 () = stopping.cancelled() => return FollowEvent::Stopping,
-                record = events.next() => self.newest(record),
+                record = events.next() => self.keep_newest(record),
                 connection = app.broker.wait_for_reconnection(*connection) => {
                     // Changes may have been lost while the connection was down.
                     let read = self.reread().await;
@@ -189,10 +189,10 @@ impl Follower {
     }
 
     /// Takes a change and all later ones that have already arrived, and keeps the newest record.
-    fn newest(&mut self, mut record: Lookup<RawRecord>) -> Option<FollowEvent> {
+    fn keep_newest(&mut self, mut record: Lookup<RawRecord>) -> Option<FollowEvent> {
         let mut event = None;
         loop {
-            event = self.take(record).or(event);
+            event = self.keep_if_newer(record).or(event);
             match self.listener.events.next().now_or_never() {
                 Some(next) => record = next,
                 None => return event,
@@ -206,7 +206,7 @@ impl Follower {
         let read = tokio::time::timeout(BROKER_DEADLINE, reading).await;
         self.reread_at = Instant::now() + REREAD_INTERVAL;
         match read {
-            Ok(Ok(record)) => self.take(record),
+            Ok(Ok(record)) => self.keep_if_newer(record),
             // The wait continues: the broker may be back before it ends.
             Ok(Err(error)) => {
                 debug!(job.id = %key.job_id, %error, "record cannot be read; still waiting");
@@ -217,7 +217,7 @@ impl Follower {
     }
 
     /// Keeps the record if it is newer than the current one.
-    fn take(&mut self, record: Lookup<RawRecord>) -> Option<FollowEvent> {
+    fn keep_if_newer(&mut self, record: Lookup<RawRecord>) -> Option<FollowEvent> {
         match record {
             Lookup::Job(record) if record.revision > self.current.revision => {
                 self.current = record.detach();

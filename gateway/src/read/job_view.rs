@@ -118,22 +118,22 @@ pub(crate) struct JobView<'a> {
 /// A part of a job: a typed value, or raw JSON that is passed on as it is stored.
 #[derive(Debug)]
 enum Part<'a, T> {
-    Known(&'a T),
-    Written(&'a RawValue),
+    Typed(&'a T),
+    Raw(&'a RawValue),
 }
 
 impl<T: Serialize> Serialize for Part<'_, T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
-            Self::Known(value) => value.serialize(serializer),
-            Self::Written(json) => json.serialize(serializer),
+            Self::Typed(value) => value.serialize(serializer),
+            Self::Raw(json) => json.serialize(serializer),
         }
     }
 }
 
 impl<'de: 'a, 'a, T> Deserialize<'de> for Part<'a, T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        <&RawValue>::deserialize(deserializer).map(Self::Written)
+        <&RawValue>::deserialize(deserializer).map(Self::Raw)
     }
 }
 
@@ -241,29 +241,29 @@ impl<'a> JobView<'a> {
             job_id: job.job_id,
             status: status_name(job.status),
             lane: job.lane,
-            labels: Part::Known(&job.labels),
-            source: Part::Known(&job.source),
-            options: Part::Known(&job.options),
+            labels: Part::Typed(&job.labels),
+            source: Part::Typed(&job.source),
+            options: Part::Typed(&job.options),
             attempts: job.attempts.iter().map(AttemptView::of).collect(),
-            progress: job.progress.as_ref().map(Part::Known),
-            created_at: Part::Known(&job.created_at),
-            started_at: job.started_at.as_ref().map(Part::Known),
-            finished_at: job.finished_at.as_ref().map(Part::Known),
-            expires_at: job.expires_at.as_ref().map(Part::Known),
-            next_attempt_at: job.next_attempt_at.as_ref().map(Part::Known),
-            totals: job.totals.as_ref().map(Part::Known),
-            totals_by_rule: job.totals_by_rule.as_ref().map(Part::Known),
-            totals_by_scope: job.totals_by_scope.as_ref().map(Part::Known),
-            rule: job.rule.as_ref().map(Part::Known),
-            top_words: job.top_words.as_ref().map(Part::Known),
-            failure: job.failure.as_ref().map(Part::Known),
+            progress: job.progress.as_ref().map(Part::Typed),
+            created_at: Part::Typed(&job.created_at),
+            started_at: job.started_at.as_ref().map(Part::Typed),
+            finished_at: job.finished_at.as_ref().map(Part::Typed),
+            expires_at: job.expires_at.as_ref().map(Part::Typed),
+            next_attempt_at: job.next_attempt_at.as_ref().map(Part::Typed),
+            totals: job.totals.as_ref().map(Part::Typed),
+            totals_by_rule: job.totals_by_rule.as_ref().map(Part::Typed),
+            totals_by_scope: job.totals_by_scope.as_ref().map(Part::Typed),
+            rule: job.rule.as_ref().map(Part::Typed),
+            top_words: job.top_words.as_ref().map(Part::Typed),
+            failure: job.failure.as_ref().map(Part::Typed),
             dead_lettered: job.dead_lettered,
             trace_id: job.trace_id,
             retry_of: job.retry_of,
             webhook: job
                 .webhook
                 .as_ref()
-                .map(|webhook| WebhookView { url: Part::Known(&webhook.url), status: None }),
+                .map(|webhook| WebhookView { url: Part::Typed(&webhook.url), status: None }),
             batch: job.batch,
             counts: job.members.as_ref().map(|members| members.counts),
             links: None,
@@ -280,8 +280,8 @@ impl<'a> JobView<'a> {
         let view: Self = record.read_as(key)?;
         check_format(view.format, key)?;
         let batch = match (&view.counts, &view.source) {
-            (None, Part::Written(source)) => members(source, key)?,
-            (None, Part::Known(_)) | (Some(_), _) => None,
+            (None, Part::Raw(source)) => members(source, key)?,
+            (None, Part::Typed(_)) | (Some(_), _) => None,
         };
         Ok(view.with_derived_fields(batch.as_ref()))
     }
@@ -399,10 +399,10 @@ impl<'a> AttemptView<'a> {
     fn of(attempt: &'a Attempt) -> Self {
         Self {
             number: attempt.number,
-            worker: Part::Known(&attempt.worker),
-            started_at: Part::Known(&attempt.started_at),
-            ended_at: attempt.ended_at.as_ref().map(Part::Known),
-            failure: attempt.failure.as_ref().map(Part::Known),
+            worker: Part::Typed(&attempt.worker),
+            started_at: Part::Typed(&attempt.started_at),
+            ended_at: attempt.ended_at.as_ref().map(Part::Typed),
+            failure: attempt.failure.as_ref().map(Part::Typed),
         }
     }
 }

@@ -13,7 +13,7 @@ use serde_json::Value;
 use tracing::{info, warn};
 use wordmill_common::histogram::WordCount;
 
-use crate::auth::api_keys::Admission;
+use crate::auth::api_keys::KeyValidity;
 use crate::http::problem::{Code, Problem};
 use crate::read::csv;
 use crate::read::result_reader::Words;
@@ -127,7 +127,7 @@ impl<'a> Frame<'a> {
 
 /// Serializes a histogram piece by piece.
 #[derive(Debug)]
-struct Writer {
+struct HistogramWriter {
     format: Format,
     is_first: bool,
     written: Vec<u8>,
@@ -135,7 +135,7 @@ struct Writer {
     end: String,
 }
 
-impl Writer {
+impl HistogramWriter {
     fn begin(format: Format, frame: &Frame<'_>) -> Self {
         let mut end = String::new();
         let written = match format {
@@ -154,7 +154,7 @@ impl Writer {
         Self { format, is_first: true, written, end }
     }
 
-    fn word(&mut self, entry: &WordCount) {
+    fn write_word(&mut self, entry: &WordCount) {
         let out = &mut self.written;
         let word = &entry.word;
         let count = entry.count;
@@ -163,7 +163,9 @@ impl Writer {
                 let comma = if self.is_first { "" } else { "," };
                 out.extend(format!("{comma}{}:{count}", Value::from(word.as_str())).into_bytes());
             }
-            Format::Csv => out.extend(format!("{},{count}\r\n", csv::field(word)).into_bytes()),
+            Format::Csv => {
+                out.extend(format!("{},{count}\r\n", csv::quote_field(word)).into_bytes());
+            }
             Format::Ndjson => {
                 let word = Value::from(word.as_str());
                 out.extend(format!("{{\"word\":{word},\"count\":{count}}}\n").into_bytes());
@@ -183,12 +185,17 @@ impl Writer {
 
 /// Returns a body that is serialized while it is sent. If the words cannot be read or the client's
 /// key is revoked, the connection is closed, because the bytes that were sent cannot be taken back.
-pub(crate) fn body(format: Format, frame: &Frame<'_>, words: Words, admission: Admission) -> Body {
-    let begin = Some((Writer::begin(format, frame), words, admission));
+pub(crate) fn body(
+    format: Format,
+    frame: &Frame<'_>,
+    words: Words,
+    key_validity: KeyValidity,
+) -> Body {
+    let begin = Some((HistogramWriter::begin(format, frame), words, key_validity));
     let pieces = stream::unfold(begin, |state| async {
-        let (mut writer, mut words, admission) = state?;
+        let (mut writer, mut words, key_validity) = state?;
         // Nothing is sent between two pieces, so one check per piece is enough.
-        if !admission.is_valid() {
+        if !key_validity.is_valid() {
             info!("result download ended early: the API key was revoked");
             return Some((Err(REVOKED.into()), None));
         }
@@ -196,7 +203,7 @@ pub(crate) fn body(format: Format, frame: &Frame<'_>, words: Words, admission: A
         tokio::task::yield_now().await;
         while writer.written.len() < CHUNK_BYTES {
             match words.next().await {
-                Ok(Some(entry)) => writer.word(&entry),
+                Ok(Some(entry)) => writer.write_word(&entry),
                 Ok(None) => {
                     writer.finish();
                     return Some((Ok(writer.take()), None));
@@ -207,7 +214,7 @@ pub(crate) fn body(format: Format, frame: &Frame<'_>, words: Words, admission: A
                 }
             }
         }
-        Some((Ok(writer.take()), Some((writer, words, admission))))
+        Some((Ok(writer.take()), Some((writer, words, key_validity))))
     });
     // The compression layer polls once more after the end.
     Body::from_stream(pieces.fuse())
@@ -254,8 +261,8 @@ mod tests {
     }
 
     async fn framed(format: Format, frame: &Frame<'_>, words: Vec<WordCount>) -> String {
-        let admission = Keys(None).admission(&Owner::public(), None);
-        let body = body(format, frame, Words::of(words), admission);
+        let key_validity = Keys(None).key_validity(&Owner::public(), None);
+        let body = body(format, frame, Words::of(words), key_validity);
         String::from_utf8(axum::body::to_bytes(body, usize::MAX).await.unwrap().into()).unwrap()
     }
 

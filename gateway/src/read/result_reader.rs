@@ -44,12 +44,12 @@ impl Words {
             let storage = match &job.result {
                 None => return Err(Problem::result_expired()),
                 Some(ResultRef::Inline { word_count }) => {
-                    Storage::Record(results::inline(&job.key(), word_count)?.into_iter())
+                    Storage::Record(results::parse_inline(&job.key(), word_count)?.into_iter())
                 }
                 Some(ResultRef::Object { name }) => {
-                    let packed =
+                    let compressed =
                         app.results.read(name).await?.ok_or_else(Problem::result_expired)?;
-                    Storage::Store(Box::new(packed.entries()?))
+                    Storage::Store(Box::new(compressed.entries()?))
                 }
             };
             let mut words = Self { storage, first: None, remaining: words_max, count_min };

@@ -8,7 +8,7 @@
 mod batches;
 mod dead_letters;
 mod jobs;
-mod legacy;
+mod older_contract;
 mod operation;
 mod schemas;
 mod service;
@@ -35,7 +35,7 @@ use crate::spec::reference_page;
 const KEY_SCHEME: &str = "api_key";
 /// Time for which clients may use a copy without revalidation, in seconds. The document changes
 /// only with a release.
-const FRESH_S: u32 = 300;
+const CACHE_MAX_AGE_S: u32 = 300;
 
 /// Whether the gateway has API keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,7 +82,7 @@ impl StaticDocument {
     }
 
     fn answer(&self, headers: &HeaderMap) -> Response {
-        let cache = HeaderValue::try_from(format!("public, max-age={FRESH_S}"));
+        let cache = HeaderValue::try_from(format!("public, max-age={CACHE_MAX_AGE_S}"));
         let etag = HeaderValue::try_from(&*self.etag);
         let is_known = IfNoneMatch::of(headers).is_some_and(|tags| tags.includes_tag(&self.etag));
         let mut response = if is_known {
@@ -116,7 +116,7 @@ fn operations(schemas: &mut Schemas) -> Vec<Operation> {
     all.extend(batches::operations(schemas));
     all.extend(dead_letters::operations(schemas));
     all.extend(service::operations(schemas));
-    all.extend(legacy::operations());
+    all.extend(older_contract::operations());
     all
 }
 

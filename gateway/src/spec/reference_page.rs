@@ -75,19 +75,19 @@ fn anchor(name: &str) -> String {
 struct Operation<'a> {
     method: &'a str,
     path: &'a str,
-    is: &'a Value,
+    json: &'a Value,
 }
 
 /// Groups the operations by tag, both in document order.
 fn operations_by_tag(document: &Value) -> Vec<(&Value, Vec<Operation<'_>>)> {
     let all = || {
         members(&document["paths"]).flat_map(|(path, methods)| {
-            members(methods).map(move |(method, is)| Operation { method, path, is })
+            members(methods).map(move |(method, json)| Operation { method, path, json })
         })
     };
     let tags = document["tags"].as_array().into_iter().flatten();
     tags.map(|tag| {
-        (tag, all().filter(|one| one.is.pointer("/tags/0") == tag.get("name")).collect())
+        (tag, all().filter(|one| one.json.pointer("/tags/0") == tag.get("name")).collect())
     })
     .collect()
 }
@@ -100,7 +100,7 @@ fn contents(groups: &[(&Value, Vec<Operation<'_>>)]) -> String {
         for one in operations {
             nav += &format!(
                 "<li><a href=\"#{}\">{} <span class=\"path\">{}</span></a></li>\n",
-                text(one.is, "operationId"),
+                text(one.json, "operationId"),
                 method(one.method),
                 escape(one.path),
             );
@@ -116,17 +116,17 @@ fn method(name: &str) -> String {
 
 impl Operation<'_> {
     fn write(&self, document: &Value) -> String {
-        let id = text(self.is, "operationId");
+        let id = text(self.json, "operationId");
         let mut out = format!(
             "<article id=\"{id}\">\n<h3>{} <code>{}</code> \
              <a class=\"here\" href=\"#{id}\" aria-label=\"Link to {id}\">#</a></h3>\n\
              <p class=\"summary\">{}.</p>\n",
             method(self.method),
             escape(self.path),
-            text(self.is, "summary"),
+            text(self.json, "summary"),
         );
-        out += &prose(self.is["description"].as_str().unwrap_or_default());
-        if self.is["security"].as_array().is_some_and(Vec::is_empty) {
+        out += &prose(self.json["description"].as_str().unwrap_or_default());
+        if self.json["security"].as_array().is_some_and(Vec::is_empty) {
             out += "<p class=\"note\">No API key needed.</p>\n";
         }
         out += &self.parameters();
@@ -136,7 +136,7 @@ impl Operation<'_> {
     }
 
     fn parameters(&self) -> String {
-        let Some(parameters) = self.is["parameters"].as_array() else { return String::new() };
+        let Some(parameters) = self.json["parameters"].as_array() else { return String::new() };
         let rows = parameters.iter().map(|one| {
             let must = if one["required"] == true { " <span class=\"must\">required</span>" } else { "" };
             format!(
@@ -155,7 +155,7 @@ impl Operation<'_> {
     }
 
     fn body(&self) -> String {
-        let body = &self.is["requestBody"];
+        let body = &self.json["requestBody"];
         if body.is_null() {
             return String::new();
         }
@@ -167,7 +167,7 @@ impl Operation<'_> {
     }
 
     fn answers(&self, document: &Value) -> String {
-        let rows = members(&self.is["responses"]).map(|(status, answer)| {
+        let rows = members(&self.json["responses"]).map(|(status, answer)| {
             let headers: Vec<String> = members(&answer["headers"])
                 .map(|(name, reference)| {
                     let pointer = reference["$ref"].as_str().unwrap_or_default().trim_start_matches('#');

@@ -33,7 +33,7 @@ pub(crate) struct Check {
 pub(crate) struct FailedCheck {
     /// Number of the connection. Rights belong to a connection, so the failure does not count on
     /// another one, whose first acknowledgement is checked anyway.
-    connects: u64,
+    connection_number: u64,
     /// When the failure stops counting.
     until: Instant,
     /// The cause that the broker reported, if any.
@@ -43,18 +43,18 @@ pub(crate) struct FailedCheck {
 impl Check {
     /// Returns whether an acknowledgement that is sent now should be checked. At most one check is
     /// open. A check that was sent on an earlier connection is abandoned.
-    pub(crate) fn is_due(&self, connects: u64, now: Instant) -> bool {
+    pub(crate) fn is_due(&self, connection_number: u64, now: Instant) -> bool {
         match self.sent {
-            Some((sent_on, sent_at)) if sent_on == connects => {
+            Some((sent_on, sent_at)) if sent_on == connection_number => {
                 !self.is_open && now.duration_since(sent_at) >= CHECK_INTERVAL
             }
             Some(_) | None => true,
         }
     }
 
-    pub(crate) fn begin(&mut self, connects: u64, ack_wait: Duration, now: Instant) {
+    pub(crate) fn begin(&mut self, connection_number: u64, ack_wait: Duration, now: Instant) {
         self.number = self.number.wrapping_add(1);
-        self.sent = Some((connects, now));
+        self.sent = Some((connection_number, now));
         self.is_open = true;
         self.ack_wait = ack_wait;
     }
@@ -76,27 +76,31 @@ impl Check {
     }
 
     /// Ends the open check without a confirmation. Returns whether that is a failure: a check on a
-    /// connection that was lost meanwhile proves nothing. `connects` is the number of the current
-    /// connection, if there is one.
+    /// connection that was lost meanwhile proves nothing. `connection_number` is the number of the
+    /// current connection, if there is one.
     pub(crate) fn fail(
         &mut self,
-        connects: Option<u64>,
+        connection_number: Option<u64>,
         cause: Option<String>,
         now: Instant,
     ) -> bool {
         let was_open = std::mem::take(&mut self.is_open);
         let sent_on = self.sent.filter(|_| was_open).map(|(sent_on, _)| sent_on);
-        let Some(connects) = connects.filter(|connects| Some(*connects) == sent_on) else {
+        let Some(connection_number) =
+            connection_number.filter(|connection_number| Some(*connection_number) == sent_on)
+        else {
             return false;
         };
         let until = now + self.ack_wait.saturating_mul(FAILURE_ACK_WAITS);
-        self.failure = Some(FailedCheck { connects, until, cause });
+        self.failure = Some(FailedCheck { connection_number, until, cause });
         true
     }
 
-    /// Returns the last failure if it still counts on the connection `connects`.
-    pub(crate) fn failure(&self, connects: u64, now: Instant) -> Option<&FailedCheck> {
-        self.failure.as_ref().filter(|failure| failure.connects == connects && now < failure.until)
+    /// Returns the last failure if it still counts on the connection `connection_number`.
+    pub(crate) fn failure(&self, connection_number: u64, now: Instant) -> Option<&FailedCheck> {
+        self.failure
+            .as_ref()
+            .filter(|failure| failure.connection_number == connection_number && now < failure.until)
     }
 }
 
@@ -152,9 +156,9 @@ mod tests {
 
     #[test]
     fn a_check_on_a_connection_that_was_lost_proves_nothing() {
-        for connects in [None, Some(2)] {
+        for connection_number in [None, Some(2)] {
             let (mut check, now) = begin_check();
-            assert!(!check.fail(connects, None, now));
+            assert!(!check.fail(connection_number, None, now));
             assert!(check.failure(1, now).is_none());
         }
     }

@@ -25,9 +25,9 @@ pub struct Tls {
 impl Tls {
     /// Returns a hint for connection errors, because the client does not report the cause of a TLS
     /// failure.
-    pub(super) fn hint(&self, url: &str) -> &'static str {
-        let is_wanted = *self != Self::default() || url.contains("tls://");
-        if is_wanted { TLS_HINT } else { "" }
+    pub(super) fn error_hint(&self, url: &str) -> &'static str {
+        let uses_tls = *self != Self::default() || url.contains("tls://");
+        if uses_tls { TLS_HINT } else { "" }
     }
 
     pub(super) fn read(env: &mut Env) -> Self {

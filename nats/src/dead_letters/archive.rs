@@ -17,7 +17,7 @@ use super::{ATTEMPTS_HEADER, FAILURE_CODE_HEADER, FAILURE_DETAIL_HEADER};
 use crate::Error;
 use crate::connect::Broker;
 use crate::spans;
-use crate::stream_read::{ReadFrom, last, not_found_as_none, open};
+use crate::stream_read::{ReadFrom, last_message, not_found_as_none, open_stream};
 use crate::subject::{self, UNREADABLE};
 use crate::topology::{DEAD_JOBS, DEAD_JOBS_PREFIX};
 
@@ -33,7 +33,7 @@ const WINDOW_SEQUENCES: u64 = 64;
 
 /// Identifies a dead letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum LetterId {
+pub enum DeadLetterId {
     /// The letter of a job, by the id of the job.
     Job(JobId),
     /// The letter of a message that is not a job, by the sequence number of the message in the work
@@ -41,7 +41,7 @@ pub enum LetterId {
     Unreadable(u64),
 }
 
-impl fmt::Display for LetterId {
+impl fmt::Display for DeadLetterId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Job(job_id) => job_id.fmt(f),
@@ -53,25 +53,25 @@ impl fmt::Display for LetterId {
 /// The text does not identify a dead letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a dead letter is named by its job's id, or unreadable-<n>")]
-pub struct InvalidLetterId;
+pub struct InvalidDeadLetterId;
 
-impl FromStr for LetterId {
-    type Err = InvalidLetterId;
+impl FromStr for DeadLetterId {
+    type Err = InvalidDeadLetterId;
 
-    fn from_str(text: &str) -> Result<Self, InvalidLetterId> {
+    fn from_str(text: &str) -> Result<Self, InvalidDeadLetterId> {
         let number = text.strip_prefix(UNREADABLE).and_then(|rest| rest.strip_prefix('-'));
         match number {
-            Some(number) => number.parse().map(Self::Unreadable).map_err(|_| InvalidLetterId),
-            None => text.parse().map(Self::Job).map_err(|_| InvalidLetterId),
+            Some(number) => number.parse().map(Self::Unreadable).map_err(|_| InvalidDeadLetterId),
+            None => text.parse().map(Self::Job).map_err(|_| InvalidDeadLetterId),
         }
     }
 }
 
 /// One dead letter.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Letter {
+pub struct DeadLetter {
     /// Identifies the letter.
-    pub id: LetterId,
+    pub id: DeadLetterId,
     /// Lane of the job.
     pub lane: Lane,
     /// Sequence number of the letter in its stream.
@@ -105,7 +105,7 @@ pub struct Filter {
 
 /// Counters of the stream that show whether letters were added or removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Mark {
+pub struct ChangeMarker {
     /// Number of letters.
     pub count: u64,
     first: u64,
@@ -114,9 +114,9 @@ pub struct Mark {
 
 /// One page of dead letters, newest first.
 #[derive(Debug, Clone, PartialEq)]
-pub struct LetterPage {
+pub struct DeadLetterPage {
     /// The letters.
-    pub letters: Vec<Letter>,
+    pub letters: Vec<DeadLetter>,
     /// The next page continues below this sequence number. `None` if this is the last page.
     pub next: Option<u64>,
 }
@@ -130,7 +130,7 @@ pub struct Archive {
 impl Archive {
     /// Opens the stream. Sends no request.
     pub fn open(broker: &Broker) -> Self {
-        Self { stream: open(broker, DEAD_JOBS) }
+        Self { stream: open_stream(broker, DEAD_JOBS) }
     }
 
     /// Returns up to `limit` letters of `owner` below the sequence number `before`, newest first.
@@ -147,26 +147,30 @@ impl Archive {
         filter: &Filter,
         before: Option<u64>,
         limit: usize,
-    ) -> Result<LetterPage, Error> {
+    ) -> Result<DeadLetterPage, Error> {
         const OPERATION: &str = "list the dead letters";
         let info = self.stream.get_info().await.map_err(|e| Error::unavailable(OPERATION, e))?;
         let oldest = info.state.first_sequence.max(1);
         let newest = info.state.last_sequence;
-        let mut walk = LetterScan { archive: self, scope: scope(owner, filter.lane), questions: 0 };
+        let mut scan = DeadLetterScan {
+            archive: self,
+            subjects: subjects_of(owner, filter.lane),
+            requests: 0,
+        };
         // All letters from `top` on have been read.
         let mut top = before.map_or(newest + 1, |before| before.min(newest + 1));
         let mut letters = Vec::new();
         let mut bytes = 0_usize;
-        while top > oldest && letters.len() < limit && walk.questions < REQUESTS_MAX {
-            let Some((bottom, window)) = walk.next_window(oldest, top).await? else {
+        while top > oldest && letters.len() < limit && scan.requests < REQUESTS_MAX {
+            let Some((bottom, window)) = scan.next_window(oldest, top).await? else {
                 top = oldest;
                 break;
             };
             top = bottom;
             for message in window.iter().rev() {
-                let wanted =
-                    letter(message).filter(|letter| filter.accepts(owner, letter, message));
-                if let Some(letter) = wanted {
+                let accepted =
+                    parse_letter(message).filter(|letter| filter.accepts(owner, letter, message));
+                if let Some(letter) = accepted {
                     if letters.len() == limit || bytes > PAGE_BYTES_MAX {
                         // The rest of the window belongs to the next page.
                         top = message.sequence + 1;
@@ -180,23 +184,27 @@ impl Archive {
                 break;
             }
         }
-        Ok(LetterPage { letters, next: (top > oldest).then_some(top) })
+        Ok(DeadLetterPage { letters, next: (top > oldest).then_some(top) })
     }
 
-    /// Returns a mark that changes with each letter that is added or removed. Costs one small
+    /// Returns a marker that changes with each letter that is added or removed. Costs one small
     /// request.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
-    pub async fn mark(&self) -> Result<Mark, Error> {
+    pub async fn change_marker(&self) -> Result<ChangeMarker, Error> {
         const OPERATION: &str = "read the state of the dead letters";
         let info = self.stream.get_info().await.map_err(|e| Error::unavailable(OPERATION, e))?;
         let state = info.state;
-        Ok(Mark { count: state.messages, first: state.first_sequence, last: state.last_sequence })
+        Ok(ChangeMarker {
+            count: state.messages,
+            first: state.first_sequence,
+            last: state.last_sequence,
+        })
     }
 
     /// Counts the letters of a lane, of all owners. The broker lists the subject of each one, so
-    /// call this only after [`mark`](Self::mark) has changed.
+    /// call this only after [`change_marker`](Self::change_marker) has changed.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
@@ -217,18 +225,18 @@ impl Archive {
     ///
     /// # Errors
     /// [`Error::Unavailable`].
-    pub async fn find(&self, owner: &Owner, id: LetterId) -> Result<Option<Letter>, Error> {
+    pub async fn find(&self, owner: &Owner, id: DeadLetterId) -> Result<Option<DeadLetter>, Error> {
         for read_from in [ReadFrom::AnyReplica, ReadFrom::Leader] {
             for lane in Lane::ALL {
                 let subject = match id {
-                    LetterId::Job(job_id) => {
+                    DeadLetterId::Job(job_id) => {
                         subject::dead_letter(lane, &JobKey { owner: owner.clone(), job_id })
                     }
-                    LetterId::Unreadable(_) if *owner != Owner::public() => return Ok(None),
-                    LetterId::Unreadable(sequence) => subject::dead_unreadable(lane, sequence),
+                    DeadLetterId::Unreadable(_) if *owner != Owner::public() => return Ok(None),
+                    DeadLetterId::Unreadable(sequence) => subject::dead_unreadable(lane, sequence),
                 };
-                if let Some(message) = last(&self.stream, &subject, read_from).await? {
-                    return Ok(letter(&message));
+                if let Some(message) = last_message(&self.stream, &subject, read_from).await? {
+                    return Ok(parse_letter(&message));
                 }
             }
         }
@@ -239,14 +247,16 @@ impl Archive {
     ///
     /// # Errors
     /// [`Error::Unavailable`].
-    pub async fn remove(&self, letter: &Letter) -> Result<(), Error> {
+    pub async fn remove(&self, letter: &DeadLetter) -> Result<(), Error> {
         match self.stream.delete_message(letter.sequence).await {
             Ok(_) => Ok(()),
             Err(error) => {
                 // Another request may have removed it first.
                 let id = letter.sequence;
                 match self.stream.get_raw_message(id).await {
-                    Err(gone) if gone.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(()),
+                    Err(reason) if reason.kind() == LastRawMessageErrorKind::NoMessageFound => {
+                        Ok(())
+                    }
                     Ok(_) | Err(_) => Err(Error::unavailable("remove a dead letter", error)),
                 }
             }
@@ -255,25 +265,25 @@ impl Archive {
 }
 
 impl Filter {
-    fn accepts(&self, owner: &Owner, letter: &Letter, message: &StreamMessage) -> bool {
-        let is_theirs = match letter.id {
-            LetterId::Job(_) => message.subject.split('.').nth(2) == Some(owner.as_str()),
-            LetterId::Unreadable(_) => *owner == Owner::public(),
+    fn accepts(&self, owner: &Owner, letter: &DeadLetter, message: &StreamMessage) -> bool {
+        let is_owned = match letter.id {
+            DeadLetterId::Job(_) => message.subject.split('.').nth(2) == Some(owner.as_str()),
+            DeadLetterId::Unreadable(_) => *owner == Owner::public(),
         };
-        is_theirs
+        is_owned
             && self.code.as_ref().is_none_or(|code| *code == letter.code)
             && self.lane.is_none_or(|lane| lane == letter.lane)
     }
 }
 
 /// Scan for the letters of one page. Counts its requests.
-struct LetterScan<'a> {
+struct DeadLetterScan<'a> {
     archive: &'a Archive,
-    scope: String,
-    questions: u32,
+    subjects: String,
+    requests: u32,
 }
 
-impl LetterScan<'_> {
+impl DeadLetterScan<'_> {
     /// Returns the newest window below `top` that has letters, with its lower end; `None` if there
     /// are no more letters. The size doubles while windows are empty, and is halved when a large
     /// window has letters.
@@ -289,7 +299,7 @@ impl LetterScan<'_> {
             let first = self.next(bottom).await?.filter(|message| message.sequence < top);
             match first {
                 // No requests are left: the next page continues here.
-                None if self.questions >= REQUESTS_MAX => {
+                None if self.requests >= REQUESTS_MAX => {
                     return Ok(Some((bottom, VecDeque::new())));
                 }
                 None => {
@@ -340,14 +350,16 @@ impl LetterScan<'_> {
 
     /// Returns the first letter at or after the sequence number `from`.
     async fn next(&mut self, from: u64) -> Result<Option<StreamMessage>, Error> {
-        self.questions += 1;
+        self.requests += 1;
         let stream = &self.archive.stream;
-        not_found_as_none(stream.direct_get_next_for_subject(self.scope.as_str(), Some(from)).await)
+        not_found_as_none(
+            stream.direct_get_next_for_subject(self.subjects.as_str(), Some(from)).await,
+        )
     }
 }
 
 /// Returns the subjects of an owner's letters, as a filter.
-fn scope(owner: &Owner, lane: Option<Lane>) -> String {
+fn subjects_of(owner: &Owner, lane: Option<Lane>) -> String {
     let lane = lane.map_or("*", Lane::as_str);
     // Unreadable messages have the token `unreadable` in place of the owner, so all owners are
     // read here, and `Filter::accepts` drops the letters of the other ones.
@@ -356,23 +368,23 @@ fn scope(owner: &Owner, lane: Option<Lane>) -> String {
 }
 
 /// Parses a message of the stream; `None` if Wordmill did not write it.
-fn letter(message: &StreamMessage) -> Option<Letter> {
+fn parse_letter(message: &StreamMessage) -> Option<DeadLetter> {
     let mut tokens = message.subject.split('.').skip(1);
     let lane = tokens.next()?;
     let owner = tokens.next()?;
     let name = tokens.next()?;
     let parsed = ParsedMessage::parse(&message.payload).ok();
     let id = match name.parse() {
-        Ok(job_id) => LetterId::Job(job_id),
-        Err(_) if owner == UNREADABLE => LetterId::Unreadable(name.parse().ok()?),
+        Ok(job_id) => DeadLetterId::Job(job_id),
+        Err(_) if owner == UNREADABLE => DeadLetterId::Unreadable(name.parse().ok()?),
         Err(_) => return None,
     };
     let header = |name| message.headers.get(name).map(HeaderValue::as_str);
     let traceparent = spans::extract(&message.headers);
     let millisecond = i64::try_from(message.time.unix_timestamp_nanos() / 1_000_000).ok()?;
     let code = header(FAILURE_CODE_HEADER).unwrap_or("internal").to_owned();
-    let is_unreadable = matches!(id, LetterId::Unreadable(_));
-    Some(Letter {
+    let is_unreadable = matches!(id, DeadLetterId::Unreadable(_));
+    Some(DeadLetter {
         id,
         lane: lane.parse().ok()?,
         sequence: message.sequence,
@@ -397,18 +409,18 @@ mod tests {
     #[test]
     fn letters_are_named_by_job_or_by_place() {
         for name in ["0198f0c2-0000-7000-8000-000000000000", "unreadable-17"] {
-            assert_eq!(name.parse::<LetterId>().unwrap().to_string(), name);
+            assert_eq!(name.parse::<DeadLetterId>().unwrap().to_string(), name);
         }
         for bad in ["", "17", "unreadable", "unreadable-", "unreadable-x", "unreadable-1.2", "*"] {
-            assert_eq!(bad.parse::<LetterId>(), Err(InvalidLetterId), "{bad}");
+            assert_eq!(bad.parse::<DeadLetterId>(), Err(InvalidDeadLetterId), "{bad}");
         }
     }
 
     #[test]
     fn an_owner_sees_only_its_own_letters() {
         let team = Owner::try_from("team".to_owned()).unwrap();
-        assert_eq!(scope(&team, None), "dead.*.team.*");
-        assert_eq!(scope(&team, Some(Lane::Bulk)), "dead.bulk.team.*");
-        assert_eq!(scope(&Owner::public(), None), "dead.*.*.*");
+        assert_eq!(subjects_of(&team, None), "dead.*.team.*");
+        assert_eq!(subjects_of(&team, Some(Lane::Bulk)), "dead.bulk.team.*");
+        assert_eq!(subjects_of(&Owner::public(), None), "dead.*.*.*");
     }
 }

@@ -11,7 +11,7 @@ const ENTRY_BYTES_MAX: usize = 64 << 10;
 /// The words of a histogram, sorted by descending count.
 #[derive(Debug)]
 pub struct Entries {
-    unpacked: DecompressedJson,
+    json: DecompressedJson,
     buffer: BytesMut,
     /// Whether the opening brace of the object has been read.
     has_begun: bool,
@@ -25,12 +25,12 @@ enum Front {
     /// The end of the object.
     End,
     /// An incomplete entry, or nothing. More bytes are needed.
-    Part,
+    Incomplete,
 }
 
 impl Entries {
-    pub(super) fn new(unpacked: DecompressedJson) -> Self {
-        Self { unpacked, buffer: BytesMut::new(), has_begun: false }
+    pub(super) fn new(json: DecompressedJson) -> Self {
+        Self { json, buffer: BytesMut::new(), has_begun: false }
     }
 
     /// Returns the next word and its count; `None` after the last one.
@@ -47,10 +47,10 @@ impl Entries {
                         return Ok(Some((word, count)));
                     }
                     Front::End => return Ok(None),
-                    Front::Part if self.buffer.len() > ENTRY_BYTES_MAX => {
+                    Front::Incomplete if self.buffer.len() > ENTRY_BYTES_MAX => {
                         return Err(self.corrupt("an entry is too long"));
                     }
-                    Front::Part => {}
+                    Front::Incomplete => {}
                 }
             } else if let Some(first) = self.buffer.first() {
                 if *first != b'{' {
@@ -60,7 +60,7 @@ impl Entries {
                 self.has_begun = true;
                 continue;
             }
-            match self.unpacked.next().await? {
+            match self.json.next().await? {
                 Some(piece) => self.buffer.extend_from_slice(&piece),
                 None => return Err(self.corrupt("it is truncated")),
             }
@@ -68,7 +68,7 @@ impl Entries {
     }
 
     fn corrupt(&self, reason: &str) -> Error {
-        corrupt(&self.unpacked.packed.name, reason)
+        corrupt(&self.json.compressed.name, reason)
     }
 }
 
@@ -76,20 +76,20 @@ impl Entries {
 /// crate writes, without white space.
 fn parse_front(bytes: &[u8]) -> Result<Front, &'static str> {
     match bytes.first() {
-        None => return Ok(Front::Part),
+        None => return Ok(Front::Incomplete),
         Some(b'}') => return Ok(Front::End),
         Some(b'"') => {}
         Some(_) => return Err("expected a word"),
     }
     let Some(end) = end_of_string(bytes) else {
-        return Ok(Front::Part);
+        return Ok(Front::Incomplete);
     };
     let (word, rest) = bytes.split_at_checked(end).unwrap_or((bytes, &[]));
     // `rest` begins with the colon.
     let digits = rest.iter().skip(1).take_while(|byte| byte.is_ascii_digit()).count();
     let separator = match (rest.first(), rest.get(digits + 1)) {
         (Some(b':'), Some(separator @ (b',' | b'}'))) => *separator,
-        (None | Some(b':'), None) => return Ok(Front::Part),
+        (None | Some(b':'), None) => return Ok(Front::Incomplete),
         _ => return Err("expected a count"),
     };
     let count = rest.get(1..=digits).and_then(|digits| serde_json::from_slice(digits).ok());
@@ -131,7 +131,7 @@ mod tests {
         let mut entries = Vec::new();
         while let Front::Entry { word, count, bytes } = parse_front(rest).unwrap() {
             for cut in 0..bytes {
-                assert_eq!(parse_front(&rest[..cut]), Ok(Front::Part), "{word} at {cut}");
+                assert_eq!(parse_front(&rest[..cut]), Ok(Front::Incomplete), "{word} at {cut}");
             }
             entries.push((word, count));
             rest = &rest[bytes..];

@@ -13,11 +13,11 @@ use wordmill_common::id::{JobKey, Lane};
 use wordmill_common::job::{ExplanationRef, Job, ResultRef};
 use wordmill_common::message::{self, ParsedMessage, UnknownPart};
 
-use super::{Sweep, next};
+use super::{Sweep, next_message};
 use crate::Error;
 use crate::job_record::Lookup;
 use crate::objects::{Bucket, job_of, name_of_chunks};
-use crate::stream_read::{ReadFrom, last, stored_at};
+use crate::stream_read::{ReadFrom, last_message, stored_at};
 use crate::subject;
 use crate::topology::{DOCUMENTS, DOCUMENTS_STREAM, RESULTS, RESULTS_STREAM};
 
@@ -65,7 +65,7 @@ pub struct Object {
 /// Chunks that had no object when they were checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Orphan {
-    nuid: String,
+    chunks_id: String,
     object: String,
 }
 
@@ -87,7 +87,8 @@ impl Sweep {
         sequence: u64,
     ) -> Result<Option<Object>, Error> {
         let subjects = format!("$O.{}.M.>", store.name());
-        let Some(message) = next(self.bucket(store).stream(), subjects, sequence).await? else {
+        let Some(message) = next_message(self.bucket(store).stream(), subjects, sequence).await?
+        else {
             return Ok(None);
         };
         let info: Option<Box<ObjectInfo>> = serde_json::from_slice(&message.payload).ok();
@@ -159,7 +160,8 @@ impl Sweep {
                 return Ok(true);
             }
             for lane in Lane::ALL {
-                let letter = last(&self.dead, &subject::dead_letter(lane, key), read_from).await?;
+                let letter =
+                    last_message(&self.dead, &subject::dead_letter(lane, key), read_from).await?;
                 match letter.map(|letter| ParsedMessage::parse(&letter.payload)) {
                     Some(Ok(message)) if may_refer_to(&message, name) => return Ok(true),
                     // A letter of a newer format: this version cannot read which document it refers
@@ -180,9 +182,9 @@ impl Sweep {
     pub async fn orphans(&self, store: ObjectStore, max: usize) -> Result<Vec<Orphan>, Error> {
         let mut orphans = Vec::new();
         // The map has a random order, so `take` selects other objects each time.
-        for nuid in self.chunk_ids(store).await?.into_iter().take(max) {
-            let Some(object) = name_of_chunks(&nuid) else { continue };
-            let orphan = Orphan { nuid, object };
+        for chunks_id in self.chunk_ids(store).await?.into_iter().take(max) {
+            let Some(object) = name_of_chunks(&chunks_id) else { continue };
+            let orphan = Orphan { chunks_id, object };
             if self.is_orphaned(store, &orphan).await? {
                 orphans.push(orphan);
             }
@@ -203,8 +205,8 @@ impl Sweep {
         grace: Duration,
     ) -> Result<bool, Error> {
         let bucket = self.bucket(store);
-        let chunks = subject::object_chunks(store.name(), &orphan.nuid);
-        let Some(newest) = last(bucket.stream(), &chunks, ReadFrom::Leader).await? else {
+        let chunks = subject::object_chunks(store.name(), &orphan.chunks_id);
+        let Some(newest) = last_message(bucket.stream(), &chunks, ReadFrom::Leader).await? else {
             return Ok(false);
         };
         if age(stored_at(&newest), now) <= grace || !self.is_orphaned(store, orphan).await? {
@@ -217,7 +219,7 @@ impl Sweep {
     async fn is_orphaned(&self, store: ObjectStore, orphan: &Orphan) -> Result<bool, Error> {
         for read_from in [ReadFrom::AnyReplica, ReadFrom::Leader] {
             let object = self.bucket(store).find(&orphan.object, read_from).await?;
-            if object.is_some_and(|(info, _)| info.nuid == orphan.nuid) {
+            if object.is_some_and(|(info, _)| info.nuid == orphan.chunks_id) {
                 return Ok(false);
             }
         }
@@ -258,10 +260,10 @@ fn may_refer_to(message: &ParsedMessage, name: &str) -> bool {
 /// objects.
 #[derive(Debug, Deserialize)]
 struct Subjects {
-    state: State,
+    state: StreamState,
 }
 
 #[derive(Debug, Deserialize)]
-struct State {
+struct StreamState {
     subjects: Option<HashMap<String, u64>>,
 }

@@ -108,7 +108,7 @@ pub(super) async fn settle_final(
     } else {
         result_storage::remove_document(worker, job.document.as_deref()).await;
     }
-    match worker.webhooks.order(job, 0).await {
+    match worker.webhooks.enqueue(job, 0).await {
         // The message must stay in the queue: only its next delivery orders the webhook.
         Err(Error::Full { what }) => {
             warn!(what, "queue of webhooks is full; a final job waits to order its webhook");

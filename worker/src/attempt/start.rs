@@ -88,13 +88,13 @@ mod tests {
         begin_again("a", None, lost, NOW, &mut job).unwrap();
         begin_again("b", Some(lost), run, NOW, &mut job).unwrap();
         assert_eq!(job.attempt_count(), 2);
-        assert!(job.last_run_is(run));
+        assert!(job.is_last_run(run));
         let failure = job.attempts[0].failure.as_ref().unwrap();
         assert_eq!(failure.code, FailureCode::WorkerCrashed);
         // The same write, repeated after an unclear answer.
         begin_again("b", Some(lost), run, NOW, &mut job).unwrap();
         assert_eq!(job.attempt_count(), 2);
-        assert!(job.last_run_is(run));
+        assert!(job.is_last_run(run));
     }
 
     #[test]

@@ -15,14 +15,14 @@ use url::Url;
 use wordmill_common::clock;
 use wordmill_common::id::{JobKey, RunNonce};
 use wordmill_common::job::Job;
-use wordmill_common::webhook::{self, Answer, Deliveries, Status};
+use wordmill_common::webhook::{self, Deliveries, Status, WebhookOutcome};
 use wordmill_fetch::HostPermit;
 use wordmill_nats::Error;
 use wordmill_nats::delivery::Delivery;
 use wordmill_nats::job_record::{Lookup, check_state};
 use wordmill_nats::store::WriteError;
 use wordmill_nats::stream_read::ReadFrom;
-use wordmill_nats::webhooks::{Order, VersionedDeliveries};
+use wordmill_nats::webhooks::{VersionedDeliveries, WebhookMessage};
 use wordmill_service::telemetry;
 
 use super::Deliverer;
@@ -60,7 +60,7 @@ enum Settlement {
 
 /// Processes one message to completion. After an error the broker redelivers it.
 pub(super) async fn run(deliverer: &Deliverer, delivery: &Delivery) {
-    let order = match Order::parse(delivery) {
+    let order = match WebhookMessage::parse(delivery) {
         Ok(order) => order,
         Err(error @ Error::Newer { .. }) => {
             report_newer_message(&deliverer.worker, delivery, NewerPart::Format, &error);
@@ -105,7 +105,7 @@ async fn settle(delivery: &Delivery, settlement: Settlement) {
     }
 }
 
-async fn handle(deliverer: &Deliverer, order: &Order) -> Result<Settlement, Error> {
+async fn handle(deliverer: &Deliverer, order: &WebhookMessage) -> Result<Settlement, Error> {
     let worker = &deliverer.worker;
     let Some(job) = read_final_job(deliverer, &order.key).await? else {
         return Ok(Settlement::ReturnToQueue(Some(NOT_FINAL_PAUSE)));
@@ -185,7 +185,7 @@ async fn read_final_job(deliverer: &Deliverer, key: &JobKey) -> Result<Option<Op
 /// begun. Deliveries of an earlier round are dropped.
 async fn read_round(
     deliverer: &Deliverer,
-    order: &Order,
+    order: &WebhookMessage,
 ) -> Result<Option<VersionedDeliveries>, Error> {
     let mut stored =
         deliverer.worker.webhooks.get_deliveries(&order.key, ReadFrom::AnyReplica).await?;
@@ -223,7 +223,7 @@ impl WebhookAttempt<'_> {
             biased;
             answer = self.send(slot) => answer,
             () = worker.interrupt.cancelled() => {
-                self.write(current, |state| state.hand_back(self.run)).await?;
+                self.write(current, |state| state.roll_back_attempt(self.run)).await?;
                 return Ok(Settlement::ReturnToQueue(None));
             }
         };
@@ -246,7 +246,7 @@ impl WebhookAttempt<'_> {
         })
     }
 
-    async fn send(&self, slot: HostPermit) -> Answer {
+    async fn send(&self, slot: HostPermit) -> WebhookOutcome {
         let body = webhook::notification::body(self.job).ok().flatten().unwrap_or_default();
         let headers = self.headers(&body);
         let span = spans::begin_post(self.url);
@@ -254,16 +254,20 @@ impl WebhookAttempt<'_> {
         let sending = fetcher.post(self.url, slot, headers, Bytes::from(body));
         match sending.instrument(span.clone()).await {
             Ok(response) => {
-                telemetry::note(&span, "http.response.status_code", i64::from(response.status));
+                telemetry::set_attribute(
+                    &span,
+                    "http.response.status_code",
+                    i64::from(response.status),
+                );
                 if response.status >= 400 {
                     telemetry::fail(&span, response.status.to_string());
                 }
-                Answer::Status { code: response.status, retry_after: response.retry_after }
+                WebhookOutcome::Status { code: response.status, retry_after: response.retry_after }
             }
             Err(error) => {
                 let failure = execute::classify_fetch_error(&error).failure;
                 telemetry::fail(&span, failure.code.to_string());
-                Answer::Failure(failure)
+                WebhookOutcome::Failure(failure)
             }
         }
     }

@@ -11,19 +11,19 @@ use std::task::{Context, Poll, ready};
 use hyper::body::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::CompleteAnswer;
+use super::CompleteAnswerFn;
 
 /// Stream that replaces bare answers.
 #[derive(Debug)]
-pub(super) struct BareAnswers<S> {
+pub(super) struct CompletingStream<S> {
     stream: S,
-    complete_answer: CompleteAnswer,
+    complete_answer: CompleteAnswerFn,
     /// Unsent rest of a complete answer.
     unsent: Bytes,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> BareAnswers<S> {
-    pub(super) fn new(stream: S, complete_answer: CompleteAnswer) -> Self {
+impl<S: AsyncRead + AsyncWrite + Unpin> CompletingStream<S> {
+    pub(super) fn new(stream: S, complete_answer: CompleteAnswerFn) -> Self {
         Self { stream, complete_answer, unsent: Bytes::new() }
     }
 
@@ -47,7 +47,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> BareAnswers<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for BareAnswers<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for CompletingStream<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -90,7 +90,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for BareAnswers<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for BareAnswers<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for CompletingStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -61,8 +61,8 @@ pub(super) struct Export {
 impl Export {
     /// Reads the settings. Returns `None` if spans are not exported.
     pub(super) fn read(env: &mut Env, service: &'static str) -> Option<Self> {
-        let base = env.read("OTEL_EXPORTER_OTLP_ENDPOINT", String::new(), endpoint);
-        let full = env.read("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", String::new(), endpoint);
+        let base = env.read("OTEL_EXPORTER_OTLP_ENDPOINT", String::new(), check_endpoint);
+        let full = env.read("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", String::new(), check_endpoint);
         let _: String =
             env.read("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf".to_owned(), |name| {
                 let reason = "only http/protobuf is supported; collectors accept it on port 4318";
@@ -73,7 +73,7 @@ impl Export {
             "false" => Ok(false),
             _ => Err("neither true nor false".to_owned()),
         });
-        let is_wanted = env.read("OTEL_TRACES_EXPORTER", "otlp".to_owned(), |text| match text {
+        let is_selected = env.read("OTEL_TRACES_EXPORTER", "otlp".to_owned(), |text| match text {
             "otlp" | "none" => Ok(text.to_owned()),
             _ => Err("neither otlp nor none".to_owned()),
         }) == "otlp";
@@ -95,7 +95,7 @@ impl Export {
                 env.number("OTEL_BSP_SCHEDULE_DELAY", 1000, 1, 600_000).into(),
             ),
         };
-        (is_wanted && !is_disabled && !export.endpoint.is_empty()).then_some(export)
+        (is_selected && !is_disabled && !export.endpoint.is_empty()).then_some(export)
     }
 
     /// Starts the exporting thread, and returns the tracer that creates spans.
@@ -112,13 +112,13 @@ impl Export {
             .with_max_export_batch_size(self.batch_max)
             .with_scheduled_delay(self.delay)
             .build();
-        let watched = MonitoredExporter {
+        let monitored = MonitoredExporter {
             exporter,
             endpoint: self.endpoint.clone(),
             waiting: Arc::clone(&waiting),
-            fails: AtomicBool::new(false),
+            is_failing: AtomicBool::new(false),
         };
-        let batches = BatchSpanProcessor::builder(watched).with_batch_config(config).build();
+        let batches = BatchSpanProcessor::builder(monitored).with_batch_config(config).build();
         let provider = SdkTracerProvider::builder()
             .with_sampler(self.sampling.sampler())
             .with_resource(self.resource(instance))
@@ -145,7 +145,7 @@ impl Export {
 }
 
 /// Checks the scheme of an endpoint and that it names a host. The rest of the URL is not checked.
-fn endpoint(text: &str) -> Result<String, String> {
+fn check_endpoint(text: &str) -> Result<String, String> {
     match text.strip_prefix("http://") {
         Some(host) if !host.is_empty() => Ok(text.to_owned()),
         _ => Err("not an http URL such as http://127.0.0.1:4318; for TLS, run a collector \
@@ -229,7 +229,7 @@ struct MonitoredExporter<E> {
     exporter: E,
     endpoint: String,
     waiting: Arc<AtomicUsize>,
-    fails: AtomicBool,
+    is_failing: AtomicBool,
 }
 
 impl<E: SpanExporter> SpanExporter for MonitoredExporter<E> {
@@ -239,7 +239,7 @@ impl<E: SpanExporter> SpanExporter for MonitoredExporter<E> {
         // The spans leave the queue in either case: a failed export is not repeated.
         self.waiting.fetch_sub(count, Ordering::Relaxed);
         let (endpoint, failed_before) =
-            (&self.endpoint, self.fails.swap(result.is_err(), Ordering::Relaxed));
+            (&self.endpoint, self.is_failing.swap(result.is_err(), Ordering::Relaxed));
         match &result {
             Err(error) => {
                 DROPPED.fetch_add(u64::try_from(count).unwrap_or(u64::MAX), Ordering::Relaxed);

@@ -13,7 +13,7 @@ use wordmill_common::trace_context::{TraceId, TraceParent};
 
 /// Sets the parent of a span that was just created. The parent is usually a span of another
 /// process.
-pub fn adopt(span: &Span, parent: &TraceParent) {
+pub fn set_parent(span: &Span, parent: &TraceParent) {
     // The call fails if nothing is recorded.
     let _ = span.set_parent(Context::new().with_remote_span_context(remote(parent)));
 }
@@ -46,7 +46,7 @@ pub fn fail(span: &Span, error_type: impl Into<Value>) {
 }
 
 /// Adds an attribute that was not known when the span was created.
-pub fn note(span: &Span, name: &'static str, value: impl Into<Value>) {
+pub fn set_attribute(span: &Span, name: &'static str, value: impl Into<Value>) {
     span.set_attribute(name, value);
 }
 

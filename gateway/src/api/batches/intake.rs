@@ -17,7 +17,7 @@ use super::lines::{JobSplitter, Shape, SplitJob};
 use super::{BatchMode, LINES_MAX};
 use crate::App;
 use crate::auth::caller::Caller;
-use crate::enqueue::in_flight_budget::BodyShare;
+use crate::enqueue::in_flight_budget::BodyReservation;
 use crate::enqueue::{idempotent, publish};
 use crate::http::problem::{Code, Problem};
 use crate::http::request_trace;
@@ -65,7 +65,7 @@ pub(super) struct IntakeReport {
 }
 
 /// Outcome of one line.
-struct Outcome {
+struct LineOutcome {
     line: u32,
     bytes: usize,
     accepted: Result<JobId, Problem>,
@@ -74,39 +74,40 @@ struct Outcome {
 impl Intake<'_> {
     /// Reads the body and enqueues its jobs, or compares them with the jobs of an existing batch.
     pub(super) async fn enqueue_lines(&self, body: Body, shape: Shape) -> IntakeReport {
-        let cutter = JobSplitter::new(shape, self.app.json_size_max);
-        let mut arriving = BatchBody::new(body, cutter, self.app.in_flight_budget.share());
+        let splitter = JobSplitter::new(shape, self.app.json_size_max);
+        let mut batch_body =
+            BatchBody::new(body, splitter, self.app.in_flight_budget.reserve_body());
         let mut in_flight = FuturesUnordered::new();
         let mut bytes = 0_usize;
         let mut count = 0_u32;
         let mut outcomes = Vec::new();
-        let mut is_over = false;
+        let mut is_finished = false;
         let mut interrupted = None;
-        while !(is_over && in_flight.is_empty()) {
+        while !(is_finished && in_flight.is_empty()) {
             let can_accept = in_flight.len() < IN_FLIGHT_JOBS_MAX && bytes < IN_FLIGHT_BYTES_MAX;
             let next = tokio::select! {
                 // Outcomes first: they free capacity for further jobs and may stop the batch.
                 biased;
                 Some(outcome) = in_flight.next(), if !in_flight.is_empty() => Err(outcome),
-                next = arriving.next(), if can_accept && !is_over => Ok(next),
+                next = batch_body.next(), if can_accept && !is_finished => Ok(next),
             };
             match next {
-                Ok(BodyEvent::End) => is_over = true,
+                Ok(BodyEvent::End) => is_finished = true,
                 Ok(BodyEvent::Job(_)) if count >= LINES_MAX => {
                     let detail = format!("A batch has at most {LINES_MAX} jobs.");
                     outcomes
                         .push(refuse_rest(&mut count, Problem::new(Code::InputTooLarge, detail)));
-                    is_over = true;
+                    is_finished = true;
                 }
-                Ok(BodyEvent::Job(cut)) => {
+                Ok(BodyEvent::Job(split_job)) => {
                     count += 1;
-                    match cut {
+                    match split_job {
                         SplitJob::Job(job) => {
                             bytes += job.len();
                             in_flight.push(self.submit(count, job));
                         }
                         SplitJob::Skipped(problem) => {
-                            outcomes.push(Outcome {
+                            outcomes.push(LineOutcome {
                                 line: count,
                                 bytes: 0,
                                 accepted: Err(problem),
@@ -116,35 +117,35 @@ impl Intake<'_> {
                 }
                 Ok(BodyEvent::Invalid(problem)) => {
                     outcomes.push(refuse_rest(&mut count, problem));
-                    is_over = true;
+                    is_finished = true;
                 }
                 // Jobs in flight are awaited, because the answer must name them.
                 Ok(BodyEvent::Interrupted(problem)) => {
                     interrupted = Some(problem);
-                    is_over = true;
+                    is_finished = true;
                 }
                 Err(outcome) => {
-                    let outcome: Outcome = outcome;
+                    let outcome: LineOutcome = outcome;
                     bytes -= outcome.bytes;
                     if let Err(problem) = &outcome.accepted
                         && problem.is_transient()
                     {
                         interrupted.get_or_insert_with(|| problem.clone());
-                        is_over = true;
+                        is_finished = true;
                     }
                     outcomes.push(outcome);
                 }
             }
         }
         // A client that is still sending might otherwise not read the answer.
-        if !arriving.has_ended {
-            json_body::drain(arriving.body).await;
+        if !batch_body.has_ended {
+            json_body::drain(batch_body.body).await;
         }
         outcomes.sort_unstable_by_key(|outcome| outcome.line);
-        IntakeReport::of(count, outcomes, interrupted)
+        IntakeReport::new(count, outcomes, interrupted)
     }
 
-    async fn submit(&self, line: u32, job: Bytes) -> Outcome {
+    async fn submit(&self, line: u32, job: Bytes) -> LineOutcome {
         let bytes = job.len();
         let (span, trace) = request_trace::begin_member_trace(self.trace);
         let submitting = async {
@@ -168,12 +169,12 @@ impl Intake<'_> {
             }
             accepted => accepted.map(|job| job.job_id),
         };
-        Outcome { line, bytes, accepted }
+        LineOutcome { line, bytes, accepted }
     }
 
     /// Parses a line and returns the message of its job.
     fn message(&self, line: u32, job: &[u8], trace: &TraceParent) -> Result<JobMessage, Problem> {
-        let job: NewJob = json_body::parse(job)?;
+        let job: NewJob = json_body::parse_object(job)?;
         if job.lane.is_some() {
             return Err(Problem::new(
                 Code::InvalidRequest,
@@ -182,13 +183,13 @@ impl Intake<'_> {
         }
         let mut labels = self.query.labels.clone();
         labels.extend(job.labels.unwrap_or_default());
-        let webhook = job.webhook.map(|webhook| new_job::webhook_to(self.app, &webhook.url));
+        let webhook = job.webhook.map(|webhook| new_job::parse_webhook(self.app, &webhook.url));
         let key = self.caller.job(Batch::member(&self.caller.owner, self.batch_id, line));
-        let source = new_job::source(job.url, job.text)?;
+        let source = new_job::parse_source(job.url, job.text)?;
         Ok(JobMessage {
             lane: Lane::Bulk,
             options: self.options(job.options)?,
-            labels: new_job::labels(labels)?,
+            labels: new_job::check_labels(labels)?,
             webhook: webhook.transpose()?,
             batch: Some(self.batch_id),
             ..JobMessage::new(key, source, trace.trace_id)
@@ -212,21 +213,21 @@ impl Intake<'_> {
         }
         let mut all = json!(self.query.options).as_object().cloned().unwrap_or_default();
         all.extend(own);
-        new_job::options(Some(Value::Object(all)))
+        new_job::parse_options(Some(Value::Object(all)))
     }
 }
 
 /// Refuses the next line, which stands for the whole unread rest.
-fn refuse_rest(count: &mut u32, problem: Problem) -> Outcome {
+fn refuse_rest(count: &mut u32, problem: Problem) -> LineOutcome {
     *count = count.saturating_add(1);
     let detail = format!("{} This line and all further lines were not read.", problem.detail());
-    Outcome { line: *count, bytes: 0, accepted: Err(problem.with_detail(detail)) }
+    LineOutcome { line: *count, bytes: 0, accepted: Err(problem.with_detail(detail)) }
 }
 
 impl IntakeReport {
-    fn of(count: u32, outcomes: Vec<Outcome>, interrupted: Option<Problem>) -> Self {
+    fn new(count: u32, outcomes: Vec<LineOutcome>, interrupted: Option<Problem>) -> Self {
         let mut report = Self { count, interrupted, ..Self::default() };
-        for Outcome { line, accepted, .. } in outcomes {
+        for LineOutcome { line, accepted, .. } in outcomes {
             report.lines.push(match accepted {
                 Ok(job_id) => {
                     report.accepted += 1;
@@ -255,9 +256,9 @@ enum BodyEvent {
 /// The body of a batch, which is split into jobs while it arrives.
 struct BatchBody {
     body: Body,
-    cutter: JobSplitter,
+    splitter: JobSplitter,
     /// Memory reservation for the bytes that are not split into jobs yet.
-    share: BodyShare,
+    reservation: BodyReservation,
     bytes: usize,
     last_activity: Instant,
     deadline: Instant,
@@ -265,12 +266,12 @@ struct BatchBody {
 }
 
 impl BatchBody {
-    fn new(body: Body, cutter: JobSplitter, share: BodyShare) -> Self {
+    fn new(body: Body, splitter: JobSplitter, reservation: BodyReservation) -> Self {
         let now = Instant::now();
         Self {
             body,
-            cutter,
-            share,
+            splitter,
+            reservation,
             bytes: 0,
             last_activity: now,
             deadline: now + BATCH_TIME_MAX,
@@ -281,8 +282,8 @@ impl BatchBody {
     /// Waits for the next job. Cancel-safe.
     async fn next(&mut self) -> BodyEvent {
         loop {
-            let cut = if self.has_ended { self.cutter.end() } else { self.cutter.next() };
-            match cut {
+            let split_job = if self.has_ended { self.splitter.end() } else { self.splitter.next() };
+            match split_job {
                 Err(problem) => return BodyEvent::Invalid(problem),
                 Ok(Some(job)) => {
                     // Backpressure may have delayed this read, so the client's pause begins only
@@ -315,11 +316,11 @@ impl BatchBody {
                         let detail = format!("A batch has at most {BATCH_BYTES_MAX} bytes.");
                         return BodyEvent::Invalid(Problem::new(Code::InputTooLarge, detail));
                     }
-                    let buffered = self.cutter.buffered_bytes().saturating_add(data.len());
-                    if let Err(problem) = self.share.resize(buffered) {
+                    let buffered = self.splitter.buffered_bytes().saturating_add(data.len());
+                    if let Err(problem) = self.reservation.resize(buffered) {
                         return BodyEvent::Interrupted(problem);
                     }
-                    self.cutter.push(&data);
+                    self.splitter.push(&data);
                 }
             }
         }

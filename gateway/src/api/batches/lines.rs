@@ -49,7 +49,7 @@ pub(super) struct JobSplitter {
     position: ArrayPosition,
     has_members: bool,
     /// Whether the current job is too large, and its first bytes are discarded.
-    skips: bool,
+    is_skipping: bool,
 }
 
 impl JobSplitter {
@@ -57,7 +57,15 @@ impl JobSplitter {
     pub(super) fn new(shape: Shape, bytes_max: usize) -> Self {
         let buffer = BytesMut::new();
         let position = ArrayPosition::Before;
-        Self { shape, bytes_max, buffer, scanned: 0, position, has_members: false, skips: false }
+        Self {
+            shape,
+            bytes_max,
+            buffer,
+            scanned: 0,
+            position,
+            has_members: false,
+            is_skipping: false,
+        }
     }
 
     /// Returns the number of buffered bytes.
@@ -83,14 +91,14 @@ impl JobSplitter {
             // Only the end of an oversized job matters. Its bytes are discarded.
             self.buffer = BytesMut::new();
             self.scanned = 0;
-            self.skips = true;
+            self.is_skipping = true;
         }
         Ok(job.map(|job| self.check_size(job)))
     }
 
     /// Returns the job, or a problem if it is larger than the limit.
     fn check_size(&mut self, job: Bytes) -> SplitJob {
-        let is_whole = !std::mem::take(&mut self.skips);
+        let is_whole = !std::mem::take(&mut self.is_skipping);
         if is_whole && job.len() <= self.bytes_max {
             return SplitJob::Job(job);
         }
@@ -107,7 +115,7 @@ impl JobSplitter {
         match self.shape {
             Shape::Lines => {
                 let rest = self.buffer.split().freeze();
-                let is_job = self.skips || !rest.trim_ascii().is_empty();
+                let is_job = self.is_skipping || !rest.trim_ascii().is_empty();
                 Ok(is_job.then(|| self.check_size(rest)))
             }
             Shape::Array if self.position == ArrayPosition::After => Ok(None),
@@ -123,7 +131,7 @@ impl JobSplitter {
                 return None;
             };
             let line = self.split_job(self.scanned + length);
-            if self.skips || !line.trim_ascii().is_empty() {
+            if self.is_skipping || !line.trim_ascii().is_empty() {
                 return Some(line);
             }
         }
@@ -164,7 +172,7 @@ impl JobSplitter {
                 ArrayPosition::Within { depth: 0, is_text: false, .. }
                     if matches!(byte, b',' | b']') =>
                 {
-                    if let Some(member) = self.cut(byte) {
+                    if let Some(member) = self.split_member(byte) {
                         return Ok(Some(member));
                     }
                 }
@@ -178,13 +186,13 @@ impl JobSplitter {
     }
 
     /// Splits off the member before a comma or the closing bracket. An empty array has none.
-    fn cut(&mut self, byte: u8) -> Option<Bytes> {
+    fn split_member(&mut self, byte: u8) -> Option<Bytes> {
         let member = self.split_job(self.scanned);
         self.position = if byte == b']' { ArrayPosition::After } else { MEMBER };
-        let is_alone = byte == b']' && !self.has_members && !self.skips;
-        let is_nothing = is_alone && member.trim_ascii().is_empty();
+        let is_last_and_only = byte == b']' && !self.has_members && !self.is_skipping;
+        let is_empty_array = is_last_and_only && member.trim_ascii().is_empty();
         self.has_members = true;
-        (!is_nothing).then_some(member)
+        (!is_empty_array).then_some(member)
     }
 }
 

@@ -19,7 +19,7 @@ use wordmill_common::job::{FORMAT, Status};
 use wordmill_common::message::{JobMessage, ParsedMessage};
 use wordmill_common::open_name::OpenName;
 use wordmill_common::trace_context::{TraceId, TraceParent};
-use wordmill_nats::dead_letters::{Filter, Letter, LetterId};
+use wordmill_nats::dead_letters::{DeadLetter, DeadLetterId, Filter};
 
 use super::{list_letters, with_deadline};
 use crate::App;
@@ -29,8 +29,8 @@ use crate::enqueue::idempotent;
 use crate::http::cursor::{self, NO_CURSOR};
 use crate::http::problem::{Code, Problem};
 use crate::http::request_trace;
-use crate::http::schema::alternatives;
-use crate::intake::json_body::Members;
+use crate::http::schema::require_one_of;
+use crate::intake::json_body::JsonObject;
 use crate::intake::{json_body, upload};
 use crate::read::job_view;
 
@@ -49,7 +49,7 @@ pub(crate) struct Request {
     ids: Option<Vec<String>>,
     /// Conditions for the dead letters. One request replays up to 100 of them, newest first.
     #[schemars(with = "Option<ReplayFilter>")]
-    filter: Option<Members<ReplayFilter>>,
+    filter: Option<JsonObject<ReplayFilter>>,
     /// Cursor of the filter: the `next_cursor` of an earlier answer.
     #[schemars(extend("pattern" = cursor::PATTERN))]
     cursor: Option<String>,
@@ -60,7 +60,7 @@ pub(crate) struct Request {
 
 /// Requires either `ids`, or `filter` with or without `cursor`.
 fn require_one_selection(schema: &mut Schema) {
-    alternatives(schema, &[("ids", &["filter", "cursor"]), ("filter", &["ids"])]);
+    require_one_of(schema, &[("ids", &["filter", "cursor"]), ("filter", &["ids"])]);
 }
 
 /// Conditions for dead letters. Without any, all are selected.
@@ -80,7 +80,7 @@ pub(crate) struct ReplayAnswer {
     /// Whether this was a dry run, which changes nothing.
     dry_run: bool,
     /// One entry for each selected dead letter.
-    data: Vec<Line>,
+    data: Vec<ReplayedLetter>,
     /// Cursor for the next request with the same filter; null if no dead letter is left.
     next_cursor: Option<String>,
 }
@@ -111,7 +111,7 @@ enum Outcome {
 /// Outcome for one dead letter.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "ReplayedLetter")]
-struct Line {
+struct ReplayedLetter {
     /// Id of the dead letter.
     id: String,
     /// Outcome of the replay.
@@ -133,7 +133,7 @@ struct Line {
 /// A selected dead letter, by its id or as the filter found it.
 enum ReplayTarget {
     Name(String),
-    Letter(Box<Letter>),
+    Letter(Box<DeadLetter>),
 }
 
 /// `POST /v1/dead-letters/replay`.
@@ -144,29 +144,29 @@ pub(crate) async fn replay_dead_letters(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<ReplayAnswer>, Problem> {
-    let reading = json_body::json(&app.in_flight_budget, &headers, body, app.json_size_max);
-    let (request, _share): (Request, _) = reading.await?;
+    let reading = json_body::read_object(&app.in_flight_budget, &headers, body, app.json_size_max);
+    let (request, _reservation): (Request, _) = reading.await?;
     let dry_run = request.dry_run;
     let owner = caller.owner;
     let (targets, next) = select(&app, &owner, request).await?;
     let end = Instant::now() + REPLAY_TIME_MAX;
-    let mut lines: Vec<Line> = Vec::with_capacity(targets.len());
-    let mut may_go_on = true;
+    let mut entries: Vec<ReplayedLetter> = Vec::with_capacity(targets.len());
+    let mut can_continue = true;
     for target in targets {
-        if !may_go_on || Instant::now() >= end {
-            lines.push(Line::of(target.name(), Outcome::NotTried));
+        if !can_continue || Instant::now() >= end {
+            entries.push(ReplayedLetter::of(target.name(), Outcome::NotTried));
             continue;
         }
-        let line = match target.read(&app, &owner).await? {
+        let entry = match target.read(&app, &owner).await? {
             Ok(letter) => replay(&app, &letter, &trace, dry_run).await,
-            Err(missing) => Line::of(missing, Outcome::NotFound),
+            Err(missing) => ReplayedLetter::of(missing, Outcome::NotFound),
         };
         // Most refusals mean that the queue is full or the broker does not answer. The remaining
         // letters would be refused, too.
-        may_go_on = line.outcome != Outcome::Refused;
-        lines.push(line);
+        can_continue = entry.outcome != Outcome::Refused;
+        entries.push(entry);
     }
-    Ok(Json(ReplayAnswer { dry_run, data: lines, next_cursor: next.map(cursor::write) }))
+    Ok(Json(ReplayAnswer { dry_run, data: entries, next_cursor: next.map(cursor::write) }))
 }
 
 /// Returns the selected dead letters, and the position for the next request.
@@ -183,12 +183,12 @@ async fn select(
             }
             Ok((ids.into_iter().map(ReplayTarget::Name).collect(), None))
         }
-        (None, Some(Members(wanted))) => {
+        (None, Some(JsonObject(conditions))) => {
             let before = match &request.cursor {
                 Some(text) => Some(cursor::read(text).ok_or_else(|| invalid(NO_CURSOR))?),
                 None => None,
             };
-            let filter = Filter { code: wanted.code, lane: wanted.lane };
+            let filter = Filter { code: conditions.code, lane: conditions.lane };
             let page = list_letters(app, owner, &filter, before, REPLAY_MAX).await?;
             let letters = page.letters.into_iter().map(|one| ReplayTarget::Letter(Box::new(one)));
             Ok((letters.collect(), page.next))
@@ -209,19 +209,24 @@ impl ReplayTarget {
     }
 
     /// Returns the dead letter, or its name if it does not exist.
-    async fn read(self, app: &App, owner: &Owner) -> Result<Result<Letter, String>, Problem> {
+    async fn read(self, app: &App, owner: &Owner) -> Result<Result<DeadLetter, String>, Problem> {
         let name = match self {
             Self::Letter(letter) => return Ok(Ok(*letter)),
             Self::Name(name) => name,
         };
-        let Ok(id) = name.parse::<LetterId>() else {
+        let Ok(id) = name.parse::<DeadLetterId>() else {
             return Ok(Err(name));
         };
         Ok(with_deadline(app.dead_letters.find(owner, id)).await?.ok_or(name))
     }
 }
 
-async fn replay(app: &App, letter: &Letter, request: &TraceParent, dry_run: bool) -> Line {
+async fn replay(
+    app: &App,
+    letter: &DeadLetter,
+    request: &TraceParent,
+    dry_run: bool,
+) -> ReplayedLetter {
     let name = letter.id.to_string();
     let old = match &letter.message {
         Some(ParsedMessage::Known(message)) => message,
@@ -230,14 +235,17 @@ async fn replay(app: &App, letter: &Letter, request: &TraceParent, dry_run: bool
                 "The job has {} that only a newer version of the service supports.",
                 unknown.part
             );
-            return Line { detail: Some(detail), ..Line::of(name, Outcome::Unreadable) };
+            return ReplayedLetter {
+                detail: Some(detail),
+                ..ReplayedLetter::of(name, Outcome::Unreadable)
+            };
         }
-        None => return Line::of(name, Outcome::Unreadable),
+        None => return ReplayedLetter::of(name, Outcome::Unreadable),
     };
     let mut message = new_message(old);
     let job_id = Some(message.job_id);
     if dry_run {
-        return Line { job_id, ..Line::of(name, Outcome::WouldReplay) };
+        return ReplayedLetter { job_id, ..ReplayedLetter::of(name, Outcome::WouldReplay) };
     }
     // Each job has its own trace.
     let (span, trace) = request_trace::begin_replay_trace(letter.traceparent.as_ref(), request);
@@ -249,24 +257,24 @@ async fn replay(app: &App, letter: &Letter, request: &TraceParent, dry_run: bool
         accepted
     };
     match replaying.instrument(span).await {
-        Ok(job) => Line {
+        Ok(job) => ReplayedLetter {
             job_id,
             status: Some(job_view::status_name(job.status)),
-            ..Line::of(name, Outcome::Replayed)
+            ..ReplayedLetter::of(name, Outcome::Replayed)
         },
         Err(problem) if problem.has_code(Code::ResultExpired) => {
-            Line { job_id, ..Line::of(name, Outcome::Gone) }
+            ReplayedLetter { job_id, ..ReplayedLetter::of(name, Outcome::Gone) }
         }
-        Err(problem) if problem.has_code(Code::SourceGone) => Line {
+        Err(problem) if problem.has_code(Code::SourceGone) => ReplayedLetter {
             code: Some(problem.code_name()),
             detail: Some(problem.detail().to_owned()),
-            ..Line::of(name, Outcome::SourceGone)
+            ..ReplayedLetter::of(name, Outcome::SourceGone)
         },
-        Err(problem) => Line {
+        Err(problem) => ReplayedLetter {
             job_id,
             code: Some(problem.code_name()),
             detail: Some(problem.detail().to_owned()),
-            ..Line::of(name, Outcome::Refused)
+            ..ReplayedLetter::of(name, Outcome::Refused)
         },
     }
 }
@@ -291,7 +299,7 @@ fn new_message(old: &JobMessage) -> JobMessage {
     }
 }
 
-impl Line {
+impl ReplayedLetter {
     fn of(id: String, outcome: Outcome) -> Self {
         Self { id, outcome, job_id: None, status: None, code: None, detail: None }
     }

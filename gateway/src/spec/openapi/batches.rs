@@ -18,22 +18,22 @@ const TEXT: &str = "Up to 10,000 jobs, one per line or in an array, each accepte
     is accepted wherever the id of a job is.";
 
 pub(super) fn operations(schemas: &mut Schemas) -> [Operation; 3] {
-    let batch = schemas.written::<JobView<'_>>();
+    let batch = schemas.answer::<JobView<'_>>();
     let text = json!({"type": "string"});
     [
         submit(schemas),
         Operation::new(TAG, ("GET", "/v1/batches/{id}"), "getBatch", "Get a batch")
-            .text(
+            .description(
                 "The batch as a job, with `counts` of its members by status. Waits like `GET \
                  /v1/jobs/{id}`.",
             )
             .job_id()
-            .parameters(schemas.query::<JobQuery>())
-            .header("If-None-Match", "The revision that the client has.", &text)
+            .query_parameters(schemas.query_parameters::<JobQuery>())
+            .header_parameter("If-None-Match", "The revision that the client has.", &text)
             .json(200, "The batch.", batch)
-            .with(200, &["Cache-Control", "ETag", "Retry-After"])
+            .with_headers(200, &["Cache-Control", "ETag", "Retry-After"])
             .answer(304, "The batch has not changed.")
-            .with(304, &["Cache-Control", "ETag", "Retry-After"])
+            .with_headers(304, &["Cache-Control", "ETag", "Retry-After"])
             .codes(&FIND_JOB_CODES)
             .codes(&[Code::InvalidQuery, Code::TooManyWaiting]),
         Operation::new(
@@ -42,9 +42,11 @@ pub(super) fn operations(schemas: &mut Schemas) -> [Operation; 3] {
             "getBatchResult",
             "Get the result of a batch",
         )
-        .text("Like `GET /v1/jobs/{id}/result`, for the words of all members that succeeded.")
+        .description(
+            "Like `GET /v1/jobs/{id}/result`, for the words of all members that succeeded.",
+        )
         .job_id()
-        .parameters(schemas.query::<results::ResultQuery>())
+        .query_parameters(schemas.query_parameters::<results::ResultQuery>())
         .content(
             200,
             "The totals and the histogram, or only the words.",
@@ -53,7 +55,7 @@ pub(super) fn operations(schemas: &mut Schemas) -> [Operation; 3] {
         )
         .content(200, "", "text/csv", text.clone())
         .content(200, "", "application/x-ndjson", text)
-        .with(200, &["Cache-Control", "Vary"])
+        .with_headers(200, &["Cache-Control", "Vary"])
         .codes(&FIND_JOB_CODES)
         .codes(&[Code::InvalidQuery, Code::NotAcceptable])
         .codes(&[Code::JobCancelled, Code::JobFailed, Code::JobNotFinished]),
@@ -78,15 +80,15 @@ fn submit(schemas: &mut Schemas) -> Operation {
     }));
     let operation = Operation::new(TAG, ("POST", "/v1/batches"), "submitBatch", "Submit many jobs");
     super::submission::keyed(operation)
-        .text(TEXT)
-        .parameters(query)
+        .description(TEXT)
+        .query_parameters(query)
         .body(
             "The jobs. `application/ndjson` and `application/jsonl` mean the same as \
              `application/x-ndjson`.",
             &[("application/json", lines.clone()), ("application/x-ndjson", lines)],
         )
         .json(202, "The accepted and the refused lines.", accepted(schemas))
-        .with(202, &["Location", "Retry-After"])
+        .with_headers(202, &["Location", "Retry-After"])
         .link(202, "getBatch", "$response.body#/batch_id")
         .link(202, "getBatchResult", "$response.body#/batch_id")
         .codes(&[Code::BrokerUnavailable, Code::EmptyBatch, Code::IdempotencyKeyReused])
@@ -98,7 +100,7 @@ fn submit(schemas: &mut Schemas) -> Operation {
 
 /// Returns the schema of a line: a new job without a lane, and with few options.
 fn line(schemas: &mut Schemas) -> Value {
-    let mut line = schemas.read_inline::<NewJob>();
+    let mut line = schemas.request_inline::<NewJob>();
     let forms = line.get_mut("oneOf").and_then(Value::as_array_mut);
     for form in forms.into_iter().flatten() {
         let Some(members) = form.get_mut("properties").and_then(Value::as_object_mut) else {
@@ -119,7 +121,7 @@ fn line(schemas: &mut Schemas) -> Value {
     if let Some(line) = line.as_object_mut() {
         line.insert("description".to_owned(), "A job of a batch.".into());
     }
-    schemas.name("NewBatchJob", line)
+    schemas.add_named("NewBatchJob", line)
 }
 
 fn accepted(schemas: &mut Schemas) -> Value {
@@ -138,7 +140,7 @@ fn accepted(schemas: &mut Schemas) -> Value {
         "properties": {"line": number, "job_id": id, "problem": problem},
         "oneOf": [{"required": ["job_id"]}, {"required": ["problem"]}],
     });
-    schemas.name(
+    schemas.add_named(
         "AcceptedBatch",
         json!({
             "type": "object",

@@ -18,18 +18,18 @@ pub(super) fn operations(schemas: &mut Schemas) -> Vec<Operation> {
     let path = "/v1/dead-letters/{id}";
     vec![
         Operation::new(TAG, ("GET", "/v1/dead-letters"), "listDeadLetters", "List dead letters")
-            .text("Newest first.")
-            .parameters(schemas.query::<DeadLetterQuery>())
-            .json(200, "One page of dead letters.", schemas.written::<ListPage<LetterView>>())
+            .description("Newest first.")
+            .query_parameters(schemas.query_parameters::<DeadLetterQuery>())
+            .json(200, "One page of dead letters.", schemas.answer::<ListPage<LetterView>>())
             .link(200, "getDeadLetter", "$response.body#/data/0/id")
             .link(200, "deleteDeadLetter", "$response.body#/data/0/id")
             .codes(&[Code::BrokerUnavailable, Code::InvalidQuery]),
         Operation::new(TAG, ("GET", path), "getDeadLetter", "Get a dead letter")
-            .in_path("id", ID_TEXT, &id)
-            .json(200, "The dead letter.", schemas.written::<LetterView>())
+            .path_parameter("id", ID_TEXT, &id)
+            .json(200, "The dead letter.", schemas.answer::<LetterView>())
             .codes(&FIND_LETTER_CODES),
         Operation::new(TAG, ("DELETE", path), "deleteDeadLetter", "Delete a dead letter")
-            .in_path("id", ID_TEXT, &id)
+            .path_parameter("id", ID_TEXT, &id)
             .answer(204, "The dead letter is deleted.")
             .codes(&FIND_LETTER_CODES),
         Operation::new(
@@ -38,15 +38,15 @@ pub(super) fn operations(schemas: &mut Schemas) -> Vec<Operation> {
             "replayDeadLetters",
             "Replay dead letters",
         )
-        .text(
+        .description(
             "Each dead letter becomes a new job that names the old one in `retry_of`. A repeated \
              request does not start another job.",
         )
         .body(
             "Selects the dead letters by their ids or by a filter.",
-            &[("application/json", json!({"schema": schemas.read::<Request>("Replay")}))],
+            &[("application/json", json!({"schema": schemas.request::<Request>("Replay")}))],
         )
-        .json(200, "The outcome for each dead letter.", schemas.written::<ReplayAnswer>())
+        .json(200, "The outcome for each dead letter.", schemas.answer::<ReplayAnswer>())
         .codes(&[Code::BrokerUnavailable, Code::InputTooLarge, Code::InvalidJson])
         .codes(&[Code::InvalidRequest, Code::Overloaded, Code::RequestTimeout])
         .codes(&[Code::UnsupportedMediaType]),

@@ -26,19 +26,19 @@ pub(super) fn operations(schemas: &mut Schemas) -> Vec<Operation> {
 
 fn list(schemas: &mut Schemas) -> Operation {
     Operation::new(TAG, ("GET", "/v1/jobs"), "listJobs", "List jobs, newest change first")
-        .text(
+        .description(
             "A page may be short or even empty although further pages follow, because the work for \
              one page is bounded. Follow `next_cursor` or `Link` until the last page. A job that \
              changes meanwhile moves to the front and may be missing on the later pages.",
         )
-        .parameters(schemas.query::<listing::ListQuery>())
-        .json(200, "One page of jobs.", schemas.written::<ListPage<JobView<'_>>>())
-        .with(200, &["Link"])
+        .query_parameters(schemas.query_parameters::<listing::ListQuery>())
+        .json(200, "One page of jobs.", schemas.answer::<ListPage<JobView<'_>>>())
+        .with_headers(200, &["Link"])
         .codes(&[Code::BrokerUnavailable, Code::InvalidQuery])
 }
 
 fn read_operations(schemas: &mut Schemas) -> [Operation; 2] {
-    let job = schemas.written::<JobView<'_>>();
+    let job = schemas.answer::<JobView<'_>>();
     let text = json!({"type": "string"});
     let revision = "The revision that the client has. With `wait`, the answer is sent as soon as \
                     the job has another revision. If the revision is the same, the answer is \
@@ -64,28 +64,28 @@ fn read_operations(schemas: &mut Schemas) -> [Operation; 2] {
         "The id of the last event that the client received. All later changes are one event.";
     [
         Operation::new(TAG, ("GET", "/v1/jobs/{id}"), "getJob", "Get a job")
-            .text(
+            .description(
                 "With `wait`, the answer is sent when the job is final or, with `If-None-Match`, \
                  at any change.",
             )
             .job_id()
-            .parameters(schemas.query::<JobQuery>())
-            .header("If-None-Match", revision, &text)
+            .query_parameters(schemas.query_parameters::<JobQuery>())
+            .header_parameter("If-None-Match", revision, &text)
             .json(200, "The job.", job)
-            .with(200, &["Cache-Control", "ETag", "Retry-After"])
+            .with_headers(200, &["Cache-Control", "ETag", "Retry-After"])
             .answer(304, "The job has not changed.")
-            .with(304, &["Cache-Control", "ETag", "Retry-After"])
+            .with_headers(304, &["Cache-Control", "ETag", "Retry-After"])
             .codes(&FIND_JOB_CODES)
             .codes(&[Code::InvalidQuery, Code::TooManyWaiting]),
         Operation::new(TAG, ("GET", "/v1/jobs/{id}/events"), "followJob", "Follow a job")
-            .text(
+            .description(
                 "Server-sent events: the current job, then the job after each change, until it is \
                  final. The data of an event is a job, its id the revision.",
             )
             .job_id()
-            .header("Last-Event-ID", last_event_id, &text)
+            .header_parameter("Last-Event-ID", last_event_id, &text)
             .content(200, "Events until the job is final.", "text/event-stream", event)
-            .with(200, &["Cache-Control"])
+            .with_headers(200, &["Cache-Control"])
             .answer(204, "The job is final and the client has its last event.")
             .codes(&FIND_JOB_CODES)
             .codes(&[Code::TooManyWaiting]),
@@ -94,7 +94,7 @@ fn read_operations(schemas: &mut Schemas) -> [Operation; 2] {
 
 fn results(schemas: &mut Schemas) -> [Operation; 2] {
     let text = json!({"type": "string"});
-    let mut result = schemas.written_inline::<Head<'_>>();
+    let mut result = schemas.answer_inline::<Head<'_>>();
     let word_count = json!({
         "type": "object",
         "description": "Each word with its number of occurrences, the most frequent first.",
@@ -106,7 +106,7 @@ fn results(schemas: &mut Schemas) -> [Operation; 2] {
     if let Some(required) = result.get_mut("required").and_then(Value::as_array_mut) {
         required.push("word_count".into());
     }
-    let result = schemas.name("Result", result);
+    let result = schemas.add_named("Result", result);
     [
         Operation::new(
             TAG,
@@ -114,12 +114,12 @@ fn results(schemas: &mut Schemas) -> [Operation; 2] {
             "getResult",
             "Get the result of a job",
         )
-        .text(
+        .description(
             "`format` or else `Accept` selects the format. The most frequent words come first; \
              words of equal frequency are sorted by code point.",
         )
         .job_id()
-        .parameters(schemas.query::<results::ResultQuery>())
+        .query_parameters(schemas.query_parameters::<results::ResultQuery>())
         .content(
             200,
             "The totals and the histogram, or only the words.",
@@ -128,21 +128,21 @@ fn results(schemas: &mut Schemas) -> [Operation; 2] {
         )
         .content(200, "", "text/csv", text.clone())
         .content(200, "", "application/x-ndjson", text)
-        .with(200, &["Cache-Control", "Vary"])
+        .with_headers(200, &["Cache-Control", "Vary"])
         .codes(&FIND_JOB_CODES)
         .codes(&[Code::InvalidQuery, Code::NotAcceptable])
         .codes(&[Code::JobCancelled, Code::JobFailed, Code::JobNotFinished]),
         Operation::new(TAG, ("GET", "/v1/jobs/{id}/explain"), "explainJob", "Explain a count")
-            .text(
+            .description(
                 "The tokens that two rules count differently, for jobs with the option \
                  `explain`.",
             )
             .job_id()
-            .parameters(schemas.query::<explain::ExplainQuery>())
+            .query_parameters(schemas.query_parameters::<explain::ExplainQuery>())
             .json(
                 200,
                 "The tokens that are counted differently.",
-                schemas.written::<ExplanationView<'_>>(),
+                schemas.answer::<ExplanationView<'_>>(),
             )
             .codes(&FIND_JOB_CODES)
             .codes(&[Code::ExplainNotRecorded, Code::InvalidQuery])
@@ -151,21 +151,23 @@ fn results(schemas: &mut Schemas) -> [Operation; 2] {
 }
 
 fn write_operations(schemas: &mut Schemas) -> [Operation; 4] {
-    let job = schemas.written::<JobView<'_>>();
+    let job = schemas.answer::<JobView<'_>>();
     [
         Operation::new(TAG, ("POST", "/v1/jobs/{id}/cancel"), "cancelJob", "Cancel a job")
-            .text("After the answer, no result can appear. The request may be repeated.")
+            .description("After the answer, no result can appear. The request may be repeated.")
             .job_id()
             .json(200, "The job, cancelled now or earlier.", job.clone())
             .codes(&FIND_JOB_CODES)
             .codes(&[Code::AlreadyFinished]),
         super::submission::with_idempotency_key(
             Operation::new(TAG, ("POST", "/v1/jobs/{id}/retry"), "retryJob", "Retry a job")
-                .text("Repeats a finished job as a new job that names the old one in `retry_of`.")
+                .description(
+                    "Repeats a finished job as a new job that names the old one in `retry_of`.",
+                )
                 .job_id(),
         )
         .json(202, "The new job is queued.", job.clone())
-        .with(202, &["Location", "Retry-After"])
+        .with_headers(202, &["Location", "Retry-After"])
         .with_links(202, &FOLLOW_UP_OPERATIONS)
         .json(
             200,
@@ -173,18 +175,18 @@ fn write_operations(schemas: &mut Schemas) -> [Operation; 4] {
              repeated request.",
             job,
         )
-        .with(200, &["Location", "Preference-Applied"])
+        .with_headers(200, &["Location", "Preference-Applied"])
         .codes(&FIND_JOB_CODES)
         .codes(&[Code::IdempotencyKeyReused, Code::InputTooLarge, Code::JobNotFinished])
         .codes(&[Code::Overloaded, Code::QueueFull, Code::QuotaExceeded])
         .codes(&[Code::SourceGone, Code::StorageFull]),
         Operation::new(TAG, ("POST", "/v1/jobs/{id}/webhook"), "tellAgain", "Send a webhook again")
-            .text(
+            .description(
                 "Sends the webhook of a finished job again, immediately and with a new schedule. \
                  Earlier attempts are discarded.",
             )
             .job_id()
-            .json(202, "The webhook is queued.", schemas.written::<JobView<'_>>())
+            .json(202, "The webhook is queued.", schemas.answer::<JobView<'_>>())
             .codes(&FIND_JOB_CODES)
             .codes(&[Code::JobNotFinished, Code::WebhookNotRequested])
             .codes(&[Code::WebhooksDisabled, Code::WebhooksFull]),
@@ -194,7 +196,7 @@ fn write_operations(schemas: &mut Schemas) -> [Operation; 4] {
             "deleteJob",
             "Delete a job and its result",
         )
-        .text("The job must be final. Later requests for it are answered with `410`.")
+        .description("The job must be final. Later requests for it are answered with `410`.")
         .job_id()
         .answer(204, "The job is deleted.")
         .codes(&FIND_JOB_CODES)

@@ -20,7 +20,7 @@ pub(crate) struct Operation {
     tag: &'static str,
     id: &'static str,
     summary: &'static str,
-    text: &'static str,
+    description: &'static str,
     parameters: Vec<Value>,
     body: Option<Value>,
     answers: BTreeMap<u16, Answer>,
@@ -44,7 +44,7 @@ enum Errors {
 /// An answer that is not a problem.
 #[derive(Debug)]
 struct Answer {
-    text: String,
+    description: String,
     content: Map<String, Value>,
     headers: Vec<&'static str>,
     links: Map<String, Value>,
@@ -63,7 +63,7 @@ impl Operation {
             tag,
             id,
             summary,
-            text: "",
+            description: "",
             parameters: Vec::new(),
             body: None,
             answers: BTreeMap::new(),
@@ -73,13 +73,13 @@ impl Operation {
     }
 
     /// Sets the description.
-    pub(crate) fn text(mut self, text: &'static str) -> Self {
-        self.text = text;
+    pub(crate) fn description(mut self, text: &'static str) -> Self {
+        self.description = text;
         self
     }
 
     /// Allows requests without a key.
-    pub(crate) fn open(mut self) -> Self {
+    pub(crate) fn without_key(mut self) -> Self {
         self.errors = match self.errors {
             Errors::Problems | Errors::OpenProblems => Errors::OpenProblems,
             Errors::Envelopes | Errors::OpenEnvelopes => Errors::OpenEnvelopes,
@@ -87,9 +87,9 @@ impl Operation {
         self
     }
 
-    /// Uses the older envelope for errors. The operation needs a key until [`Self::open`] is
+    /// Uses the older envelope for errors. The operation needs a key until [`Self::without_key`] is
     /// called.
-    pub(crate) fn older(mut self) -> Self {
+    pub(crate) fn with_older_errors(mut self) -> Self {
         self.errors = Errors::Envelopes;
         self
     }
@@ -97,25 +97,25 @@ impl Operation {
     /// Adds the id of a job as a path parameter.
     pub(crate) fn job_id(self) -> Self {
         let schema = json!({"type": "string", "format": "uuid"});
-        self.in_path("id", "The job's id.", &schema).codes(&[Code::InvalidJobId])
+        self.path_parameter("id", "The job's id.", &schema).codes(&[Code::InvalidJobId])
     }
 
     /// Adds a path parameter.
-    pub(crate) fn in_path(mut self, name: &str, text: &str, schema: &Value) -> Self {
+    pub(crate) fn path_parameter(mut self, name: &str, text: &str, schema: &Value) -> Self {
         self.parameters.push(json!({
             "name": name, "in": "path", "required": true, "description": text, "schema": schema,
         }));
         self
     }
 
-    /// Adds query parameters, see [`super::Schemas::query`].
-    pub(crate) fn parameters(mut self, parameters: Vec<Value>) -> Self {
+    /// Adds query parameters, see [`super::Schemas::query_parameters`].
+    pub(crate) fn query_parameters(mut self, parameters: Vec<Value>) -> Self {
         self.parameters.extend(parameters);
         self
     }
 
     /// Adds an optional header parameter.
-    pub(crate) fn header(mut self, name: &str, text: &str, schema: &Value) -> Self {
+    pub(crate) fn header_parameter(mut self, name: &str, text: &str, schema: &Value) -> Self {
         self.parameters.push(json!({
             "name": name, "in": "header", "required": false, "description": text, "schema": schema,
         }));
@@ -133,7 +133,12 @@ impl Operation {
     /// Adds an answer without a body.
     pub(crate) fn answer(mut self, status: u16, text: &str) -> Self {
         let text = text.to_owned();
-        let nothing = Answer { text, content: Map::new(), headers: Vec::new(), links: Map::new() };
+        let nothing = Answer {
+            description: text,
+            content: Map::new(),
+            headers: Vec::new(),
+            links: Map::new(),
+        };
         self.answers.insert(status, nothing);
         self
     }
@@ -156,7 +161,7 @@ impl Operation {
     }
 
     /// Adds header fields to an answer. [`headers`] describes them.
-    pub(crate) fn with(mut self, status: u16, headers: &[&'static str]) -> Self {
+    pub(crate) fn with_headers(mut self, status: u16, headers: &[&'static str]) -> Self {
         if let Some(answer) = self.answers.get_mut(&status) {
             answer.headers.extend(headers);
         }
@@ -216,8 +221,8 @@ impl Operation {
             "responses": answers,
         });
         let Some(members) = operation.as_object_mut() else { return operation };
-        if !self.text.is_empty() {
-            members.insert("description".to_owned(), self.text.into());
+        if !self.description.is_empty() {
+            members.insert("description".to_owned(), self.description.into());
         }
         if !self.parameters.is_empty() {
             members.insert("parameters".to_owned(), self.parameters.clone().into());
@@ -237,7 +242,8 @@ impl Operation {
             named.extend(["RateLimit", "RateLimit-Policy"]);
         }
         named.push("traceresponse");
-        let mut described = json!({"description": answer.text, "headers": references(&named)});
+        let mut described =
+            json!({"description": answer.description, "headers": references(&named)});
         let Some(members) = described.as_object_mut() else { return described };
         if !answer.content.is_empty() {
             members.insert("content".to_owned(), answer.content.clone().into());
@@ -276,7 +282,7 @@ impl Operation {
                 }}})
             }
             Errors::Envelopes | Errors::OpenEnvelopes => json!({"application/json": {
-                "schema": super::legacy::refusal(),
+                "schema": super::older_contract::refusal(),
             }}),
         };
         json!({

@@ -15,8 +15,8 @@ const SCHEMAS_PREFIX: &str = "#/components/schemas/";
 /// Collects the schemas that the document uses.
 #[derive(Debug)]
 pub(crate) struct Schemas {
-    written: SchemaGenerator,
-    read: SchemaGenerator,
+    answers: SchemaGenerator,
+    requests: SchemaGenerator,
     named: Map<String, Value>,
 }
 
@@ -33,30 +33,30 @@ impl Schemas {
         // name.
         read.inline_subschemas = true;
         let named = Map::from_iter([("Problem".to_owned(), problem())]);
-        Self { written: written.into_generator(), read: read.into_generator(), named }
+        Self { answers: written.into_generator(), requests: read.into_generator(), named }
     }
 
     /// Returns a reference to the schema of an answer.
-    pub(crate) fn written<T: JsonSchema>(&mut self) -> Value {
-        self.written.subschema_for::<T>().into()
+    pub(crate) fn answer<T: JsonSchema>(&mut self) -> Value {
+        self.answers.subschema_for::<T>().into()
     }
 
     /// Returns the schema of an answer, inline.
-    pub(crate) fn written_inline<T: JsonSchema>(&mut self) -> Value {
-        let _ = self.written.subschema_for::<T>();
-        let definitions = self.written.definitions();
+    pub(crate) fn answer_inline<T: JsonSchema>(&mut self) -> Value {
+        let _ = self.answers.subschema_for::<T>();
+        let definitions = self.answers.definitions();
         definitions.get(&*T::schema_name()).cloned().unwrap_or_default()
     }
 
     /// Adds the schema of a request under `name`, and returns a reference to it.
-    pub(crate) fn read<T: JsonSchema>(&mut self, name: &str) -> Value {
-        let schema = self.read_inline::<T>();
-        self.name(name, schema)
+    pub(crate) fn request<T: JsonSchema>(&mut self, name: &str) -> Value {
+        let schema = self.request_inline::<T>();
+        self.add_named(name, schema)
     }
 
     /// Returns the schema of a request, inline.
-    pub(crate) fn read_inline<T: JsonSchema>(&mut self) -> Value {
-        let mut schema = Value::from(self.read.root_schema_for::<T>());
+    pub(crate) fn request_inline<T: JsonSchema>(&mut self) -> Value {
+        let mut schema = Value::from(self.requests.root_schema_for::<T>());
         if let Some(schema) = schema.as_object_mut() {
             schema.remove("title");
         }
@@ -64,14 +64,14 @@ impl Schemas {
     }
 
     /// Adds a schema under `name`, and returns a reference to it.
-    pub(crate) fn name(&mut self, name: &str, schema: Value) -> Value {
+    pub(crate) fn add_named(&mut self, name: &str, schema: Value) -> Value {
         self.named.insert(name.to_owned(), schema);
         json!({"$ref": format!("{SCHEMAS_PREFIX}{name}")})
     }
 
     /// Returns the fields of `T` as query parameters.
-    pub(crate) fn query<T: JsonSchema>(&mut self) -> Vec<Value> {
-        let schema = Value::from(self.read.root_schema_for::<T>());
+    pub(crate) fn query_parameters<T: JsonSchema>(&mut self) -> Vec<Value> {
+        let schema = Value::from(self.requests.root_schema_for::<T>());
         let required =
             schema.get("required").and_then(Value::as_array).cloned().unwrap_or_default();
         let properties = schema.get("properties").and_then(Value::as_object).cloned();
@@ -91,7 +91,7 @@ impl Schemas {
 
     /// Returns all named schemas.
     pub(crate) fn finish(mut self) -> Map<String, Value> {
-        let mut all = self.written.take_definitions(true);
+        let mut all = self.answers.take_definitions(true);
         all.append(&mut self.named);
         all
     }

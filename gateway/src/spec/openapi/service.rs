@@ -19,7 +19,7 @@ pub(super) fn operations(schemas: &mut Schemas) -> Vec<Operation> {
             "getQueue",
             "Get the state of the queue and the workers",
         )
-        .json(200, "The queue.", schemas.written::<QueueView>())
+        .json(200, "The queue.", schemas.answer::<QueueView>())
         .codes(&[Code::BrokerUnavailable]),
         Operation::new(
             TAG,
@@ -27,7 +27,7 @@ pub(super) fn operations(schemas: &mut Schemas) -> Vec<Operation> {
             "getLiveness",
             "Check whether the process serves HTTP",
         )
-        .open()
+        .without_key()
         .json(200, "The process serves HTTP.", status("alive")),
         Operation::new(
             TAG,
@@ -35,11 +35,11 @@ pub(super) fn operations(schemas: &mut Schemas) -> Vec<Operation> {
             "getReadiness",
             "Check whether jobs can be accepted",
         )
-        .open()
+        .without_key()
         .json(200, "Jobs can be accepted.", status("ready"))
         .codes(&[Code::NotReady]),
         Operation::new(TAG, ("GET", "/metrics"), "getMetrics", "Get metrics for Prometheus")
-            .open()
+            .without_key()
             .content(200, "The metrics.", "text/plain", text.clone())
             .content(200, "", "application/openmetrics-text", text.clone()),
         Operation::new(
@@ -48,20 +48,20 @@ pub(super) fn operations(schemas: &mut Schemas) -> Vec<Operation> {
             "getDescription",
             "Get this description as OpenAPI",
         )
-        .open()
-        .header("If-None-Match", etag, &text)
+        .without_key()
+        .header_parameter("If-None-Match", etag, &text)
         .json(200, "The description.", json!({"type": "object"}))
-        .with(200, &["Cache-Control", "ETag"])
+        .with_headers(200, &["Cache-Control", "ETag"])
         .answer(304, "The copy is up to date.")
-        .with(304, &["Cache-Control", "ETag"])
+        .with_headers(304, &["Cache-Control", "ETag"])
         .codes(&[Code::UnknownHost]),
         Operation::new(TAG, ("GET", "/docs"), "getReference", "Get this description as a web page")
-            .open()
-            .header("If-None-Match", etag, &text)
+            .without_key()
+            .header_parameter("If-None-Match", etag, &text)
             .content(200, "The web page.", "text/html", text)
-            .with(200, &["Cache-Control", "ETag"])
+            .with_headers(200, &["Cache-Control", "ETag"])
             .answer(304, "The copy is up to date.")
-            .with(304, &["Cache-Control", "ETag"])
+            .with_headers(304, &["Cache-Control", "ETag"])
             .codes(&[Code::UnknownHost]),
     ]
 }

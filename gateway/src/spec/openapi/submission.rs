@@ -50,14 +50,15 @@ const TEXT: &str = "The body is a job as JSON, with a URL or a text; or a docume
     stored the job.";
 
 pub(super) fn operations(schemas: &mut Schemas) -> Vec<Operation> {
-    let submit = Operation::new(TAG, ("POST", "/v1/jobs"), "submitJob", "Submit a job").text(TEXT);
+    let submit =
+        Operation::new(TAG, ("POST", "/v1/jobs"), "submitJob", "Submit a job").description(TEXT);
     let name = Operation::new(
         TAG,
         ("PUT", "/v1/jobs/{id}"),
         "submitNamedJob",
         "Submit a job under a chosen id",
     )
-    .text(
+    .description(
         "Like `POST /v1/jobs`, with an id that the client chooses. A repeated request with the \
          same body gets the same job.",
     )
@@ -76,17 +77,19 @@ pub(super) fn with_idempotency_key(operation: Operation) -> Operation {
 /// Adds the header `Idempotency-Key`.
 pub(super) fn keyed(operation: Operation) -> Operation {
     let key = json!({"type": "string", "pattern": KEY_PATTERN});
-    operation.header("Idempotency-Key", KEY_TEXT, &key).codes(&[Code::InvalidIdempotencyKey])
+    operation
+        .header_parameter("Idempotency-Key", KEY_TEXT, &key)
+        .codes(&[Code::InvalidIdempotencyKey])
 }
 
 fn with_prefer_wait(operation: Operation) -> Operation {
-    operation.header("Prefer", PREFER_TEXT, &json!({"type": "string"}))
+    operation.header_parameter("Prefer", PREFER_TEXT, &json!({"type": "string"}))
 }
 
 /// Adds the parameters, body and answers that both submissions share.
 fn with_common_answers(operation: Operation, schemas: &mut Schemas) -> Operation {
-    let new_job = schemas.read::<NewJob>("NewJob");
-    let job = schemas.written::<JobView<'_>>();
+    let new_job = schemas.request::<NewJob>("NewJob");
+    let job = schemas.answer::<JobView<'_>>();
     let any_body = json!({"schema": {}});
     let form = json!({"schema": {
         "type": "object",
@@ -98,7 +101,7 @@ fn with_common_answers(operation: Operation, schemas: &mut Schemas) -> Operation
         "additionalProperties": {"type": "string", "contentMediaType": "application/octet-stream"},
     }});
     operation
-        .parameters(query(schemas))
+        .query_parameters(query(schemas))
         .body(
             "A job as JSON, a document, or a form with one file. Any other `text/*`, \
              `application/xhtml+xml` and `application/xml` are documents, too.",
@@ -111,21 +114,21 @@ fn with_common_answers(operation: Operation, schemas: &mut Schemas) -> Operation
             ],
         )
         .json(202, "The job is queued.", job.clone())
-        .with(202, &["Location", "Retry-After"])
+        .with_headers(202, &["Location", "Retry-After"])
         .with_links(202, &FOLLOW_UP_OPERATIONS)
         .json(
             200,
             "The job is final: it finished within `Prefer: wait`, or before this repeated request.",
             job,
         )
-        .with(200, &["Location", "Preference-Applied"])
+        .with_headers(200, &["Location", "Preference-Applied"])
         .with_links(200, &FOLLOW_UP_OPERATIONS)
         .codes(&REFUSED)
 }
 
 /// Returns the query parameters of a submission, which apply to every kind of body.
 pub(super) fn query(schemas: &mut Schemas) -> Vec<Value> {
-    let options = schemas.read::<Options>("NewOptions");
+    let options = schemas.request::<Options>("NewOptions");
     let label = format!("{LABEL_NAME_PATTERN}:{LABEL_VALUE_PATTERN}");
     vec![
         json!({
@@ -150,7 +153,7 @@ pub(super) fn query(schemas: &mut Schemas) -> Vec<Value> {
             "in": "query",
             "required": false,
             "description": "The lane, unless a JSON body has one.",
-            "schema": schemas.written::<wordmill_common::id::Lane>(),
+            "schema": schemas.answer::<wordmill_common::id::Lane>(),
         }),
         json!({
             "name": "webhook",

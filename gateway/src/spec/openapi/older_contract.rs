@@ -72,26 +72,26 @@ pub(super) fn operations() -> Vec<Operation> {
     // each status is enough here.
     vec![
         Operation::new(TAG, ("POST", "/word-count"), "olderSubmit", "Submit a page")
-            .older()
+            .with_older_errors()
             .body("The page.", &[("application/json", json!({"schema": submission}))])
             .json(202, "The job is queued.", begun)
             .codes(&[Code::InvalidJson]),
         Operation::new(TAG, ("GET", "/word-count"), "olderGet", "Get a job by its id in the query")
-            .text(
+            .description(
                 "The id may be in a JSON body instead, `{\"job_id\": ...}`, as older clients \
                  send it.",
             )
-            .older()
-            .parameters(vec![by_query])
+            .with_older_errors()
+            .query_parameters(vec![by_query])
             .json(200, "The job.", job.clone())
             .codes(&[Code::InvalidJobId]),
         Operation::new(TAG, ("GET", "/word-count/{id}"), "olderGetByPath", "Get a job by its id")
-            .older()
+            .with_older_errors()
             .job_id()
             .json(200, "The job.", job),
         Operation::new(TAG, ("GET", "/health"), "olderHealth", "Check whether the service works")
-            .older()
-            .open()
+            .with_older_errors()
+            .without_key()
             .json(200, "The service works.", health(true, "PASS"))
             .json(500, "The service does not work.", health(false, "FAIL")),
     ]

@@ -42,12 +42,12 @@ pub(crate) struct Request {
 }
 
 /// Returns whether a path belongs to the older contract.
-pub(crate) fn owns(path: &str) -> bool {
+pub(crate) fn contains_path(path: &str) -> bool {
     path == "/health" || path == "/word-count" || path.starts_with("/word-count/")
 }
 
 /// Renders an error.
-pub(crate) fn refuse(status: StatusCode, message: &str) -> Refusal {
+pub(crate) fn render_error(status: StatusCode, message: &str) -> Refusal {
     envelope(status, message, json!({}))
 }
 
@@ -59,12 +59,12 @@ pub(crate) async fn submit_word_count(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Refusal> {
-    let reading = json_body::json(&app.in_flight_budget, &headers, body, app.json_size_max);
-    let (submission, _share): (Submission, _) = reading.await.map_err(refuse_body)?;
+    let reading = json_body::read_object(&app.in_flight_budget, &headers, body, app.json_size_max);
+    let (submission, _reservation): (Submission, _) = reading.await.map_err(refuse_body)?;
     let url = submission
         .url
-        .ok_or_else(|| refuse(StatusCode::BAD_REQUEST, "The field \"url\" is missing."))?;
-    let source = new_job::source_url(&url).map_err(bad_request)?;
+        .ok_or_else(|| render_error(StatusCode::BAD_REQUEST, "The field \"url\" is missing."))?;
+    let source = new_job::parse_url_source(&url).map_err(bad_request)?;
     let message = JobMessage::new(caller.job(JobId::new()), source, trace.trace_id);
     let job = publish::accept(&app, &message, &trace).await.map_err(server_error)?;
     let data = json!({"job_id": job.job_id, "url": url, "status": "IN_PROGRESS"});
@@ -80,17 +80,18 @@ pub(crate) async fn get_word_count(
     body: Body,
 ) -> Result<Response, Refusal> {
     let Query(query) =
-        query.map_err(|rejection| refuse(StatusCode::BAD_REQUEST, &rejection.body_text()))?;
+        query.map_err(|rejection| render_error(StatusCode::BAD_REQUEST, &rejection.body_text()))?;
     let request = match query.job_id {
         Some(_) => query,
         None => {
-            let reading = json_body::json(&app.in_flight_budget, &headers, body, app.json_size_max);
+            let reading =
+                json_body::read_object(&app.in_flight_budget, &headers, body, app.json_size_max);
             reading.await.map_err(refuse_body)?.0
         }
     };
     let id = request
         .job_id
-        .ok_or_else(|| refuse(StatusCode::BAD_REQUEST, "The field \"job_id\" is missing."))?;
+        .ok_or_else(|| render_error(StatusCode::BAD_REQUEST, "The field \"job_id\" is missing."))?;
     report(&app, &caller, &find_job::parse_job_key(&caller, &id).map_err(bad_request)?).await
 }
 
@@ -117,7 +118,7 @@ pub(crate) async fn get_health(State(app): State<App>) -> Response {
 }
 
 async fn report(app: &App, caller: &Caller, key: &JobKey) -> Result<Response, Refusal> {
-    let unknown = || refuse(StatusCode::BAD_REQUEST, "No job has this id.");
+    let unknown = || render_error(StatusCode::BAD_REQUEST, "No job has this id.");
     let stored = match find_job::find(app, key).await.map_err(server_error)? {
         Lookup::Job(record) => record.read(key).map_err(Problem::from).map_err(server_error)?,
         Lookup::Deleted | Lookup::NotFound => return Err(unknown()),
@@ -148,7 +149,7 @@ async fn stream_histogram(app: &App, caller: &Caller, job: &Job) -> Result<Respo
     let head = json!({"job_id": job.job_id, "status": "COMPLETE"}).to_string();
     let after = format!(",\"message\":{},\"success\":true}}", Value::from(fetched_message(job)));
     let frame = Frame { before: "{\"data\":", head: &head, after: &after };
-    let body = result_format::body(Format::Json, &frame, words, caller.admission(&app.keys));
+    let body = result_format::body(Format::Json, &frame, words, caller.key_validity(&app.keys));
     Ok(([(CONTENT_TYPE, Format::Json.content_type())], body).into_response())
 }
 
@@ -159,7 +160,7 @@ fn fetched_message(job: &Job) -> String {
 /// Maps every invalid request to 400.
 #[expect(clippy::needless_pass_by_value, reason = "used as a function for map_err")]
 fn bad_request(problem: Problem) -> Refusal {
-    refuse(StatusCode::BAD_REQUEST, problem.detail())
+    render_error(StatusCode::BAD_REQUEST, problem.detail())
 }
 
 /// Maps an invalid body to 400, and a lack of memory for it to 500.
@@ -172,7 +173,7 @@ fn server_error(problem: Problem) -> Refusal {
     if problem.status() == StatusCode::TOO_MANY_REQUESTS {
         return problem.into_response();
     }
-    refuse(StatusCode::INTERNAL_SERVER_ERROR, problem.detail())
+    render_error(StatusCode::INTERNAL_SERVER_ERROR, problem.detail())
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "a literal at every call")]
