@@ -1,4 +1,4 @@
-//! Current time, with the precision that records and API answers use.
+//! Current time, with the precision that records and API responses use.
 
 use std::time::Duration;
 

@@ -12,10 +12,10 @@ use serde::{
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub struct Totals {
-    /// Number of words. Every occurrence counts, and overlong words are included.
+    /// Number of words, including repeated and overlong ones.
     pub words: u64,
-    /// Number of distinct words, which is the number of entries of the histogram. Overlong words
-    /// are not included.
+    /// Number of unique words, which is the number of entries in the histogram. Overlong words are
+    /// not included.
     pub unique_words: u64,
     /// Number of code points (Unicode scalar values) of the extracted text.
     pub characters: u64,
@@ -107,8 +107,8 @@ impl Histogram {
 
     /// Creates a histogram from distinct words, and sorts them into canonical order.
     ///
-    /// `text` contains the words one after the other. For each word, `ends` has the byte offset of
-    /// its end and its count.
+    /// `text` contains the words one after the other. For each word, `ends` contains the byte
+    /// offset of its end and its count.
     #[must_use]
     pub fn from_distinct(text: String, ends: &[(usize, u64)]) -> Self {
         let starts = std::iter::once(0).chain(ends.iter().map(|(end, _)| *end));
@@ -120,8 +120,8 @@ impl Histogram {
         keys.sort_unstable();
         let mut sorted: Vec<Entry> =
             keys.iter().filter_map(|key| entries.get(key.position()).copied()).collect();
-        // A key has only the first bytes of the word and a capped count. Sort each group of equal
-        // keys again, by the full count and the full word.
+        // A key contains only the first bytes of the word and a capped count. Sort each group of
+        // equal keys again, by the full count and the full word.
         let mut start = 0;
         for alike in keys.chunk_by(|left, right| left.has_same_prefix(*right)) {
             let end = alike.len().saturating_add(start);
@@ -146,7 +146,7 @@ fn word(text: &str, entry: Entry) -> &str {
 /// Key that sorts before another one if its word comes earlier in canonical order. From the highest
 /// bits: the complement of the count, the first bytes of the word, and the index of the word.
 ///
-/// Comparing integers instead of words is much of the reason why small histograms are fast.
+/// Comparing integers instead of words is a large part of the speed for small histograms.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct SortKey(u128);
 

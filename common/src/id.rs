@@ -146,7 +146,7 @@ impl fmt::Display for JobKey {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Lane {
-    /// For jobs with a client that waits for the result.
+    /// For jobs whose client waits for the result.
     #[default]
     Interactive,
     /// For batches and other jobs that are not urgent.
@@ -181,7 +181,8 @@ impl FromStr for Lane {
     }
 }
 
-/// Random nonce of one attempt. A run compares it to decide whether a record contains its own work.
+/// Random nonce of one attempt. A worker compares it to decide whether a record contains its own
+/// work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct RunNonce(Uuid);

@@ -103,7 +103,7 @@ impl fmt::Display for UnknownPart {
 /// shown and cancelled, but not run, retried or replayed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct UnknownJob {
-    /// Record of the job in state `queued`.
+    /// Record of the job with status `queued`.
     pub job: Job,
     /// The unknown part; the source if both are unknown.
     pub part: UnknownPart,
@@ -111,7 +111,7 @@ pub struct UnknownJob {
     pub reason: String,
 }
 
-/// A parsed message, for callers that show, cancel or replay a job and do not run it.
+/// A parsed message, for callers that show, cancel or replay a job without running it.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ParsedMessage {
     /// This version can run the job.
@@ -133,7 +133,7 @@ impl ParsedMessage {
         }
     }
 
-    /// Returns the record of the job in state `queued`.
+    /// Returns the record of the job with status `queued`.
     #[must_use]
     pub fn queued_job(&self) -> Job {
         match self {
@@ -195,7 +195,7 @@ impl JobMessage {
         }
     }
 
-    /// Returns the record of the job in state `queued`.
+    /// Returns the record of the job with status `queued`.
     #[must_use]
     pub fn queued_job(&self) -> Job {
         Job {
@@ -264,9 +264,9 @@ impl JobMessage {
 }
 
 impl UnknownJob {
-    /// Returns the job if only its source or its options are unknown, otherwise `None`. To find
-    /// out, replaces both with valid placeholders and parses the message again. For example,
-    /// `"options": {"stem": true}` in a message that is otherwise valid.
+    /// Returns the job if the message is valid except for an unknown source or unknown options, for
+    /// example `"options": {"stem": true}`. Replaces both with valid placeholders and parses the
+    /// message again to find out.
     fn detect(bytes: &[u8]) -> Option<Self> {
         #[derive(Deserialize)]
         struct Parts<'a> {

@@ -2,8 +2,8 @@
 //!
 //! Options are stored and sent as JSON. A field with its default value is omitted, except for the
 //! three oldest ones, so that a worker of an earlier version can run every job without newer
-//! options. A reader refuses unknown fields and values: a job that is counted with other options
-//! than requested would be wrong.
+//! options. A reader refuses unknown fields and values, since ignoring them would give a wrong
+//! result.
 
 use std::borrow::Cow;
 use std::ops::RangeInclusive;
@@ -34,7 +34,7 @@ pub struct Options {
     pub rule: RuleName,
     /// Handling of letter case in the listed words. The default is `lower`.
     pub case: Case,
-    /// Part of a page to count. The default is `page`. Without effect on plain text.
+    /// Part of a page to count. The default is `page`. No effect on plain text.
     pub scope: Scope,
     /// Whether numbers count as words. The default is `count`.
     #[serde(skip_serializing_if = "is_default")]
@@ -42,7 +42,8 @@ pub struct Options {
     /// Whether different apostrophe characters are unified. The default is `unify`.
     #[serde(skip_serializing_if = "is_default")]
     pub apostrophe: Apostrophe,
-    /// Whether a hyphen ends a word, the default. Without effect on `whitespace` and `office`.
+    /// Whether a hyphen ends a word. The default is `split`. No effect on the rules `whitespace`
+    /// and `office`.
     #[serde(skip_serializing_if = "is_default")]
     pub hyphen: Hyphen,
     /// Unicode normalization of the listed words. The default is `nfc`.
@@ -56,7 +57,7 @@ pub struct Options {
     /// default is none.
     #[serde(skip_serializing_if = "is_default")]
     pub stop_words: StopWords,
-    /// Number of most frequent words that the job itself shows, from 0 to 100. The default is 20.
+    /// Number of most frequent words in the job's `top_words`, from 0 to 100. The default is 20.
     #[serde(skip_serializing_if = "is_default")]
     pub top: Top,
     /// Language of the document, which decides how the rule `gmx` counts Han and Kana characters.
@@ -92,7 +93,7 @@ impl From<&Options> for RawJson<Options> {
     }
 }
 
-/// Schema of options in an answer, which may also contain options of a newer version.
+/// Schema of options in a response, which may also contain options of a newer version.
 impl JsonSchema for RawJson<Options> {
     fn schema_name() -> Cow<'static, str> {
         Options::schema_name()
@@ -131,12 +132,12 @@ pub enum RuleName {
     /// Unicode word segmentation, with dictionaries for scripts without spaces.
     #[default]
     Unicode,
-    /// Text between white space, as `wc -w` counts.
+    /// Text between white space, like `wc -w`.
     Whitespace,
-    /// As word processors count: text between white space, and each Han, Hiragana or Katakana
+    /// Like word processors: text between white space, and each Han, Hiragana or Katakana
     /// character.
     Office,
-    /// As translations are charged: Unicode words, but for some languages characters divided by a
+    /// As translations are priced: Unicode words, or for some languages, characters divided by a
     /// factor.
     Gmx,
 }
@@ -216,7 +217,7 @@ pub enum Hyphen {
     /// A hyphen ends a word.
     #[default]
     Split,
-    /// A single hyphen between two words joins them to one word.
+    /// A single hyphen between two words joins them into one word.
     Join,
 }
 
@@ -261,7 +262,7 @@ impl From<MinLen> for u32 {
     }
 }
 
-/// Number of most frequent words that the job itself shows.
+/// Number of most frequent words in the job's `top_words`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "f64", into = "u32")]
 #[schemars(extend("type" = "integer", "minimum" = TOP.start(), "maximum" = TOP.end()))]
@@ -382,7 +383,7 @@ fn volume_rule_schema() -> Value {
     json!({"required": ["rule"], "properties": {"rule": {"const": RuleName::Gmx}}})
 }
 
-/// Returns the schema of the options that are allowed with that rule.
+/// Returns the schema of the options that are allowed with the rule `gmx`.
 fn unfiltered_options_schema() -> Value {
     json!({"properties": {
         "numbers": {"const": Numbers::default()},
@@ -393,7 +394,7 @@ fn unfiltered_options_schema() -> Value {
 }
 
 impl Options {
-    /// Returns a sentence about two options that contradict each other, if there are any.
+    /// Returns an error message if two options contradict each other.
     #[must_use]
     pub fn find_contradiction(&self) -> Option<String> {
         let filters = [
@@ -402,7 +403,7 @@ impl Options {
             ("min_len", !is_default(&self.min_len)),
             ("stop_words", !self.stop_words.is_empty()),
         ];
-        // Each of these options leaves words out or joins them, which a volume does not allow.
+        // Each of these options omits or joins words, but a GMX-V volume includes every word.
         let filter = filters.into_iter().find(|(_, is_given)| *is_given);
         let (name, _) = filter.filter(|_| self.rule == RuleName::Gmx)?;
         Some(format!(

@@ -1,4 +1,4 @@
-//! Source of a job: as it travels to the worker, and as the record describes it.
+//! Source of a job, as sent to the worker and as described in the record.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -17,7 +17,7 @@ pub enum Source {
         /// Absolute `http` or `https` URL, at most 8192 bytes as the client sent it.
         url: String,
     },
-    /// A text that travels in the message.
+    /// A text that the message contains.
     Text {
         /// The text itself.
         text: String,
@@ -177,11 +177,11 @@ pub struct SourceInfo {
     /// Compression of the uploaded document; absent if it is not compressed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content_encoding: Option<String>,
-    /// Media type. Before the count: as the client sent it. After it: the type by which the
-    /// document was read.
+    /// Media type. Before the count: as the client sent it. After it: the type that determined how
+    /// the document was parsed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content_type: Option<String>,
-    /// Character encoding by which the bytes were decoded, for example `utf-8`.
+    /// Character encoding with which the bytes were decoded, for example `utf-8`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub charset: Option<String>,
     /// Origin of the character encoding: `bom`, `header`, `meta`, `xml`, `detected` or `default`.
@@ -205,7 +205,7 @@ pub struct SourceInfo {
 /// Extractor that turned the bytes of a document into the counted text.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Extractor {
-    /// Format as which the document was read: `html`, `xhtml` or `text`.
+    /// Format in which the document was parsed: `html`, `xhtml` or `text`.
     pub name: String,
     /// Version of the extractor. It increases whenever the extracted text of some document may
     /// change.

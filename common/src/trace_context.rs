@@ -1,7 +1,7 @@
 //! Trace context of a job, in the format of W3C Trace Context.
 //!
-//! Every job has a trace id, new or inherited from the request. Whether spans are recorded is
-//! decided elsewhere.
+//! Every job has a trace id, new or inherited from the request. The telemetry settings decide
+//! whether its spans are recorded.
 
 use std::fmt;
 use std::str::FromStr;

@@ -96,7 +96,7 @@ impl Env {
         }
     }
 
-    /// Reads a text.
+    /// Reads a text setting.
     pub fn text(&mut self, name: &'static str, default: &str) -> String {
         self.read(name, default.to_owned(), |text| Ok(text.to_owned()))
     }
@@ -177,8 +177,8 @@ impl Env {
     /// | used by | default | ...`. A test uses it to keep `docs/settings.md` complete.
     ///
     /// # Errors
-    /// A sentence about the first setting that is undocumented, not read, or documented with
-    /// another default.
+    /// A message about the first setting that is undocumented, not read, or documented with another
+    /// default.
     pub fn check_table(&self, table: &str, service: &str) -> Result<(), String> {
         let mut documented = BTreeMap::new();
         let is_setting =

@@ -70,7 +70,7 @@ pub enum Event {
     AttemptFailed {
         /// Nonce of the attempt.
         run: RunNonce,
-        /// Reason of the failure.
+        /// Reason for the failure.
         failure: Failure,
         /// Earliest time of the next attempt.
         next_attempt_at: Timestamp,
@@ -84,16 +84,16 @@ pub enum Event {
     FailedForGood {
         /// Nonce of the attempt.
         run: RunNonce,
-        /// Reason of the failure.
+        /// Reason for the failure.
         failure: Failure,
         /// Whether the attempts are used up, so that the job is dead-lettered. False for a
         /// permanent failure.
         dead_lettered: bool,
     },
-    /// The job was failed from outside of an attempt: by a worker that found its attempts used up,
-    /// or by the sweeper that found its message lost.
+    /// The job failed outside of an attempt: a worker found its attempts used up, or the sweeper
+    /// found its message lost.
     FailedWithoutRun {
-        /// Reason of the failure.
+        /// Reason for the failure.
         failure: Failure,
         /// Whether the job is dead-lettered.
         dead_lettered: bool,
@@ -120,12 +120,12 @@ impl Event {
     }
 }
 
-/// An event that the current state of the job does not allow. Expected under concurrency: another
+/// An event that the current status of the job does not allow. Expected under concurrency: another
 /// worker updated the job first.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the event {event:?} is not allowed for a job in state {}", from.as_str())]
 pub struct InvalidTransition {
-    /// Current state of the job.
+    /// Current status of the job.
     pub from: Status,
     /// Name of the event.
     pub event: &'static str,

@@ -8,7 +8,7 @@ const fn minutes(n: u64) -> Duration {
     Duration::from_secs(60 * n)
 }
 
-/// Wait after each failed attempt except the last one, before jitter. The schedule is the one that
+/// Delay after each failed attempt except the last one, before jitter. The schedule is the one that
 /// Standard Webhooks recommends, and takes about three days.
 pub const SCHEDULE: [Duration; 9] = [
     Duration::from_secs(5),
@@ -28,17 +28,17 @@ pub const ATTEMPTS_MAX: usize = SCHEDULE.len() + 1;
 /// The schedule, with a limit that the operator sets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Schedule {
-    /// Maximum wait, before jitter (`WORDMILL_WEBHOOK_RETRY_MAX`).
+    /// Maximum delay, before jitter (`WORDMILL_WEBHOOK_RETRY_MAX`).
     pub longest: Duration,
 }
 
 impl Schedule {
-    /// Returns the wait after attempt number `attempt` (from 1) has failed, or `None` if it was the
-    /// last one.
+    /// Returns the delay after attempt number `attempt` (from 1) has failed, or `None` if it was
+    /// the last one.
     ///
-    /// The wait is taken from [`SCHEDULE`], at most `longest`. A `jitter` from 0 to 1 spreads it
+    /// The delay is taken from [`SCHEDULE`], at most `delay_max`. A `jitter` from 0 to 1 spreads it
     /// from 90 % to 110 %. A longer `retry_after` of the receiver replaces it, up to
-    /// [`RETRY_AFTER_MAX`] and `longest`.
+    /// [`RETRY_AFTER_MAX`] and `delay_max`.
     #[must_use]
     pub fn delay(
         &self,

@@ -14,8 +14,8 @@ use crate::secret::Secret;
 
 /// Minimum length of a main secret, in bytes: 128 random bits in hexadecimal.
 const SECRET_BYTES_MIN: usize = 32;
-/// Maximum number of main secrets at a time: the new one, the old one, and spare ones for receivers
-/// that change late.
+/// Maximum number of main secrets at a time: the new one, the old one, and further ones for
+/// receivers that switch late.
 const SECRETS_MAX: usize = 4;
 /// Prefix of every owner's secret, as Standard Webhooks defines it.
 const PREFIX: &str = "whsec_";

@@ -1,7 +1,7 @@
 //! Export of spans: a bounded queue, and a thread that encodes and sends them.
 //!
-//! Export never blocks the service. A full queue drops spans and counts them. A collector that is
-//! unreachable, hangs or refuses spans costs only these spans. The flush at shutdown has a
+//! Export never blocks the service. A full queue drops spans and counts them. If the collector is
+//! unreachable, hangs or refuses spans, only these spans are lost. The flush at shutdown has a
 //! deadline.
 
 use std::sync::Arc;
@@ -80,8 +80,8 @@ impl Export {
         let queue_max = env.number("OTEL_BSP_MAX_QUEUE_SIZE", 8192, 1, 1 << 20);
         let batch_max = env.number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 1024, 1, 1 << 20);
         let export = Self {
-            // As OpenTelemetry specifies it: the endpoint of traces is used as it is, and a path is
-            // added to the general one.
+            // As OpenTelemetry specifies: the traces endpoint is used unchanged, and a path is
+            // appended to the general endpoint.
             endpoint: if full.is_empty() && !base.is_empty() {
                 format!("{}/v1/traces", base.trim_end_matches('/'))
             } else {
@@ -154,7 +154,7 @@ fn check_endpoint(text: &str) -> Result<String, String> {
     }
 }
 
-/// Export of spans. `main` must call [`Pipeline::finish`] after the service has ended.
+/// Export of spans. `main` must call [`Pipeline::finish`] after the service has stopped.
 #[derive(Debug)]
 #[must_use]
 pub struct Pipeline {
@@ -236,7 +236,7 @@ impl<E: SpanExporter> SpanExporter for MonitoredExporter<E> {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         let count = batch.len();
         let result = self.exporter.export(batch).await;
-        // The spans leave the queue in either case: a failed export is not repeated.
+        // The spans leave the queue in either case: a failed export is not retried.
         self.waiting.fetch_sub(count, Ordering::Relaxed);
         let (endpoint, failed_before) =
             (&self.endpoint, self.is_failing.swap(result.is_err(), Ordering::Relaxed));
