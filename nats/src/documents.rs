@@ -111,8 +111,8 @@ impl Upload {
         self.writer.size_bytes()
     }
 
-    /// Completes the document. If it fits into one chunk, it is not stored, and travels in the
-    /// message of the job.
+    /// Completes the document. A document that fits into one chunk is not stored: the message of
+    /// the job contains it.
     ///
     /// # Errors
     /// [`Error::Full`] and [`Error::Unavailable`]: abandon the upload.
@@ -148,7 +148,7 @@ impl Document {
     /// Returns the next chunk; `None` after the last one.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], and [`Error::Gone`] if the document is removed meanwhile.
+    /// [`Error::Unavailable`], and [`Error::Gone`] if the document is removed while it is read.
     pub async fn next(&mut self) -> Result<Option<Bytes>, Error> {
         self.reader.next().await
     }

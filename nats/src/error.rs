@@ -51,7 +51,7 @@ pub enum Error {
         /// Name of the data.
         what: String,
     },
-    /// Gave up after repeated conflicts with other writers.
+    /// The write failed repeatedly because of conflicts with other writers.
     #[error("gave up writing {key} after {tries} conflicts")]
     Contended {
         /// Key of the record.
@@ -103,8 +103,8 @@ pub(crate) enum Refusal {
     Unclear,
 }
 
-/// Classifies a failed publish. An error that does not rule out that the message was stored is
-/// [`Refusal::Unclear`].
+/// Classifies a failed publish. The result is [`Refusal::Unclear`] unless the error rules out that
+/// the message was stored.
 pub(crate) fn refusal(error: &PublishError) -> Refusal {
     match error.kind() {
         PublishErrorKind::WrongLastSequence => Refusal::Conflict,
@@ -123,7 +123,7 @@ pub(crate) fn refusal(error: &PublishError) -> Refusal {
     }
 }
 
-/// Returns the error code of the server's answer, if it answered.
+/// Returns the error code in the server's response, if there was one.
 pub(crate) fn api_code(error: &PublishError) -> Option<ErrorCode> {
     let source = std::error::Error::source(error)?;
     source.downcast_ref::<jetstream::Error>().map(jetstream::Error::error_code)

@@ -83,7 +83,7 @@ pub fn check_format(format: u32, key: &JobKey) -> Result<(), Error> {
     Err(newer(key, format.into()))
 }
 
-/// Refuses a record with a state that only a newer version supports. Call it before acting on a
+/// Refuses a record with a status that only a newer version supports. Call it before acting on a
 /// record.
 ///
 /// # Errors

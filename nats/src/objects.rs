@@ -2,9 +2,9 @@
 //!
 //! An object consists of chunks on one subject and metadata on another, which is written last. All
 //! chunks but the last have the same size, independent of the pieces that the caller pushes.
-//! Several chunks are in flight at once; the client library's own writer waits for the
-//! acknowledgement of each one, and makes one chunk of each read. Chunks are read by direct gets,
-//! because the server limits the number of consumers.
+//! Several chunks are in flight at a time, unlike in the client library's writer, which waits for
+//! each acknowledgement and creates one chunk per read. Chunks are read by direct gets, because the
+//! server limits the number of consumers.
 
 use std::collections::{HashMap, VecDeque};
 use std::future::IntoFuture;
@@ -38,8 +38,8 @@ use crate::subject;
 pub const CHUNK_BYTES: usize = 128 << 10;
 /// Maximum number of unconfirmed chunks of one object, together 1 MiB.
 pub const CHUNKS_UNCONFIRMED_MAX: usize = 8;
-/// Longest wait for the acknowledgement of a chunk. A stream that is busy with the chunks of other
-/// objects takes longer than one that stores a record.
+/// Timeout for the acknowledgement of a chunk. Longer than for a record, because the stream may be
+/// busy with the chunks of other objects.
 const CHUNK_TIMEOUT: Duration = Duration::from_secs(5);
 /// Metadata key of the owner. The job id is part of the object's name.
 const OWNER_METADATA: &str = "owner";
@@ -72,13 +72,13 @@ struct ChunkSize {
 }
 
 impl Bucket {
-    /// Opens an object store. Sends no request. `stream` is the stream behind it.
+    /// Opens an object store. Sends no request. `stream` is the name of its stream.
     pub(crate) fn open(broker: &Broker, name: &'static str, stream: &'static str) -> Self {
         let jetstream = ContextBuilder::new().timeout(CHUNK_TIMEOUT).build(broker.client.clone());
         Self { name, jetstream, stream: open_stream(broker, stream) }
     }
 
-    /// Returns the stream behind it.
+    /// Returns the stream of the object store.
     pub(crate) fn stream(&self) -> &JetStream<()> {
         &self.stream
     }
@@ -118,8 +118,8 @@ impl Bucket {
         Ok((!info.deleted).then_some((info, message.sequence)))
     }
 
-    /// Opens an object for reading, from its first chunk to its last; `None` if the leader does not
-    /// have it.
+    /// Opens an object for reading, from its first chunk to its last; returns `None` if it does not
+    /// exist on the leader.
     ///
     /// # Errors
     /// Those of [`Bucket::find`].
@@ -298,7 +298,7 @@ impl Writer {
         };
         let stored =
             oldest.into_future().await.map_err(|error| self.classify_write_error(&error))?;
-        // Readers take the chunks in the order of the stream, so they must be stored in the order
+        // Readers read the chunks in the order of the stream, so they must be stored in the order
         // in which they were sent.
         if stored.sequence <= self.last_sequence {
             return Err(Error::unavailable("store an object", "its chunks are out of order"));
@@ -359,7 +359,7 @@ impl Reader {
         if let Some(chunk) = not_found_as_none(next)? {
             return Ok(Some(chunk));
         }
-        // A replica may lag.
+        // The replica may lag: read from the leader.
         match stream.get_first_raw_message_by_subject(&self.subject, from).await {
             Ok(chunk) => Ok(Some(chunk)),
             Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
@@ -377,12 +377,13 @@ pub(crate) fn job_of(info: &ObjectInfo) -> Option<JobKey> {
 }
 
 /// Returns a new id for the chunks of an object. It contains the name, so that chunks without an
-/// object can be attributed, and a random part, so that no reader mixes the chunks of two tries.
+/// object can be attributed, and a random part, so that no reader mixes the chunks of two uploads.
 fn new_chunks_id(name: &str) -> String {
     format!("{}_{}", name.replace('.', "_"), Uuid::new_v4().simple())
 }
 
-/// Returns the name of the object that chunks belong to; `None` if the id is not from `chunks_id`.
+/// Returns the name of the object that chunks belong to; `None` if their id is not from
+/// `new_chunks_id`.
 pub(crate) fn name_of_chunks(chunks_id: &str) -> Option<String> {
     let (name, _) = chunks_id.rsplit_once('_')?;
     Some(name.replace('_', "."))

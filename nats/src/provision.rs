@@ -195,7 +195,7 @@ async fn consumer(broker: &Broker, expected: &Consumer, drift: Drift) -> Result<
     if !missing && drift == Drift::Report {
         return Ok(Outcome::Differs(differences));
     }
-    // Also updates a consumer that exists.
+    // Creates the consumer, or updates an existing one.
     let made = broker.jetstream.create_consumer_on_stream(expected.config.clone(), expected.stream);
     made.await.map_err(|error| {
         Error::unavailable(OPERATION, detail(durable(&expected.config), &error))
@@ -203,7 +203,7 @@ async fn consumer(broker: &Broker, expected: &Consumer, drift: Drift) -> Result<
     Ok(if missing { Outcome::Created } else { Outcome::Corrected(differences) })
 }
 
-/// Joins an error and its causes into one line. The text of the error alone omits the causes.
+/// Joins an error and its causes into one line, because the text of the error alone omits them.
 fn detail(name: &str, error: &dyn std::error::Error) -> String {
     let mut text = format!("{name}: {error}");
     let mut cause = error.source();

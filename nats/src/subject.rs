@@ -24,8 +24,9 @@ pub(crate) fn dead_letter(lane: Lane, key: &JobKey) -> Subject {
     format!("{DEAD_JOBS_PREFIX}.{lane}.{key}").into()
 }
 
-/// Token in place of the owner in the dead letter of a message that is not a job. An owner may have
-/// the same name: the next token is a sequence number here, and a UUID in the letter of a job.
+/// Replaces the owner in the subject of a dead letter whose message is not a job. An owner may have
+/// the same name, because the next token tells the two apart: a sequence number here, a UUID for a
+/// job.
 pub(crate) const UNREADABLE: &str = "unreadable";
 
 /// Returns the subject of the dead letter of a message that is not a job:

@@ -21,21 +21,21 @@ pub const DEAD_JOBS: &str = "DEAD_JOBS";
 pub(crate) const DEAD_JOBS_PREFIX: &str = "dead";
 /// Bucket of job records.
 pub const JOB_STATE: &str = "job_state";
-/// The stream behind [`JOB_STATE`].
+/// Stream of the bucket [`JOB_STATE`].
 pub const JOB_STATE_STREAM: &str = "KV_job_state";
 /// First token of the subjects on which changes of records are republished.
 pub(crate) const EVENTS_PREFIX: &str = "events";
 /// Bucket of leases, with one key per duty, and of the presence of workers.
 pub const LEASES: &str = "leases";
-/// The stream behind [`LEASES`].
+/// Stream of the bucket [`LEASES`].
 pub const LEASES_STREAM: &str = "KV_leases";
 /// Object store of documents that are too large for a message.
 pub const DOCUMENTS: &str = "documents";
-/// The stream behind [`DOCUMENTS`].
+/// Stream of the object store [`DOCUMENTS`].
 pub const DOCUMENTS_STREAM: &str = "OBJ_documents";
 /// Object store of histograms that are too large for a record.
 pub const RESULTS: &str = "results";
-/// The stream behind [`RESULTS`].
+/// Stream of the object store [`RESULTS`].
 pub const RESULTS_STREAM: &str = "OBJ_results";
 
 /// Work-queue stream of webhooks.
@@ -46,10 +46,11 @@ pub(crate) const WEBHOOKS_PREFIX: &str = "webhooks";
 pub(crate) const WEBHOOKS_CONSUMER: &str = "webhooks";
 /// Bucket with the delivery state of each webhook.
 pub(crate) const WEBHOOK_STATE: &str = "webhook_state";
-/// The stream behind the bucket `webhook_state`.
+/// Stream of the bucket `webhook_state`.
 pub const WEBHOOK_STATE_STREAM: &str = "KV_webhook_state";
 
-/// Time after which the broker redelivers a message without a sign of life from its worker.
+/// Time after which the broker redelivers a message if its worker sends neither a reply nor a
+/// keep-alive.
 pub const ACK_WAIT: Duration = Duration::from_secs(30);
 /// Maximum number of jobs in [`JOBS`], waiting or in flight.
 pub const JOBS_MAX: i64 = 2_000_000;
@@ -124,7 +125,7 @@ pub struct Consumer {
 /// The streams and consumers that must exist.
 #[derive(Debug, Clone)]
 pub struct Topology {
-    /// Streams, including those behind buckets.
+    /// Streams, including those of buckets and object stores.
     pub streams: Vec<Config>,
     /// Consumers of these streams.
     pub consumers: Vec<Consumer>,
@@ -228,7 +229,7 @@ fn leases() -> Config {
     Config {
         description: Some("One key per duty that one process at a time has".to_owned()),
         max_age: LEASE_TTL,
-        // The server rejects a window that is longer than the maximum age.
+        // The server refuses a window that is longer than the maximum age.
         duplicate_window: LEASE_TTL,
         ..bucket(LEASES)
     }
@@ -246,7 +247,7 @@ fn object_store(name: &str, max_age: Duration) -> Config {
     }
 }
 
-/// A document must outlive its job: the longest time in the queue, and then its dead letter.
+/// A document must outlive its job: the maximum time in the queue, and then its dead letter.
 fn documents(space: u64) -> Config {
     Config {
         description: Some("Documents that clients sent, until they are counted".to_owned()),
@@ -262,8 +263,8 @@ fn consumer(lane: Lane) -> Consumer {
         ack_wait: ACK_WAIT,
         // Unlimited: attempts are counted in the record, and not every delivery is an attempt.
         max_deliver: -1,
-        // Unlimited: jobs that wait for a retry count as pending, so with a limit one unreachable
-        // host could stop a lane. The requests of each worker bound its jobs in flight.
+        // Unlimited: jobs that wait for their next attempt are not acknowledged, so with a limit one
+        // unreachable host could stop a lane. The requests of each worker bound its jobs in flight.
         max_ack_pending: -1,
         filter_subject: format!("{JOBS_PREFIX}.{lane}.>"),
         ..pull::Config::default()
@@ -283,8 +284,8 @@ fn webhooks() -> Config {
     }
 }
 
-/// The age of a state counts from its last change, which is later than that of the job's record. So
-/// a state outlives the record.
+/// The broker measures the age of a state from its last change, which is later than the last change
+/// of the job's record. So a state outlives the record.
 fn webhook_state(max_age: Duration) -> Config {
     Config {
         description: Some("How each webhook is doing".to_owned()),
@@ -302,7 +303,7 @@ fn webhooks_consumer() -> Consumer {
         ack_wait: ACK_WAIT,
         // Unlimited: attempts are counted in the delivery state.
         max_deliver: -1,
-        // Unlimited: webhooks that wait for their next attempt count as pending.
+        // Unlimited: webhooks that wait for their next attempt are not acknowledged.
         max_ack_pending: -1,
         filter_subject: format!("{WEBHOOKS_PREFIX}.>"),
         ..pull::Config::default()
@@ -344,7 +345,8 @@ mod tests {
     #[test]
     fn a_marker_outlives_every_message_of_its_job() {
         // This holds for any lifetime of results. A job that was cancelled while it waited is not
-        // run after its record has expired, because the tombstone still exists and counts as final.
+        // run after its record has expired, because the tombstone still exists and workers treat it
+        // as final.
         assert!(TOMBSTONE_TTL > JOBS_AGE_MAX);
     }
 

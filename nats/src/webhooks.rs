@@ -1,4 +1,4 @@
-//! The queue of webhooks, and the delivery state of each one in a bucket.
+//! The webhook queue, and the delivery state of each webhook in a bucket.
 //!
 //! Webhooks have a separate work queue, so that an unreachable receiver never delays counting. A
 //! message only names a job. URL and content come from the record of the job.
@@ -62,18 +62,18 @@ pub struct VersionedDeliveries {
     pub revision: u64,
 }
 
-/// Level of the queue of webhooks.
+/// Level of the webhook queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Level {
     /// Number of webhooks in the queue, due now or later.
     pub waiting: u64,
     /// Number of those that no worker has received yet.
     pub untried: u64,
-    /// When the oldest of them was stored; `None` if the queue is empty.
+    /// Time at which the oldest of them was stored; `None` if the queue is empty.
     pub oldest: Option<Timestamp>,
 }
 
-/// The queue of webhooks, and their delivery states.
+/// The webhook queue, and the delivery states.
 #[derive(Debug, Clone)]
 pub struct Webhooks {
     broker: Broker,

@@ -36,7 +36,7 @@ impl Entries {
     /// Returns the next word and its count; `None` after the last one.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], [`Error::Gone`] if the object is removed meanwhile, and
+    /// [`Error::Unavailable`], [`Error::Gone`] if the object is removed while it is read, and
     /// [`Error::Corrupt`].
     pub async fn next(&mut self) -> Result<Option<(String, u64)>, Error> {
         loop {
