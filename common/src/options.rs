@@ -2,8 +2,8 @@
 //!
 //! Options are stored and sent as JSON. A field with its default value is omitted, except for the
 //! three oldest ones, so that a worker of an earlier version can run every job without newer
-//! options. A reader refuses unknown fields and values, since ignoring them would give a wrong
-//! result.
+//! options. A reader refuses unknown fields and values, because ignoring them would give wrong
+//! results.
 
 use std::borrow::Cow;
 use std::ops::RangeInclusive;
@@ -42,8 +42,7 @@ pub struct Options {
     /// Whether different apostrophe characters are unified. The default is `unify`.
     #[serde(skip_serializing_if = "is_default")]
     pub apostrophe: Apostrophe,
-    /// Whether a hyphen ends a word. The default is `split`. No effect on the rules `whitespace`
-    /// and `office`.
+    /// Whether a hyphen ends a word. The default is `split`. Ignored by `whitespace` and `office`.
     #[serde(skip_serializing_if = "is_default")]
     pub hyphen: Hyphen,
     /// Unicode normalization of the listed words. The default is `nfc`.

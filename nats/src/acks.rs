@@ -95,8 +95,8 @@ impl fmt::Display for UnconfirmedAcks {
         let cause = self.cause.as_deref().unwrap_or(NO_ANSWER);
         write!(
             f,
-            "the broker does not confirm acknowledgements of {stream}, whose finished messages \
-             are delivered again: {cause}; see WordmillAcknowledgementsUnconfirmed in \
+            "the broker does not confirm acknowledgements of {stream}, so finished messages are \
+             redelivered: {cause}; see WordmillAcknowledgementsUnconfirmed in \
              docs/operations.md"
         )
     }

@@ -79,7 +79,11 @@ impl Settings {
         let url = env.read("WORDMILL_NATS_URL", "nats://127.0.0.1:4222".to_owned(), |text| {
             let all_parse =
                 text.split(',').all(|url| url.parse::<async_nats::ServerAddr>().is_ok());
-            if all_parse { Ok(text.to_owned()) } else { Err("not a NATS URL".to_owned()) }
+            if all_parse {
+                Ok(text.to_owned())
+            } else {
+                Err("must be a NATS URL such as nats://127.0.0.1:4222".to_owned())
+            }
         });
         let user = env.text("WORDMILL_NATS_USER", role.as_str());
         let password = env.secret("WORDMILL_NATS_PASSWORD");
@@ -262,7 +266,7 @@ impl Broker {
             warn!("the broker did not confirm the last acknowledgements");
         }
         if let Err(error) = self.client.drain().await {
-            warn!(%error, "the connection to the broker could not be drained");
+            warn!(%error, "cannot drain the connection to the broker");
         }
     }
 

@@ -76,8 +76,8 @@ impl Delivery {
         &self.message.subject
     }
 
-    /// Returns the time after which the broker redelivers the message if it receives neither a reply
-    /// nor a keep-alive.
+    /// Returns the time after which the broker redelivers the message if it receives neither a
+    /// reply nor a keep-alive.
     #[must_use]
     pub fn ack_wait(&self) -> Duration {
         self.ack_wait

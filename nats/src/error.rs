@@ -52,7 +52,7 @@ pub enum Error {
         what: String,
     },
     /// The write failed repeatedly because of conflicts with other writers.
-    #[error("gave up writing {key} after {tries} conflicts")]
+    #[error("cannot write the record of {key}: {tries} conflicts with other writers")]
     Contended {
         /// Key of the record.
         key: String,

@@ -27,7 +27,7 @@ const CLUSTER_STEPS: &str =
     "  1. Stop the gateways and the workers. Start the servers with the earlier server.conf.
   2. As admin: nats backup account wordmill-backup --force
                for stream in wordmill-backup/*; do nats backup validate $stream; done
-  3. Only if all are OK:
+  3. Only if all backups are valid:
                for stream in wordmill-backup/*; do nats stream rm --force $(basename $stream); done
   4. Stop the servers and start them with the new server.conf.
   5. As admin: for stream in wordmill-backup/*; do nats backup restore stream $stream; done
@@ -169,9 +169,9 @@ impl fmt::Display for StrandedStreams {
         let Self { account, location } = self;
         write!(
             f,
-            "the account {account} has no streams, but nats-server keeps those of a version \
-             without accounts, in {GLOBAL_ACCOUNT}. Nothing was created. Move them first \
-             (docs/upgrading.md):\n\n"
+            "the account {account} contains no streams, but nats-server stores those of a \
+             version without accounts, in the account {GLOBAL_ACCOUNT}. Nothing was created. Move \
+             the streams first (docs/upgrading.md):\n\n"
         )?;
         let StreamLocation::Store(store) = location else {
             return f.write_str(CLUSTER_STEPS);

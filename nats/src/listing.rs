@@ -66,8 +66,8 @@ impl Listing {
 
     /// Returns up to `limit` records of `owner` with sequence numbers below `before`.
     ///
-    /// The work per page is bounded, so a page may have fewer records, or none, even if another page
-    /// follows.
+    /// The work per page is bounded, so a page may have fewer records, or none, even if another
+    /// page follows.
     ///
     /// # Errors
     /// [`Error::Unavailable`].

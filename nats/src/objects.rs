@@ -270,7 +270,7 @@ impl Writer {
         for sent in self.unconfirmed.drain(..) {
             // A chunk that arrived after the purge would remain.
             if let Err(error) = sent.await {
-                debug!(%error, "a chunk of an abandoned object was not confirmed");
+                debug!(%error, "a chunk of an unfinished object was not confirmed");
             }
         }
         self.bucket.purge_subject(subject::object_meta(self.bucket.name, &self.name)).await?;

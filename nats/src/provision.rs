@@ -67,7 +67,7 @@ impl fmt::Display for Finding {
         };
         write!(f, "{}: {word}", self.what)?;
         for Difference { field, expected, actual } in differences {
-            write!(f, "\n  {field} is {actual}, should be {expected}")?;
+            write!(f, "\n  {field}: {actual}, expected {expected}")?;
         }
         Ok(())
     }

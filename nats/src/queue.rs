@@ -85,13 +85,13 @@ pub enum PublishError {
     #[error("the queue is full")]
     Full,
     /// The job exceeds the maximum message size. It was not stored.
-    #[error("the job is too large for a message")]
+    #[error("the job exceeds the maximum message size of the broker")]
     TooLarge,
     /// The stream does not exist or has no leader. The job was not stored.
-    #[error("the queue does not answer")]
+    #[error("the queue does not exist or has no leader")]
     NoQueue,
     /// No definite answer. The job may have been stored.
-    #[error("the queue did not confirm the job: {0}")]
+    #[error("the broker did not confirm the job: {0}")]
     Unclear(String),
 }
 

@@ -172,7 +172,7 @@ impl Store {
                     return Err(Error::TooLarge { what: format!("the record of {key}") });
                 }
                 Err(reason) => {
-                    debug!(job.id = %key.job_id, ?reason, "record not created");
+                    debug!(job.id = %key.job_id, ?reason, "cannot create a record");
                     reason.pause(earlier).await;
                 }
             }
@@ -260,7 +260,7 @@ impl Store {
                     return Err(Error::TooLarge { what: format!("the record of {key}") });
                 }
                 Err(reason) => {
-                    debug!(job.id = %key.job_id, ?reason, "record not written");
+                    debug!(job.id = %key.job_id, ?reason, "cannot write a record");
                     reason.pause(earlier).await;
                 }
             }
@@ -291,7 +291,8 @@ impl Store {
     /// alive.
     ///
     /// # Errors
-    /// See [`WriteError`]. [`WriteError::Conflict`] includes a status that does not allow the event.
+    /// See [`WriteError`]. [`WriteError::Conflict`] includes a status that does not allow the
+    /// event.
     pub async fn apply_if_unchanged(
         &self,
         current: &VersionedJob,

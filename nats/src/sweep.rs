@@ -149,7 +149,8 @@ impl Sweep {
             Lookup::Job(stored) if stored.revision == revision => *stored,
             Lookup::Job(_) | Lookup::Deleted | Lookup::NotFound => return Ok(None),
         };
-        let detail = "The job's message disappeared from the queue before the job was done.";
+        let detail = "The job's message disappeared from the queue before the job was final. \
+                      Submit the job again.";
         let failure = Failure::new(FailureCode::Lost, detail);
         let event = Event::FailedWithoutRun { failure, dead_lettered: false };
         // Enqueue the webhook before the record is final, because later sweeps skip final records.
@@ -197,7 +198,7 @@ impl Sweep {
         match self.webhooks.enqueue(job, 0).await {
             Ok(()) => Ok(true),
             Err(Error::Full { what }) => {
-                warn!(job.id = %job.job_id, what, "postponing a job: the webhook queue is full");
+                warn!(job.id = %job.job_id, what, "webhook queue is full; postponing the webhook of a job");
                 Ok(false)
             }
             Err(error) => Err(error),

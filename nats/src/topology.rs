@@ -101,7 +101,7 @@ impl Settings {
             "1" => Ok(1),
             "3" => Ok(3),
             "5" => Ok(5),
-            _ => Err("not 1, 3 or 5".to_owned()),
+            _ => Err("must be 1, 3 or 5".to_owned()),
         });
         let least = Duration::from_secs(1);
         let most = days(365);
@@ -179,7 +179,7 @@ fn stream_config(name: &str, subjects: &[&str]) -> Config {
 
 fn jobs() -> Config {
     Config {
-        description: Some("Jobs that wait or are being worked on".to_owned()),
+        description: Some("Queued and running jobs".to_owned()),
         retention: RetentionPolicy::WorkQueue,
         discard: DiscardPolicy::New,
         max_messages: JOBS_MAX,
@@ -191,7 +191,7 @@ fn jobs() -> Config {
 
 fn dead_jobs() -> Config {
     Config {
-        description: Some("Jobs that nobody could finish, with their whole message".to_owned()),
+        description: Some("Messages of jobs that failed for good".to_owned()),
         retention: RetentionPolicy::Limits,
         max_messages_per_subject: 1,
         max_age: DEAD_AGE_MAX,
@@ -227,7 +227,7 @@ fn job_state() -> Config {
 
 fn leases() -> Config {
     Config {
-        description: Some("One key per duty that one process at a time has".to_owned()),
+        description: Some("Leases and worker presence".to_owned()),
         max_age: LEASE_TTL,
         // The server refuses a window that is longer than the maximum age.
         duplicate_window: LEASE_TTL,
@@ -250,7 +250,7 @@ fn object_store(name: &str, max_age: Duration) -> Config {
 /// A document must outlive its job: the maximum time in the queue, and then its dead letter.
 fn documents(space: u64) -> Config {
     Config {
-        description: Some("Documents that clients sent, until they are counted".to_owned()),
+        description: Some("Uploaded documents of unfinished jobs and dead letters".to_owned()),
         max_bytes: space.try_into().unwrap_or(i64::MAX),
         ..object_store(DOCUMENTS, JOBS_AGE_MAX + DEAD_AGE_MAX + OBJECT_MARGIN)
     }
@@ -263,8 +263,9 @@ fn consumer(lane: Lane) -> Consumer {
         ack_wait: ACK_WAIT,
         // Unlimited: attempts are counted in the record, and not every delivery is an attempt.
         max_deliver: -1,
-        // Unlimited: jobs that wait for their next attempt are not acknowledged, so with a limit one
-        // unreachable host could stop a lane. The requests of each worker bound its jobs in flight.
+        // Unlimited: jobs that wait for their next attempt are not acknowledged, so with a limit
+        // one unreachable host could stop a lane. The requests of each worker bound its jobs in
+        // flight.
         max_ack_pending: -1,
         filter_subject: format!("{JOBS_PREFIX}.{lane}.>"),
         ..pull::Config::default()
@@ -274,7 +275,7 @@ fn consumer(lane: Lane) -> Consumer {
 
 fn webhooks() -> Config {
     Config {
-        description: Some("Webhooks that are to be delivered".to_owned()),
+        description: Some("Webhooks to deliver".to_owned()),
         retention: RetentionPolicy::WorkQueue,
         discard: DiscardPolicy::New,
         max_messages: WEBHOOKS_MAX,
@@ -288,7 +289,7 @@ fn webhooks() -> Config {
 /// of the job's record. So a state outlives the record.
 fn webhook_state(max_age: Duration) -> Config {
     Config {
-        description: Some("How each webhook is doing".to_owned()),
+        description: Some("Delivery state of each webhook".to_owned()),
         max_age,
         ..bucket(WEBHOOK_STATE)
     }

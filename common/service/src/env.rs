@@ -109,7 +109,9 @@ impl Env {
 
     /// Reads a boolean: `true` or `false`.
     pub fn flag(&mut self, name: &'static str, default: bool) -> bool {
-        self.read(name, default, |text| text.parse().map_err(|_| "not true or false".to_owned()))
+        self.read(name, default, |text| {
+            text.parse().map_err(|_| "must be true or false".to_owned())
+        })
     }
 
     /// Reads a secret. It never appears in an error message.
@@ -121,7 +123,7 @@ impl Env {
     /// Reads an address to listen on.
     pub fn address(&mut self, name: &'static str, default: SocketAddr) -> SocketAddr {
         self.read(name, default, |text| {
-            text.parse().map_err(|_| "not an address such as 127.0.0.1:8080".to_owned())
+            text.parse().map_err(|_| "must be an address such as 127.0.0.1:8080".to_owned())
         })
     }
 
@@ -129,7 +131,7 @@ impl Env {
     pub fn number(&mut self, name: &'static str, default: u32, least: u32, most: u32) -> u32 {
         self.read(name, default, |text| match text.parse() {
             Ok(number) if (least..=most).contains(&number) => Ok(number),
-            Ok(_) | Err(_) => Err(format!("not a whole number from {least} to {most}")),
+            Ok(_) | Err(_) => Err(format!("must be a whole number from {least} to {most}")),
         })
     }
 
@@ -142,11 +144,11 @@ impl Env {
         most: Duration,
     ) -> Duration {
         let bounds =
-            format!("not between {} and {}", DisplayDuration(least), DisplayDuration(most));
+            format!("must be between {} and {}", DisplayDuration(least), DisplayDuration(most));
         let read = self.read(name, DisplayDuration(default), |text| match parse_duration(text) {
             Some(span) if (least..=most).contains(&span) => Ok(DisplayDuration(span)),
             Some(_) => Err(bounds),
-            None => Err("not a duration such as 250ms, 30s, 5m, 12h or 7d".to_owned()),
+            None => Err("must be a duration such as 250ms, 30s, 5m, 12h or 7d".to_owned()),
         });
         read.0
     }
@@ -159,11 +161,11 @@ impl Env {
         least: ByteSize,
         most: ByteSize,
     ) -> u64 {
-        let bounds = format!("not between {least} and {most}");
+        let bounds = format!("must be between {least} and {most}");
         let read = self.read(name, default, |text| match parse_size(text).map(ByteSize) {
             Some(size) if (least..=most).contains(&size) => Ok(size),
             Some(_) => Err(bounds),
-            None => Err("not a size such as 512, 64KiB, 5MiB or 1GiB".to_owned()),
+            None => Err("must be a size such as 512, 64KiB, 5MiB or 1GiB".to_owned()),
         });
         read.0
     }
@@ -197,7 +199,11 @@ impl Env {
                 // The default is described in words if it depends on the service or the machine.
                 Some("") => {}
                 Some(documented) if documented == default => {}
-                Some(documented) => return Err(format!("{name} is {default}, not {documented}")),
+                Some(documented) => {
+                    return Err(format!(
+                        "the default of {name} is {default}, but the table contains {documented}"
+                    ));
+                }
             }
         }
         match documented.keys().next() {

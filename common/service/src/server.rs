@@ -153,7 +153,7 @@ fn limit_unsent(listener: &TcpListener) {
     if let Err(error) = socket2::SockRef::from(listener).set_tcp_notsent_lowat(UNSENT_BYTES_MAX) {
         warn!(
             %error,
-            "cannot limit unsent bytes: a client that does not read may take 4 MiB of memory"
+            "cannot limit unsent bytes; a client that does not read may take 4 MiB of memory"
         );
     }
 }
@@ -199,8 +199,8 @@ impl Acceptor {
         if self.logged_at.is_none_or(|at| at.elapsed() >= FULL_LOG_INTERVAL) {
             self.logged_at = Some(Instant::now());
             warn!(
-                "connection limit reached: new clients wait; a gateway's limit is \
-                 WORDMILL_CONNECTIONS_MAX"
+                "connection limit reached; new clients must wait (gateway: \
+                 WORDMILL_CONNECTIONS_MAX)"
             );
         }
         match Arc::clone(&self.permits).acquire_owned().await {
@@ -231,7 +231,7 @@ where
     async fn serve(self, stream: TcpStream) {
         // Disable Nagle's algorithm, so that small events are sent immediately.
         if let Err(error) = stream.set_nodelay(true) {
-            debug!(%error, "cannot set TCP_NODELAY: small answers may be delayed");
+            debug!(%error, "cannot set TCP_NODELAY; small responses may be delayed");
         }
         let mut stream = TimeoutStream::new(stream);
         stream.set_write_timeout(Some(self.timeout));
@@ -299,7 +299,7 @@ pub fn raise_file_limit(wanted: u32) -> u32 {
         warn!(
             files,
             connections_max = affordable,
-            "connection limit lowered: raise the limit of open files (ulimit -n)"
+            "too few file descriptors; lowered the connection limit: raise 'ulimit -n'"
         );
     }
     wanted.min(affordable)

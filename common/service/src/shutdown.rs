@@ -17,8 +17,11 @@ impl Signals {
     pub fn listen() -> Self {
         match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
             (Ok(terminate), Ok(interrupt)) => Self(Some([terminate, interrupt])),
-            _ => {
-                error!("cannot handle SIGTERM and SIGINT: only SIGKILL stops this service");
+            (Err(error), _) | (_, Err(error)) => {
+                error!(
+                    %error,
+                    "cannot install handlers for SIGTERM and SIGINT; only SIGKILL stops this service"
+                );
                 Self(None)
             }
         }
@@ -32,10 +35,10 @@ impl Signals {
             return std::future::pending().await;
         };
         let name = next(&mut terminate, &mut interrupt).await;
-        info!(signal = name, "stopping; a second signal exits at once");
+        info!(signal = name, "shutting down; a second signal exits immediately");
         token.cancel();
         let name = next(&mut terminate, &mut interrupt).await;
-        warn!(signal = name, "exiting at once");
+        warn!(signal = name, "exiting immediately");
         std::process::exit(EXIT_INTERRUPTED);
     }
 }

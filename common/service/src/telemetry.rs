@@ -68,7 +68,7 @@ impl Config {
         let format = env.read("WORDMILL_LOG_FORMAT", LogFormat::Json, |text| match text {
             "json" => Ok(LogFormat::Json),
             "pretty" => Ok(LogFormat::Pretty),
-            _ => Err("neither json nor pretty".to_owned()),
+            _ => Err("must be json or pretty".to_owned()),
         });
         let spans =
             env.read("WORDMILL_TRACE", Targets::new().with_default(LevelFilter::INFO), |text| {

@@ -109,13 +109,13 @@ impl Event {
         match self {
             Self::Started { .. } => "started",
             Self::Advanced { .. } => "advanced",
-            Self::MembersChecked { .. } => "surveyed",
+            Self::MembersChecked { .. } => "members_checked",
             Self::Counted { .. } => "counted",
             Self::AttemptFailed { .. } => "attempt_failed",
-            Self::HandedBack { .. } => "handed_back",
-            Self::FailedForGood { .. } => "gave_up",
-            Self::FailedWithoutRun { .. } => "abandoned",
-            Self::Cancelled => "withdrawn",
+            Self::HandedBack { .. } => "returned",
+            Self::FailedForGood { .. } => "failed_for_good",
+            Self::FailedWithoutRun { .. } => "failed_without_run",
+            Self::Cancelled => "cancelled",
         }
     }
 }
@@ -123,7 +123,7 @@ impl Event {
 /// An event that the current status of the job does not allow. Expected under concurrency: another
 /// worker updated the job first.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the event {event:?} is not allowed for a job in state {}", from.as_str())]
+#[error("the event {event:?} is not allowed for a job with status {}", from.as_str())]
 pub struct InvalidTransition {
     /// Current status of the job.
     pub from: Status,

@@ -38,12 +38,12 @@ impl std::fmt::Debug for Secrets {
 pub enum InvalidSecrets {
     /// A secret is too short.
     #[error(
-        "a webhook secret has fewer than {SECRET_BYTES_MIN} bytes: create one with \
+        "a webhook secret must have at least {SECRET_BYTES_MIN} bytes: create one with \
          `openssl rand -hex 32`"
     )]
     TooShort,
     /// There are too many secrets.
-    #[error("more than {SECRETS_MAX} webhook secrets are set: remove the oldest ones")]
+    #[error("at most {SECRETS_MAX} webhook secrets are allowed: remove the oldest ones")]
     TooMany,
 }
 

@@ -52,7 +52,7 @@ impl fmt::Display for DeadLetterId {
 
 /// The text is not the id of a dead letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a dead letter is named by its job's id, or unreadable-<n>")]
+#[error("the id of a dead letter must be a job id or unreadable-<n>")]
 pub struct InvalidDeadLetterId;
 
 impl FromStr for DeadLetterId {

@@ -96,7 +96,7 @@ impl UnauthenticatedConnections {
             state.logged_at = Some(Instant::now());
             warn!(
                 unauthenticated_max = self.0.count_max,
-                "too many open connections: closing the oldest without an authenticated request"
+                "too many open connections; closing the oldest without an authenticated request"
             );
         }
         None

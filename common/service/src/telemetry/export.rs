@@ -65,17 +65,17 @@ impl Export {
         let full = env.read("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", String::new(), check_endpoint);
         let _: String =
             env.read("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf".to_owned(), |name| {
-                let reason = "only http/protobuf is supported; collectors accept it on port 4318";
+                let reason = "must be http/protobuf, which collectors accept on port 4318";
                 (name == "http/protobuf").then(|| name.to_owned()).ok_or_else(|| reason.to_owned())
             });
         let is_disabled = env.read("OTEL_SDK_DISABLED", false, |text| match text {
             "true" => Ok(true),
             "false" => Ok(false),
-            _ => Err("neither true nor false".to_owned()),
+            _ => Err("must be true or false".to_owned()),
         });
         let is_selected = env.read("OTEL_TRACES_EXPORTER", "otlp".to_owned(), |text| match text {
             "otlp" | "none" => Ok(text.to_owned()),
-            _ => Err("neither otlp nor none".to_owned()),
+            _ => Err("must be otlp or none".to_owned()),
         }) == "otlp";
         let queue_max = env.number("OTEL_BSP_MAX_QUEUE_SIZE", 8192, 1, 1 << 20);
         let batch_max = env.number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 1024, 1, 1 << 20);
@@ -148,8 +148,8 @@ impl Export {
 fn check_endpoint(text: &str) -> Result<String, String> {
     match text.strip_prefix("http://") {
         Some(host) if !host.is_empty() => Ok(text.to_owned()),
-        _ => Err("not an http URL such as http://127.0.0.1:4318; for TLS, run a collector \
-                  beside the service"
+        _ => Err("must be an http URL such as http://127.0.0.1:4318; for TLS, run a collector \
+                  next to the service"
             .to_owned()),
     }
 }
@@ -182,7 +182,7 @@ impl Pipeline {
         let flushed = flushing.is_ok() && done.recv_timeout(FLUSH_TIME_MAX).is_ok();
         let dropped = dropped_spans();
         if !flushed || dropped > 0 {
-            warn!(flushed, dropped, "not all spans reached the collector");
+            warn!(flushed, dropped, "some spans were not exported before shutdown");
         }
     }
 }
@@ -247,7 +247,7 @@ impl<E: SpanExporter> SpanExporter for MonitoredExporter<E> {
                     warn!(
                         endpoint,
                         %error,
-                        "cannot send spans: dropping them until the collector accepts them again"
+                        "cannot send spans; dropping them until the collector accepts them again"
                     );
                 }
             }

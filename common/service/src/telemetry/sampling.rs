@@ -39,14 +39,14 @@ impl Sampling {
                 Ok(ratio) if (0.0..=1.0).contains(&ratio) => ratio,
                 Ok(_) | Err(_) => {
                     return Err(format!(
-                        "OTEL_TRACES_SAMPLER_ARG={ratio}: not a number from 0 to 1"
+                        "OTEL_TRACES_SAMPLER_ARG={ratio}: must be a number from 0 to 1"
                     ));
                 }
             },
             _ => {
                 return Err(format!(
-                    "OTEL_TRACES_SAMPLER={name}: not always_on, always_off or traceidratio, with \
-                     or without the prefix parentbased_"
+                    "OTEL_TRACES_SAMPLER={name}: must be always_on, always_off or traceidratio, \
+                     with or without the prefix parentbased_"
                 ));
             }
         };
