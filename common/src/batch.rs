@@ -96,7 +96,7 @@ impl Batch {
     /// Returns the id of the member that was created from a line of the batch `batch_id`.
     #[must_use]
     pub fn member(owner: &Owner, batch_id: JobId, line: u32) -> JobId {
-        JobId::derived("line", owner, &format!("{batch_id}.{line}"))
+        JobId::derive("line", owner, &format!("{batch_id}.{line}"))
     }
 
     /// Returns the accepted lines and the ids of their members.

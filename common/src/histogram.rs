@@ -123,12 +123,12 @@ impl Histogram {
         // A key contains only the first bytes of the word and a capped count. Sort each group of
         // equal keys again, by the full count and the full word.
         let mut start = 0;
-        for alike in keys.chunk_by(|left, right| left.has_same_prefix(*right)) {
-            let end = alike.len().saturating_add(start);
-            if alike.len() > 1
-                && let Some(these) = sorted.get_mut(start..end)
+        for group in keys.chunk_by(|left, right| left.is_tied_with(*right)) {
+            let end = group.len().saturating_add(start);
+            if group.len() > 1
+                && let Some(tied) = sorted.get_mut(start..end)
             {
-                these.sort_unstable_by(|left, right| {
+                tied.sort_unstable_by(|left, right| {
                     let by_count = right.count.cmp(&left.count);
                     by_count.then_with(|| word(&text, *left).cmp(word(&text, *right)))
                 });
@@ -158,15 +158,16 @@ impl SortKey {
     const COUNT_MAX: u64 = (1 << (u128::BITS - Self::PREFIX_BITS - Self::POSITION_BITS)) - 1;
 
     fn new(text: &str, entry: Entry, position: usize) -> Self {
-        let rareness = Self::COUNT_MAX.saturating_sub(entry.count);
-        let upper = u128::from(rareness) << Self::PREFIX_BITS | u128::from(prefix(text, entry));
+        let inverted_count = Self::COUNT_MAX.saturating_sub(entry.count);
+        let upper =
+            u128::from(inverted_count) << Self::PREFIX_BITS | u128::from(prefix(text, entry));
         // The index fits into 40 bits: 2^40 words do not fit into memory.
         Self(upper << Self::POSITION_BITS | position as u128)
     }
 
     /// Returns whether the keys do not decide the order of the two words: they have the same count
     /// and prefix, or both counts are capped.
-    const fn has_same_prefix(self, other: Self) -> bool {
+    const fn is_tied_with(self, other: Self) -> bool {
         // Shift that leaves the complement of the count, which is 0 for every capped count.
         const BOTH: u32 = SortKey::PREFIX_BITS + SortKey::POSITION_BITS;
         let are_most_frequent = (self.0 | other.0) >> BOTH == 0;

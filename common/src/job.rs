@@ -309,7 +309,7 @@ impl Job {
                 self.progress = None;
                 self.status = Queued;
             }
-            (Running, Event::HandedBack { run }) if self.is_running(run) => {
+            (Running, Event::Returned { run }) if self.is_running(run) => {
                 // A returned attempt does not count: remove it, so that restarts of workers cannot
                 // use up the attempts.
                 self.attempts.pop();

@@ -67,7 +67,7 @@ pub enum Error {
     Newer(u64),
     /// The message is valid, except for an unknown source or unknown options.
     #[error("the message has {} unknown to this version: {}", .0.part, .0.reason)]
-    Unknown(Box<UnknownJob>),
+    Unknown(Box<UnsupportedJob>),
 }
 
 /// Part of a message that is unknown to this version.
@@ -102,7 +102,7 @@ impl fmt::Display for UnknownPart {
 /// A job with an unknown source or unknown options, submitted through a newer version. It can be
 /// shown and cancelled, but not run, retried or replayed.
 #[derive(Debug, Clone, PartialEq)]
-pub struct UnknownJob {
+pub struct UnsupportedJob {
     /// Record of the job with status `queued`.
     pub job: Job,
     /// The unknown part; the source if both are unknown.
@@ -117,7 +117,7 @@ pub enum ParsedMessage {
     /// This version can run the job.
     Known(Box<JobMessage>),
     /// Only a newer version can run the job.
-    Unknown(Box<UnknownJob>),
+    Unknown(Box<UnsupportedJob>),
 }
 
 impl ParsedMessage {
@@ -187,7 +187,7 @@ impl JobMessage {
             // error.
             Err(error) => match serde_json::from_slice::<FormatField>(bytes) {
                 Ok(newer) if newer.format > FORMAT.into() => Err(Error::Newer(newer.format)),
-                Ok(_) | Err(_) => Err(match UnknownJob::detect(bytes) {
+                Ok(_) | Err(_) => Err(match UnsupportedJob::detect(bytes) {
                     Some(unknown) => Error::Unknown(Box::new(unknown)),
                     None => Error::Malformed(error),
                 }),
@@ -263,7 +263,7 @@ impl JobMessage {
     }
 }
 
-impl UnknownJob {
+impl UnsupportedJob {
     /// Returns the job if the message is valid except for an unknown source or unknown options, for
     /// example `"options": {"stem": true}`. Replaces both with valid placeholders and parses the
     /// message again to find out.
@@ -325,7 +325,7 @@ mod tests {
         serde_json::to_vec(&message).unwrap()
     }
 
-    fn unknown(changes: &Value) -> UnknownJob {
+    fn unknown(changes: &Value) -> UnsupportedJob {
         match JobMessage::parse(&golden_message_with(changes)) {
             Err(Error::Unknown(unknown)) => *unknown,
             other => panic!("{changes}: {other:?}"),

@@ -20,7 +20,7 @@ use crate::connection::Connection;
 use crate::topology::JOB_STATE_STREAM;
 
 /// Interval between two checks for the server's description.
-const INFO_PAUSE: Duration = Duration::from_millis(5);
+const INFO_INTERVAL: Duration = Duration::from_millis(5);
 /// Interval at which the client pings the server.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
 /// Maximum number of messages that a subscription buffers. Further messages are dropped.
@@ -248,7 +248,7 @@ impl Broker {
         let end = Instant::now() + REQUEST_TIMEOUT;
         loop {
             match self.client.try_server_info() {
-                None if Instant::now() < end => tokio::time::sleep(INFO_PAUSE).await,
+                None if Instant::now() < end => tokio::time::sleep(INFO_INTERVAL).await,
                 info => return info,
             }
         }

@@ -94,7 +94,7 @@ impl Delivery {
     /// Shutdowns, pauses and lost acknowledgements increase it, so it does not count attempts.
     /// Returns 2, as for a redelivery, if the metadata of the message cannot be parsed.
     #[must_use]
-    pub fn delivered(&self) -> u64 {
+    pub fn delivery_count(&self) -> u64 {
         self.message.info().ok().and_then(|info| u64::try_from(info.delivered).ok()).unwrap_or(2)
     }
 
@@ -110,7 +110,7 @@ impl Delivery {
         DeliveryInfo {
             traceparent: self.traceparent(),
             stream_sequence: self.stream_sequence(),
-            delivered: self.delivered(),
+            delivery_count: self.delivery_count(),
         }
     }
 

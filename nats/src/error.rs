@@ -105,7 +105,7 @@ pub(crate) enum Refusal {
 
 /// Classifies a failed publish. The result is [`Refusal::Unclear`] unless the error rules out that
 /// the message was stored.
-pub(crate) fn refusal(error: &PublishError) -> Refusal {
+pub(crate) fn classify_publish_error(error: &PublishError) -> Refusal {
     match error.kind() {
         PublishErrorKind::WrongLastSequence => Refusal::Conflict,
         PublishErrorKind::MaxPayloadExceeded => Refusal::TooLarge,

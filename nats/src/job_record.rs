@@ -88,7 +88,7 @@ pub fn check_format(format: u32, key: &JobKey) -> Result<(), Error> {
 ///
 /// # Errors
 /// [`Error::Newer`].
-pub fn check_state(job: &Job) -> Result<(), Error> {
+pub fn check_status(job: &Job) -> Result<(), Error> {
     match job.status {
         Status::Unknown => Err(Error::newer_format(
             name(&job.key()),

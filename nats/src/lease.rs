@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use crate::Error;
 use crate::connect::Broker;
-use crate::error::{Refusal, refusal};
+use crate::error::{Refusal, classify_publish_error};
 use crate::headers::OPERATION_HEADER;
 use crate::stream_read::{ReadFrom, last_message, open_stream, stream_info};
 use crate::subject;
@@ -145,7 +145,7 @@ impl Lease {
         };
         match acknowledged {
             Ok(acknowledged) => Ok(Some(acknowledged.sequence)),
-            Err(error) if refusal(&error) == Refusal::Conflict => Ok(None),
+            Err(error) if classify_publish_error(&error) == Refusal::Conflict => Ok(None),
             Err(error) => Err(Error::unavailable("write a lease", error)),
         }
     }

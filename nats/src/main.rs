@@ -78,9 +78,9 @@ async fn main() -> ExitCode {
 
 fn read_config(env: &mut Env) -> Config {
     let broker = Settings::read(env, Role::Admin);
-    let least = Duration::ZERO;
-    let most = Duration::from_secs(3600);
-    let wait = env.duration("WORDMILL_NATS_WAIT", Duration::from_secs(30), least, most);
+    let min = Duration::ZERO;
+    let max = Duration::from_secs(3600);
+    let wait = env.duration("WORDMILL_NATS_WAIT", Duration::from_secs(30), min, max);
     let topology = topology::Settings::read(env);
     Config { broker, wait, topology }
 }

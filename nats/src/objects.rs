@@ -29,7 +29,7 @@ use wordmill_common::id::{JobKey, Owner};
 
 use crate::Error;
 use crate::connect::Broker;
-use crate::error::{Refusal, api_code, refusal};
+use crate::error::{Refusal, api_code, classify_publish_error};
 use crate::stream_read::{ReadFrom, last_message, not_found_as_none, open_stream};
 use crate::subject;
 
@@ -308,7 +308,7 @@ impl Writer {
     }
 
     fn classify_write_error(&self, error: &PublishError) -> Error {
-        let is_full = refusal(error) == Refusal::Full
+        let is_full = classify_publish_error(error) == Refusal::Full
             || matches!(
                 api_code(error),
                 Some(

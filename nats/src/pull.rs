@@ -189,13 +189,13 @@ impl Pull {
 
     /// Moves deliveries that have arrived to `late_deliveries`, until it contains `count_max`. Does
     /// not wait. Drops status messages, which only concern earlier requests.
-    fn take_arrived(&mut self, most: usize) {
-        while self.late_deliveries.len() < most
+    fn take_arrived(&mut self, count_max: usize) {
+        while self.late_deliveries.len() < count_max
             && let Some(Some(message)) = self.subscriber.next().now_or_never()
         {
             self.received += 1;
             if message.status.is_none() {
-                let delivery = self.delivery(message);
+                let delivery = self.build_delivery(message);
                 self.late_deliveries.push_back(delivery);
             }
         }
@@ -251,7 +251,7 @@ impl Pull {
                     // arrives for the open request. The next request takes it from the
                     // subscription.
                     self.open_messages = self.open_messages.saturating_sub(1);
-                    return Ok(PullEvent::Delivery(Box::new(self.delivery(message))));
+                    return Ok(PullEvent::Delivery(Box::new(self.build_delivery(message))));
                 }
                 Some(StatusCode::IDLE_HEARTBEAT) => return Ok(PullEvent::Heartbeat),
                 // A status of an abandoned request, for example its expiry, does not concern the
@@ -292,7 +292,7 @@ impl Pull {
         // specified.
         while let Ok(Some(message)) = tokio::time::timeout_at(limit, self.subscriber.next()).await {
             if message.status.is_none() && *message.subject != *end_subject {
-                late.push(self.delivery(message));
+                late.push(self.build_delivery(message));
             }
         }
         late
@@ -322,7 +322,7 @@ impl Pull {
         subject.rsplit('.').next() == Some(self.request_number.to_string().as_str())
     }
 
-    fn delivery(&self, message: async_nats::Message) -> Delivery {
+    fn build_delivery(&self, message: async_nats::Message) -> Delivery {
         let context = self.broker.jetstream.clone();
         let message = jetstream::Message { message, context };
         let acks = self.broker.acks.clone();

@@ -16,7 +16,7 @@ use wordmill_common::trace_context::TraceParent;
 
 use crate::Error;
 use crate::connect::Broker;
-use crate::error::{Refusal, refusal};
+use crate::error::{Refusal, classify_publish_error};
 use crate::stream_read::{
     ReadFrom, consumer_info, last_message, not_found_as_none, open_stream, stored_at, stream_info,
 };
@@ -164,11 +164,11 @@ impl Queue {
         match acknowledged {
             Ok(acknowledgement) if acknowledgement.duplicate => Ok(PublishAck::Duplicate),
             Ok(acknowledgement) => {
-                let sequence = spans::signed(acknowledgement.sequence);
+                let sequence = spans::to_i64(acknowledgement.sequence);
                 Span::current().record("messaging.nats.stream.sequence", sequence);
                 Ok(PublishAck::Stored)
             }
-            Err(error) => Err(publish_error(&error)),
+            Err(error) => Err(to_publish_error(&error)),
         }
     }
 
@@ -285,8 +285,8 @@ impl Queue {
     }
 }
 
-fn publish_error(error: &context::PublishError) -> PublishError {
-    match refusal(error) {
+fn to_publish_error(error: &context::PublishError) -> PublishError {
+    match classify_publish_error(error) {
         Refusal::Full => PublishError::Full,
         Refusal::TooLarge => PublishError::TooLarge,
         Refusal::NoResponders => PublishError::NoQueue,

@@ -24,7 +24,7 @@ pub struct DeliveryInfo {
     /// Sequence number of the message in its stream.
     pub stream_sequence: u64,
     /// Number of deliveries of the message, including this one.
-    pub delivered: u64,
+    pub delivery_count: u64,
 }
 
 /// Span and context of a message that is about to be published.
@@ -61,8 +61,8 @@ macro_rules! process_span {
             messaging.operation.name = "process",
             messaging.operation.r#type = "process",
             messaging.destination.name = $destination,
-            messaging.nats.stream.sequence = signed($delivery.stream_sequence),
-            messaging.nats.delivery_count = signed($delivery.delivered),
+            messaging.nats.stream.sequence = to_i64($delivery.stream_sequence),
+            messaging.nats.delivery_count = to_i64($delivery.delivery_count),
             $($fields)*
         )
     };
@@ -191,6 +191,6 @@ pub(crate) fn begin_settle_span(name: &'static str, destination: &'static str) -
 }
 
 /// Converts a count to the signed integers of span attributes. Larger values become `i64::MAX`.
-pub(crate) fn signed(number: u64) -> i64 {
+pub(crate) fn to_i64(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }

@@ -15,7 +15,7 @@ use wordmill_common::job::{Event, InvalidTransition, Job};
 
 use crate::Error;
 use crate::connect::Broker;
-use crate::error::{Refusal, refusal};
+use crate::error::{Refusal, classify_publish_error};
 use crate::job_record::{
     Lookup, REFUSED_STATUS, RawRecord, STATUS_HEADER, VersionedJob, parse_raw, tombstone_headers,
 };
@@ -30,7 +30,7 @@ const CHANGE_TRIES: u32 = 8;
 /// Delay before the leader is read after the first unclear answer; doubled for each further try. A
 /// cluster refuses a write while another write of the same record is being replicated. Until that
 /// has finished, the leader returns the earlier revision.
-const UNCLEAR_PAUSE: Duration = Duration::from_millis(10);
+const UNCLEAR_DELAY: Duration = Duration::from_millis(10);
 
 /// Reason why a record was not written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,7 +50,7 @@ impl WriteError {
         match self {
             Self::Conflict | Self::TooLarge => {}
             Self::Unclear(_) => {
-                tokio::time::sleep(UNCLEAR_PAUSE * 2_u32.saturating_pow(earlier)).await;
+                tokio::time::sleep(UNCLEAR_DELAY * 2_u32.saturating_pow(earlier)).await;
             }
         }
     }
@@ -345,7 +345,7 @@ impl Store {
         }
         let key = job.key();
         let sending = self.send(&key, message).instrument(spans::begin_put_span("put job_state"));
-        sending.await.map_err(|error| match refusal(&error) {
+        sending.await.map_err(|error| match classify_publish_error(&error) {
             Refusal::Conflict => WriteError::Conflict,
             Refusal::TooLarge => WriteError::TooLarge,
             Refusal::Full | Refusal::NoResponders | Refusal::Unclear => {

@@ -49,23 +49,23 @@ pub(crate) fn direct_get(stream: &str) -> Subject {
 pub(crate) fn job_of_record(subject: &str) -> Option<JobKey> {
     let key = subject.strip_prefix("$KV.")?.strip_prefix(JOB_STATE)?.strip_prefix('.')?;
     let (owner, job_id) = key.split_once('.')?;
-    job_key(owner, job_id)
+    parse_job_key(owner, job_id)
 }
 
 /// Returns the job in the subject of a message in `JOBS`; `None` if it has another form.
 pub(crate) fn job_of_message(subject: &str) -> Option<JobKey> {
     let mut tokens = subject.split('.').skip(2);
-    job_key(tokens.next()?, tokens.next()?)
+    parse_job_key(tokens.next()?, tokens.next()?)
 }
 
 /// Returns the job in the subject of a webhook; `None` if it has another form.
 pub(crate) fn job_of_webhook(subject: &str) -> Option<JobKey> {
     let (owner, job_id) =
         subject.strip_prefix(WEBHOOKS_PREFIX)?.strip_prefix('.')?.split_once('.')?;
-    job_key(owner, job_id)
+    parse_job_key(owner, job_id)
 }
 
-fn job_key(owner: &str, job_id: &str) -> Option<JobKey> {
+fn parse_job_key(owner: &str, job_id: &str) -> Option<JobKey> {
     Some(JobKey { owner: owner.to_owned().try_into().ok()?, job_id: job_id.parse().ok()? })
 }
 

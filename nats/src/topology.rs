@@ -103,9 +103,9 @@ impl Settings {
             "5" => Ok(5),
             _ => Err("must be 1, 3 or 5".to_owned()),
         });
-        let least = Duration::from_secs(1);
-        let most = days(365);
-        let result_ttl = env.duration("WORDMILL_RESULT_TTL", days(7), least, most);
+        let min = Duration::from_secs(1);
+        let max = days(365);
+        let result_ttl = env.duration("WORDMILL_RESULT_TTL", days(7), min, max);
         let mib = ByteSize(1 << 20);
         let tib = ByteSize(1 << 40);
         let documents_space = env.size("WORDMILL_DOCUMENTS_SPACE", ByteSize(4 << 30), mib, tib);

@@ -127,43 +127,43 @@ impl Env {
         })
     }
 
-    /// Reads an integer from `least` to `most`.
-    pub fn number(&mut self, name: &'static str, default: u32, least: u32, most: u32) -> u32 {
+    /// Reads an integer from `min` to `max`.
+    pub fn number(&mut self, name: &'static str, default: u32, min: u32, max: u32) -> u32 {
         self.read(name, default, |text| match text.parse() {
-            Ok(number) if (least..=most).contains(&number) => Ok(number),
-            Ok(_) | Err(_) => Err(format!("must be a whole number from {least} to {most}")),
+            Ok(number) if (min..=max).contains(&number) => Ok(number),
+            Ok(_) | Err(_) => Err(format!("must be a whole number from {min} to {max}")),
         })
     }
 
-    /// Reads a duration from `least` to `most`.
+    /// Reads a duration from `min` to `max`.
     pub fn duration(
         &mut self,
         name: &'static str,
         default: Duration,
-        least: Duration,
-        most: Duration,
+        min: Duration,
+        max: Duration,
     ) -> Duration {
         let bounds =
-            format!("must be between {} and {}", DisplayDuration(least), DisplayDuration(most));
+            format!("must be between {} and {}", DisplayDuration(min), DisplayDuration(max));
         let read = self.read(name, DisplayDuration(default), |text| match parse_duration(text) {
-            Some(span) if (least..=most).contains(&span) => Ok(DisplayDuration(span)),
+            Some(span) if (min..=max).contains(&span) => Ok(DisplayDuration(span)),
             Some(_) => Err(bounds),
             None => Err("must be a duration such as 250ms, 30s, 5m, 12h or 7d".to_owned()),
         });
         read.0
     }
 
-    /// Reads a size in bytes from `least` to `most`.
+    /// Reads a size in bytes from `min` to `max`.
     pub fn size(
         &mut self,
         name: &'static str,
         default: ByteSize,
-        least: ByteSize,
-        most: ByteSize,
+        min: ByteSize,
+        max: ByteSize,
     ) -> u64 {
-        let bounds = format!("must be between {least} and {most}");
+        let bounds = format!("must be between {min} and {max}");
         let read = self.read(name, default, |text| match parse_size(text).map(ByteSize) {
-            Some(size) if (least..=most).contains(&size) => Ok(size),
+            Some(size) if (min..=max).contains(&size) => Ok(size),
             Some(_) => Err(bounds),
             None => Err("must be a size such as 512, 64KiB, 5MiB or 1GiB".to_owned()),
         });

@@ -26,7 +26,7 @@ use wordmill_common::job::{Job, Status};
 use wordmill_common::trace_context::{TraceId, TraceParent};
 
 /// Buckets for the time that a client waits for a response, in seconds.
-pub const ANSWER_SECONDS: &[f64] =
+pub const RESPONSE_SECONDS: &[f64] =
     &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
 /// Buckets for the durations of a job, in seconds: from a text that is counted immediately to a
 /// backlog of hours.

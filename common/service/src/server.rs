@@ -52,7 +52,7 @@ pub const CONNECTION_BYTES_MAX: usize = 128 << 10;
 /// would buffer up to 4 MiB for each client that does not read.
 const UNSENT_BYTES_MAX: u32 = 128 << 10;
 /// Delay after a failed `accept`, for example for lack of file descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+const ACCEPT_DELAY: Duration = Duration::from_millis(200);
 /// Minimum time between two log messages about too many connections.
 const FULL_LOG_INTERVAL: Duration = Duration::from_secs(60);
 /// Number of file descriptors that are not available to clients: they are reserved for the broker,
@@ -186,7 +186,7 @@ impl Acceptor {
                 Err(gone) if gone.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
                     error!(%error, "cannot accept a connection; retrying in 200 ms");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    tokio::time::sleep(ACCEPT_DELAY).await;
                 }
             }
         }

@@ -76,7 +76,7 @@ pub enum Event {
         next_attempt_at: Timestamp,
     },
     /// A worker returned the job to the queue, for example at shutdown. The attempt does not count.
-    HandedBack {
+    Returned {
         /// Nonce of the attempt.
         run: RunNonce,
     },
@@ -112,7 +112,7 @@ impl Event {
             Self::MembersChecked { .. } => "members_checked",
             Self::Counted { .. } => "counted",
             Self::AttemptFailed { .. } => "attempt_failed",
-            Self::HandedBack { .. } => "returned",
+            Self::Returned { .. } => "returned",
             Self::FailedForGood { .. } => "failed_for_good",
             Self::FailedWithoutRun { .. } => "failed_without_run",
             Self::Cancelled => "cancelled",

@@ -55,11 +55,11 @@ fn attempt_failed(n: u8) -> Event {
     Event::AttemptFailed { run: run(n), failure: failure(), next_attempt_at: NOW }
 }
 
-fn gave_up(n: u8) -> Event {
+fn failed_for_good(n: u8) -> Event {
     Event::FailedForGood { run: run(n), failure: failure(), dead_lettered: true }
 }
 
-fn abandoned() -> Event {
+fn failed_without_run() -> Event {
     Event::FailedWithoutRun { failure: failure(), dead_lettered: true }
 }
 
@@ -76,7 +76,7 @@ fn after(events: &[Event]) -> Job {
     job
 }
 
-fn surveyed() -> Event {
+fn members_checked() -> Event {
     Event::MembersChecked { members: BatchProgress::default(), next_check_at: NOW }
 }
 
@@ -86,11 +86,11 @@ fn every_event(n: u8) -> [Event; 9] {
         advanced(n),
         counted(n),
         attempt_failed(n),
-        Event::HandedBack { run: run(n) },
-        gave_up(n),
-        abandoned(),
+        Event::Returned { run: run(n) },
+        failed_for_good(n),
+        failed_without_run(),
         Event::Cancelled,
-        surveyed(),
+        members_checked(),
     ]
 }
 
@@ -101,8 +101,8 @@ fn every_pair_of_state_and_event_is_decided() {
     let queued = after(&[]);
     let running = after(&[started(1)]);
     let no = None;
-    // Columns: started, advanced, counted, attempt_failed, handed_back, gave_up, abandoned,
-    // withdrawn, surveyed.
+    // Columns: started, advanced, counted, attempt_failed, returned, failed_for_good,
+    // failed_without_run, cancelled, members_checked.
     let table = [
         (
             &queued,
@@ -154,7 +154,7 @@ fn every_pair_of_state_and_event_is_decided() {
 
 #[test]
 fn final_states_refuse_every_event() {
-    for last in [counted(1), gave_up(1), Event::Cancelled] {
+    for last in [counted(1), failed_for_good(1), Event::Cancelled] {
         let job = after(&[started(1), last]);
         assert!(job.status.is_final());
         for event in every_event(1) {
@@ -177,13 +177,13 @@ fn a_takeover_closes_the_open_attempt_as_crashed() {
 
 #[test]
 fn a_hand_back_is_no_attempt() {
-    let job = after(&[started(1), Event::HandedBack { run: run(1) }]);
+    let job = after(&[started(1), Event::Returned { run: run(1) }]);
     assert_eq!((job.status, job.attempts.len()), (Status::Queued, 0));
 }
 
 #[test]
 fn looking_at_the_members_of_a_batch_is_no_attempt_however_often() {
-    let job = after(&[surveyed(), surveyed()]);
+    let job = after(&[members_checked(), members_checked()]);
     assert_eq!((job.status, job.attempts.len()), (Status::Queued, 0));
     assert_eq!((job.members, job.next_attempt_at), (Some(BatchProgress::default()), Some(NOW)));
 }

@@ -184,7 +184,7 @@ mod tests {
 
     const LIMIT: Duration = Duration::from_secs(15);
     const NOW: Timestamp = Timestamp::UNIX_EPOCH;
-    const SCHEDULE: Schedule = Schedule { longest: Duration::from_secs(86_400) };
+    const SCHEDULE: Schedule = Schedule { delay_max: Duration::from_secs(86_400) };
 
     fn status(code: u16) -> WebhookOutcome {
         WebhookOutcome::Status { code, retry_after: None }

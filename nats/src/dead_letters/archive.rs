@@ -297,7 +297,8 @@ impl DeadLetterScan<'_> {
         let mut size = WINDOW_SEQUENCES;
         while top > oldest {
             let bottom = top.saturating_sub(size).max(oldest);
-            let first = self.next(bottom).await?.filter(|message| message.sequence < top);
+            let first =
+                self.find_letter_from(bottom).await?.filter(|message| message.sequence < top);
             match first {
                 // No requests are left: the next page continues here.
                 None if self.requests >= REQUESTS_MAX => {
@@ -312,7 +313,7 @@ impl DeadLetterScan<'_> {
                 Some(_) if top - bottom > WINDOW_SEQUENCES => {
                     size = (size / 2).max(WINDOW_SEQUENCES);
                 }
-                Some(first) => return self.collect(bottom, top, first).await.map(Some),
+                Some(first) => return self.read_window(bottom, top, first).await.map(Some),
             }
         }
         Ok(None)
@@ -321,7 +322,7 @@ impl DeadLetterScan<'_> {
     /// Reads a window from its first dead letter on, with at most [`WINDOW_SEQUENCES`] further
     /// requests. If its messages exceed [`WINDOW_BYTES_MAX`], the oldest ones are left to the next
     /// window.
-    async fn collect(
+    async fn read_window(
         &mut self,
         bottom: u64,
         top: u64,
@@ -332,7 +333,7 @@ impl DeadLetterScan<'_> {
         let mut bytes = first.payload.len();
         let mut window = VecDeque::from([first]);
         while after + 1 < top {
-            match self.next(after + 1).await?.filter(|message| message.sequence < top) {
+            match self.find_letter_from(after + 1).await?.filter(|message| message.sequence < top) {
                 Some(message) => {
                     after = message.sequence;
                     bytes = bytes.saturating_add(message.payload.len());
@@ -350,7 +351,7 @@ impl DeadLetterScan<'_> {
     }
 
     /// Returns the first dead letter at or after the sequence number `from`.
-    async fn next(&mut self, from: u64) -> Result<Option<StreamMessage>, Error> {
+    async fn find_letter_from(&mut self, from: u64) -> Result<Option<StreamMessage>, Error> {
         self.requests += 1;
         let stream = &self.archive.stream;
         not_found_as_none(
