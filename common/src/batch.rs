@@ -140,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_in_any_order_become_few_ranges() {
+    fn adjacent_lines_are_merged_into_ranges() {
         // Adds the lines in every order, by recursion over all permutations.
         fn check(rest: &mut Vec<u32>, lines: &Lines, added: &mut Vec<u32>) {
             for line in 0..9 {
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn members_follow_from_the_batch_and_the_line() {
+    fn member_ids_are_derived_from_batch_and_line() {
         let owner = Owner::public();
         let batch_id = JobId::new();
         let refused = [2].into_iter().collect();

@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_few_4xx_answers_ask_to_come_back() {
+    fn some_4xx_statuses_are_retryable() {
         assert!(!Failure::http_status(404).retryable);
         assert!(Failure::http_status(429).retryable);
         assert!(Failure::http_status(503).retryable);

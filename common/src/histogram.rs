@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn order_is_that_of_counts_and_words_however_alike_they_are() {
+    fn the_order_is_correct_for_similar_words_and_counts() {
         let beginnings =
             ["", "a", "b", "\u{e9}", "\0", "mill", "millston", "millstone", "\u{6c34}\u{8eca}"];
         let ends = ["", "\0", "\0\0", "s", "\u{e9}s"];
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn words_are_left_out_without_a_change_of_order() {
+    fn retain_keeps_the_order() {
         let mut some = sample();
         some.retain(|word| word != "bread");
         let words: Vec<_> = some.iter().collect();
@@ -357,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn rule_and_totals_have_fixed_json() {
+    fn rule_and_totals_have_stable_json() {
         let rule = Rule { name: "unicode".to_owned(), version: 1, unicode: "18.0".to_owned() };
         assert_eq!(
             serde_json::to_string(&rule).unwrap(),

@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_option_or_source_is_distinguished_from_nonsense() {
+    fn an_unknown_option_or_source_is_distinguished_from_a_malformed_message() {
         let message = unknown(&json!({"options": {"case": "fold", "stem": true}}));
         assert_eq!(message.part, UnknownPart::Options);
         assert!(message.reason.contains("unknown field `stem`"), "{}", message.reason);
@@ -376,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn a_parsed_message_shows_the_job_in_both_cases() {
+    fn a_message_with_unknown_options_still_yields_the_job() {
         let known = ParsedMessage::parse(&golden_message_with(&json!({}))).unwrap();
         let unknown =
             ParsedMessage::parse(&golden_message_with(&json!({"options": {"stem": true}})))
@@ -396,10 +396,10 @@ mod tests {
     }
 
     #[test]
-    fn a_newer_format_is_distinguished_from_nonsense() {
+    fn a_newer_format_is_distinguished_from_a_malformed_message() {
         let newer = JobMessage::parse(br#"{"format":2,"something":"else"}"#);
         assert!(matches!(newer, Err(Error::Newer(2))));
-        let nonsense = JobMessage::parse(b"hello");
-        assert!(matches!(nonsense, Err(Error::Malformed(_))));
+        let malformed = JobMessage::parse(b"hello");
+        assert!(matches!(malformed, Err(Error::Malformed(_))));
     }
 }

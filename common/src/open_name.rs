@@ -109,7 +109,7 @@ mod tests {
     use crate::job::Stage;
 
     #[test]
-    fn an_unknown_name_reads_and_writes_as_itself() {
+    fn unknown_names_round_trip() {
         let known: OpenName<FailureCode> = serde_json::from_value(json!("fetch_http_4xx")).unwrap();
         assert_eq!(known, FailureCode::FetchHttp4xx);
         assert_eq!(json!(known), "fetch_http_4xx");

@@ -434,7 +434,7 @@ mod tests {
     }
 
     #[test]
-    fn every_option_survives_the_way() {
+    fn every_option_round_trips() {
         let json = json!({
             "rule": "office", "case": "keep", "scope": "main", "numbers": "skip",
             "apostrophe": "keep", "hyphen": "join", "normalize": "nfkc", "min_len": 3,
@@ -448,7 +448,7 @@ mod tests {
 
     #[test]
     fn unknown_or_out_of_range_options_are_refused() {
-        for (wrong, says) in [
+        for (wrong, expected) in [
             (json!({"rule": "words"}), "`unicode`, `whitespace`, `office`, `gmx`"),
             (json!({"case": "upper"}), "`lower`, `fold`, `keep`"),
             (json!({"colour": "red"}), "unknown field"),
@@ -462,12 +462,12 @@ mod tests {
             (json!({"explain": "yes"}), "boolean"),
         ] {
             let error = read(wrong.clone()).unwrap_err();
-            assert!(error.contains(says), "{wrong}: {error}");
+            assert!(error.contains(expected), "{wrong}: {error}");
         }
     }
 
     #[test]
-    fn a_volume_leaves_nothing_out() {
+    fn gmx_refuses_options_that_omit_words() {
         for filter in [
             json!({"numbers": "skip"}),
             json!({"hyphen": "join"}),
@@ -486,7 +486,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_those_of_the_json() {
+    fn rule_names_match_their_json() {
         for rule in RuleName::ALL {
             assert_eq!(json!(rule), json!(rule.as_str()));
             assert_eq!(RuleName::parse(rule.as_str()), Some(rule));

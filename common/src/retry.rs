@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_schedule_in_real_values() {
+    fn the_default_delays_match_the_table() {
         let policy = BackoffPolicy::default();
         let table = [
             (1, 1_600, 2_000, 2_400),
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn a_servers_wish_lengthens_the_wait_within_bounds() {
+    fn retry_after_lengthens_the_delay_within_bounds() {
         let policy = BackoffPolicy::default();
         let seconds = |n| Some(Duration::from_secs(n));
         assert_eq!(policy.delay(1, 0.5, seconds(1)), Duration::from_secs(2));

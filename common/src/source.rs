@@ -240,7 +240,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_receipt_has_fixed_json_and_may_be_missing() {
+    fn source_info_has_stable_json() {
         let mut info = SourceInfo::new(SourceKind::Url);
         assert_eq!(serde_json::from_value::<SourceInfo>(json!({"kind": "url"})).unwrap(), info);
         info.charset = Some("utf-8".to_owned());
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn documents_have_fixed_json() {
+    fn documents_have_stable_json() {
         let inline = document(Content::Inline(vec![0, 255, 16]));
         let expected = json!({
             "kind": "document", "content": {"inline": "AP8Q"}, "content_type": "text/plain",
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn batches_have_fixed_json() {
+    fn batches_have_stable_json() {
         let batch_id = "0198f0c2-0000-7000-8000-000000000000";
         let refused = [2, 7, 8].into_iter().collect();
         let batch = Batch { batch_id: batch_id.parse().unwrap(), lines: 9, refused };
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn the_description_omits_the_place_of_the_bytes() {
+    fn the_description_does_not_depend_on_where_a_document_is_stored() {
         let inline = document(Content::Inline(vec![1, 2, 3])).describe();
         assert_eq!(inline, document(Content::Object("a.b".to_owned())).describe());
     }

@@ -192,7 +192,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cluster_is_backed_up_and_a_single_server_renamed() {
+    fn clusters_are_migrated_by_backup_and_single_servers_by_rename() {
         let steps =
             |location| StrandedStreams { account: "WORDMILL".to_owned(), location }.to_string();
         let server = steps(StreamLocation::Store("/data/jetstream".into()));
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn a_store_on_another_machine_is_not_taken_for_an_empty_one() {
+    fn a_store_on_another_machine_is_not_mistaken_for_an_empty_one() {
         let here = std::env::temp_dir();
         let elsewhere = here.join("no such store");
         assert!(is_directory(&elsewhere, &elsewhere.join("$G")).is_err());

@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn the_status_is_that_of_the_header_or_of_the_record_itself() {
+    fn the_status_comes_from_the_header_or_the_record() {
         let by_header = parse_reply(&[(STATUS_HEADER, "failed")], JSON).unwrap();
         assert_eq!(status(&by_header), Some(Status::Failed));
         for headers in [&[][..], &[(STATUS_HEADER, "unheard of")]] {
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn markers_are_no_records() {
+    fn tombstones_are_not_records() {
         for headers in [
             &[(OPERATION_HEADER, "PURGE")][..],
             &[(OPERATION_HEADER, "DEL"), (STATUS_HEADER, "succeeded")],

@@ -398,7 +398,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn chunks_lead_to_the_name_of_their_object() {
+    fn the_chunk_id_contains_the_object_name() {
         let name = "0198f0c2-0000-7000-8000-000000000000.a130ff551dc346b6b548cb70cf91aca4";
         let chunks_id = new_chunks_id(name);
         assert_eq!(name_of_chunks(&chunks_id).as_deref(), Some(name));

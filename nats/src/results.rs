@@ -315,7 +315,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_histogram_is_packed_in_pieces_of_a_chunk_or_so() {
+    fn a_histogram_is_compressed_in_bounded_pieces() {
         let words = (0..400_000_u64).map(|n| (format!("{:x}", n.wrapping_mul(2_654_435_761)), 1));
         let histogram: Histogram = words.collect();
         let (sender, mut pieces) = mpsc::channel(1000);

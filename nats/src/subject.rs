@@ -115,7 +115,7 @@ mod tests {
     use crate::topology::JOBS;
 
     #[test]
-    fn subjects_are_spelled_as_documented() {
+    fn subjects_match_the_documentation() {
         let job_id = "0198f0c2-0000-7000-8000-000000000000".parse().unwrap();
         let key = JobKey { owner: Owner::public(), job_id };
         let spelled = [

@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn the_topology_is_the_documented_one() {
+    fn the_topology_matches_the_golden_file() {
         let topology = Topology::new(&settings(1, days(7)));
         let consumers: Vec<_> = topology.consumers.iter().map(golden).collect();
         let json = json!({"streams": topology.streams, "consumers": consumers});
@@ -344,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn a_marker_outlives_every_message_of_its_job() {
+    fn a_tombstone_outlives_every_message_of_its_job() {
         // This holds for any lifetime of results. A job that was cancelled while it waited is not
         // run after its record has expired, because the tombstone still exists and workers treat it
         // as final.
@@ -352,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn a_webhook_is_kept_until_it_was_tried_for_the_last_time() {
+    fn a_webhook_is_kept_until_its_last_attempt() {
         use wordmill_common::retry::RETRY_AFTER_MAX;
         use wordmill_common::webhook::{ATTEMPT_TIME_MAX, SCHEDULE};
         let longest =
@@ -361,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn objects_outlive_the_records_that_point_to_them() {
+    fn objects_outlive_the_records_that_refer_to_them() {
         let topology = Topology::new(&settings(3, days(90)));
         let age = |name: &str| {
             let stream = topology.streams.iter().find(|stream| stream.name == name);

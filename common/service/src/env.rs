@@ -274,7 +274,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_errors_are_reported_at_once() {
+    fn all_errors_are_reported_together() {
         let mut env: Env =
             [("A", "soon"), ("B", "70000"), ("C", "5 parsecs")].into_iter().collect();
         let day = Duration::from_secs(86_400);
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn units_read_and_print_alike() {
+    fn durations_and_sizes_round_trip() {
         for text in ["250ms", "30s", "5m", "12h", "7d"] {
             assert_eq!(DisplayDuration(parse_duration(text).unwrap()).to_string(), text);
         }

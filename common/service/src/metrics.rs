@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn buckets_link_to_traces_that_are_recorded() {
+    fn exemplars_name_recorded_traces() {
         let render = exposition().render(Some("application/openmetrics-text;version=1.0.0"));
         assert!(render.content_type.starts_with("application/openmetrics-text"));
         let bucket = |le| {
@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn the_older_format_has_the_same_numbers() {
+    fn the_text_format_has_the_same_values() {
         let render = exposition().render(None);
         assert_eq!(render.content_type, "text/plain; version=0.0.4; charset=utf-8");
         for line in [

@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_decide_the_next_step() {
+    fn the_response_decides_the_next_step() {
         for (code, expected) in [
             (200, Status::Delivered),
             (204, Status::Delivered),
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_attempt_that_is_under_way_ends() {
+    fn only_the_running_attempt_can_be_ended() {
         let mut state = Deliveries::new(0);
         let run = RunNonce::random();
         state.begin_attempt(run, NOW, LIMIT);

@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn the_body_is_the_documented_one() {
+    fn the_body_matches_the_documentation() {
         let mut job = job();
         assert_eq!(body(&job).unwrap(), None);
         job.apply(Event::Cancelled, Timestamp::UNIX_EPOCH).unwrap();
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn no_job_makes_a_large_body() {
+    fn the_webhook_body_is_bounded() {
         let mut job = job();
         job.labels = (0..16).map(|n| (format!("{n:064}"), "\"".repeat(256))).collect();
         job.source.url = Some(format!("https://example.org/{}", "a".repeat(30_000)));

@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_schedule_in_real_values() {
+    fn the_default_delays_match_the_schedule() {
         let schedule = Schedule { delay_max: Duration::from_secs(86_400) };
         let middle = |attempt| schedule.delay(attempt, 0.5, None).map(|delay| delay.as_secs());
         let expected = [5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400];
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn waits_are_lengthened_by_receivers_and_shortened_by_operators() {
+    fn receivers_lengthen_delays_and_operators_limit_them() {
         let seconds = Duration::from_secs;
         let schedule = Schedule { delay_max: seconds(86_400) };
         assert_eq!(schedule.delay(1, 0.5, Some(seconds(60))), Some(seconds(60)));

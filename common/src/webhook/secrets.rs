@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn main_secrets_are_long_and_few() {
+    fn short_secrets_and_too_many_secrets_are_refused() {
         let long = "0123456789abcdef0123456789abcdef";
         assert!(read("").unwrap().is_none() && read(" , ").unwrap().is_none());
         assert_eq!(read(&format!("{long}, {long}")).unwrap().unwrap().0.len(), 2);
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn each_owner_has_a_secret_of_its_own_that_stays_the_same() {
+    fn each_owner_has_a_stable_secret() {
         let secrets = read("0123456789abcdef0123456789abcdef").unwrap().unwrap();
         let of = |owner: &str| secrets.for_owner(&owner.to_owned().try_into().unwrap());
         let [secret] = of("public").try_into().unwrap();
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn there_is_a_signature_for_each_main_secret() {
+    fn each_main_secret_adds_a_signature() {
         let old = "0123456789abcdef0123456789abcdef";
         let new = "fedcba9876543210fedcba9876543210";
         let secrets = read(&format!("{new},{old}")).unwrap().unwrap();

@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn one_check_is_open_and_the_next_one_follows_after_the_interval() {
+    fn at_most_one_check_is_open_and_the_next_follows_after_the_interval() {
         let (mut check, now) = begin_check();
         assert!(!check.is_due(1, now + 10 * CHECK_INTERVAL), "one is open");
         check.confirm();
@@ -138,13 +138,13 @@ mod tests {
     }
 
     #[test]
-    fn the_first_acknowledgement_on_another_connection_is_checked_at_once() {
+    fn the_first_acknowledgement_on_a_new_connection_is_checked_immediately() {
         let (check, now) = begin_check();
         assert!(check.is_due(2, now));
     }
 
     #[test]
-    fn a_failure_counts_for_three_acknowledgement_waits_on_its_own_connection() {
+    fn a_failure_lasts_three_ack_waits_on_its_connection() {
         let (mut check, now) = begin_check();
         assert_eq!(check.deadline(), Some(now + REQUEST_TIMEOUT));
         assert!(check.fail(Some(1), None, now));

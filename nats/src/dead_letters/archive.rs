@@ -409,7 +409,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn letters_are_named_by_job_or_by_place() {
+    fn dead_letter_ids_are_job_ids_or_sequences() {
         for name in ["0198f0c2-0000-7000-8000-000000000000", "unreadable-17"] {
             assert_eq!(name.parse::<DeadLetterId>().unwrap().to_string(), name);
         }
@@ -419,7 +419,7 @@ mod tests {
     }
 
     #[test]
-    fn an_owner_sees_only_its_own_letters() {
+    fn an_owner_sees_only_its_own_dead_letters() {
         let team = Owner::try_from("team".to_owned()).unwrap();
         assert_eq!(subjects_of(&team, None), "dead.*.team.*");
         assert_eq!(subjects_of(&team, Some(Lane::Bulk)), "dead.bulk.team.*");

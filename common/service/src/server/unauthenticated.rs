@@ -146,7 +146,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_oldest_unauthenticated_connection_makes_room_once_it_has_had_its_time() {
+    async fn the_oldest_unauthenticated_connection_is_closed_after_its_grace_time() {
         let list = UnauthenticatedConnections::new(1);
         let (first, first_closed) = list.add();
         let second_added_at = Instant::now();
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_connection_that_leaves_makes_room_at_once() {
+    async fn an_authenticated_connection_frees_its_place_immediately() {
         let list = UnauthenticatedConnections::new(0);
         let (connection, closed) = list.add();
         let authenticate = async {

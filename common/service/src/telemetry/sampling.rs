@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_names_are_those_of_opentelemetry() {
+    fn sampler_names_follow_opentelemetry() {
         for (name, ratio, follows_parent, expected) in [
             ("always_on", "1", false, 1.0),
             ("always_off", "1", false, 0.0),
