@@ -65,9 +65,9 @@ failure_codes! {
     FetchTimeout = "fetch_timeout", RETRYABLE;
     /// The TLS handshake failed.
     FetchTls = "fetch_tls", PERMANENT;
-    /// The host answered with a 4xx status.
+    /// The host responded with a 4xx status.
     FetchHttp4xx = "fetch_http_4xx", PERMANENT;
-    /// The host answered with a 5xx status.
+    /// The host responded with a 5xx status.
     FetchHttp5xx = "fetch_http_5xx", RETRYABLE;
     /// The document exceeds the limit on its transferred size, its decompressed size, or the ratio
     /// of the two.
@@ -157,7 +157,7 @@ impl Failure {
     pub fn http_status(status: u16) -> Self {
         let code =
             if status >= 500 { FailureCode::FetchHttp5xx } else { FailureCode::FetchHttp4xx };
-        let mut failure = Self::new(code, format!("The host answered with status {status}."));
+        let mut failure = Self::new(code, format!("The host responded with status {status}."));
         failure.retryable |= matches!(status, 408 | 425 | 429);
         failure
     }

@@ -194,7 +194,7 @@ pub enum Numbers {
     /// Numbers count as words.
     #[default]
     Count,
-    /// Words that have a digit and no letter are not counted.
+    /// Words that contain a digit and no letter are not counted.
     Skip,
 }
 

@@ -256,7 +256,7 @@ impl Broker {
 
     /// Waits until the server has read everything that was sent, then drains the connection.
     ///
-    /// The last acknowledgements are fire and forget. Only the answer to a later request on the
+    /// The last acknowledgements are fire-and-forget. Only the answer to a later request on the
     /// same connection proves that the server has read them.
     pub async fn finish(&self) {
         // Any answer suffices, because the server processes a connection's messages in order.

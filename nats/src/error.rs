@@ -25,7 +25,7 @@ pub enum Error {
         /// Reason why it cannot be parsed.
         reason: String,
     },
-    /// The stored data has a format or a state that only a newer version supports.
+    /// The stored data has a format or a status that only a newer version supports.
     #[error("cannot read {what}, which a newer version wrote: {reason}")]
     Newer {
         /// Name of the data.

@@ -184,7 +184,7 @@ pub(crate) fn parse_raw(
     revision: u64,
 ) -> Result<Lookup<RawRecord>, Error> {
     let status = headers.get(STATUS_HEADER).map(HeaderValue::as_str);
-    // The server's tombstone of an expired record, or the tombstone of a client.
+    // Either the server's tombstone of an expired record, or a tombstone that a client wrote.
     if headers.get(OPERATION_HEADER).is_some() || headers.get(header::NATS_MARKER_REASON).is_some()
     {
         return Ok(if status == Some(REFUSED_STATUS) { Lookup::NotFound } else { Lookup::Deleted });

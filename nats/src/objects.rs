@@ -339,7 +339,7 @@ impl Reader {
     /// Returns the next chunk; `None` after the last one.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], and [`Error::Gone`] if the object is removed meanwhile.
+    /// [`Error::Unavailable`], and [`Error::Gone`] if the object is removed while it is read.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, Error> {
         if self.chunks_left == 0 {
             return Ok(None);

@@ -29,8 +29,8 @@ const OPERATION: &str = "read from a stream";
 pub enum ReadFrom {
     /// Any replica: fast, but it may lag behind the leader.
     AnyReplica,
-    /// The stream leader. Use it before acting on *not found* or on an unfinished state: replicas
-    /// may lag.
+    /// The stream leader. Use it before acting on *not found* or on an unfinished status:
+    /// replicas may lag.
     Leader,
 }
 

@@ -73,7 +73,7 @@ pub const WEBHOOKS_AGE_MAX: Duration = days(7);
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
 /// Time after which a key of [`LEASES`] expires unless it is written again.
 const LEASE_TTL: Duration = Duration::from_secs(60);
-/// How much longer objects and webhook states are kept than the records that they belong to.
+/// Time for which objects and webhook states are kept after their records have expired.
 const OBJECT_MARGIN: Duration = days(1);
 
 const fn days(n: u64) -> Duration {

@@ -273,7 +273,7 @@ where
     }
 }
 
-/// Logs the panic of a connection task. Panics in handlers are caught and answered by the service.
+/// Logs the panic of a connection task. The service itself catches panics in handlers.
 fn log_panic(ended: Result<(), tokio::task::JoinError>) {
     if let Err(error) = ended {
         error!(%error, "connection task panicked");
