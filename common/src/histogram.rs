@@ -26,7 +26,7 @@ pub struct Totals {
     pub overlong_words: u64,
 }
 
-/// Definition of a word by which a document was counted.
+/// Rule by which the words of a document were counted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub struct Rule {
@@ -189,11 +189,11 @@ fn prefix(text: &str, entry: Entry) -> u64 {
         let shifts = (0..u64::BITS).step_by(8).rev();
         return bytes.zip(shifts).fold(0, |all, (byte, shift)| all | u64::from(*byte) << shift);
     };
-    // The eight bytes may include the start of the next word: clear the bits behind the end of this
+    // The eight bytes may include the start of the next word: clear the bits after the end of this
     // one.
     let bytes = u32::try_from(entry.end.saturating_sub(entry.start)).unwrap_or(u32::MAX);
-    let behind = u64::MAX.checked_shr(bytes.saturating_mul(8)).unwrap_or(0);
-    u64::from_be_bytes(*first) & !behind
+    let after = u64::MAX.checked_shr(bytes.saturating_mul(8)).unwrap_or(0);
+    u64::from_be_bytes(*first) & !after
 }
 
 impl fmt::Debug for Histogram {

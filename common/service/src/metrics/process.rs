@@ -59,8 +59,8 @@ impl Collector for ProcessCollector {
             let count = u64::try_from(open.count().saturating_sub(1)).unwrap_or(u64::MAX);
             gauge("process_open_fds", "Number of open file descriptors", count)?;
         }
-        if let Some(most) = getrlimit(Resource::Nofile).current {
-            gauge("process_max_fds", "Maximum number of open file descriptors", most)?;
+        if let Some(max) = getrlimit(Resource::Nofile).current {
+            gauge("process_max_fds", "Maximum number of open file descriptors", max)?;
         }
         Ok(())
     }
