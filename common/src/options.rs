@@ -251,7 +251,7 @@ impl TryFrom<f64> for MinLen {
         let min = MIN_LEN.start();
         let max = MIN_LEN.end();
         let invalid = || format!("the length must be {min} to {max} characters");
-        integer(MIN_LEN, length).map(Self).ok_or_else(invalid)
+        to_integer(MIN_LEN, length).map(Self).ok_or_else(invalid)
     }
 }
 
@@ -280,7 +280,7 @@ impl TryFrom<f64> for Top {
         let min = TOP.start();
         let max = TOP.end();
         let invalid = || format!("the number of words must be {min} to {max}");
-        integer(TOP, words).map(Self).ok_or_else(invalid)
+        to_integer(TOP, words).map(Self).ok_or_else(invalid)
     }
 }
 
@@ -292,7 +292,7 @@ impl From<Top> for u32 {
 
 /// Converts a number to an integer in `range`; `None` if it is fractional or outside. Accepts 3.0,
 /// which is an integer in JSON.
-fn integer(range: RangeInclusive<u32>, number: f64) -> Option<u32> {
+fn to_integer(range: RangeInclusive<u32>, number: f64) -> Option<u32> {
     range.into_iter().find(|integer| f64::from(*integer) == number)
 }
 

@@ -107,7 +107,7 @@ impl Presence {
 ///
 /// # Errors
 /// [`Error::Unavailable`].
-pub async fn workers(broker: &Broker, now: Timestamp) -> Result<Vec<WorkerStatus>, Error> {
+pub async fn list_workers(broker: &Broker, now: Timestamp) -> Result<Vec<WorkerStatus>, Error> {
     let mut workers = Vec::new();
     let mut from = 1;
     let subjects = subject::worker("*");

@@ -175,9 +175,9 @@ impl Pull {
     /// Replaces a subscription that was made on an earlier connection.
     ///
     /// [`Pull::end_subscription`] specifies after how many messages the subscription ends. The
-    /// client counts all of them, but the server only those since the reconnect. It would keep the
-    /// subscription when the client has dropped it. A job that it then delivered would reach an
-    /// inbox without a reader, and be redelivered only after its ack wait.
+    /// client counts all of them, but the server only those since the reconnect. So it would keep
+    /// the subscription after the client has dropped it. A job delivered then would reach an inbox
+    /// without a reader, and be redelivered only after its ack wait.
     async fn resubscribe(&mut self) -> Result<(), Error> {
         // Deliveries that have arrived on the old subscription would be lost with it.
         self.take_arrived(usize::MAX);

@@ -278,7 +278,7 @@ impl Exposition {
         if text::wants_open_metrics(accept) {
             MetricsText { content_type: text::OPEN_METRICS, body }
         } else {
-            MetricsText { content_type: text::TEXT_FORMAT, body: text::plain(&body) }
+            MetricsText { content_type: text::TEXT_FORMAT, body: text::to_text_format(&body) }
         }
     }
 }

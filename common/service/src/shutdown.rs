@@ -34,16 +34,16 @@ impl Signals {
         let Some([mut terminate, mut interrupt]) = self.0 else {
             return std::future::pending().await;
         };
-        let name = next(&mut terminate, &mut interrupt).await;
+        let name = next_signal(&mut terminate, &mut interrupt).await;
         info!(signal = name, "shutting down; a second signal exits immediately");
         token.cancel();
-        let name = next(&mut terminate, &mut interrupt).await;
+        let name = next_signal(&mut terminate, &mut interrupt).await;
         warn!(signal = name, "exiting immediately");
         std::process::exit(EXIT_INTERRUPTED);
     }
 }
 
-async fn next(terminate: &mut Signal, interrupt: &mut Signal) -> &'static str {
+async fn next_signal(terminate: &mut Signal, interrupt: &mut Signal) -> &'static str {
     tokio::select! {
         _ = terminate.recv() => "SIGTERM",
         _ = interrupt.recv() => "SIGINT",

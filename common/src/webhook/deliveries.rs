@@ -190,7 +190,7 @@ mod tests {
         WebhookOutcome::Status { code, retry_after: None }
     }
 
-    fn tried(outcome: &WebhookOutcome) -> Deliveries {
+    fn state_after_attempt(outcome: &WebhookOutcome) -> Deliveries {
         let mut state = Deliveries::new(0);
         let run = RunNonce::random();
         state.begin_attempt(run, NOW, LIMIT);
@@ -210,13 +210,14 @@ mod tests {
             (429, Status::Waiting),
             (500, Status::Waiting),
         ] {
-            let state = tried(&status(code));
+            let state = state_after_attempt(&status(code));
             assert_eq!(state.status, expected, "{code}");
             assert_eq!(state.next_attempt_at.is_some(), expected == Status::Waiting, "{code}");
             assert_eq!(state.attempts[0].status_code, Some(code));
         }
-        let failed =
-            |code| tried(&WebhookOutcome::Failure(Failure::new(code, "It failed."))).status;
+        let failed = |code| {
+            state_after_attempt(&WebhookOutcome::Failure(Failure::new(code, "It failed."))).status
+        };
         assert_eq!(failed(FailureCode::FetchTls), Status::Waiting);
         assert_eq!(failed(FailureCode::FetchConnect), Status::Waiting);
         assert_eq!(failed(FailureCode::UrlBlocked), Status::Failed);
@@ -267,7 +268,7 @@ mod tests {
 
     #[test]
     fn the_stored_format_is_fixed() {
-        let mut state = tried(&status(503));
+        let mut state = state_after_attempt(&status(503));
         let run = "\"00000000-0000-4000-8000-000000000000\"";
         state.begin_attempt(serde_json::from_str(run).unwrap(), NOW, LIMIT);
         // The first delay has random jitter, but the second attempt has replaced its time.

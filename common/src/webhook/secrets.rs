@@ -79,19 +79,20 @@ impl Secrets {
         let signed = |key: [u8; 32]| {
             // Standard Webhooks signs `id.timestamp.body`.
             let head = format!("{id}.{timestamp}.");
-            format!("v1,{}", STANDARD.encode(mac(&key, &[head.as_bytes(), body])))
+            format!("v1,{}", STANDARD.encode(compute_mac(&key, &[head.as_bytes(), body])))
         };
         self.keys(owner).map(signed).collect::<Vec<_>>().join(" ")
     }
 
     fn keys(&self, owner: &Owner) -> impl Iterator<Item = [u8; 32]> {
-        let derive =
-            |main: &Secret| mac(main.expose().as_bytes(), &[PURPOSE, owner.as_str().as_bytes()]);
+        let derive = |main: &Secret| {
+            compute_mac(main.expose().as_bytes(), &[PURPOSE, owner.as_str().as_bytes()])
+        };
         self.0.iter().map(derive)
     }
 }
 
-fn mac(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
+fn compute_mac(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
     #[expect(clippy::expect_used, reason = "HMAC accepts keys of any length")]
     let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC accepts keys of any length");
     parts.iter().for_each(|part| mac.update(part));

@@ -180,7 +180,7 @@ impl Sweep {
     ///
     /// # Errors
     /// [`Error::Unavailable`] and [`Error::Corrupt`].
-    pub async fn orphans(&self, store: ObjectStore, max: usize) -> Result<Vec<Orphan>, Error> {
+    pub async fn find_orphans(&self, store: ObjectStore, max: usize) -> Result<Vec<Orphan>, Error> {
         let mut orphans = Vec::new();
         // The map has a random order, so `take` selects different objects each time.
         for chunks_id in self.chunk_ids(store).await?.into_iter().take(max) {

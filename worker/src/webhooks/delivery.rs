@@ -247,7 +247,8 @@ impl WebhookAttempt<'_> {
     }
 
     async fn send(&self, slot: HostPermit) -> WebhookOutcome {
-        let body = webhook::notification::body(self.job).ok().flatten().unwrap_or_default();
+        let body =
+            webhook::notification::serialize_body(self.job).ok().flatten().unwrap_or_default();
         let headers = self.headers(&body);
         let span = spans::begin_post(self.url);
         let fetcher = &self.deliverer.fetcher;
