@@ -14,7 +14,7 @@ use wordmill_common::id::Lane;
 use wordmill_common::job::Job;
 use wordmill_common::trace_context::TraceParent;
 use wordmill_service::metrics::{
-    ANSWER_SECONDS, Catalogue, CommonMetrics, Counters, Distributions, Exposition, TraceLink,
+    Catalogue, CommonMetrics, Counters, Distributions, Exposition, RESPONSE_SECONDS, TraceLink,
 };
 
 use crate::App;
@@ -113,7 +113,7 @@ impl Metrics {
             "http_server_request_duration_seconds",
             "Time from the arrival of a request to the head of its answer, waits for a job \
              included",
-            ANSWER_SECONDS,
+            RESPONSE_SECONDS,
         );
         let problems =
             catalogue.counters("wordmill_problems", "Requests answered with a problem, by code");
@@ -122,7 +122,7 @@ impl Metrics {
         let broker_requests = catalogue.distributions(
             "wordmill_broker_request_duration_seconds",
             "Time until the broker answered a request that a client waits for",
-            ANSWER_SECONDS,
+            RESPONSE_SECONDS,
         );
         let sweeps = catalogue.counters("wordmill_sweeper_actions", "Actions of the sweeper");
         for action in

@@ -188,7 +188,7 @@ async fn read(app: &App, dead_letters: &mut DeadLetters) -> Result<Reading, Erro
     let now = queue.now().await?;
     let lanes =
         [(first, queue.lane_level(first).await?), (second, queue.lane_level(second).await?)];
-    let workers = presence::workers(&app.broker, now).await?;
+    let workers = presence::list_workers(&app.broker, now).await?;
     let retries = lanes.map(|(lane, level)| {
         let reported = workers.iter().map(|worker| u64::from(worker.report.running(lane))).sum();
         (lane, level.in_flight.saturating_sub(reported))

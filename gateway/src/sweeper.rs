@@ -329,7 +329,7 @@ impl Sweeper {
         now: Timestamp,
         valid: &watch::Receiver<Instant>,
     ) -> Result<(), Error> {
-        let orphans: Vec<Orphan> = self.sweep.orphans(store, OBJECTS_PER_SWEEP).await?;
+        let orphans: Vec<Orphan> = self.sweep.find_orphans(store, OBJECTS_PER_SWEEP).await?;
         for orphan in orphans {
             if Instant::now() >= *valid.borrow() {
                 return Ok(());

@@ -27,7 +27,7 @@ use wordmill_common::message::{self, JobMessage};
 use wordmill_common::source::Source;
 use wordmill_nats::Error;
 use wordmill_nats::delivery::Delivery;
-use wordmill_nats::job_record::{Lookup, VersionedJob, check_state};
+use wordmill_nats::job_record::{Lookup, VersionedJob, check_status};
 use wordmill_nats::store::Outcome;
 use wordmill_nats::stream_read::ReadFrom;
 use wordmill_service::telemetry;
@@ -96,7 +96,7 @@ async fn handle(
             return delivery.acknowledge().await;
         }
     };
-    check_state(&current.job)?;
+    check_status(&current.job)?;
     if current.job.status.is_final() {
         return settle_final(worker, delivery, &current.job).await;
     }
@@ -125,7 +125,7 @@ async fn handle(
     let attempt = RunningAttempt { worker, delivery, message, run, started_at };
     // A redelivered job may have crashed its previous worker. Persist the start first, so that the
     // attempt counts even if it crashes this worker, too.
-    if delivery.delivered() > 1 {
+    if delivery.delivery_count() > 1 {
         let Some(stored) = attempt.begin_again(&current).await? else { return Ok(()) };
         current = stored;
     }
@@ -330,7 +330,7 @@ impl RunningAttempt<'_> {
                 Ok(_) | Err(_) => return self.delivery.return_to_queue(pause).await,
             }
         }
-        let change = |job: &mut Job, now: Timestamp| job.apply(Event::HandedBack { run }, now);
+        let change = |job: &mut Job, now: Timestamp| job.apply(Event::Returned { run }, now);
         match self.worker.store.apply(&current, None, change).await? {
             // An earlier try of this write succeeded, but its answer was lost.
             Outcome::Refused(stored, _) if stored.job.status == Status::Queued => {

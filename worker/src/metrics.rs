@@ -18,8 +18,8 @@ use wordmill_nats::acks::{CheckOutcome, QueueKind};
 use wordmill_nats::delivery::Delivery;
 use wordmill_nats::store::Outcome;
 use wordmill_service::metrics::{
-    ANSWER_SECONDS, Catalogue, CommonMetrics, Counters, DOCUMENT_BYTES, Distributions, Exposition,
-    Gauges, JOB_SECONDS, LaneLabel, MetricsText, TraceLink,
+    Catalogue, CommonMetrics, Counters, DOCUMENT_BYTES, Distributions, Exposition, Gauges,
+    JOB_SECONDS, LaneLabel, MetricsText, RESPONSE_SECONDS, TraceLink,
 };
 
 use crate::outcome::JobAttemptOutcome;
@@ -177,7 +177,7 @@ impl Metrics {
         let webhook_duration = catalogue.distributions(
             "wordmill_webhook_duration_seconds",
             "Time from the start of a webhook attempt until it was answered or failed",
-            ANSWER_SECONDS,
+            RESPONSE_SECONDS,
         );
         let exposition = catalogue.finish();
         Self(Arc::new(MetricsState {
@@ -222,7 +222,7 @@ impl Metrics {
     pub(crate) fn note_delivery(&self, delivery: &Delivery, message: &JobMessage) {
         let lane = LaneLabel::of(message.lane);
         self.0.deliveries.get_or_create(&lane).inc();
-        if delivery.delivered() > 1 {
+        if delivery.delivery_count() > 1 {
             self.0.redeliveries.get_or_create(&lane).inc();
             return;
         }

@@ -55,7 +55,7 @@ impl Settings {
                 ATTEMPT_TIME_MAX,
             ),
             schedule: Schedule {
-                longest: env.duration(
+                delay_max: env.duration(
                     "WORDMILL_WEBHOOK_RETRY_MAX",
                     24 * 60 * minute,
                     Duration::from_millis(10),

@@ -31,7 +31,7 @@ use wordmill_common::message::JobMessage;
 use wordmill_common::source::{Source, SourceKind};
 use wordmill_common::trace_context::TraceParent;
 use wordmill_nats::Error;
-use wordmill_nats::job_record::{Lookup, check_state};
+use wordmill_nats::job_record::{Lookup, check_status};
 use wordmill_nats::store::Outcome;
 use wordmill_nats::stream_read::ReadFrom;
 
@@ -90,7 +90,7 @@ pub(crate) async fn submit_batch(
     let webhook =
         query.webhook.as_deref().map(|url| new_job::parse_webhook(&app, url)).transpose()?;
     let batch_id = match &name {
-        Some(name) => JobId::derived("batch", &caller.owner, name),
+        Some(name) => JobId::derive("batch", &caller.owner, name),
         None => JobId::new(),
     };
     let mode = match &name {
@@ -322,7 +322,7 @@ async fn cancel_member(app: &App, key: &JobKey) -> Result<(), Error> {
     };
     match app.store.apply(&current, None, event).await? {
         Outcome::Applied(stored) => app.metrics.record_cancelled_job(&stored.job),
-        Outcome::Refused(stored, _) => check_state(&stored.job)?,
+        Outcome::Refused(stored, _) => check_status(&stored.job)?,
         Outcome::Gone => {}
     }
     Ok(())

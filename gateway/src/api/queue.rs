@@ -87,7 +87,7 @@ async fn read_queue(app: &App) -> Result<QueueView, Error> {
     let (interactive, bulk, workers) = tokio::try_join!(
         app.queue.lane_level(Lane::Interactive),
         app.queue.lane_level(Lane::Bulk),
-        presence::workers(&app.broker, now),
+        presence::list_workers(&app.broker, now),
     )?;
     Ok(QueueView {
         depth: level.messages,

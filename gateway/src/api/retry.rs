@@ -40,7 +40,7 @@ pub(crate) async fn retry_job(
     // If an unknown option were dropped, the result of the new job would be wrong.
     let options = old.options.read().map_err(|_| Problem::newer_version_needed())?;
     let job_id = match &name {
-        Some(name) => JobId::derived("key", &caller.owner, name),
+        Some(name) => JobId::derive("key", &caller.owner, name),
         None => JobId::new(),
     };
     let mut message = JobMessage {

@@ -39,7 +39,7 @@ pub(crate) async fn submit_job(
     body: Body,
 ) -> Result<Response, Problem> {
     let name = idempotency_key::read(&headers)?;
-    let derived = |key: &String| JobId::derived("key", &caller.owner, key);
+    let derived = |key: &String| JobId::derive("key", &caller.owner, key);
     let key = caller.job(name.as_ref().map_or_else(JobId::new, derived));
     let (message, share) = read_submission(&app, &key, &trace, &uri, &headers, body).await?;
     let object = message.source.object().map(str::to_owned);

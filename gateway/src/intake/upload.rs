@@ -21,7 +21,7 @@ use wordmill_common::source::{Document, Source};
 use wordmill_common::trace_context::TraceParent;
 use wordmill_common::webhook::Webhook;
 use wordmill_nats::Error;
-use wordmill_nats::documents::{Documents, StoredDocument, Upload};
+use wordmill_nats::documents::{Documents, ReceivedDocument, Upload};
 use wordmill_service::env::{ByteSize, Env};
 
 use crate::App;
@@ -217,7 +217,7 @@ async fn receive_with_options(
                 return Err(Problem::new(Code::RequestTimeout, detail));
             }
         };
-    let StoredDocument { content, size_bytes, sha256 } = received;
+    let ReceivedDocument { content, size_bytes, sha256 } = received;
     let content_type = content_type.filter(|text| text.len() <= CONTENT_TYPE_BYTES_MAX);
     let document =
         Document { content, content_type, content_encoding, file_name, size_bytes, sha256 };
@@ -229,7 +229,7 @@ async fn receive(
     app: &App,
     key: &JobKey,
     pieces: &mut impl Pieces,
-) -> Result<StoredDocument, Problem> {
+) -> Result<ReceivedDocument, Problem> {
     let size_max = app.uploads.limits.size_max;
     let mut pending = PendingUpload::new(&app.uploads, key);
     let Some(upload) = &mut pending.upload else {

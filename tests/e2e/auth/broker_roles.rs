@@ -134,7 +134,7 @@ fn drift_of_the_topology_is_reported_before_it_is_corrected() {
 
     let report = nats.provision(&[]);
     assert!(
-        report.contains("stream JOBS: differs\n  max_msgs is 1000, should be 2000000"),
+        report.contains("stream JOBS: differs\n  max_msgs: 1000, expected 2000000"),
         "{report}"
     );
     assert_eq!(report.matches(": unchanged").count(), 10, "{report}");

@@ -175,8 +175,8 @@ fn clients_beyond_the_connection_limit_wait_for_their_turn() {
     let mut stack = Stack::with(1, 0, &settings);
     let client = stack.client().clone();
     let mut holders: Vec<TcpStream> = (0..5).map(|_| connect(&client)).collect();
-    let full = "connection limit reached: new clients wait; a gateway's limit is \
-                WORDMILL_CONNECTIONS_MAX";
+    let full = "connection limit reached; new clients must wait (gateway: \
+                WORDMILL_CONNECTIONS_MAX)";
     stack.gateways[0].process.wait_for_log(full, LIMIT);
     // New clients wait in the kernel's accept queue until the silent ones are cut off.
     let clients: Vec<_> = (0..20)

@@ -53,7 +53,7 @@ fn a_failed_fetch_shows_its_reason_in_words() {
     visit.count(&visit.site.url("/nowhere"));
     browser.wait_for_text(".verdict", "Failed");
     let message = browser.wait_for_text("main", "fetch_http_4xx");
-    assert!(message.contains("The host answered with status 404."), "{message}");
+    assert!(message.contains("The host responded with status 404."), "{message}");
     // An input that is refused at once stays in the form.
     visit.open("#/");
     browser.wait_for_text("h1", "Count words");

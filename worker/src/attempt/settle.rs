@@ -63,7 +63,7 @@ pub(crate) fn report_newer_message(
     let stream_sequence = delivery.stream_sequence();
     let part = part.as_str();
     // The message is redelivered every `NEWER_PAUSE`, so only the first delivery is a warning.
-    if delivery.delivered() > 1 {
+    if delivery.delivery_count() > 1 {
         debug!(stream_sequence, part, %reason, "a message still needs a worker of a newer version");
         return;
     }

@@ -19,7 +19,7 @@ use wordmill_common::webhook::{self, Deliveries, Status, WebhookOutcome};
 use wordmill_fetch::HostPermit;
 use wordmill_nats::Error;
 use wordmill_nats::delivery::Delivery;
-use wordmill_nats::job_record::{Lookup, check_state};
+use wordmill_nats::job_record::{Lookup, check_status};
 use wordmill_nats::store::WriteError;
 use wordmill_nats::stream_read::ReadFrom;
 use wordmill_nats::webhooks::{VersionedDeliveries, WebhookMessage};
@@ -174,7 +174,7 @@ async fn read_final_job(deliverer: &Deliverer, key: &JobKey) -> Result<Option<Op
             }
             Lookup::Deleted if read_from == ReadFrom::Leader => return Ok(Some(None)),
             Lookup::NotFound if read_from == ReadFrom::Leader => return Ok(Some(None)),
-            Lookup::Job(stored) => check_state(&stored.job)?,
+            Lookup::Job(stored) => check_status(&stored.job)?,
             Lookup::Deleted | Lookup::NotFound => {}
         }
     }
@@ -247,7 +247,8 @@ impl WebhookAttempt<'_> {
     }
 
     async fn send(&self, slot: HostPermit) -> WebhookOutcome {
-        let body = webhook::notification::body(self.job).ok().flatten().unwrap_or_default();
+        let body =
+            webhook::notification::serialize_body(self.job).ok().flatten().unwrap_or_default();
         let headers = self.headers(&body);
         let span = spans::begin_post(self.url);
         let fetcher = &self.deliverer.fetcher;

@@ -289,7 +289,7 @@ fn new_message(old: &JobMessage) -> JobMessage {
     let name = format!("{}.{}", old.job_id, old.created_at);
     JobMessage {
         format: FORMAT,
-        job_id: JobId::derived("replay", &old.owner, &name),
+        job_id: JobId::derive("replay", &old.owner, &name),
         created_at: clock::now(),
         trace_id: TraceId::random(),
         fingerprint: None,
