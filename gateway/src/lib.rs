@@ -1,8 +1,8 @@
 //! The HTTP API of Wordmill: validates and enqueues jobs, reports their state and serves results.
-//! Counting is left to the workers.
+//! The workers do the counting.
 //!
 //! [`run`] is the whole service. `routes` maps paths to handlers, and `http::problem` maps every
-//! error to an HTTP answer.
+//! error to an HTTP response.
 
 mod api;
 pub mod auth;
@@ -140,7 +140,7 @@ impl App {
 /// Reason why the service stopped without a shutdown signal.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The broker cannot be used: for example it is too old or has no JetStream.
+    /// The broker cannot be used, for example because it is too old or has no JetStream.
     #[error(transparent)]
     Broker(#[from] ConnectError),
     /// A request to the broker failed.
@@ -155,7 +155,8 @@ pub enum Error {
 /// period.
 ///
 /// # Errors
-/// See [`Error`]. An unreachable broker is not an error: the gateway is not ready and keeps trying.
+/// See [`Error`]. An unreachable broker is not an error: the gateway reports that it is not ready,
+/// and keeps trying.
 pub async fn run(
     config: Config,
     listener: TcpListener,
@@ -213,7 +214,7 @@ pub async fn run(
         }
         Ok(())
     };
-    // Also stops the sweeper if the server fails.
+    // Stop the sweeper even if the server fails.
     let serving = async {
         let ended: Result<(), Error> = serving.await;
         sweeping.cancel();
@@ -230,7 +231,7 @@ pub async fn run(
     Ok(())
 }
 
-/// Logs where the gateway listens.
+/// Logs the address on which the gateway listens.
 fn announce(listener: &TcpListener, config: &Config) {
     info!(
         address = listener.local_addr().ok().map(tracing::field::display),
@@ -240,7 +241,7 @@ fn announce(listener: &TcpListener, config: &Config) {
     );
 }
 
-/// Serves HTTP until `shutdown`.
+/// Serves HTTP until `shutdown` is cancelled.
 async fn serve_http(
     listener: TcpListener,
     app: App,

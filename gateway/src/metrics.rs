@@ -40,7 +40,7 @@ struct MetricsState {
     exposition: Exposition,
 }
 
-/// Labels of an answered request, named as in OpenTelemetry.
+/// Labels of a request, named as in OpenTelemetry.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RequestLabels {
     http_request_method: &'static str,
@@ -128,7 +128,7 @@ impl Metrics {
         for action in
             [SweepAction::Lost, SweepAction::CancelledMessage, SweepAction::UnreferencedResult]
         {
-            // Starts at 0: if the series appeared with its first event, `increase` would miss that
+            // Start at 0: if the series appeared with its first event, `increase` would miss that
             // event.
             drop(sweeps.get_or_create(&SweepLabels { action: action.as_str() }));
         }
@@ -165,7 +165,8 @@ impl Metrics {
         }))
     }
 
-    /// Counts a submission by its outcome. A named job that already existed counts as `repeated`.
+    /// Counts a submission by its outcome. A named job that already existed is counted as
+    /// `repeated`.
     pub(crate) fn record_submission(
         &self,
         lane: Lane,

@@ -1,7 +1,6 @@
 //! Gauges of the queue. Every gateway reads them from the broker and reports the same values.
 //!
-//! A reading that is too old is not reported at all: a missing value raises an alarm, a stale one
-//! does not.
+//! A reading that is too old is not reported: alerts notice a missing value, but not a stale one.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -166,7 +165,7 @@ fn number(count: u64) -> f64 {
     count as f64
 }
 
-/// Reads the state of the queue at each interval, until it is dropped.
+/// Reads the state of the queue at each interval, until the future is dropped.
 pub(crate) async fn poll_status(app: &App, status: &QueueStatus) {
     let mut ticks = tokio::time::interval(READ_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -175,7 +174,7 @@ pub(crate) async fn poll_status(app: &App, status: &QueueStatus) {
         ticks.tick().await;
         match read(app, &mut dead_letters).await {
             Ok(reading) => status.update(|readings| readings.queue = Some(reading)),
-            // The last reading is kept and expires by its age.
+            // Keep the last reading; it expires after `READING_AGE_MAX`.
             Err(error) => debug!(%error, "state of the queue could not be read"),
         }
     }
@@ -203,8 +202,8 @@ async fn read(app: &App, dead_letters: &mut DeadLetters) -> Result<Reading, Erro
     })
 }
 
-/// Number of dead letters by lane. The broker has to list their subjects to count them. They are
-/// therefore counted only after a change, and less often the more there are.
+/// Number of dead letters by lane. To count them, the broker has to list their subjects. They are
+/// therefore counted only after a change, and the more there are, the less often.
 #[derive(Debug, Default)]
 struct DeadLetters {
     counted: Option<(ChangeMarker, [(Lane, u64); 2])>,

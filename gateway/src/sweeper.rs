@@ -1,10 +1,10 @@
 //! The sweeper: fails lost jobs, removes orphaned messages, results and documents, and warns about
 //! old unfinished jobs.
 //!
-//! Every gateway with its credentials runs it, and a lease selects one of them at a time. Two
-//! sweepers at once would do no harm: records change by compare-and-set, and messages and objects
-//! are removed only if no unfinished job needs them. The lease saves work. A sweeper that loses it
-//! stops its sweep at once.
+//! Every gateway with the sweeper's credentials runs it, and a lease selects one of them at a time.
+//! Two concurrent sweepers would do no harm: records change by compare-and-set, and messages and
+//! objects are removed only if no unfinished job needs them. The lease saves work. A sweeper that
+//! loses it stops its sweep immediately.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -40,14 +40,14 @@ const RECORDS_PER_SWEEP: usize = 5_000;
 const OBJECTS_PER_SWEEP: usize = 500;
 /// Maximum number of jobs without a message that are kept for the next sweep.
 const SUSPECTS_MAX: usize = 1_000;
-/// Time that is added to the upload timeout before chunks count as orphaned. A slow client may need
-/// nearly the whole timeout for a single chunk.
+/// Time that is added to the upload timeout before chunks are treated as orphaned. A slow client
+/// may need nearly the whole timeout for a single chunk.
 const CHUNK_MARGIN: Duration = Duration::from_secs(15);
-/// Pause after a request for the lease that the broker did not answer.
+/// Delay after a request for the lease that the broker did not answer.
 const LEASE_PAUSE: Duration = Duration::from_secs(1);
 
-/// Runs the sweeper until `shutdown`, if it has credentials. If it fails, the gateway continues
-/// without it.
+/// Runs the sweeper until `shutdown` is cancelled, if it has credentials. If it fails, the gateway
+/// continues without it.
 pub(crate) async fn run(
     config: &Config,
     shutdown: &CancellationToken,
@@ -83,7 +83,7 @@ pub(crate) async fn run(
     }
 }
 
-/// Acquires the lease and sweeps while it is held, again and again until `shutdown`.
+/// Acquires the lease and sweeps while it is held, repeatedly, until `shutdown` is cancelled.
 async fn serve(
     config: &Config,
     broker: &Broker,
@@ -158,7 +158,7 @@ async fn sweep_with_lease(
         }
     };
     tokio::select! {
-        // Polled first, so that a lost lease stops the sweep before its next step.
+        // Poll this first, so that a lost lease stops the sweep before its next step.
         biased;
         ended = renewing => ended,
         () = sweeper.sweep_periodically(&valid) => None,
@@ -173,7 +173,7 @@ struct Sweeper {
     interval: Duration,
     grace: Duration,
     alarm_age: Duration,
-    /// Sequence from which the scan of records continues. It restarts at 1.
+    /// Sequence from which the scan of records continues. After the last record it restarts at 1.
     next_record: u64,
     /// Sequence from which the scan of objects continues, by bucket.
     next_objects: HashMap<ObjectStore, u64>,
@@ -233,7 +233,7 @@ impl Sweeper {
     }
 
     /// Fails the jobs that had no message in the previous sweep and still have none. One check is
-    /// not enough: a new leader of the stream may not have all messages for a moment.
+    /// not enough: a new leader of the stream may temporarily lack messages.
     async fn end_suspects(&mut self, valid: &watch::Receiver<Instant>) -> Result<(), Error> {
         for (key, revision) in std::mem::take(&mut self.suspects) {
             if Instant::now() >= *valid.borrow() {
@@ -343,8 +343,7 @@ impl Sweeper {
     }
 
     /// Reports the age of the oldest unfinished job, and warns if it exceeds `alarm_age`. The scan
-    /// covers records and the queue covers messages; the oldest job may be known to only one of
-    /// them.
+    /// covers records and the queue covers messages; the oldest job may be in only one of them.
     async fn raise_alarm(&mut self, now: Timestamp) -> Result<(), Error> {
         if let Some(oldest) = &self.oldest
             && !self.sweep.is_unfinished(&oldest.key).await?

@@ -1,5 +1,5 @@
 //! Serves the UI: the page at `/` and its files. They are embedded in the binary, so nothing is
-//! read at run time or installed beside the gateway.
+//! read at run time or installed next to the gateway.
 
 use axum::Router;
 use axum::http::header::{
@@ -11,10 +11,10 @@ use axum::routing::get;
 use data_encoding::HEXLOWER;
 use sha2::{Digest, Sha256};
 
-/// Path prefix of the page's files. The page itself is at `/`.
+/// Path prefix of the UI's files. The page itself is at `/`.
 const FOLDER: &str = "/page/";
-/// Content Security Policy of the page: it may load its own files and call this service. Trusted
-/// Types prevent scripts from turning strings into HTML or code, so text of documents and answers
+/// Content Security Policy of the UI: it may load its own files and call this service. Trusted
+/// Types prevent scripts from turning strings into HTML or code, so text of documents and responses
 /// is never executed.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
                       img-src 'self' data:; base-uri 'none'; form-action 'none'; \

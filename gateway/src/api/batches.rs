@@ -1,15 +1,15 @@
 //! Submission of batches: many jobs in one request, each accepted or refused on its own.
 //!
-//! The jobs are read while the body arrives, and many of them are enqueued concurrently. Last comes
-//! the batch itself, a job that adds up their results (`worker/src/batch_merge.rs`). So when the
-//! client has the answer, the batch is complete; a request that ends early leaves jobs, but no
-//! batch. With an idempotency key, the ids of the jobs are derived from the key and their line
-//! numbers, so that a repeated request runs no job twice.
+//! The jobs are read while the body arrives, and many of them are enqueued concurrently. The batch
+//! itself, a job that merges their results (`worker/src/batch_merge.rs`), is enqueued last. So when
+//! the client has the response, the batch is complete. A request that ends early leaves single
+//! jobs, but no batch. With an idempotency key, the ids of the jobs are derived from the key and
+//! their line numbers, so a repeated request runs no job twice.
 //!
-//! A batch that is refused as a whole starts no job. Query, headers and key are validated before
-//! the body is read. If a batch exists under the key, the lines are only compared with its jobs. If
-//! the queue fills or the body ends early, the batch is interrupted: the answer names the jobs that
-//! run.
+//! Query, headers and key are validated before the body is read. If one of them is invalid, no job
+//! is started. If a batch exists under the key, its jobs are only compared with the lines. If the
+//! queue fills up or the body ends early, the batch is interrupted: the response lists the jobs
+//! that were enqueued.
 
 mod intake;
 mod lines;
@@ -127,7 +127,7 @@ pub(crate) async fn submit_batch(
         BatchMode::NewKey => idempotent::accept(&app, message, &trace).await,
         BatchMode::ExistingBatch => idempotent::find(&app, message, &trace).await,
     };
-    // The jobs are enqueued even if the batch is missing or unconfirmed, so the answer names them.
+    // The jobs are enqueued even if the batch is missing or unconfirmed, so the problem lists them.
     let job = accepted.map_err(|problem| interrupted_problem(problem, batch_id, mode, &report))?;
     info!(
         job.id = %batch_id,
@@ -138,8 +138,8 @@ pub(crate) async fn submit_batch(
     Ok(answer(&job, &report))
 }
 
-/// Returns the mode of a request with a key, depending on whether its batch exists. The record of a
-/// batch is created last, so if it exists, all its jobs do.
+/// Returns the mode of a request with a key. The record of a batch is created last, so if it
+/// exists, all its jobs do.
 ///
 /// # Errors
 /// `result_expired` if the batch has expired or is deleted, and `broker_unavailable`.
@@ -152,7 +152,7 @@ async fn find(app: &App, key: &JobKey) -> Result<BatchMode, Problem> {
     }
 }
 
-/// Determines from the content type how the jobs are written in the body.
+/// Selects the format of the body by its content type.
 fn shape(headers: &HeaderMap) -> Result<Shape, Problem> {
     if json_body::is_json(headers) {
         return Ok(Shape::Array);
@@ -166,7 +166,7 @@ fn shape(headers: &HeaderMap) -> Result<Shape, Problem> {
     Err(Problem::new(Code::UnsupportedMediaType, detail))
 }
 
-/// Returns the message of the batch itself, the job that adds up the results of the others.
+/// Returns the message of the batch itself, the job that merges the results of its members.
 fn message(
     caller: &Caller,
     trace: &TraceParent,
@@ -204,8 +204,8 @@ fn answer(job: &Job, report: &IntakeReport) -> Response {
         .into_response()
 }
 
-/// Returns the problem of a batch that was not accepted as a whole. It has the cause and the jobs
-/// that run.
+/// Completes the problem of an interrupted batch: adds advice, the batch id and the outcome of the
+/// lines.
 fn interrupted_problem(
     problem: Problem,
     batch_id: JobId,
@@ -304,7 +304,7 @@ pub(crate) async fn cancel_members(app: &App, job: &Job) -> Result<(), Problem> 
     Ok(())
 }
 
-/// Cancels one member. A member that is final or deleted is skipped.
+/// Cancels one member, unless it is final or deleted.
 async fn cancel_member(app: &App, key: &JobKey) -> Result<(), Error> {
     let event = |job: &mut Job, now| job.apply(wordmill_common::job::Event::Cancelled, now);
     let current = match app.store.get_job(key, ReadFrom::AnyReplica).await? {

@@ -41,7 +41,7 @@ pub(crate) struct DeadLetterQuery {
     /// Maximum number of dead letters on the page; 20 by default.
     #[schemars(range(min = 1, max = LIMIT_MAX))]
     limit: Option<usize>,
-    /// Cursor of the page: the `next_cursor` of another page.
+    /// Cursor of the page: the `next_cursor` of the previous page.
     #[schemars(extend("pattern" = cursor::PATTERN))]
     cursor: Option<String>,
     /// Only dead letters with this failure code.
@@ -54,7 +54,8 @@ pub(crate) struct DeadLetterQuery {
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "DeadLetter")]
 pub(crate) struct LetterView {
-    /// Id of the dead letter: that of its job, unless its message could not be read.
+    /// Id of the dead letter: the id of its job or, if the message could not be read,
+    /// `unreadable-<n>`.
     id: String,
     /// Id of the job; null if the message could not be read.
     job_id: Option<JobId>,
@@ -73,7 +74,7 @@ pub(crate) struct LetterView {
     job: Option<JobPart>,
     /// Id of the job's trace; null if it is unknown.
     trace_id: Option<TraceId>,
-    /// URLs of related requests: `self`, `job` and `trace`, as far as they exist.
+    /// URLs of related requests: `self`, and `job` and `trace` if they exist.
     links: BTreeMap<&'static str, String>,
 }
 
@@ -98,7 +99,7 @@ struct JobPart {
     /// Time of the submission.
     #[schemars(with = "Moment")]
     created_at: Timestamp,
-    /// Id of the job that this job repeated.
+    /// Id of the job that this job repeats.
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_of: Option<JobId>,
 }
@@ -140,7 +141,7 @@ pub(crate) async fn delete_dead_letter(
     id: Result<Path<String>, PathRejection>,
 ) -> Result<StatusCode, Problem> {
     let letter = require_letter(&app, &caller, id).await?;
-    // The document is removed first, so that a repeat still finds the letter if this fails.
+    // Remove the document first: if this fails, a repeated request still finds the dead letter.
     if let Some(name) = letter.message.as_ref().and_then(ParsedMessage::object) {
         with_deadline(app.uploads.documents.remove(name)).await?;
     }

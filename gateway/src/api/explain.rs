@@ -33,7 +33,7 @@ pub(crate) struct ExplainQuery {
     rules: Option<String>,
 }
 
-/// The tokens that two rules count differently.
+/// Tokens that two rules count differently.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "Explanation")]
 pub(crate) struct ExplanationView<'a> {
@@ -65,7 +65,7 @@ struct TokenView<'a> {
     token: &'a str,
     /// Number of occurrences.
     count: u64,
-    /// Number of words in one occurrence under each rule. It may have a fraction.
+    /// Number of words in one occurrence under each rule. It may be a fraction.
     words: BTreeMap<RuleName, f64>,
     /// Property of the token that causes the difference.
     reason: Reason,
@@ -135,7 +135,7 @@ fn rules_pattern() -> String {
     format!("^({})$", pairs.join("|"))
 }
 
-/// Parses the names of two different rules.
+/// Parses the names of two different rules, separated by a comma.
 fn rules(names: &str) -> Result<[RuleName; 2], Problem> {
     let invalid = || {
         let names = RuleName::ALL.map(RuleName::as_str).join(", ");

@@ -35,7 +35,7 @@ pub(crate) struct ListQuery {
     /// Only jobs with this label, as `name:value`.
     #[schemars(extend("pattern" = "^[^:]+:"))]
     label: Option<String>,
-    /// Cursor of the page: the `next_cursor` of another page.
+    /// Cursor of the page: the `next_cursor` of the previous page.
     #[schemars(extend("pattern" = cursor::PATTERN))]
     cursor: Option<String>,
     /// Maximum number of jobs on the page; 20 by default.

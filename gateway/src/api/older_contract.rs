@@ -1,6 +1,6 @@
 //! The API of the previous service, kept for its clients: `/word-count` and `/health`.
 //!
-//! Every answer is `{"success": …, "message": …, "data": {…}}`, errors included.
+//! Every response is `{"success": …, "message": …, "data": {…}}`, including errors.
 
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
@@ -27,7 +27,7 @@ use crate::read::find_job::{self, JobPath};
 use crate::read::result_format::{self, Format, Frame};
 use crate::read::result_reader::Words;
 
-/// An error answer.
+/// An error response.
 type Refusal = Response;
 
 #[derive(Debug, Deserialize)]
@@ -140,7 +140,7 @@ async fn report(app: &App, caller: &Caller, key: &JobKey) -> Result<Response, Re
     Ok(envelope(StatusCode::OK, &fetched_message(job), data))
 }
 
-/// Streams the histogram of a succeeded job, because it may be too large for memory.
+/// Streams the histogram of a succeeded job, because it may not fit into memory.
 ///
 /// # Errors
 /// Those of [`Words::open`]. A later error closes the connection.
@@ -163,12 +163,12 @@ fn bad_request(problem: Problem) -> Refusal {
     render_error(StatusCode::BAD_REQUEST, problem.detail())
 }
 
-/// Maps an invalid body to 400, and a lack of memory for it to 500.
+/// Maps an invalid body to 400, and an exhausted memory budget to 500.
 fn refuse_body(problem: Problem) -> Refusal {
     if problem.has_code(Code::Overloaded) { server_error(problem) } else { bad_request(problem) }
 }
 
-/// Maps every internal error to 500. Only 429 is kept, because its `Retry-After` is useful.
+/// Maps a server error to 500. Only 429 is kept, because its `Retry-After` is useful.
 fn server_error(problem: Problem) -> Refusal {
     if problem.status() == StatusCode::TOO_MANY_REQUESTS {
         return problem.into_response();

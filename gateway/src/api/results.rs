@@ -53,7 +53,7 @@ pub(crate) struct Head<'a> {
     /// Number of words under each rule.
     totals_by_rule: Option<&'a BTreeMap<String, u64>>,
     /// Number of words in each scope under the rule of the job. Null if an older version counted
-    /// them.
+    /// the job.
     totals_by_scope: Option<&'a BTreeMap<String, u64>>,
     /// Rule that counted the words.
     rule: Option<&'a Rule>,
@@ -105,7 +105,7 @@ pub(crate) async fn get_result(
 }
 
 /// Returns the `Cache-Control` of a result. A final record never changes, so the client may cache
-/// its result until it expires. Shared caches may not, because the document was the client's.
+/// its result until it expires. Shared caches may not, because the document may be private.
 fn cache_control(job: &Job, now: Timestamp) -> String {
     let left = job.expires_at.map(|end| end.duration_since(now).as_secs().max(0));
     format!("private, max-age={}, immutable", left.unwrap_or(0))

@@ -1,7 +1,7 @@
-//! `POST /v1/jobs/{id}/retry`: repeats a finished job as a new job that names the old one.
+//! `POST /v1/jobs/{id}/retry`: repeats a final job as a new job with `retry_of`.
 //!
-//! The old job does not change. Its source is in the record if it is a URL or a batch. Otherwise it
-//! is in the message, which is stored while it is queued or a dead letter.
+//! The old job does not change. A URL or a batch is stored in its record. A text or a document is
+//! stored only as long as the message of the job is queued or a dead letter.
 
 use axum::Extension;
 use axum::extract::State;
@@ -25,8 +25,8 @@ use crate::intake::{idempotency_key, upload};
 use crate::read::find_job::{self, JobPath};
 use crate::read::follow::PreferWait;
 
-/// `POST /v1/jobs/{id}/retry`. A repeat with the same `Idempotency-Key` finds the first new job;
-/// without a key, each request creates another one.
+/// `POST /v1/jobs/{id}/retry`. A repeated request with the same `Idempotency-Key` finds the first
+/// new job; without a key, each request creates another one.
 pub(crate) async fn retry_job(
     State(app): State<App>,
     caller: Caller,
@@ -77,7 +77,7 @@ async fn source(app: &App, job: &Job) -> Result<Source, Problem> {
         return Ok(Source::Batch(batch.clone()));
     }
     let key = job.key();
-    // Another job may have had the same id before.
+    // The message may belong to an earlier job with the same id.
     let is_its = |message: &ParsedMessage| message.created_at() == job.created_at;
     let letter =
         with_broker_deadline(app.dead_letters.find(&key.owner, DeadLetterId::Job(key.job_id)))

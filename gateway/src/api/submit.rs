@@ -47,8 +47,8 @@ pub(crate) async fn submit_job(
     // Releases the memory reservation of the body; `accept` makes one for the job.
     drop(share);
     let accepted = match name {
-        // Boxed, as all rare paths here: the future of a request is copied several times and is as
-        // large as its largest part.
+        // Boxed, like all rare paths here: the future of a request is copied several times and is
+        // as large as its largest branch.
         Some(_) => Box::pin(idempotent::accept(&app, message, &trace)).await,
         None => publish::accept(&app, &message, &trace).await,
     };
@@ -75,14 +75,14 @@ pub(crate) async fn submit_named_job(
     Ok(answer(&app, preference, accepted?).await)
 }
 
-/// Returns the answer for a job that this or an earlier request has accepted. If the client prefers
-/// to wait, waits for the end of the job first.
+/// Returns the response for a job that this or an earlier request has submitted. If the client
+/// prefers to wait, waits until the job is final first.
 pub(crate) async fn answer(app: &App, preference: Option<PreferWait>, job: Job) -> Response {
     if job.status == Status::Unknown
         && let Ok(record) = Box::pin(find_job::require_raw(app, &job.key())).await
         && let Ok(view) = app.view_record(&record, &job.key())
     {
-        // Only the record has the name of an unknown status.
+        // Only the record contains the original name of an unknown status.
         return describe(&job, record.status, view);
     }
     let Some(preference) = preference else {

@@ -27,8 +27,8 @@ const RANDOM_BYTES: usize = 32;
 const KEY_BYTES: usize = PREFIX.len() + 2 * RANDOM_BYTES;
 /// Maximum number of names in a key file.
 const NAMES_MAX: usize = 10_000;
-/// Maximum number of keys per name: the new one, the old one, and spare ones for clients that
-/// change late.
+/// Maximum number of keys per name. A rotation needs two; further ones are for clients that switch
+/// late.
 const HASHES_MAX: usize = 8;
 /// Maximum length of a name, in bytes.
 const NAME_BYTES_MAX: usize = 64;
@@ -88,8 +88,8 @@ impl Keys {
     }
 }
 
-/// Validity of the key of a long answer. It ends once the key file no longer lists this key for
-/// this owner. Other keys of the same name or owner do not extend it.
+/// Validity of the API key during a long response. It ends once the key file no longer lists this
+/// key for this owner. Other keys of the same name or owner do not extend it.
 #[derive(Debug, Clone)]
 pub(crate) struct KeyValidity {
     table: Option<watch::Receiver<Arc<Table>>>,
@@ -124,7 +124,7 @@ impl Table {
     /// there are several `Authorization` headers.
     pub(crate) fn find_holder(&self, headers: &HeaderMap) -> Option<Arc<Holder>> {
         let mut values = headers.get_all(AUTHORIZATION).iter();
-        // With several headers, it would be unclear which key counts.
+        // With several headers, it would be unclear which key applies.
         let value = values.next().filter(|_| values.next().is_none())?.to_str().ok()?;
         let (scheme, key) = value.split_once(' ')?;
         let key = key.trim_start_matches(' ');
@@ -231,10 +231,10 @@ impl Table {
     }
 }
 
-/// Creates a key, and the line for it in the key file.
+/// Creates a key and its line for the key file.
 ///
 /// # Errors
-/// A message if the name or the owner is invalid, or if the system has no random numbers.
+/// A message if the name or the owner is invalid, or if the system cannot provide random numbers.
 pub fn create(name: &str, owner: &str) -> Result<(Secret, String), String> {
     check_name(name)?;
     let owner = Owner::try_from(owner.to_owned()).map_err(|error| error.to_string())?;

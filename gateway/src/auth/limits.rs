@@ -1,7 +1,7 @@
 //! Limits of a caller: a rate limit per API key, and a quota of unfinished jobs per owner.
 //!
-//! Each gateway applies both on its own. With three gateways, a key has three times its rate, and
-//! an owner can exceed its quota by the jobs that the other gateways accept between two counts.
+//! Each gateway counts on its own. With three gateways, a key has three times its rate, and an
+//! owner can exceed its quota by the jobs that the other gateways accept between two counts.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -19,18 +19,18 @@ use crate::http::problem::{Code, Problem};
 const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 /// Header with the remaining requests, from the same draft.
 const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
-/// Maximum rate and burst. One request in 10 µs is as good as no limit.
+/// Maximum rate and burst. One request per 10 µs is effectively unlimited.
 const RATE_MAX: u32 = 100_000;
 /// Maximum quota. Counting takes the broker about 1.5 µs per job.
 const QUOTA_MAX: u64 = 100_000;
 /// Age of a count after which an owner's jobs are counted again.
 const RECOUNT_AFTER: Duration = Duration::from_secs(1);
-/// Minimum age of a count before another one, even if the quota seems to be used up.
+/// Minimum age of a count before another one, even if the quota seems to be exhausted.
 const RECOUNT_PAUSE: Duration = Duration::from_millis(100);
 /// After a count, counting pauses for this multiple of its duration, so that it takes at most 1/20
 /// of the broker's time.
 const RECOUNT_PAUSE_FACTOR: u32 = 20;
-/// `Retry-After` for an owner that has used up its quota.
+/// `Retry-After` for an owner that has exhausted its quota.
 const QUOTA_RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// Rate limit: requests per second, and the maximum burst.
@@ -54,7 +54,7 @@ impl Rate {
         Err(format!("a rate_limit must have per_second and burst from 1 to {RATE_MAX}"))
     }
 
-    /// Returns the time after which one more request is allowed.
+    /// Returns the time in which one token is added.
     fn pace(self) -> Duration {
         Duration::from_secs(1) / self.per_second.max(1)
     }
@@ -65,8 +65,8 @@ impl Rate {
     }
 }
 
-/// Token bucket of one key name, in the virtual-scheduling form: the time at which the bucket will
-/// be full stands for the number of tokens.
+/// Token bucket of one key name, in the virtual-scheduling form: it stores the time at which the
+/// bucket will be full instead of the number of tokens.
 #[derive(Debug)]
 pub(crate) struct TokenBucket {
     rate: Rate,
@@ -78,7 +78,7 @@ pub(crate) struct TokenBucket {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct RateDecision {
     rate: Rate,
-    /// Wait before the next try; `None` if the request is allowed.
+    /// Time until the next request is allowed; `None` if this one is.
     retry_after: Option<Duration>,
     remaining: u32,
     full_in: Duration,
@@ -93,13 +93,13 @@ impl TokenBucket {
         self.rate
     }
 
-    /// Takes a token for one request, if there is one.
+    /// Takes a token for one request, if one is left.
     pub(crate) fn take(&self, now: Instant) -> RateDecision {
         let pace = self.rate.pace();
         let window = self.rate.window();
         let mut full_at = self.full_at.lock().unwrap_or_else(PoisonError::into_inner);
-        // Each missing token delays the time at which the bucket is full by `pace`. The bucket is
-        // empty if that time is a whole window away.
+        // Each missing token delays the time at which the bucket is full by `token_interval`. The
+        // bucket is empty if that time is `refill_time` away.
         let owed = full_at.map_or(Duration::ZERO, |at| at.saturating_duration_since(now));
         let after = owed.saturating_add(pace);
         let retry_after = (after > window).then(|| after.saturating_sub(window));
@@ -183,8 +183,8 @@ impl Quota {
 impl UnfinishedJobs {
     fn is_due(&self, jobs_max: u64, now: Instant) -> bool {
         let Some(counted_at) = self.counted_at else { return true };
-        // The count includes jobs that have ended since. Count again early, before a job is
-        // refused.
+        // The last count may include jobs that are final by now. If it exhausts the quota, count
+        // again early, before a job is refused.
         let is_full = self.jobs + self.admitted >= jobs_max;
         let pause = if is_full { RECOUNT_PAUSE } else { RECOUNT_AFTER };
         let rest = self.took.saturating_mul(RECOUNT_PAUSE_FACTOR);
@@ -192,7 +192,7 @@ impl UnfinishedJobs {
     }
 }
 
-/// Admits a job unless its owner has used up its quota.
+/// Admits a job unless its owner has exhausted its quota.
 ///
 /// Unfinished jobs are those whose message is in the queue: jobs that wait, jobs that are running,
 /// and cancelled jobs that no worker has received yet.
@@ -210,7 +210,7 @@ pub(crate) async fn admit(app: &App, owner: &Owner) -> Result<(), Problem> {
         let took = began.elapsed();
         match unfinished {
             Ok(jobs) => *count = UnfinishedJobs { jobs, admitted: 0, counted_at, took },
-            // Admit by the last count: if the broker is unavailable, the submission fails anyway.
+            // Use the last count: if the broker is unavailable, the submission fails anyway.
             Err(error) => {
                 warn!(%owner, %error, "cannot count the jobs of an owner; using the last count");
                 (count.counted_at, count.took) = (counted_at, took);

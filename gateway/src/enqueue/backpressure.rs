@@ -1,5 +1,5 @@
-//! Backpressure: declines bulk jobs while the queue is nearly full, and computes from the drain
-//! rate when a declined client should retry.
+//! Backpressure: refuses bulk jobs while the queue is nearly full, and computes `Retry-After` from
+//! the drain rate.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -14,14 +14,14 @@ use crate::http::problem::{Code, Problem};
 
 /// Time between two readings of the fill level of the queue.
 const READ_INTERVAL: Duration = Duration::from_secs(1);
-/// Maximum age of a reading. An older one is ignored, because the broker does not answer.
+/// Maximum age of a reading. If the broker stops answering, older readings are ignored.
 const READING_AGE_MAX: Duration = Duration::from_secs(5);
 /// Number of readings over which the drain rate is measured.
 const READINGS_MAX: usize = 10;
-/// Fill level from which bulk jobs are declined, in percent of the maximum of jobs or of bytes.
+/// Fill level from which bulk jobs are refused, in percent of the maximum of jobs or of bytes.
 const BULK_PERCENT_MAX: u64 = 80;
 /// Fill level to which the queue should drain before an interactive client retries, in percent. It
-/// is below 100, so that clients that were declined at the same time all find room.
+/// is below 100, so that several clients that were refused at the same time can submit.
 const INTERACTIVE_PERCENT_MAX: u64 = 99;
 /// Minimum value of `Retry-After`, in seconds.
 const RETRY_AFTER_S_MIN: u64 = 1;
@@ -53,8 +53,8 @@ impl Backpressure {
         (sender, Self { reading })
     }
 
-    /// Declines a bulk job while the queue is nearly full. Interactive jobs are declined by the
-    /// stream only, when it is full.
+    /// Refuses a bulk job while the queue is nearly full. Only the stream itself refuses
+    /// interactive jobs, when it is full.
     ///
     /// # Errors
     /// `queue_full`.
@@ -149,7 +149,7 @@ pub(crate) async fn poll_level(queue: &Queue, sender: &watch::Sender<Option<Read
             Ok(level) => {
                 sender.send_replace(Some(add_level(&mut earlier, Instant::now(), level)));
             }
-            // Keep the last reading: it expires after `READING_AGE_MAX`.
+            // Keep the last reading; it expires after `READING_AGE_MAX`.
             Err(error) => debug!(%error, "cannot read the fill level of the queue"),
         }
     }
@@ -160,7 +160,7 @@ fn add_level(earlier: &mut VecDeque<(Instant, Level)>, at: Instant, level: Level
     // Jobs leave the queue out of order, so compute the number that left from those that were
     // published and those that remain.
     let drained_total = |level: &Level| level.published.saturating_sub(level.messages);
-    // The number of published jobs decreased, so the stream was deleted and created again.
+    // The number of drained jobs decreased, so the stream was deleted and created again.
     if earlier.back().is_some_and(|(_, last)| drained_total(last) > drained_total(&level)) {
         earlier.clear();
     }

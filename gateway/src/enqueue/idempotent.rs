@@ -1,11 +1,11 @@
-//! Idempotent submission of jobs that the client named, by `Idempotency-Key` or by `PUT`: a
-//! repeated request gets the same job.
+//! Idempotent submission of jobs with an `Idempotency-Key`, or with an id that the client chose
+//! (`PUT`): a repeated request gets the same job.
 //!
-//! The record is created first, and decides. The request that creates it publishes the job. A
-//! request that finds it makes sure that the job is queued or was already received by a worker. If
-//! a request or a gateway crashes in between, the next repetition completes the submission. Message
-//! ids do not suffice to deduplicate jobs, because the stream forgets them after two minutes and at
-//! a restart of the server.
+//! The record is created first. The request that creates it publishes the job. A request that finds
+//! the record makes sure that the job is queued or was already received by a worker. If a request
+//! or a gateway crashes in between, the next repetition completes the submission. Message ids are
+//! not sufficient to deduplicate jobs, because the stream forgets them after two minutes and when
+//! the server restarts.
 
 use data_encoding::HEXLOWER;
 use serde_json::{Value, json};
@@ -82,7 +82,7 @@ pub(crate) async fn accept(
 /// create a record.
 ///
 /// # Errors
-/// Those of [`accept`]. `broker_unavailable` also if the record was rolled back meanwhile.
+/// Those of [`accept`], and `broker_unavailable` if the record was rolled back in the meantime.
 pub(crate) async fn find(
     app: &App,
     message: JobMessage,
@@ -193,7 +193,8 @@ async fn claim(app: &App, job: &Job, deadline: Instant) -> Result<ClaimResult, P
         Ok(()) => limits::admit(app, &job.owner).await,
         declined => declined,
     };
-    // A request that may not enqueue (queue nearly full, over quota) still gets an existing job.
+    // A request that may not enqueue (queue nearly full, quota exhausted) still gets an existing
+    // job.
     if let Err(declined) = admitted {
         return find_record(app, job, deadline).await?.ok_or(declined);
     }
@@ -224,7 +225,7 @@ async fn find_record(
     })
 }
 
-/// Publishes a job with a record if neither the queue nor a worker has it, and returns it.
+/// Publishes a job with a record unless the queue or a worker has it, and returns the job.
 async fn enqueue_if_missing(
     app: &App,
     mut stored: VersionedJob,
@@ -240,14 +241,14 @@ async fn enqueue_if_missing(
     if let Some(object) = &stored.job.document {
         message.source.replace_object(object);
     }
-    // The trace of the first request, to which a repetition is only linked.
+    // Continue the trace of the first request. A repeated request is only linked to it.
     let parent =
         stored.job.traceparent.unwrap_or(TraceParent { trace_id: stored.job.trace_id, ..*trace });
     // A record that this request has just created has no message yet. If another request publishes
     // it first, the stream reports a duplicate.
     let mut must_check_queue = creator == RecordCreator::EarlierRequest;
-    // First with the usual message id. If the stream calls it a duplicate although the message is
-    // gone, once more with the second id.
+    // Try the usual message id first. If the stream reports a duplicate although the message is
+    // gone, publish once more with the second id.
     for is_second_try in [false, true] {
         if must_check_queue {
             stored = match check_queue(app, stored, deadline).await? {
@@ -268,13 +269,13 @@ async fn enqueue_if_missing(
                 publish::log_accepted(&stored.job, creator == RecordCreator::ThisRequest);
                 return Ok(stored.job);
             }
-            // Another request has just published it, or the message was stored before and is gone.
-            // The queue must be checked to find out.
+            // Another request has just published the message, or it was stored before and is gone.
+            // Check the queue to find out.
             PublishOutcome::Acknowledged(PublishAck::Duplicate) => must_check_queue = true,
             PublishOutcome::Declined(reason) => {
                 if creator == RecordCreator::ThisRequest {
-                    // Fails if another request has used the record meanwhile, as that changes its
-                    // revision.
+                    // Fails if another request has used the record in the meantime, as that changes
+                    // its revision.
                     publish::roll_back_record(app, &stored.job, Ok(stored.revision)).await;
                 }
                 return Err(publish::decline_problem(app, stored.job.lane, &reason));
@@ -296,7 +297,7 @@ async fn enqueue_if_missing(
 enum QueueCheck {
     /// The job is in the queue, or a worker has received it.
     Present(Box<Job>),
-    /// The record says `queued`, but the queue has no message. The record was just rewritten, so it
+    /// The status is `queued`, but the queue has no message. The record was just rewritten, so it
     /// has a new revision.
     Missing(Box<VersionedJob>),
 }
@@ -304,7 +305,7 @@ enum QueueCheck {
 /// Checks whether a job is in the queue or was already received by a worker.
 ///
 /// The sweeper fails a job whose message is missing, by compare-and-set on a revision that is older
-/// than any request can be. To publish such a job again, a request first rewrites its record
+/// than any running request. To publish such a job again, a request first rewrites its record
 /// unchanged. Either the sweeper was first, and this request sees the failed job. Or the sweeper
 /// finds a new revision, and leaves the job alone until the message is stored.
 async fn check_queue(
@@ -318,7 +319,7 @@ async fn check_queue(
     }
     let key = job.key();
     loop {
-        // True also for a job that waits for its next attempt.
+        // Also true for a job that waits for its next attempt.
         let has_message =
             before_deadline(deadline, &job, app.queue.has_message(&key, ReadFrom::Leader)).await?;
         // Read the record again: a worker may have finished the job before the queue was checked. A
@@ -331,7 +332,7 @@ async fn check_queue(
             }
             Lookup::Job(latest) => latest,
             Lookup::Deleted => return Err(Problem::result_expired()),
-            // Another request rolled the record back, because the queue declined the job. The job
+            // Another request rolled the record back, because the queue refused the job. The job
             // still exists if the queue has its message.
             Lookup::NotFound if has_message => return Ok(QueueCheck::Present(Box::new(job))),
             Lookup::NotFound => return Err(Problem::unconfirmed(job.job_id)),

@@ -12,7 +12,7 @@ use crate::http::problem::{Code, Problem};
 /// Total of the budget in KiB. It suffices for 2048 small jobs, or 64 texts of 1 MiB, or 51
 /// documents of any size at the same time.
 const KIB_MAX: u32 = 64 << 10;
-/// Minimum size that a job is counted with, in KiB, for its record, its headers and its task.
+/// Minimum size of a job in the budget, in KiB, for its record, its headers and its task.
 const JOB_KIB_MIN: u32 = 32;
 
 /// Memory budget that all submissions share. Clones share it.
@@ -40,7 +40,7 @@ impl InFlightBudget {
     /// # Errors
     /// `overloaded` if the budget is used up.
     pub(crate) fn reserve_upload(&self) -> Result<OwnedSemaphorePermit, Problem> {
-        // The chunks that are not confirmed, the one that is filled, and one that arrives.
+        // The unconfirmed chunks, the chunk that is being filled, and one that arrives.
         let bytes = CHUNK_BYTES.saturating_mul(CHUNKS_UNCONFIRMED_MAX.saturating_add(2));
         self.reserve_kib(u32::try_from(bytes >> 10).unwrap_or(KIB_MAX))
     }

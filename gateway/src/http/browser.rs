@@ -10,7 +10,7 @@
 //!   without permission. Browsers name the sender in `Origin` and `Sec-Fetch-Site`, which scripts
 //!   cannot change.
 //!
-//! A gateway with keys needs neither: no page of another site knows a key.
+//! A gateway with keys needs neither check, because pages of other sites have no key.
 
 use std::fmt;
 

@@ -12,7 +12,7 @@ use url::Url;
 
 /// Time for which browsers may cache the answer to a preflight request.
 const MAX_AGE: Duration = Duration::from_secs(600);
-/// Setting that allows every origin.
+/// Value that allows every origin.
 const ANY: &str = "*";
 
 /// The allowed origins. Empty by default.
@@ -37,8 +37,8 @@ impl Origins {
         Ok(Self(origins))
     }
 
-    /// Returns whether the list contains this origin. `*` contains none: this check is for gateways
-    /// without keys, which refuse `*` at startup.
+    /// Returns whether the list contains this origin. Always false for `*`: this check is for
+    /// gateways without keys, which refuse `*` at startup.
     pub(crate) fn is_listed(&self, origin: &HeaderValue) -> bool {
         self.0.iter().any(|listed| origin == listed.as_str())
     }

@@ -26,7 +26,7 @@ pub(crate) fn write(sequence: u64) -> String {
     format!("{sequence:x}")
 }
 
-/// Parses a cursor; `None` if [`write`] cannot have written it.
+/// Parses a cursor; `None` if [`encode`] cannot have written it.
 pub(crate) fn read(text: &str) -> Option<u64> {
     u64::from_str_radix(text, 16).ok().filter(|sequence| write(*sequence) == text)
 }

@@ -6,7 +6,7 @@ use wordmill_nats::Error;
 
 use crate::http::problem::{Code, Problem};
 
-/// Maximum time that a request waits for the broker. The rest up to 3 s remains for the answer.
+/// Maximum time that a request waits for the broker. The rest of 3 s remains for the response.
 pub(crate) const BROKER_DEADLINE: Duration = Duration::from_millis(2500);
 
 /// Runs a broker request with [`BROKER_DEADLINE`].

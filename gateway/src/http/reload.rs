@@ -15,7 +15,7 @@ const INTERVAL: Duration = Duration::from_secs(2);
 /// Maximum size of a file, in bytes.
 const FILE_BYTES_MAX: u64 = 4 << 20;
 
-/// Parses the contents of the files. `old` is the value that was parsed before.
+/// Parses the contents of the files. `old` is the previous value, if there is one.
 pub(crate) type Parse<T> = fn(contents: &[Vec<u8>], old: Option<&T>) -> Result<T, String>;
 
 /// Reason why files cannot be used.
@@ -26,25 +26,25 @@ pub struct Error {
     reason: String,
 }
 
-/// Files that are watched, and the value that was last parsed from them.
+/// Watched files, and the value that was last parsed from them.
 pub(crate) struct FileWatch<T> {
     name: &'static str,
     paths: Vec<PathBuf>,
     parse: Parse<T>,
     contents: Vec<Vec<u8>>,
     current: watch::Sender<Arc<T>>,
-    /// Signal that triggers a check. It is registered at startup, because an unhandled SIGHUP ends
-    /// the process.
+    /// Signal that triggers a check. It is registered at startup, because an unhandled SIGHUP would
+    /// end the process.
     hangup: Option<Signal>,
     /// Error of the last check. A repeated error is logged only once.
     last_error: Option<String>,
 }
 
 impl<T> FileWatch<T> {
-    /// Reads the files for the first time. Messages contain `name`.
+    /// Reads the files for the first time. Messages contain `name`, for example `API keys`.
     ///
     /// # Errors
-    /// A file cannot be read, or `parse` refuses the contents.
+    /// If a file cannot be read, or `parse` refuses the contents.
     pub(crate) async fn open(
         name: &'static str,
         paths: Vec<PathBuf>,
@@ -59,8 +59,8 @@ impl<T> FileWatch<T> {
         Ok((Self { name, paths, parse, contents, current, hangup, last_error: None }, receiver))
     }
 
-    /// Checks the files at each interval and at SIGHUP, until it is dropped. After an error, the
-    /// previous value stays in use.
+    /// Checks the files at each interval and on SIGHUP, until the future is dropped. After an
+    /// error, the previous value stays in use.
     pub(crate) async fn follow(mut self) {
         let mut ticks = tokio::time::interval(INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -82,7 +82,7 @@ impl<T> FileWatch<T> {
 
     async fn reload(&mut self) {
         let reloaded = read(&self.paths).await.and_then(|contents| {
-            // Compares contents: modification times are too coarse, and a mounted secret changes
+            // Compare contents: modification times are too coarse, and a mounted secret changes
             // behind a symbolic link.
             if contents == self.contents {
                 return Ok(None);

@@ -1,4 +1,4 @@
-//! The trace of a request: inherited or new, recorded as a span, and returned in every answer.
+//! The trace of a request: inherited or new, recorded as a span, and returned in every response.
 
 use std::fmt;
 
@@ -53,8 +53,8 @@ pub struct Settings {
     /// which requests are recorded. The default is `link` with keys, whose holders may not trust
     /// each other, and `trust` without keys.
     inbound: InboundTrace,
-    /// `WORDMILL_TRACE_URL`: address of the trace viewer: that of a Jaeger, or any URL that
-    /// contains `{trace_id}`. If it is set, jobs have the link `links.trace`.
+    /// `WORDMILL_TRACE_URL`: base URL of a Jaeger UI, or any URL that contains `{trace_id}`. If it
+    /// is set, jobs have the link `links.trace`.
     url: Option<String>,
 }
 
@@ -173,7 +173,8 @@ fn begin_server_span(request: &Request, scheme: &'static str) -> Span {
     if request.method().is_safe() { server!(telemetry::POLL) } else { server!(module_path!()) }
 }
 
-/// Returns the name of a method. Unknown methods share one name, because span names must be few.
+/// Returns the name of a method. Unknown methods share one name, because there must be few span
+/// names.
 fn method(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",
@@ -203,7 +204,7 @@ pub(crate) fn record_job_id(job_id: JobId) {
     Span::current().record("job.id", field::display(job_id));
 }
 
-/// Begins the span `cancel job` in the job's own trace, beside the spans of its submission.
+/// Begins the span `cancel job` in the job's own trace, next to the spans of its submission.
 pub(crate) fn begin_cancel_span(job: &Job, request: &TraceParent) -> Span {
     let span = info_span!("cancel job", job.id = %job.job_id);
     join_trace_of(job, &span, request);
@@ -217,7 +218,7 @@ pub(crate) fn begin_webhook_span(job: &Job, request: &TraceParent) -> Span {
     span
 }
 
-/// Puts `span` into the trace of `job`, and links it to the request.
+/// Adds `span` to the trace of `job`, and links it to the request.
 fn join_trace_of(job: &Job, span: &Span, request: &TraceParent) {
     if let Some(parent) = &job.traceparent {
         telemetry::set_parent(span, parent);

@@ -1,4 +1,5 @@
-//! Configures the shared HTTP server: its limits, and problems in place of hyper's bare answers.
+//! Configures the shared HTTP server: sets its limits, and replaces hyper's bare error responses
+//! with problems.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -15,11 +16,11 @@ use crate::http::tls::Tls;
 /// 512 MiB of the shipped containers. Bodies are not read before a request is authenticated.
 const UNAUTHENTICATED_BYTES_MAX: usize = 64 << 20;
 
-/// Maximum size of an answer that hyper writes on its own, in bytes.
+/// Maximum size of a response that hyper writes on its own, in bytes.
 const BARE_BYTES_MAX: usize = 512;
-/// The `Content-Length` field of an answer without a body.
+/// The `Content-Length` field of a response without a body.
 const EMPTY_BODY_FIELD: &str = "content-length: 0\r\n";
-/// Header of every handler's answer; hyper's own answers lack it.
+/// Present in every handler's response. Its absence identifies a response that hyper wrote.
 const TRACE_FIELD: &str = "traceresponse:";
 
 /// Returns the settings of the HTTP server.
@@ -36,8 +37,8 @@ pub(crate) fn settings(
     Settings { limits, certificate: tls.map(|tls| tls.0), complete_answer }
 }
 
-/// Returns the problem that replaces an answer of hyper (`400` or `431` without a body); `None` for
-/// all other bytes.
+/// Returns the problem that replaces a response of hyper (`400` or `431` without a body); `None`
+/// for all other bytes.
 fn complete_answer(written: &[u8]) -> Option<String> {
     if written.len() > BARE_BYTES_MAX || !written.starts_with(b"HTTP/1.") {
         return None;

@@ -44,7 +44,7 @@ pub(crate) struct Tls(pub(crate) watch::Receiver<Arc<ServerConfig>>);
 /// Parses the certificate and its private key.
 ///
 /// # Errors
-/// A message for the operator, if a file is not valid PEM or the key does not match.
+/// A message for the operator if a file is not valid PEM or the key does not match.
 pub(crate) fn parse(
     contents: &[Vec<u8>],
     _: Option<&ServerConfig>,
@@ -75,11 +75,11 @@ fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     }
 }
 
-/// Wraps the connection of the health check in TLS. It accepts exactly the configured certificate,
-/// because it connects by IP address, which the certificate need not name.
+/// Wraps the connection of the health check in TLS. Only the configured certificate is accepted.
+/// Its names are not checked, because the health check connects by IP address.
 ///
 /// # Errors
-/// The certificate cannot be read.
+/// If the certificate cannot be read or is not valid PEM.
 pub fn probe(stream: TcpStream, certificate: &Path) -> io::Result<impl Read + Write> {
     let pem = fs::read(certificate)?;
     let chain = certificates(&pem).map_err(io::Error::other)?;
@@ -97,7 +97,7 @@ pub fn probe(stream: TcpStream, certificate: &Path) -> io::Result<impl Read + Wr
     Ok(StreamOwned::new(connection, stream))
 }
 
-/// Accepts exactly one certificate.
+/// Certificate verifier that accepts exactly one certificate.
 #[derive(Debug)]
 struct PinnedCertificate {
     own: Option<CertificateDer<'static>>,

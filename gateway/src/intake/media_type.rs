@@ -1,4 +1,4 @@
-//! Metadata of an uploaded body: media type, compression and file name.
+//! Metadata of an uploaded body: media type, content encoding and file name.
 
 use axum::http::HeaderMap;
 use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
@@ -26,8 +26,7 @@ pub(crate) enum SubmissionFormat {
 /// Returns the format of a submission, by its content type.
 ///
 /// # Errors
-/// `unsupported_media_type` if the content type is missing, or if its words certainly cannot be
-/// counted.
+/// `unsupported_media_type` if the content type is missing, or if its documents cannot be counted.
 pub(crate) fn submission_format(headers: &HeaderMap) -> Result<SubmissionFormat, Problem> {
     let Some(named) = headers.get(CONTENT_TYPE) else {
         let detail = "The Content-Type is missing. Send a job as application/json, or a document \
@@ -48,8 +47,8 @@ fn essence(content_type: &str) -> String {
     content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }
 
-/// Refuses content types whose words certainly cannot be counted. The worker inspects texts and
-/// files of unknown type.
+/// Refuses content types whose documents cannot be counted. Texts and files of unknown type are
+/// accepted here and inspected by the worker.
 pub(crate) fn check_countable(content_type: &str) -> Result<(), Problem> {
     let essence = essence(content_type);
     let (top_level, _) = essence.split_once('/').unwrap_or_default();
@@ -96,8 +95,8 @@ pub(crate) fn parse_content_encoding(headers: &HeaderMap) -> Result<Option<Strin
     }
 }
 
-/// Returns the content type that a form gives for its file. If it gives none or the unknown type,
-/// guesses the type from the extension of the file name.
+/// Returns the content type that a form gives for its file. If the form gives none or the unknown
+/// type, guesses the type from the extension of the file name.
 pub(crate) fn guess_content_type(
     content_type: Option<&str>,
     file_name: Option<&str>,

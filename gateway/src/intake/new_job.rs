@@ -65,7 +65,7 @@ pub(crate) struct NewWebhook {
     pub(crate) url: String,
 }
 
-/// Returns the schema of a URL to count.
+/// Returns the schema of a URL.
 pub(crate) fn url_schema() -> Value {
     json!({
         "type": "string",
@@ -142,7 +142,7 @@ fn parse_http_url(text: &str, what: &str) -> Result<String, String> {
     Ok(url.into())
 }
 
-/// Deserializes and validates options; the default ones if there are none.
+/// Deserializes and validates options. Without a value, returns the defaults.
 ///
 /// # Errors
 /// `invalid_option`.

@@ -1,4 +1,5 @@
-//! Query parameters of a submission, for example `?rule=office&label=book:2600&lane=bulk`.
+//! Parses the query parameters of a submission, for example
+//! `?rule=office&label=book:2600&lane=bulk`.
 
 use std::collections::BTreeMap;
 

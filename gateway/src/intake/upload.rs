@@ -1,10 +1,9 @@
-//! Upload of documents, as the body of a request or as the file of a form.
+//! Receives documents, as the body of a request or as the file of a form.
 //!
-//! A document is never in memory as a whole. Its pieces are written to the object store as they
-//! arrive, and only a limited number may be unconfirmed, so a slow store slows the client down
+//! A document is never held in memory as a whole. Its pieces are written to the object store as
+//! they arrive, and only a limited number may be unconfirmed, so a slow store slows the client down
 //! (backpressure). The job is published after the whole document is stored. If an upload ends early
-//! for any reason, the stored pieces are removed. The sweeper removes the pieces that a crashed
-//! gateway leaves behind.
+//! for any reason, the stored pieces are removed. If the gateway crashes, the sweeper removes them.
 
 use std::time::Duration;
 
@@ -39,7 +38,7 @@ use crate::intake::{json_body, new_job};
 
 /// Maximum number of tries to remove a document before it is left to the sweeper.
 const REMOVE_TRIES: u32 = 5;
-/// Pause between two tries.
+/// Delay between two tries.
 const REMOVE_PAUSE: Duration = Duration::from_secs(1);
 
 /// Limits of an upload.
@@ -88,7 +87,7 @@ impl Uploads {
         Self { documents, limits, tasks: TaskTracker::new() }
     }
 
-    /// Waits at shutdown until all pending removals have ended.
+    /// Waits at shutdown until all pending removals have finished.
     pub(crate) async fn finish(&self) {
         self.tasks.close();
         self.tasks.wait().await;
@@ -106,7 +105,7 @@ impl Uploads {
     }
 }
 
-/// Tries to remove a document.
+/// Retry state of the removal of a document.
 struct Removal {
     tries: u32,
 }
@@ -116,7 +115,7 @@ impl Removal {
         Self { tries: 0 }
     }
 
-    /// Returns whether to try again after the result `last`.
+    /// Returns whether to try again after the outcome `last`.
     fn should_retry(&mut self, last: Result<(), Error>) -> bool {
         let Err(error) = last else { return false };
         self.tries += 1;
@@ -133,7 +132,8 @@ impl Removal {
 /// # Errors
 /// `input_too_large`, `unsupported_media_type`, `invalid_multipart`, the `invalid_...` codes for
 /// the query, `webhooks_disabled`, `incomplete_body`, `request_timeout`, `overloaded`,
-/// `storage_full`, `queue_full` and `broker_unavailable`. Nothing of the document is kept then.
+/// `storage_full`, `queue_full` and `broker_unavailable`. The stored part of the document is then
+/// removed.
 pub(crate) async fn receive_document(
     app: &App,
     key: &JobKey,
@@ -171,7 +171,7 @@ async fn receive_with_options(
     let webhook =
         query.webhook.as_deref().map(|url| new_job::parse_webhook(app, url)).transpose()?;
     let limits = app.uploads.limits;
-    // A form is larger than its file. The exact check follows while the document arrives.
+    // A form is larger than its file. The exact size is checked while the document arrives.
     let announced =
         headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
     if announced.is_some_and(|length: u64| {
@@ -180,7 +180,7 @@ async fn receive_with_options(
         return Err(too_large(limits.size_max));
     }
     let content_encoding = parse_content_encoding(headers)?;
-    // Decline the job before the client sends the whole document.
+    // Refuse the job before the client sends the whole document.
     app.backpressure.admit(query.lane.unwrap_or_default())?;
     let _reservation = app.in_flight_budget.reserve_upload()?;
     publish::wait_for_connection(app, Instant::now() + BROKER_DEADLINE).await?;

@@ -13,7 +13,7 @@ use crate::auth::caller::Caller;
 use crate::http::deadline::with_broker_deadline;
 use crate::http::problem::{Code, Problem};
 
-/// The job of the caller with the id in the path.
+/// Key of the caller's job with the id in the path.
 #[derive(Debug)]
 pub(crate) struct JobPath(pub(crate) JobKey);
 
@@ -39,13 +39,13 @@ pub(crate) fn parse_job_key(caller: &Caller, id: &str) -> Result<JobKey, Problem
 
 /// Finds a job by its record, then by its message in the queue. Replicas are read first. Unless
 /// they return a final record, the leaders are read as well, because replicas may lag. Finally the
-/// record is read once more: the job may have finished between the reads of the record and the
+/// record is read once more: the job may have become final between the reads of the record and the
 /// queue.
 ///
 /// A queued job without a record yet is returned with revision 0.
 ///
 /// # Errors
-/// `broker_unavailable`, also if only a newer version can read the job, and `internal` if its
+/// `broker_unavailable`, even if only a newer version can read the job, and `internal` if its
 /// record or message is corrupt.
 pub(crate) async fn find(app: &App, key: &JobKey) -> Result<Lookup<RawRecord>, Problem> {
     with_broker_deadline(search(app, key)).await
@@ -93,7 +93,7 @@ pub(crate) async fn require_finished(
     Err(Problem::new(Code::JobNotFinished, detail))
 }
 
-/// Returns the start of a sentence about the state of a job, for example `The job is queued`.
+/// Returns the start of a sentence about the status of a job, for example `The job is queued`.
 pub(crate) fn describe_state(status: Status) -> String {
     match status {
         Status::Unknown => "The job is in a state that only a newer version knows".to_owned(),
@@ -108,7 +108,7 @@ pub(crate) fn describe_state(status: Status) -> String {
 async fn search(app: &App, key: &JobKey) -> Result<Lookup<RawRecord>, Error> {
     for read_from in [ReadFrom::AnyReplica, ReadFrom::Leader] {
         match app.store.get_raw(key, read_from).await? {
-            // The replica may lag: a client that has seen the final state must not see an earlier
+            // The replica may lag: a client that has seen the final record must not see an earlier
             // one.
             Lookup::Job(record)
                 if read_from == ReadFrom::AnyReplica

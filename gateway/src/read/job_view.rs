@@ -30,7 +30,7 @@ use crate::http::request_trace;
 use crate::http::schema::Moment;
 use crate::read::job_view::links::Links;
 
-/// Initial capacity of an answer in bytes, enough for most answers.
+/// Initial capacity of a response, in bytes. It suffices for most jobs.
 const ANSWER_BYTES_USUAL: usize = 2048;
 
 /// A job: what was submitted, its status and attempts and, once it has succeeded, its totals.
@@ -79,7 +79,7 @@ pub(crate) struct JobView<'a> {
     /// Number of words under each rule, once the job has succeeded.
     totals_by_rule: Option<Part<'a, BTreeMap<String, u64>>>,
     /// Number of words in each scope under the rule of the job, once the job has succeeded. Null if
-    /// an older version counted them.
+    /// an older version counted the job.
     totals_by_scope: Option<Part<'a, BTreeMap<String, u64>>>,
     /// Rule that counted the words, once the job has succeeded.
     rule: Option<Part<'a, Rule>>,
@@ -88,7 +88,7 @@ pub(crate) struct JobView<'a> {
     top_words: Option<Part<'a, RawJson<Vec<WordCount>>>>,
     /// Reason why the job failed.
     failure: Option<Part<'a, Failure>>,
-    /// Whether the job is also kept as a dead letter.
+    /// Whether the job is also stored as a dead letter.
     dead_lettered: bool,
     /// Id of the job's trace.
     trace_id: TraceId,
@@ -174,7 +174,7 @@ struct AttemptView<'a> {
     failure: Option<Part<'a, Failure>>,
 }
 
-/// The webhook of a job. The answer about a single job also has the state of its delivery.
+/// The webhook of a job. The response about a single job also contains the state of its delivery.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(from = "Address<'a>", bound(deserialize = "'de: 'a"))]
 #[schemars(rename = "Webhook")]
@@ -205,7 +205,8 @@ struct WebhookStatusView<'a> {
     status: OpenName<webhook::Status>,
     /// All attempts to deliver the webhook, in order.
     attempts: Vec<WebhookAttemptView<'a>>,
-    /// Time at which the next attempt is due. During an attempt, time at which it counts as lost.
+    /// Time at which the next attempt is due. During an attempt, time after which it is treated as
+    /// lost.
     #[schemars(with = "Option<Moment>")]
     next_attempt_at: Option<Timestamp>,
 }
@@ -220,9 +221,9 @@ struct WebhookAttemptView<'a> {
     /// Time at which the attempt began.
     #[schemars(with = "Moment")]
     at: Timestamp,
-    /// Status code of the receiver's answer.
+    /// Status code of the receiver's response.
     status_code: Option<u16>,
-    /// Reason why the receiver did not answer.
+    /// Reason why there was no response.
     failure: Option<&'a Failure>,
 }
 
@@ -297,7 +298,7 @@ impl<'a> JobView<'a> {
         self
     }
 
-    /// Returns whether the state of a webhook belongs to the answer: the job is final and has a
+    /// Returns whether the response includes the state of a webhook: the job is final and has a
     /// webhook.
     pub(crate) fn has_ended_with_webhook(&self) -> bool {
         self.is_final() && self.webhook.is_some()
@@ -307,7 +308,8 @@ impl<'a> JobView<'a> {
         self.status.known().is_some_and(Status::is_final)
     }
 
-    /// Adds the state of the webhook, if the job has one. Without `deliveries` it is waiting.
+    /// Adds the state of the webhook, if the job has one. Without `deliveries`, its status is
+    /// `waiting`.
     pub(crate) fn with_deliveries(mut self, deliveries: Option<&'a Deliveries>) -> Self {
         if let Some(webhook) = &mut self.webhook {
             webhook.status = Some(WebhookStatusView::of(deliveries));
@@ -354,8 +356,8 @@ impl<'a> WebhookStatusView<'a> {
     }
 }
 
-/// Returns a status for an answer. [`Status::Unknown`] becomes `unknown`: a parsed [`Job`] does not
-/// keep the original name, only its raw record does.
+/// Returns the status that clients see. [`Status::Unknown`] becomes `unknown`: a parsed [`Job`]
+/// does not keep the original name, only its raw record does.
 pub(crate) fn status_name(status: Status) -> OpenName<Status> {
     match status {
         Status::Unknown => OpenName::Other(status.as_str().to_owned()),
@@ -367,7 +369,7 @@ pub(crate) fn status_name(status: Status) -> OpenName<Status> {
     }
 }
 
-/// Returns the counts of a batch before its members were read: all of them are queued.
+/// Returns the counts of a batch whose members were not checked yet: all of them are queued.
 fn initial_counts(batch: &Batch) -> Counts {
     let refused = batch.refused.count();
     Counts { queued: batch.lines.saturating_sub(refused), refused, ..Counts::default() }

@@ -184,7 +184,7 @@ impl HistogramWriter {
 }
 
 /// Returns a body that is serialized while it is sent. If the words cannot be read or the client's
-/// key is revoked, the connection is closed, because the bytes that were sent cannot be taken back.
+/// key is revoked, the connection is closed, because the status was already sent.
 pub(crate) fn body(
     format: Format,
     frame: &Frame<'_>,
@@ -199,7 +199,7 @@ pub(crate) fn body(
             info!("result download ended early: the API key was revoked");
             return Some((Err(REVOKED.into()), None));
         }
-        // Lets other tasks run: a large result may never have to wait for input.
+        // Let other tasks run: this loop would never yield if all words are available immediately.
         tokio::task::yield_now().await;
         while writer.written.len() < CHUNK_BYTES {
             match words.next().await {

@@ -1,4 +1,5 @@
-//! Splits the body of a batch into jobs while it arrives: one per line, or the members of an array.
+//! Splits the body of a batch into jobs while it arrives: one per line, or one per element of an
+//! array.
 
 use bytes::{Buf, Bytes, BytesMut};
 
@@ -9,7 +10,7 @@ use crate::http::problem::{Code, Problem};
 pub(super) enum Shape {
     /// One job per line. Empty lines are skipped.
     Lines,
-    /// The members of one JSON array.
+    /// The elements of one JSON array.
     Array,
 }
 
@@ -18,18 +19,18 @@ pub(super) enum Shape {
 enum ArrayPosition {
     /// Before the opening bracket.
     Before,
-    /// Before or inside a member.
+    /// Before or inside an element.
     Within { depth: u32, is_text: bool, is_escaped: bool },
     /// After the closing bracket.
     After,
 }
 
-/// A job that was split off.
+/// A job that was split off the body.
 #[derive(Debug)]
 pub(super) enum SplitJob {
     /// The bytes of a complete job.
     Job(Bytes),
-    /// A job that is too large. It was skipped, and further jobs follow.
+    /// The job was too large and was skipped. Further jobs may follow.
     Skipped(Problem),
 }
 
@@ -44,11 +45,11 @@ pub(super) struct JobSplitter {
     shape: Shape,
     bytes_max: usize,
     buffer: BytesMut,
-    /// Number of bytes of the buffer that are already scanned.
+    /// Number of buffered bytes that were already scanned.
     scanned: usize,
     position: ArrayPosition,
     has_members: bool,
-    /// Whether the current job is too large, and its first bytes are discarded.
+    /// Whether the current job is too large and its start was discarded.
     is_skipping: bool,
 }
 
@@ -73,7 +74,7 @@ impl JobSplitter {
         self.buffer.len()
     }
 
-    /// Appends bytes that have arrived.
+    /// Appends received bytes.
     pub(super) fn push(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);
     }
@@ -81,14 +82,14 @@ impl JobSplitter {
     /// Returns the next complete job.
     ///
     /// # Errors
-    /// `invalid_json` if the body is not an array. No further job can be split off then.
+    /// `invalid_json` if the body is not an array. The splitter cannot continue after an error.
     pub(super) fn next(&mut self) -> Result<Option<SplitJob>, Problem> {
         let job = match self.shape {
             Shape::Lines => self.next_line(),
             Shape::Array => self.next_member()?,
         };
         if job.is_none() && self.buffer.len() > self.bytes_max {
-            // Only the end of an oversized job matters. Its bytes are discarded.
+            // Discard the start of an oversized job: only its end is still needed.
             self.buffer = BytesMut::new();
             self.scanned = 0;
             self.is_skipping = true;
@@ -107,7 +108,7 @@ impl JobSplitter {
         SplitJob::Skipped(Problem::new(Code::InputTooLarge, detail))
     }
 
-    /// Returns the last job, after all bytes have arrived.
+    /// Returns the last job. Call it after all bytes have arrived.
     ///
     /// # Errors
     /// Those of [`JobSplitter::next`], and `invalid_json` if the array is not closed.
@@ -137,10 +138,10 @@ impl JobSplitter {
         }
     }
 
-    /// Splits off a job of `length` bytes and the separator after it.
+    /// Splits off a job of `length` bytes, and removes the separator after it.
     ///
     /// Both parts share one allocation. After a large job the rest is copied, because a few bytes
-    /// would otherwise keep the whole allocation.
+    /// would otherwise keep the whole allocation alive.
     fn split_job(&mut self, length: usize) -> Bytes {
         let job = self.buffer.split_to(length).freeze();
         self.buffer.advance(1);
@@ -168,7 +169,7 @@ impl JobSplitter {
                     let detail = "Unexpected data after the end of the array.";
                     return Err(Problem::new(Code::InvalidJson, detail));
                 }
-                // A comma or bracket ends a member only outside of strings, objects and arrays.
+                // A comma or bracket ends an element only outside of strings, objects and arrays.
                 ArrayPosition::Within { depth: 0, is_text: false, .. }
                     if matches!(byte, b',' | b']') =>
                 {
@@ -185,7 +186,8 @@ impl JobSplitter {
         Ok(None)
     }
 
-    /// Splits off the member before a comma or the closing bracket. An empty array has none.
+    /// Splits off the element before a comma or the closing bracket. Returns `None` for an empty
+    /// array.
     fn split_member(&mut self, byte: u8) -> Option<Bytes> {
         let member = self.split_job(self.scanned);
         self.position = if byte == b']' { ArrayPosition::After } else { MEMBER };
@@ -196,7 +198,7 @@ impl JobSplitter {
     }
 }
 
-/// Returns the position after one byte of a member.
+/// Returns the position after one byte of an element.
 fn next_position(byte: u8, depth: u32, is_text: bool, is_escaped: bool) -> ArrayPosition {
     let (depth, is_text, is_escaped) = match byte {
         _ if is_escaped => (depth, is_text, false),
@@ -213,7 +215,7 @@ fn next_position(byte: u8, depth: u32, is_text: bool, is_escaped: bool) -> Array
 mod tests {
     use super::*;
 
-    /// Splits a text that arrives in pieces of `piece` bytes. Returns the jobs and the code of the
+    /// Splits a text that arrives in chunks of `chunk` bytes. Returns the jobs and the code of the
     /// problem.
     fn cut(shape: Shape, text: &str, piece: usize) -> (Vec<String>, Option<&'static str>) {
         let mut cutter = JobSplitter::new(shape, 40);

@@ -1,7 +1,8 @@
-//! Replays dead letters: each becomes a new job that names the old one.
+//! Replays dead letters: submits the job of each again, as a new job with `retry_of`.
 //!
-//! The id of the new job is derived from the dead letter, so a repeated request finds the first new
-//! job in any state and starts no other. The dead letter stays until it is deleted or expires.
+//! The id of the new job is derived from the old job, so a repeated request finds the first new
+//! job, even a final one, and creates no other. The dead letter stays until it is deleted or
+//! expires.
 
 use std::time::Duration;
 
@@ -36,7 +37,8 @@ use crate::read::job_view;
 
 /// Maximum number of dead letters that one request replays.
 const REPLAY_MAX: usize = 100;
-/// Time after which no further dead letter is started. The rest is reported as `not_tried`.
+/// Time after which no further dead letter is replayed. The remaining ones are reported as
+/// `not_tried`.
 const REPLAY_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// Selects the dead letters to replay: by `ids`, or by `filter` with or without `cursor`.
@@ -50,10 +52,10 @@ pub(crate) struct Request {
     /// Conditions for the dead letters. One request replays up to 100 of them, newest first.
     #[schemars(with = "Option<ReplayFilter>")]
     filter: Option<JsonObject<ReplayFilter>>,
-    /// Cursor of the filter: the `next_cursor` of an earlier answer.
+    /// Cursor of the filter: the `next_cursor` of an earlier response.
     #[schemars(extend("pattern" = cursor::PATTERN))]
     cursor: Option<String>,
-    /// If true, nothing is replayed, and the answer shows the outcome of a replay.
+    /// If true, nothing is replayed, and the response contains the expected outcomes.
     #[serde(default)]
     dry_run: bool,
 }
@@ -63,7 +65,7 @@ fn require_one_selection(schema: &mut Schema) {
     require_one_of(schema, &[("ids", &["filter", "cursor"]), ("filter", &["ids"])]);
 }
 
-/// Conditions for dead letters. Without any, all are selected.
+/// Conditions that select dead letters. Without any, all are selected.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct ReplayFilter {
@@ -130,7 +132,7 @@ struct ReplayedLetter {
     detail: Option<String>,
 }
 
-/// A selected dead letter, by its id or as the filter found it.
+/// A selected dead letter: an id from the request, or a dead letter that the filter has found.
 enum ReplayTarget {
     Name(String),
     Letter(Box<DeadLetter>),
@@ -161,8 +163,8 @@ pub(crate) async fn replay_dead_letters(
             Ok(letter) => replay(&app, &letter, &trace, dry_run).await,
             Err(missing) => ReplayedLetter::of(missing, Outcome::NotFound),
         };
-        // Most refusals mean that the queue is full or the broker does not answer. The remaining
-        // letters would be refused, too.
+        // Stop at a refusal. Most refusals mean that the queue is full or the broker does not
+        // answer, so the remaining dead letters would be refused, too.
         can_continue = entry.outcome != Outcome::Refused;
         entries.push(entry);
     }
@@ -208,7 +210,7 @@ impl ReplayTarget {
         }
     }
 
-    /// Returns the dead letter, or its name if it does not exist.
+    /// Returns the dead letter, or its id if it does not exist.
     async fn read(self, app: &App, owner: &Owner) -> Result<Result<DeadLetter, String>, Problem> {
         let name = match self {
             Self::Letter(letter) => return Ok(Ok(*letter)),
@@ -283,8 +285,8 @@ async fn replay(
 ///
 /// Its id is derived from the id and the submission time of the old job, because another job may
 /// have had the same id before. It does not depend on the position of the dead letter in the
-/// stream: a letter that is stored twice, because its worker crashed before the acknowledgement,
-/// has a new position.
+/// stream: a dead letter that is stored twice, because its worker crashed before the
+/// acknowledgement, has a new position.
 fn new_message(old: &JobMessage) -> JobMessage {
     let name = format!("{}.{}", old.job_id, old.created_at);
     JobMessage {

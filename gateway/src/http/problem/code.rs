@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 
 use self::Retry::{After, Later, Never};
 
-/// `Retry-After` of an error that usually passes within a second.
+/// `Retry-After` of an error that usually disappears within a second.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// `Retry-After` of a full queue or store, which takes longer to drain.
 const RETRY_AFTER_FULL: Duration = Duration::from_secs(5);
@@ -151,12 +151,12 @@ codes! {
 }
 
 impl Code {
-    /// Returns the name as clients see it.
+    /// Returns the name that clients see.
     pub(crate) fn name(self) -> &'static str {
         self.entry().name
     }
 
-    /// Returns the status of an answer with this code.
+    /// Returns the status of a response with this code.
     pub(crate) fn status(self) -> StatusCode {
         self.entry().status
     }

@@ -8,7 +8,7 @@ use crate::intake::new_job;
 
 const TAG: &str = "older contract";
 
-/// Returns the schema of an error answer.
+/// Returns the schema of an error response.
 pub(super) fn refusal() -> Value {
     envelope(false, &json!({"type": "object"}))
 }

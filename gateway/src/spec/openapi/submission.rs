@@ -32,7 +32,7 @@ const REFUSED: [Code; 20] = [
     Code::UnsupportedMediaType,
     Code::WebhooksDisabled,
 ];
-/// Operations that take the id of a job that was just submitted.
+/// Operations on a job that was just submitted. The response links to them.
 pub(super) const FOLLOW_UP_OPERATIONS: [&str; 6] =
     ["getJob", "getResult", "explainJob", "cancelJob", "retryJob", "deleteJob"];
 const KEY_TEXT: &str = "A name for the submission that makes it safe to repeat: a request with the \
@@ -86,7 +86,7 @@ fn with_prefer_wait(operation: Operation) -> Operation {
     operation.header_parameter("Prefer", PREFER_TEXT, &json!({"type": "string"}))
 }
 
-/// Adds the parameters, body and answers that both submissions share.
+/// Adds the parameters, body and responses that both submissions share.
 fn with_common_answers(operation: Operation, schemas: &mut Schemas) -> Operation {
     let new_job = schemas.request::<NewJob>("NewJob");
     let job = schemas.answer::<JobView<'_>>();
