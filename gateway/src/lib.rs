@@ -165,7 +165,7 @@ pub async fn run(
     let (keys, following_keys) = open_keys(&config).await?;
     let (tls, following_certificate) = open_tls(&config).await?;
     // From here on, SIGHUP reloads the keys and the certificate.
-    announce(&listener, &config);
+    log_start(&listener, &config);
     let broker = Broker::start(&config.broker, "wordmill-gateway").await?;
     let waiting = Health::not_connected_yet();
     let (health_sender, health) = watch::channel(waiting);
@@ -198,7 +198,7 @@ pub async fn run(
     }));
     let needed = Topology::new(&config.topology).part(&REQUIRED_STREAMS);
     let serving = serve_http(listener, app.clone(), &config, tls, shutdown.clone());
-    let drained = wait_for_grace(&shutdown, config.shutdown_grace);
+    let grace_expired = wait_for_grace(&shutdown, config.shutdown_grace);
     let sweeping = shutdown.child_token();
     let serving = async {
         tokio::select! {
@@ -208,7 +208,7 @@ pub async fn run(
             () = follow(following_keys) => {}
             () = follow(following_certificate) => {}
             () = queue_status::poll_status(&app, &queue_status) => {}
-            () = drained => {
+            () = grace_expired => {
                 warn!("grace period exceeded; closing open requests");
             }
         }
@@ -232,7 +232,7 @@ pub async fn run(
 }
 
 /// Logs the address on which the gateway listens.
-fn announce(listener: &TcpListener, config: &Config) {
+fn log_start(listener: &TcpListener, config: &Config) {
     info!(
         address = listener.local_addr().ok().map(tracing::field::display),
         broker = config.broker.url,

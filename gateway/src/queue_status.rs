@@ -97,20 +97,20 @@ impl QueueStatus {
             encode_gauges(encoder, name, help, values)
         };
         lanes("wordmill_queue_depth", "Unfinished jobs in the queue", &|level| {
-            number(level.waiting.saturating_add(level.in_flight))
+            to_f64(level.waiting.saturating_add(level.in_flight))
         })?;
         lanes("wordmill_jobs_waiting", "Jobs that no worker has received yet", &|level| {
-            number(level.waiting)
+            to_f64(level.waiting)
         })?;
         lanes(
             "wordmill_jobs_in_flight",
             "Unfinished jobs that were delivered: they run or wait for a retry",
-            &|level| number(level.in_flight),
+            &|level| to_f64(level.in_flight),
         )?;
         lanes(
             "wordmill_jobs_redelivered",
             "Jobs in flight that were delivered more than once",
-            &|level| number(level.redelivered),
+            &|level| to_f64(level.redelivered),
         )?;
         lanes(
             "wordmill_queue_oldest_age_seconds",
@@ -119,15 +119,15 @@ impl QueueStatus {
                 level.oldest.map_or(0.0, |since| (age(since, reading.now) + later).as_secs_f64())
             },
         )?;
-        let retries = reading.retries.map(|(lane, count)| (LaneLabel::of(lane), number(count)));
+        let retries = reading.retries.map(|(lane, count)| (LaneLabel::of(lane), to_f64(count)));
         let help = "Jobs in flight that no worker reports as running";
         encode_gauges(encoder, "wordmill_jobs_waiting_for_retry", help, retries)?;
-        let dead = reading.dead_letters.map(|(lane, count)| (LaneLabel::of(lane), number(count)));
+        let dead = reading.dead_letters.map(|(lane, count)| (LaneLabel::of(lane), to_f64(count)));
         encode_gauges(encoder, "wordmill_dead_letters", "Stored dead letters", dead)?;
-        let waiting = number(reading.webhooks.waiting);
+        let waiting = to_f64(reading.webhooks.waiting);
         let help = "Webhooks to be delivered, now or at a later attempt";
         encode_gauges(encoder, "wordmill_webhooks_waiting", help, [(NoLabels {}, waiting)])?;
-        let untried = number(reading.webhooks.untried);
+        let untried = to_f64(reading.webhooks.untried);
         let help = "Webhooks that no worker has received yet";
         encode_gauges(encoder, "wordmill_webhooks_untried", help, [(NoLabels {}, untried)])?;
         let oldest = reading.webhooks.oldest;
@@ -161,7 +161,7 @@ impl Collector for QueueStatus {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "there are fewer than 2^52 jobs")]
-fn number(count: u64) -> f64 {
+fn to_f64(count: u64) -> f64 {
     count as f64
 }
 
@@ -172,7 +172,7 @@ pub(crate) async fn poll_status(app: &App, status: &QueueStatus) {
     let mut dead_letters = DeadLetters::default();
     loop {
         ticks.tick().await;
-        match read(app, &mut dead_letters).await {
+        match read_status(app, &mut dead_letters).await {
             Ok(reading) => status.update(|readings| readings.queue = Some(reading)),
             // Keep the last reading; it expires after `READING_AGE_MAX`.
             Err(error) => debug!(%error, "state of the queue could not be read"),
@@ -180,7 +180,7 @@ pub(crate) async fn poll_status(app: &App, status: &QueueStatus) {
     }
 }
 
-async fn read(app: &App, dead_letters: &mut DeadLetters) -> Result<Reading, Error> {
+async fn read_status(app: &App, dead_letters: &mut DeadLetters) -> Result<Reading, Error> {
     let queue = &app.queue;
     let [first, second] = Lane::ALL;
     let at = Instant::now();

@@ -115,7 +115,7 @@ async fn answer_request(State(app): State<App>, request: Request, next: Next) ->
     // `catch_panic`, so that panics are counted.
     let observe = |request| metrics::observe(&app.metrics, request, admit);
     let render_older = older_contract_renderer(&request);
-    request_trace::answer(&app, request, observe, render_older).await
+    request_trace::trace_request(&app, request, observe, render_older).await
 }
 
 /// Returns the renderer for problems of the older contract, if the request belongs to it.
@@ -131,7 +131,7 @@ async fn check_preflight(State(app): State<App>, request: Request, next: Next) -
     {
         let refuse = |_| async { problem.into_response() };
         let render_older = older_contract_renderer(&request);
-        return request_trace::answer(&app, request, refuse, render_older).await;
+        return request_trace::trace_request(&app, request, refuse, render_older).await;
     }
     next.run(request).await
 }
@@ -139,8 +139,8 @@ async fn check_preflight(State(app): State<App>, request: Request, next: Next) -
 /// Compresses responses if the client accepts it. Event streams are never compressed, because each
 /// event must be sent immediately.
 fn compress(router: Router) -> Compressed {
-    let worth_it = SizeAbove::new(COMPRESSED_BYTES_MIN).and(NotForContentType::SSE);
-    Compression::new(router).quality(CompressionLevel::Fastest).compress_when(worth_it)
+    let predicate = SizeAbove::new(COMPRESSED_BYTES_MIN).and(NotForContentType::SSE);
+    Compression::new(router).quality(CompressionLevel::Fastest).compress_when(predicate)
 }
 
 /// Adds the security headers to every response of the router, including CORS preflights.

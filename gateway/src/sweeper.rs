@@ -44,7 +44,7 @@ const SUSPECTS_MAX: usize = 1_000;
 /// may need nearly the whole timeout for a single chunk.
 const CHUNK_MARGIN: Duration = Duration::from_secs(15);
 /// Delay after a request for the lease that the broker did not answer.
-const LEASE_PAUSE: Duration = Duration::from_secs(1);
+const LEASE_RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// Runs the sweeper until `shutdown` is cancelled, if it has credentials. If it fails, the gateway
 /// continues without it.
@@ -119,7 +119,7 @@ async fn serve(
                 Ok(LeaseResult::HeldByOther(pause)) => pause,
                 Err(error) => {
                     debug!(%error, "sweeper lease could not be requested");
-                    LEASE_PAUSE
+                    LEASE_RETRY_DELAY
                 }
             },
         };

@@ -92,8 +92,8 @@ fn serve(file: File, tag: &str, headers: &HeaderMap) -> Response {
         (CONTENT_SECURITY_POLICY, POLICY),
         (REFERRER_POLICY, "no-referrer"),
     ];
-    let known = headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
-    if known.flat_map(|value| value.split(',')).any(|known| known.trim() == tag) {
+    let listed = headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
+    if listed.flat_map(|value| value.split(',')).any(|listed| listed.trim() == tag) {
         return (StatusCode::NOT_MODIFIED, fields).into_response();
     }
     (fields, [(CONTENT_TYPE, file.content_type)], file.content).into_response()
@@ -117,15 +117,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_file_of_the_folder_is_served_and_every_path_is_open() {
+    fn every_file_of_the_folder_is_served_without_a_key() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("page");
         let names = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
-        let there: BTreeSet<String> = names.map(|name| name.into_string().unwrap()).collect();
+        let files: BTreeSet<String> = names.map(|name| name.into_string().unwrap()).collect();
         let served = FILES.iter().map(|file| match file.path.strip_prefix(FOLDER) {
             Some(name) => name.to_owned(),
             None => "index.html".to_owned(),
         });
-        assert_eq!(there, served.collect::<BTreeSet<_>>());
+        assert_eq!(files, served.collect::<BTreeSet<_>>());
         assert!(FILES.iter().all(|file| is_ui_path(file.path)));
         assert!(!is_ui_path("/v1/jobs") && !is_ui_path("/pages"));
     }
@@ -134,13 +134,13 @@ mod tests {
     fn an_unchanged_file_is_answered_with_304() {
         let [page, ..] = FILES;
         let tag = tag(page.content);
-        let ask = |known: Option<&str>| {
+        let get_status = |known: Option<&str>| {
             let mut headers = HeaderMap::new();
             headers.extend(known.map(|known| (IF_NONE_MATCH, known.parse().unwrap())));
             serve(page, &tag, &headers).status()
         };
-        assert_eq!(ask(None), StatusCode::OK);
-        assert_eq!(ask(Some("W/\"other\"")), StatusCode::OK);
-        assert_eq!(ask(Some(&format!("W/\"other\", {tag}"))), StatusCode::NOT_MODIFIED);
+        assert_eq!(get_status(None), StatusCode::OK);
+        assert_eq!(get_status(Some("W/\"other\"")), StatusCode::OK);
+        assert_eq!(get_status(Some(&format!("W/\"other\", {tag}"))), StatusCode::NOT_MODIFIED);
     }
 }

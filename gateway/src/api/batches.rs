@@ -78,7 +78,7 @@ pub(crate) async fn submit_batch(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let shape = shape(&headers)?;
+    let shape = parse_shape(&headers)?;
     let name = idempotency_key::read(&headers)?;
     let query = query::parse_submit_query(uri.query().unwrap_or_default())?;
     if query.lane == Some(Lane::Interactive) {
@@ -94,7 +94,7 @@ pub(crate) async fn submit_batch(
         None => JobId::new(),
     };
     let mode = match &name {
-        Some(_) => match find(&app, &caller.job(batch_id)).await {
+        Some(_) => match find_mode(&app, &caller.job_key(batch_id)).await {
             Ok(mode) => mode,
             Err(problem) => {
                 json_body::drain(body).await;
@@ -121,7 +121,8 @@ pub(crate) async fn submit_batch(
             Problem::new(Code::EmptyBatch, detail).with_member("lines", report.lines.into())
         );
     }
-    let message = JobMessage { webhook, ..message(&caller, &trace, batch_id, &query, &report) };
+    let message =
+        JobMessage { webhook, ..build_message(&caller, &trace, batch_id, &query, &report) };
     let accepted = match mode {
         BatchMode::WithoutKey => publish::accept(&app, &message, &trace).await,
         BatchMode::NewKey => idempotent::accept(&app, message, &trace).await,
@@ -135,7 +136,7 @@ pub(crate) async fn submit_batch(
         refused = report.refused.count(),
         "batch accepted"
     );
-    Ok(answer(&job, &report))
+    Ok(render_accepted(&job, &report))
 }
 
 /// Returns the mode of a request with a key. The record of a batch is created last, so if it
@@ -143,7 +144,7 @@ pub(crate) async fn submit_batch(
 ///
 /// # Errors
 /// `result_expired` if the batch has expired or is deleted, and `broker_unavailable`.
-async fn find(app: &App, key: &JobKey) -> Result<BatchMode, Problem> {
+async fn find_mode(app: &App, key: &JobKey) -> Result<BatchMode, Problem> {
     publish::wait_for_connection(app, Instant::now() + BROKER_DEADLINE).await?;
     match deadline::with_broker_deadline(app.store.get_job(key, ReadFrom::Leader)).await? {
         Lookup::Job(_) => Ok(BatchMode::ExistingBatch),
@@ -153,7 +154,7 @@ async fn find(app: &App, key: &JobKey) -> Result<BatchMode, Problem> {
 }
 
 /// Selects the format of the body by its content type.
-fn shape(headers: &HeaderMap) -> Result<Shape, Problem> {
+fn parse_shape(headers: &HeaderMap) -> Result<Shape, Problem> {
     if json_body::is_json(headers) {
         return Ok(Shape::Array);
     }
@@ -167,7 +168,7 @@ fn shape(headers: &HeaderMap) -> Result<Shape, Problem> {
 }
 
 /// Returns the message of the batch itself, the job that merges the results of its members.
-fn message(
+fn build_message(
     caller: &Caller,
     trace: &TraceParent,
     batch_id: JobId,
@@ -179,11 +180,11 @@ fn message(
         lane: Lane::Bulk,
         options: query.options.clone(),
         labels: query.labels.clone(),
-        ..JobMessage::new(caller.job(batch_id), Source::Batch(batch), trace.trace_id)
+        ..JobMessage::new(caller.job_key(batch_id), Source::Batch(batch), trace.trace_id)
     }
 }
 
-fn answer(job: &Job, report: &IntakeReport) -> Response {
+fn render_accepted(job: &Job, report: &IntakeReport) -> Response {
     let id = job.job_id;
     let location = format!("/v1/batches/{id}");
     let retry_after = POLL_AFTER_S.to_string();

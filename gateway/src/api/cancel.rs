@@ -33,8 +33,8 @@ pub(crate) async fn cancel_job(
     JobPath(key): JobPath,
     Extension(trace): Extension<TraceParent>,
 ) -> Result<Response, Problem> {
-    let withdrawing = tokio::time::timeout(BROKER_DEADLINE, cancel(&app, &key, &trace));
-    let stored = withdrawing.await.unwrap_or_else(|_| {
+    let cancelling = tokio::time::timeout(BROKER_DEADLINE, cancel(&app, &key, &trace));
+    let stored = cancelling.await.unwrap_or_else(|_| {
         let detail = "The cancellation was not confirmed in time. Try again.";
         Err(Problem::new(Code::BrokerUnavailable, detail))
     })?;

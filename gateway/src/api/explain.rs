@@ -82,11 +82,11 @@ pub(crate) async fn explain_job(
     let Query(selection) = selection.map_err(|rejection| {
         Problem::new(Code::InvalidQuery, format!("{}.", rejection.body_text()))
     })?;
-    let rules = selection.rules.as_deref().map_or(Ok(DEFAULT_RULES), rules)?;
+    let rules = selection.rules.as_deref().map_or(Ok(DEFAULT_RULES), parse_rules)?;
     let stored = find_job::require_job(&app, &key).await?;
     let job = &stored.job;
     results::require_success(job)?;
-    let explanation = explanation(&app, job).await?;
+    let explanation = read_explanation(&app, job).await?;
     Ok(Json(compare(job, &explanation, rules)).into_response())
 }
 
@@ -101,7 +101,7 @@ fn compare<'a>(
     };
     let tokens = explanation.largest_differences(left, right);
     let listed_difference = tokens.iter().map(|token| token.difference(left, right)).sum();
-    let signed = |words: u64| i64::try_from(words).unwrap_or(i64::MAX);
+    let to_i64 = |words: u64| i64::try_from(words).unwrap_or(i64::MAX);
     let views = tokens.into_iter().map(|token| TokenView {
         token: &token.token,
         count: token.count,
@@ -118,7 +118,7 @@ fn compare<'a>(
         rule: job.rule.as_ref(),
         rules: [left, right],
         totals: [(left, total(left)), (right, total(right))].into(),
-        difference: signed(total(right)).saturating_sub(signed(total(left))),
+        difference: to_i64(total(right)).saturating_sub(to_i64(total(left))),
         listed_difference,
         tokens: views.collect(),
         dropped_bytes: &explanation.dropped_bytes,
@@ -136,7 +136,7 @@ fn rules_pattern() -> String {
 }
 
 /// Parses the names of two different rules, separated by a comma.
-fn rules(names: &str) -> Result<[RuleName; 2], Problem> {
+fn parse_rules(names: &str) -> Result<[RuleName; 2], Problem> {
     let invalid = || {
         let names = RuleName::ALL.map(RuleName::as_str).join(", ");
         let detail = format!("The parameter \"rules\" must name two different rules of {names}.");
@@ -150,7 +150,7 @@ fn rules(names: &str) -> Result<[RuleName; 2], Problem> {
     }
 }
 
-async fn explanation(app: &App, job: &Job) -> Result<Explanation, Problem> {
+async fn read_explanation(app: &App, job: &Job) -> Result<Explanation, Problem> {
     match &job.explanation {
         None => {
             let detail = "The job did not record an explanation. Submit it again with \
@@ -176,11 +176,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn two_different_rules_are_named() {
-        assert_eq!(rules("office,gmx").unwrap(), [RuleName::Office, RuleName::Gmx]);
-        assert_eq!(rules("unicode, office").unwrap(), [RuleName::Unicode, RuleName::Office]);
+    fn two_different_rules_are_required() {
+        assert_eq!(parse_rules("office,gmx").unwrap(), [RuleName::Office, RuleName::Gmx]);
+        assert_eq!(parse_rules("unicode, office").unwrap(), [RuleName::Unicode, RuleName::Office]);
         for wrong in ["", "unicode", "unicode,unicode", "unicode,words", "unicode,office,gmx"] {
-            assert!(rules(wrong).unwrap_err().has_code(Code::InvalidQuery), "{wrong}");
+            assert!(parse_rules(wrong).unwrap_err().has_code(Code::InvalidQuery), "{wrong}");
         }
     }
 }

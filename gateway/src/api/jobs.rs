@@ -67,7 +67,7 @@ pub(crate) async fn get_job(
         StatusCode::NOT_MODIFIED.into_response()
     } else {
         let view = app.view_record(&record, &key)?;
-        let deliveries = match view.has_ended_with_webhook() {
+        let deliveries = match view.is_final_with_webhook() {
             true => webhooks::get_deliveries(&app, &key).await?,
             false => None,
         };
@@ -87,7 +87,7 @@ pub(crate) async fn delete_job(
     State(app): State<App>,
     JobPath(key): JobPath,
 ) -> Result<StatusCode, Problem> {
-    let stored = find_job::require_finished(&app, &key).await?;
+    let stored = find_job::require_final(&app, &key).await?;
     with_broker_deadline(remove(&app, &key, &stored)).await?;
     info!(job.id = %key.job_id, "job deleted");
     Ok(StatusCode::NO_CONTENT)

@@ -92,8 +92,8 @@ pub(crate) async fn get_result(
         Problem::new(Code::Internal, "The result cannot be serialized.")
     })?;
     // Words are sorted by count, so both limits only remove words at the end.
-    let least = selection.min_count.unwrap_or(0);
-    let words = Words::open(&app, job, selection.top.unwrap_or(usize::MAX), least).await?;
+    let count_min = selection.min_count.unwrap_or(0);
+    let words = Words::open(&app, job, selection.top.unwrap_or(usize::MAX), count_min).await?;
     let body =
         result_format::body(format, &Frame::of(&head), words, caller.key_validity(&app.keys));
     let fields = [
@@ -120,7 +120,7 @@ pub(crate) fn require_success(job: &Job) -> Result<(), Problem> {
         Status::Succeeded => Ok(()),
         Status::Queued | Status::Running | Status::Unknown => Err(Problem::new(
             Code::JobNotFinished,
-            format!("{}; it has no result yet.", find_job::describe_state(job.status)),
+            format!("{}; it has no result yet.", find_job::describe_status(job.status)),
         )),
         Status::Failed => {
             let detail = job.failure.as_ref().map_or("The job failed.", |f| f.detail.as_str());

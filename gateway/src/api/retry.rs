@@ -35,8 +35,8 @@ pub(crate) async fn retry_job(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let name = idempotency_key::read(&headers)?;
-    let old = find_job::require_finished(&app, &key).await?.job;
-    let source = source(&app, &old).await?;
+    let old = find_job::require_final(&app, &key).await?.job;
+    let source = find_source(&app, &old).await?;
     // If an unknown option were dropped, the result of the new job would be wrong.
     let options = old.options.read().map_err(|_| Problem::newer_version_needed())?;
     let job_id = match &name {
@@ -49,7 +49,7 @@ pub(crate) async fn retry_job(
         labels: old.labels,
         retry_of: Some(old.job_id),
         webhook: old.webhook,
-        ..JobMessage::new(caller.job(job_id), source, trace.trace_id)
+        ..JobMessage::new(caller.job_key(job_id), source, trace.trace_id)
     };
     let copy = document_copy::copy_document(&app, &mut message).await?;
     let preference = PreferWait::of(&app, &message.key(), &headers).await;
@@ -66,7 +66,7 @@ pub(crate) async fn retry_job(
 /// # Errors
 /// `source_gone` for a text or a document that is no longer stored, `broker_unavailable` if only a
 /// newer version can submit the job again.
-async fn source(app: &App, job: &Job) -> Result<Source, Problem> {
+async fn find_source(app: &App, job: &Job) -> Result<Source, Problem> {
     if job.source.kind.known().is_none() {
         return Err(Problem::newer_version_needed());
     }

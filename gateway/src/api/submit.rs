@@ -40,12 +40,12 @@ pub(crate) async fn submit_job(
 ) -> Result<Response, Problem> {
     let name = idempotency_key::read(&headers)?;
     let derived = |key: &String| JobId::derived("key", &caller.owner, key);
-    let key = caller.job(name.as_ref().map_or_else(JobId::new, derived));
-    let (message, share) = read_submission(&app, &key, &trace, &uri, &headers, body).await?;
+    let key = caller.job_key(name.as_ref().map_or_else(JobId::new, derived));
+    let (message, reservation) = read_submission(&app, &key, &trace, &uri, &headers, body).await?;
     let object = message.source.object().map(str::to_owned);
     let preference = PreferWait::of(&app, &key, &headers).await;
     // Releases the memory reservation of the body; `accept` makes one for the job.
-    drop(share);
+    drop(reservation);
     let accepted = match name {
         // Boxed, like all rare paths here: the future of a request is copied several times and is
         // as large as its largest branch.
@@ -65,11 +65,11 @@ pub(crate) async fn submit_named_job(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let (message, share) = read_submission(&app, &key, &trace, &uri, &headers, body).await?;
+    let (message, reservation) = read_submission(&app, &key, &trace, &uri, &headers, body).await?;
     let object = message.source.object().map(str::to_owned);
     let preference = PreferWait::of(&app, &key, &headers).await;
     // Releases the memory reservation of the body; `accept` makes one for the job.
-    drop(share);
+    drop(reservation);
     let accepted = idempotent::accept(&app, message, &trace).await;
     upload::remove_unless_owned(&app, object, &accepted);
     Ok(answer(&app, preference, accepted?).await)
@@ -91,7 +91,7 @@ pub(crate) async fn answer(app: &App, preference: Option<PreferWait>, job: Job) 
     // Errors of the wait are not returned, because the job is accepted.
     let key = job.key();
     let wait = preference.wait;
-    let waited = Box::pin(preference.wait_for_end(app, &job)).await;
+    let waited = Box::pin(preference.wait_until_final(app, &job)).await;
     let read = waited.as_ref().map_err(Problem::clone);
     let read = read.and_then(|record| Ok((record.status, app.view_record(record, &key)?)));
     let (status, view) = read.unwrap_or_else(|problem| {
@@ -135,7 +135,7 @@ pub(crate) async fn read_submission(
         return Ok((Box::pin(reading).await?, app.in_flight_budget.reserve_body()));
     }
     let query = query::parse_submit_query(uri.query().unwrap_or_default())?;
-    let (body, share): (NewJob, _) =
+    let (body, reservation): (NewJob, _) =
         json_body::read_object(&app.in_flight_budget, headers, body, app.json_size_max).await?;
     let source = new_job::parse_source(body.url, body.text)?;
     let options = match body.options {
@@ -154,5 +154,5 @@ pub(crate) async fn read_submission(
         webhook,
         ..JobMessage::new(key.clone(), source, trace.trace_id)
     };
-    Ok((message, share))
+    Ok((message, reservation))
 }

@@ -26,7 +26,7 @@ pub(crate) async fn redeliver_webhook(
     JobPath(key): JobPath,
     Extension(trace): Extension<TraceParent>,
 ) -> Result<Response, Problem> {
-    let job = find_job::require_finished(&app, &key).await?.job;
+    let job = find_job::require_final(&app, &key).await?.job;
     if job.webhook.is_none() {
         let detail = "The job was submitted without a webhook.";
         return Err(Problem::new(Code::WebhookNotRequested, detail));

@@ -28,7 +28,7 @@ pub(crate) struct Caller {
 
 impl Caller {
     /// Returns the store key of one of the caller's jobs.
-    pub(crate) fn job(&self, job_id: JobId) -> JobKey {
+    pub(crate) fn job_key(&self, job_id: JobId) -> JobKey {
         JobKey { owner: self.owner.clone(), job_id }
     }
 

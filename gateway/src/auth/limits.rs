@@ -26,10 +26,10 @@ const QUOTA_MAX: u64 = 100_000;
 /// Age of a count after which an owner's jobs are counted again.
 const RECOUNT_AFTER: Duration = Duration::from_secs(1);
 /// Minimum age of a count before another one, even if the quota seems to be exhausted.
-const RECOUNT_PAUSE: Duration = Duration::from_millis(100);
+const RECOUNT_DELAY_MIN: Duration = Duration::from_millis(100);
 /// After a count, counting pauses for this multiple of its duration, so that it takes at most 1/20
 /// of the broker's time.
-const RECOUNT_PAUSE_FACTOR: u32 = 20;
+const RECOUNT_DELAY_FACTOR: u32 = 20;
 /// `Retry-After` for an owner that has exhausted its quota.
 const QUOTA_RETRY_AFTER: Duration = Duration::from_secs(5);
 
@@ -55,13 +55,13 @@ impl Rate {
     }
 
     /// Returns the time in which one token is added.
-    fn pace(self) -> Duration {
+    fn token_interval(self) -> Duration {
         Duration::from_secs(1) / self.per_second.max(1)
     }
 
     /// Returns the time in which an empty bucket becomes full.
-    fn window(self) -> Duration {
-        self.pace().saturating_mul(self.burst)
+    fn refill_time(self) -> Duration {
+        self.token_interval().saturating_mul(self.burst)
     }
 }
 
@@ -95,18 +95,19 @@ impl TokenBucket {
 
     /// Takes a token for one request, if one is left.
     pub(crate) fn take(&self, now: Instant) -> RateDecision {
-        let pace = self.rate.pace();
-        let window = self.rate.window();
+        let token_interval = self.rate.token_interval();
+        let refill_time = self.rate.refill_time();
         let mut full_at = self.full_at.lock().unwrap_or_else(PoisonError::into_inner);
         // Each missing token delays the time at which the bucket is full by `token_interval`. The
         // bucket is empty if that time is `refill_time` away.
         let owed = full_at.map_or(Duration::ZERO, |at| at.saturating_duration_since(now));
-        let after = owed.saturating_add(pace);
-        let retry_after = (after > window).then(|| after.saturating_sub(window));
+        let after = owed.saturating_add(token_interval);
+        let retry_after = (after > refill_time).then(|| after.saturating_sub(refill_time));
         // A refused request takes no token.
         let full_in = if retry_after.is_none() { after } else { owed };
         *full_at = now.checked_add(full_in);
-        let left = window.saturating_sub(full_in).as_nanos().checked_div(pace.as_nanos());
+        let left =
+            refill_time.saturating_sub(full_in).as_nanos().checked_div(token_interval.as_nanos());
         let remaining = left.and_then(|left| u32::try_from(left).ok()).unwrap_or(0);
         RateDecision { rate: self.rate, retry_after, remaining, full_in }
     }
@@ -126,8 +127,8 @@ impl RateDecision {
 
     /// Adds the headers with the limit and the remaining requests.
     pub(crate) fn add_headers(&self, headers: &mut HeaderMap) {
-        let window_s = whole_seconds(self.rate.window());
-        let policy = format!("\"requests\";q={};w={window_s}", self.rate.burst);
+        let refill_s = whole_seconds(self.rate.refill_time());
+        let policy = format!("\"requests\";q={};w={refill_s}", self.rate.burst);
         let left = format!("\"requests\";r={};t={}", self.remaining, whole_seconds(self.full_in));
         for (name, value) in [(RATELIMIT_POLICY, policy), (RATELIMIT, left)] {
             headers.extend(HeaderValue::try_from(value).ok().map(|value| (name, value)));
@@ -144,12 +145,12 @@ fn whole_seconds(time: Duration) -> u64 {
 pub(crate) struct Quota {
     jobs_max: u64,
     /// Locked while the broker counts, so that concurrent submissions share one count.
-    count: tokio::sync::Mutex<UnfinishedJobs>,
+    count: tokio::sync::Mutex<JobCount>,
 }
 
 /// Count of an owner's unfinished jobs.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-struct UnfinishedJobs {
+struct JobCount {
     /// Number of unfinished jobs at the last count; 0 before the first one.
     jobs: u64,
     /// Number of jobs that were admitted since the last count.
@@ -180,15 +181,15 @@ impl Quota {
     }
 }
 
-impl UnfinishedJobs {
+impl JobCount {
     fn is_due(&self, jobs_max: u64, now: Instant) -> bool {
         let Some(counted_at) = self.counted_at else { return true };
         // The last count may include jobs that are final by now. If it exhausts the quota, count
         // again early, before a job is refused.
         let is_full = self.jobs + self.admitted >= jobs_max;
-        let pause = if is_full { RECOUNT_PAUSE } else { RECOUNT_AFTER };
-        let rest = self.took.saturating_mul(RECOUNT_PAUSE_FACTOR);
-        now.saturating_duration_since(counted_at) >= pause.max(rest)
+        let delay = if is_full { RECOUNT_DELAY_MIN } else { RECOUNT_AFTER };
+        let rest = self.took.saturating_mul(RECOUNT_DELAY_FACTOR);
+        now.saturating_duration_since(counted_at) >= delay.max(rest)
     }
 }
 
@@ -209,7 +210,7 @@ pub(crate) async fn admit(app: &App, owner: &Owner) -> Result<(), Problem> {
         let counted_at = Some(Instant::now());
         let took = began.elapsed();
         match unfinished {
-            Ok(jobs) => *count = UnfinishedJobs { jobs, admitted: 0, counted_at, took },
+            Ok(jobs) => *count = JobCount { jobs, admitted: 0, counted_at, took },
             // Use the last count: if the broker is unavailable, the submission fails anyway.
             Err(error) => {
                 warn!(%owner, %error, "cannot count the jobs of an owner; using the last count");
@@ -241,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn a_burst_passes_then_one_request_at_a_time() {
+    fn a_burst_is_allowed_and_then_one_request_per_interval() {
         let bucket = TokenBucket::new(RATE);
         let start = Instant::now();
         for (ms, expected) in [
@@ -264,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_goes_back_gives_nothing_away() {
+    fn a_clock_that_goes_backwards_grants_no_requests() {
         let bucket = TokenBucket::new(RATE);
         let start = Instant::now();
         assert_eq!(decide(&bucket, start, 1000), (true, 2));
@@ -292,16 +293,16 @@ mod tests {
     }
 
     #[test]
-    fn counting_takes_a_small_part_of_the_brokers_time_and_comes_before_a_refusal() {
+    fn counting_is_rare_but_precedes_a_refusal() {
         let start = Instant::now();
         let ms = Duration::from_millis;
-        let count = |jobs, admitted, took| UnfinishedJobs {
+        let count = |jobs, admitted, took| JobCount {
             jobs,
             admitted,
             counted_at: Some(start),
             took: ms(took),
         };
-        assert!(UnfinishedJobs::default().is_due(5, start));
+        assert!(JobCount::default().is_due(5, start));
         for (count, after_ms) in [
             (count(0, 0, 1), 1000),
             (count(4, 0, 1), 1000),

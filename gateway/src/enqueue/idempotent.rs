@@ -28,7 +28,7 @@ use wordmill_service::telemetry;
 
 use crate::App;
 use crate::auth::limits;
-use crate::enqueue::publish::{self, PUBLISH_PAUSE, PublishOutcome};
+use crate::enqueue::publish::{self, PUBLISH_RETRY_DELAY, PublishOutcome};
 use crate::http::deadline::{self, BROKER_DEADLINE};
 use crate::http::problem::{Code, Problem};
 use crate::http::request_trace;
@@ -39,7 +39,7 @@ use crate::http::request_trace;
 /// labels, the lane, the webhook if there is one, and the options that differ from their defaults,
 /// so that a new option does not change existing fingerprints. The input is JSON with sorted names.
 /// The owner, the time and the trace are not included.
-fn fingerprint(message: &JobMessage) -> String {
+fn compute_fingerprint(message: &JobMessage) -> String {
     let mut options = json!(message.options);
     let defaults = json!(Options::default());
     if let Some(options) = options.as_object_mut() {
@@ -105,7 +105,7 @@ pub(crate) async fn compare(app: &App, message: &JobMessage) -> Result<Job, Prob
     let comparing = async {
         let _reservation = app.in_flight_budget.reserve(&message.source)?;
         match deadline::with_broker_deadline(app.store.get_job(&key, ReadFrom::Leader)).await? {
-            Lookup::Job(stored) if stored.job.fingerprint == Some(fingerprint(message)) => {
+            Lookup::Job(stored) if stored.job.fingerprint == Some(compute_fingerprint(message)) => {
                 Ok(stored.job)
             }
             Lookup::Job(_) => Err(idempotency_key_reused()),
@@ -136,7 +136,7 @@ async fn accept_or_find(
     trace: &TraceParent,
     mode: ClaimMode,
 ) -> Result<Job, Problem> {
-    message.fingerprint = Some(fingerprint(&message));
+    message.fingerprint = Some(compute_fingerprint(&message));
     let _reservation = app.in_flight_budget.reserve(&message.source)?;
     let deadline = Instant::now() + BROKER_DEADLINE;
     publish::wait_for_connection(app, deadline).await?;
@@ -191,12 +191,12 @@ enum RecordCreator {
 async fn claim(app: &App, job: &Job, deadline: Instant) -> Result<ClaimResult, Problem> {
     let admitted = match app.backpressure.admit(job.lane) {
         Ok(()) => limits::admit(app, &job.owner).await,
-        declined => declined,
+        refusal => refusal,
     };
     // A request that may not enqueue (queue nearly full, quota exhausted) still gets an existing
     // job.
-    if let Err(declined) = admitted {
-        return find_record(app, job, deadline).await?.ok_or(declined);
+    if let Err(refusal) = admitted {
+        return find_record(app, job, deadline).await?.ok_or(refusal);
     }
     loop {
         match before_deadline(deadline, job, app.store.claim(job)).await {
@@ -205,8 +205,10 @@ async fn claim(app: &App, job: &Job, deadline: Instant) -> Result<ClaimResult, P
             Err(problem) if problem.has_code(Code::Internal) || problem.needs_newer_version() => {
                 return Err(problem);
             }
-            Err(problem) if Instant::now() + PUBLISH_PAUSE >= deadline => return Err(problem),
-            Err(_) => tokio::time::sleep(PUBLISH_PAUSE).await,
+            Err(problem) if Instant::now() + PUBLISH_RETRY_DELAY >= deadline => {
+                return Err(problem);
+            }
+            Err(_) => tokio::time::sleep(PUBLISH_RETRY_DELAY).await,
         }
     }
 }
@@ -272,13 +274,13 @@ async fn enqueue_if_missing(
             // Another request has just published the message, or it was stored before and is gone.
             // Check the queue to find out.
             PublishOutcome::Acknowledged(PublishAck::Duplicate) => must_check_queue = true,
-            PublishOutcome::Declined(reason) => {
+            PublishOutcome::Refused(reason) => {
                 if creator == RecordCreator::ThisRequest {
                     // Fails if another request has used the record in the meantime, as that changes
                     // its revision.
                     publish::roll_back_record(app, &stored.job, Ok(stored.revision)).await;
                 }
-                return Err(publish::decline_problem(app, stored.job.lane, &reason));
+                return Err(publish::refusal_problem(app, stored.job.lane, &reason));
             }
             PublishOutcome::Unconfirmed => {
                 warn!(job.id = %stored.job.job_id, "the queue did not confirm a job in time");
@@ -346,7 +348,7 @@ async fn check_queue(
         }
         // Another request has changed the record, and may be publishing the message now. Check
         // again.
-        tokio::time::sleep(PUBLISH_PAUSE).await;
+        tokio::time::sleep(PUBLISH_RETRY_DELAY).await;
     }
 }
 
@@ -378,20 +380,20 @@ mod tests {
     fn the_fingerprint_covers_only_the_parameters() {
         let golden = include_str!("../../../common/src/golden/message.json");
         let message: JobMessage = serde_json::from_str(golden).unwrap();
-        let expected = fingerprint(&message);
+        let expected = compute_fingerprint(&message);
         // Records store the fingerprint, so it must be the same in every version.
         let canonical = r#"{"labels":{},"lane":"interactive","options":{},"source":{"kind":"text","text":"to be or not to be"}}"#;
         assert_eq!(expected, HEXLOWER.encode(&Sha256::digest(canonical)));
 
         let mut other = message.clone();
         other.labels.insert("a".to_owned(), "b".to_owned());
-        assert_ne!(fingerprint(&other), expected);
+        assert_ne!(compute_fingerprint(&other), expected);
         let mut other = message.clone();
         other.lane = wordmill_common::id::Lane::Bulk;
-        assert_ne!(fingerprint(&other), expected);
+        assert_ne!(compute_fingerprint(&other), expected);
         let mut same = message;
         same.trace_id = TraceParent::random().trace_id;
         same.created_at = wordmill_common::clock::now();
-        assert_eq!(fingerprint(&same), expected);
+        assert_eq!(compute_fingerprint(&same), expected);
     }
 }

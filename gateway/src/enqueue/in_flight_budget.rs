@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reservation_grows_and_shrinks_with_its_body_and_is_given_back() {
+    fn a_reservation_follows_the_size_of_its_body_and_is_released() {
         let budget = InFlightBudget::new();
         let mut reservation = budget.reserve_body();
         for (bytes, kib) in [(1, 1), (1024, 1), (1025, 2), (1 << 20, 1024), (100, 1), (0, 0)] {
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn the_room_is_bounded_by_count_and_by_bytes_and_given_back() {
+    fn the_budget_is_bounded_and_released() {
         for (size, fit) in [(1, 2048), (32 << 10, 2048), (1 << 20, 64), (2 << 20, 32)] {
             let budget = InFlightBudget::new();
             let mut permits: Vec<_> =

@@ -23,14 +23,14 @@ use crate::http::request_trace;
 use crate::metrics::Operation;
 
 /// Delay between two tries to publish a job.
-pub(crate) const PUBLISH_PAUSE: Duration = Duration::from_millis(50);
+pub(crate) const PUBLISH_RETRY_DELAY: Duration = Duration::from_millis(50);
 
 /// Result of publishing a job.
 pub(crate) enum PublishOutcome {
     /// The queue stored the job.
     Acknowledged(PublishAck),
     /// The queue definitely did not store the job.
-    Declined(PublishError),
+    Refused(PublishError),
     /// The queue did not confirm the job in time, so it may have stored it.
     Unconfirmed,
 }
@@ -82,9 +82,9 @@ async fn enqueue(app: &App, message: &JobMessage, trace: &TraceParent) -> Result
             Ok(job)
         }
         // The record was created concurrently, for a job that does not exist.
-        PublishOutcome::Declined(reason) => {
+        PublishOutcome::Refused(reason) => {
             Box::pin(roll_back_record(app, &job, created)).await;
-            Err(decline_problem(app, job.lane, &reason))
+            Err(refusal_problem(app, job.lane, &reason))
         }
         // Keep the record: the queue may have the job. If it does not, the sweeper fails the job as
         // lost.
@@ -143,11 +143,11 @@ pub(crate) async fn publish_with_retries(
                 reason @ (PublishError::Full | PublishError::TooLarge | PublishError::NoQueue),
             )) if !may_be_stored => {
                 telemetry::fail(&Span::current(), reason.name());
-                return PublishOutcome::Declined(reason);
+                return PublishOutcome::Refused(reason);
             }
             Ok(Err(_)) | Err(_) => may_be_stored = true,
         }
-        let next_try = Instant::now() + PUBLISH_PAUSE;
+        let next_try = Instant::now() + PUBLISH_RETRY_DELAY;
         if next_try >= deadline {
             telemetry::fail(&Span::current(), "unconfirmed");
             return PublishOutcome::Unconfirmed;
@@ -180,7 +180,7 @@ pub(crate) async fn roll_back_record(app: &App, job: &Job, created: Result<u64, 
 }
 
 /// Returns the problem for a job that the queue definitely did not store.
-pub(crate) fn decline_problem(app: &App, lane: Lane, reason: &PublishError) -> Problem {
+pub(crate) fn refusal_problem(app: &App, lane: Lane, reason: &PublishError) -> Problem {
     warn!(refused = %reason, "the queue declined a job");
     match reason {
         PublishError::Full => app

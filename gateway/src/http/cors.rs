@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_origins_are_taken() {
+    fn only_origins_are_accepted() {
         for good in ["*", "https://example.org", "http://localhost:3000,https://[::1]:8443"] {
             assert_eq!(Origins::parse(good).unwrap().to_string(), good);
         }

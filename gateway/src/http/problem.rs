@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_detail_quotes_a_client_up_to_a_bound() {
+    fn long_details_are_truncated() {
         let name = "ü".repeat(1 << 20);
         let problem = Problem::new(Code::InvalidRequest, format!("unknown field `{name}`."));
         assert_eq!(problem.detail().chars().count(), DETAIL_CHARS_MAX + 1);

@@ -11,7 +11,7 @@ use tokio::time::MissedTickBehavior;
 use tracing::{error, info, warn};
 
 /// Interval between two checks of the files.
-const INTERVAL: Duration = Duration::from_secs(2);
+const CHECK_INTERVAL: Duration = Duration::from_secs(2);
 /// Maximum size of a file, in bytes.
 const FILE_BYTES_MAX: u64 = 4 << 20;
 
@@ -54,7 +54,7 @@ impl<T> FileWatch<T> {
             .inspect_err(|error| warn!(%error, "cannot listen for SIGHUP"))
             .ok();
         let error = |reason| Error { name, reason };
-        let contents = read(&paths).await.map_err(error)?;
+        let contents = read_files(&paths).await.map_err(error)?;
         let (current, receiver) = watch::channel(Arc::new(parse(&contents, None).map_err(error)?));
         Ok((Self { name, paths, parse, contents, current, hangup, last_error: None }, receiver))
     }
@@ -62,7 +62,7 @@ impl<T> FileWatch<T> {
     /// Checks the files at each interval and on SIGHUP, until the future is dropped. After an
     /// error, the previous value stays in use.
     pub(crate) async fn follow(mut self) {
-        let mut ticks = tokio::time::interval(INTERVAL);
+        let mut ticks = tokio::time::interval(CHECK_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut hangup = self.hangup.take();
         loop {
@@ -81,7 +81,7 @@ impl<T> FileWatch<T> {
     }
 
     async fn reload(&mut self) {
-        let reloaded = read(&self.paths).await.and_then(|contents| {
+        let reloaded = read_files(&self.paths).await.and_then(|contents| {
             // Compare contents: modification times are too coarse, and a mounted secret changes
             // behind a symbolic link.
             if contents == self.contents {
@@ -109,7 +109,7 @@ impl<T> FileWatch<T> {
     }
 }
 
-async fn read(paths: &[PathBuf]) -> Result<Vec<Vec<u8>>, String> {
+async fn read_files(paths: &[PathBuf]) -> Result<Vec<Vec<u8>>, String> {
     let mut contents = Vec::with_capacity(paths.len());
     for path in paths {
         let failed = |error: std::io::Error| format!("{}: {error}", path.display());

@@ -91,7 +91,7 @@ pub(crate) type RenderProblem = fn(StatusCode, &str) -> Response;
 
 /// Runs a request in its span, renders its problem (with `render_older` for the older contract),
 /// and sets the default `Cache-Control` and the trace headers.
-pub(crate) async fn answer<F: Future<Output = Response>>(
+pub(crate) async fn trace_request<F: Future<Output = Response>>(
     app: &App,
     mut request: Request,
     next: impl FnOnce(Request) -> F,
@@ -153,7 +153,7 @@ fn begin_server_span(request: &Request, scheme: &'static str) -> Span {
     // A macro, because the target of a span must be a constant.
     macro_rules! server {
         ($target:expr) => {{
-            let method = method(request.method());
+            let method = method_name(request.method());
             let route = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
             info_span!(
                 target: $target,
@@ -175,7 +175,7 @@ fn begin_server_span(request: &Request, scheme: &'static str) -> Span {
 
 /// Returns the name of a method. Unknown methods share one name, because there must be few span
 /// names.
-fn method(method: &Method) -> &'static str {
+fn method_name(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",
         Method::HEAD => "HEAD",
@@ -261,7 +261,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_address_of_a_trace_follows_from_a_base_or_a_template() {
+    fn trace_urls_are_built_from_a_base_or_a_template() {
         let trace_id: TraceId = "4bf92f3577b34da6a3ce929d0e0e4736".parse().unwrap();
         for (setting, expected) in [
             (
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn a_context_that_is_malformed_or_given_twice_counts_as_none() {
+    fn a_malformed_or_repeated_context_is_ignored() {
         let good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
         let read = |values: &[&'static str]| {
             let mut headers = HeaderMap::new();

@@ -21,7 +21,7 @@ const BARE_BYTES_MAX: usize = 512;
 /// The `Content-Length` field of a response without a body.
 const EMPTY_BODY_FIELD: &str = "content-length: 0\r\n";
 /// Present in every handler's response. Its absence identifies a response that hyper wrote.
-const TRACE_FIELD: &str = "traceresponse:";
+const TRACERESPONSE_FIELD: &str = "traceresponse:";
 
 /// Returns the settings of the HTTP server.
 pub(crate) fn settings(
@@ -44,7 +44,9 @@ fn complete_answer(written: &[u8]) -> Option<String> {
         return None;
     }
     let head = std::str::from_utf8(written).ok()?;
-    if !head.ends_with("\r\n\r\n") || !head.contains(EMPTY_BODY_FIELD) || head.contains(TRACE_FIELD)
+    if !head.ends_with("\r\n\r\n")
+        || !head.contains(EMPTY_BODY_FIELD)
+        || head.contains(TRACERESPONSE_FIELD)
     {
         return None;
     }

@@ -52,21 +52,21 @@ pub(crate) fn parse(
     let [certificate, key] = contents else {
         return Err("a certificate and a key are needed".to_owned());
     };
-    let chain = certificates(certificate)?;
+    let chain = parse_certificates(certificate)?;
     let key = PrivateKeyDer::from_pem_slice(key)
         .map_err(|error| format!("WORDMILL_TLS_KEY has no private key as PEM: {error}"))?;
     let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key));
     let mut config = config.map_err(|error| {
-        let is_foreign = matches!(error, Error::InconsistentKeys(_));
-        if is_foreign { KEY_MISMATCH.to_owned() } else { error.to_string() }
+        let is_mismatch = matches!(error, Error::InconsistentKeys(_));
+        if is_mismatch { KEY_MISMATCH.to_owned() } else { error.to_string() }
     })?;
     config.alpn_protocols = vec![ALPN_HTTP1.to_owned()];
     Ok(config)
 }
 
-fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+fn parse_certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     match chain {
         Ok(chain) if !chain.is_empty() => Ok(chain),
@@ -82,7 +82,7 @@ fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
 /// If the certificate cannot be read or is not valid PEM.
 pub fn probe(stream: TcpStream, certificate: &Path) -> io::Result<impl Read + Write> {
     let pem = fs::read(certificate)?;
-    let chain = certificates(&pem).map_err(io::Error::other)?;
+    let chain = parse_certificates(&pem).map_err(io::Error::other)?;
     let provider = Arc::new(ring::default_provider());
     let verifier =
         PinnedCertificate { own: chain.into_iter().next(), provider: Arc::clone(&provider) };

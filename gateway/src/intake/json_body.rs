@@ -93,8 +93,8 @@ pub(crate) fn is_json(headers: &HeaderMap) -> bool {
 
 /// Returns the content type in lower case and without its parameters; empty if it is missing.
 pub(crate) fn essence(headers: &HeaderMap) -> String {
-    let announced = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let essence = announced.and_then(|text| text.split(';').next()).unwrap_or_default();
+    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let essence = content_type.and_then(|text| text.split(';').next()).unwrap_or_default();
     essence.trim().to_ascii_lowercase()
 }
 

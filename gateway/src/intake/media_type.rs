@@ -131,16 +131,16 @@ mod tests {
 
     use super::*;
 
-    fn kind_of(content_type: &'static str) -> Result<SubmissionFormat, u16> {
+    fn format_of(content_type: &'static str) -> Result<SubmissionFormat, u16> {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
         submission_format(&headers).map_err(|problem| problem.status().as_u16())
     }
 
     #[test]
-    fn the_content_type_selects_the_reader() {
+    fn the_content_type_selects_the_format() {
         for json in ["application/json", "application/json; charset=utf-8", "application/x+json"] {
-            assert_eq!(kind_of(json), Ok(SubmissionFormat::Json), "{json}");
+            assert_eq!(format_of(json), Ok(SubmissionFormat::Json), "{json}");
         }
         for document in [
             "text/plain",
@@ -150,9 +150,9 @@ mod tests {
             "application/xhtml+xml",
             "application/octet-stream",
         ] {
-            assert_eq!(kind_of(document), Ok(SubmissionFormat::Document), "{document}");
+            assert_eq!(format_of(document), Ok(SubmissionFormat::Document), "{document}");
         }
-        assert_eq!(kind_of("multipart/form-data; boundary=x"), Ok(SubmissionFormat::Form));
+        assert_eq!(format_of("multipart/form-data; boundary=x"), Ok(SubmissionFormat::Form));
         for refused in [
             "",
             "image/png",
@@ -163,13 +163,13 @@ mod tests {
             "text/rtf",
             "nonsense",
         ] {
-            assert_eq!(kind_of(refused), Err(415), "{refused}");
+            assert_eq!(format_of(refused), Err(415), "{refused}");
         }
         assert!(submission_format(&HeaderMap::new()).is_err());
     }
 
     #[test]
-    fn a_name_suggests_a_type_where_the_form_gives_none() {
+    fn the_file_name_suggests_a_type_if_the_form_has_none() {
         assert_eq!(guess_content_type(None, Some("a.MD")).as_deref(), Some("text/markdown"));
         assert_eq!(
             guess_content_type(Some(UNKNOWN_TYPE), Some("a.html")).as_deref(),
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn file_names_are_kept_short_and_plain() {
+    fn file_names_are_shortened_and_sanitized() {
         assert_eq!(sanitize_file_name("a\u{1b}[31m\n.txt"), "a[31m.txt");
         let long = sanitize_file_name(&"é".repeat(200));
         assert_eq!(long.len(), 254);

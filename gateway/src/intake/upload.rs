@@ -39,7 +39,7 @@ use crate::intake::{json_body, new_job};
 /// Maximum number of tries to remove a document before it is left to the sweeper.
 const REMOVE_TRIES: u32 = 5;
 /// Delay between two tries.
-const REMOVE_PAUSE: Duration = Duration::from_secs(1);
+const REMOVE_RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// Limits of an upload.
 #[derive(Debug, Clone, Copy)]
@@ -99,7 +99,7 @@ impl Uploads {
         self.tasks.spawn(async move {
             let mut removal = Removal::new();
             while removal.should_retry(documents.remove(&name).await) {
-                tokio::time::sleep(REMOVE_PAUSE).await;
+                tokio::time::sleep(REMOVE_RETRY_DELAY).await;
             }
         });
     }
@@ -172,9 +172,9 @@ async fn receive_with_options(
         query.webhook.as_deref().map(|url| new_job::parse_webhook(app, url)).transpose()?;
     let limits = app.uploads.limits;
     // A form is larger than its file. The exact size is checked while the document arrives.
-    let announced =
+    let content_length =
         headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-    if announced.is_some_and(|length: u64| {
+    if content_length.is_some_and(|length: u64| {
         length > limits.size_max.saturating_add(multipart::FORM_OVERHEAD_BYTES_MAX)
     }) {
         return Err(too_large(limits.size_max));
@@ -268,7 +268,7 @@ impl Drop for PendingUpload<'_> {
         self.uploads.tasks.spawn(async move {
             let mut removal = Removal::new();
             while removal.should_retry(upload.abandon().await) {
-                tokio::time::sleep(REMOVE_PAUSE).await;
+                tokio::time::sleep(REMOVE_RETRY_DELAY).await;
             }
         });
     }

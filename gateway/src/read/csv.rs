@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_survive_and_no_formula_does() {
+    fn fields_are_quoted_and_formulas_are_escaped() {
         for (text, expected) in FIELDS {
             assert_eq!(quote_field(text), expected);
         }
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn every_text_is_restored_and_no_cell_of_any_reader_begins_with_a_formula() {
+    fn every_text_is_restored_and_no_cell_begins_with_a_formula() {
         let parts = ["", "=", "-1", "a", ",", ";", "\t", "\n", "\"", "'", " ", "\u{feff}"];
         for first in parts {
             for second in parts {

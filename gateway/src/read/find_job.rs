@@ -34,7 +34,7 @@ impl<S: Send + Sync> FromRequestParts<S> for JobPath {
 pub(crate) fn parse_job_key(caller: &Caller, id: &str) -> Result<JobKey, Problem> {
     let detail = "The job id is not a UUID.";
     let job_id: JobId = id.parse().map_err(|_| Problem::new(Code::InvalidJobId, detail))?;
-    Ok(caller.job(job_id))
+    Ok(caller.job_key(job_id))
 }
 
 /// Finds a job by its record, then by its message in the queue. Replicas are read first. Unless
@@ -76,10 +76,7 @@ pub(crate) async fn require_raw(app: &App, key: &JobKey) -> Result<RawRecord, Pr
 ///
 /// # Errors
 /// Those of [`require_job`], and `job_not_finished` if the job is not final.
-pub(crate) async fn require_finished(
-    app: &App,
-    key: &JobKey,
-) -> Result<Box<VersionedJob>, Problem> {
+pub(crate) async fn require_final(app: &App, key: &JobKey) -> Result<Box<VersionedJob>, Problem> {
     let stored = match with_broker_deadline(app.store.get_job(key, ReadFrom::Leader)).await? {
         Lookup::Job(stored) => stored,
         // Deleted, queued without a record, or unknown.
@@ -88,13 +85,13 @@ pub(crate) async fn require_finished(
     if stored.job.status.is_final() {
         return Ok(stored);
     }
-    let state = describe_state(stored.job.status);
-    let detail = format!("{state}, but this request needs a finished job. Cancel it, or wait.");
+    let status = describe_status(stored.job.status);
+    let detail = format!("{status}, but this request needs a finished job. Cancel it, or wait.");
     Err(Problem::new(Code::JobNotFinished, detail))
 }
 
 /// Returns the start of a sentence about the status of a job, for example `The job is queued`.
-pub(crate) fn describe_state(status: Status) -> String {
+pub(crate) fn describe_status(status: Status) -> String {
     match status {
         Status::Unknown => "The job is in a state that only a newer version knows".to_owned(),
         Status::Queued

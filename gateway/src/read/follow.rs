@@ -272,7 +272,7 @@ impl PreferWait {
     ///
     /// # Errors
     /// Those of [`Follower::start`], and `result_expired` if the record is removed in the meantime.
-    pub(crate) async fn wait_for_end(self, app: &App, job: &Job) -> Result<RawRecord, Problem> {
+    pub(crate) async fn wait_until_final(self, app: &App, job: &Job) -> Result<RawRecord, Problem> {
         let end = Instant::now() + self.wait;
         let follower = match self.listener {
             Some(listener) => listener.follow(RawRecord::of_new_job(job)?, FIRST_READ_AFTER),

@@ -176,7 +176,7 @@ struct AttemptView<'a> {
 
 /// The webhook of a job. The response about a single job also contains the state of its delivery.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(from = "Address<'a>", bound(deserialize = "'de: 'a"))]
+#[serde(from = "StoredWebhook<'a>", bound(deserialize = "'de: 'a"))]
 #[schemars(rename = "Webhook")]
 struct WebhookView<'a> {
     /// URL of the receiver.
@@ -188,12 +188,12 @@ struct WebhookView<'a> {
 /// The stored webhook, of which only the URL is shown.
 #[derive(Deserialize, JsonSchema)]
 #[serde(bound(deserialize = "'de: 'a"))]
-struct Address<'a> {
+struct StoredWebhook<'a> {
     url: Part<'a, String>,
 }
 
-impl<'a> From<Address<'a>> for WebhookView<'a> {
-    fn from(Address { url }: Address<'a>) -> Self {
+impl<'a> From<StoredWebhook<'a>> for WebhookView<'a> {
+    fn from(StoredWebhook { url }: StoredWebhook<'a>) -> Self {
         Self { url, status: None }
     }
 }
@@ -281,7 +281,7 @@ impl<'a> JobView<'a> {
         let view: Self = record.read_as(key)?;
         check_format(view.format, key)?;
         let batch = match (&view.counts, &view.source) {
-            (None, Part::Raw(source)) => members(source, key)?,
+            (None, Part::Raw(source)) => parse_batch(source, key)?,
             (None, Part::Typed(_)) | (Some(_), _) => None,
         };
         Ok(view.with_derived_fields(batch.as_ref()))
@@ -300,7 +300,7 @@ impl<'a> JobView<'a> {
 
     /// Returns whether the response includes the state of a webhook: the job is final and has a
     /// webhook.
-    pub(crate) fn has_ended_with_webhook(&self) -> bool {
+    pub(crate) fn is_final_with_webhook(&self) -> bool {
         self.is_final() && self.webhook.is_some()
     }
 
@@ -388,7 +388,7 @@ fn deserialize_counts<'de, D: Deserializer<'de>>(
 }
 
 /// Deserializes the batch of a source; `None` if the source is of another kind.
-fn members(source: &RawValue, key: &JobKey) -> Result<Option<Batch>, wordmill_nats::Error> {
+fn parse_batch(source: &RawValue, key: &JobKey) -> Result<Option<Batch>, wordmill_nats::Error> {
     #[derive(Deserialize)]
     struct Members {
         batch: Option<Batch>,
@@ -426,7 +426,7 @@ mod tests {
     }
 
     #[test]
-    fn a_raw_record_and_its_job_render_alike() {
+    fn a_raw_record_and_its_job_render_the_same() {
         let batch = json!({"kind": "batch",
             "batch": {"batch_id": JobId::new(), "lines": 9, "refused": [[2, 2], [7, 8]]}});
         let failure = json!({"code": "lost", "detail": "Gone.", "retryable": false});
@@ -444,7 +444,7 @@ mod tests {
             "top_words": [{"word": "mill", "count": 3}], "result": {"place": "object", "name": "a.b"},
             "retry_of": JobId::new(), "batch": JobId::new(), "fingerprint": "00",
         });
-        for (changes, has_ended_with_webhook, shown) in [
+        for (changes, is_final_with_webhook, shown) in [
             (json!({}), false, "\"worker-2\""),
             (counted, false, "\"mill\""),
             (json!({"source": batch}), false, "\"queued\":6"),
@@ -461,14 +461,15 @@ mod tests {
             let key = job.key();
             let from_job = JobView::of(&job);
             let read = JobView::read(&record, &key).unwrap();
-            assert_eq!(from_job.has_ended_with_webhook(), has_ended_with_webhook);
-            assert_eq!(read.has_ended_with_webhook(), has_ended_with_webhook);
+            assert_eq!(from_job.is_final_with_webhook(), is_final_with_webhook);
+            assert_eq!(read.is_final_with_webhook(), is_final_with_webhook);
             let json = serde_json::to_string(&read).unwrap();
             assert_eq!(json, serde_json::to_string(&from_job).unwrap());
             assert!(json.contains(shown), "{shown} in {json}");
-            for ours in ["\"format\"", "\"run\"", "\"members\"", "\"result\":{", "\"fingerprint\""]
+            for internal in
+                ["\"format\"", "\"run\"", "\"members\"", "\"result\":{", "\"fingerprint\""]
             {
-                assert!(!json.contains(ours), "{ours} in {json}");
+                assert!(!json.contains(internal), "{internal} in {json}");
             }
         }
     }
@@ -489,7 +490,7 @@ mod tests {
             RawRecord { json: record.to_string().into(), status: Status::Unknown, revision: 1 };
         let key = JobKey { owner: Owner::public(), job_id: JobId::new() };
         let view = JobView::read(&raw, &key).unwrap();
-        assert!(!view.has_ended_with_webhook());
+        assert!(!view.is_final_with_webhook());
         let shown = json!(view);
         for (name, value) in members.iter().filter(|(name, _)| *name != "webhook") {
             assert_eq!(shown[name], *value, "{name}");
@@ -497,8 +498,8 @@ mod tests {
     }
 
     #[test]
-    fn a_record_of_a_later_format_or_none_is_refused() {
-        for (changes, says) in [
+    fn newer_and_invalid_records_are_refused() {
+        for (changes, expected) in [
             (json!({"format": 2}), "it has format 2"),
             (json!({"format": 2, "members": 7}), "it has format 2"),
             (json!({"members": 7}), "invalid type"),
@@ -509,7 +510,7 @@ mod tests {
             let raw =
                 RawRecord { json: json.to_string().into(), status: record.status, revision: 1 };
             let error = JobView::read(&raw, &record.key()).unwrap_err().to_string();
-            assert!(error.contains(says), "{error}");
+            assert!(error.contains(expected), "{error}");
         }
     }
 }

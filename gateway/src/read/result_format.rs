@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn every_form_has_the_same_words_in_the_same_order() {
+    async fn every_format_has_the_same_words_in_the_same_order() {
         let word = |word: &str, count| WordCount { word: word.to_owned(), count };
         let words = vec![word("\"q\"", 3), word("b", 2), word("a", 1)];
         let head = r#"{"job_id":"x"}"#;

@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn every_route_is_described_and_nothing_else() {
+    fn the_described_operations_are_the_routes() {
         let described: Vec<(String, String)> = operations(&mut Schemas::new())
             .iter()
             .map(|operation| (operation.method.to_owned(), operation.path.to_owned()))
@@ -233,12 +233,12 @@ mod tests {
     }
 
     #[test]
-    fn every_reference_leads_somewhere() {
+    fn every_reference_resolves() {
         let document = keyed();
         let text = document.to_string();
         for part in text.split("\"$ref\":\"#").skip(1) {
             let pointer = part.split('"').next().unwrap();
-            assert!(document.pointer(pointer).is_some(), "{pointer} leads nowhere");
+            assert!(document.pointer(pointer).is_some(), "{pointer} does not resolve");
         }
     }
 

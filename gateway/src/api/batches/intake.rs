@@ -149,7 +149,7 @@ impl Intake<'_> {
         let bytes = job.len();
         let (span, trace) = request_trace::begin_member_trace(self.trace);
         let submitting = async {
-            let message = self.message(line, &job, &trace)?;
+            let message = self.build_message(line, &job, &trace)?;
             // Free the raw bytes before the job is published: the parsed job needs as much memory
             // again.
             drop(job);
@@ -174,7 +174,12 @@ impl Intake<'_> {
     }
 
     /// Parses a line and returns the message of its job.
-    fn message(&self, line: u32, job: &[u8], trace: &TraceParent) -> Result<JobMessage, Problem> {
+    fn build_message(
+        &self,
+        line: u32,
+        job: &[u8],
+        trace: &TraceParent,
+    ) -> Result<JobMessage, Problem> {
         let job: NewJob = json_body::parse_object(job)?;
         if job.lane.is_some() {
             return Err(Problem::new(
@@ -185,11 +190,11 @@ impl Intake<'_> {
         let mut labels = self.query.labels.clone();
         labels.extend(job.labels.unwrap_or_default());
         let webhook = job.webhook.map(|webhook| new_job::parse_webhook(self.app, &webhook.url));
-        let key = self.caller.job(Batch::member(&self.caller.owner, self.batch_id, line));
+        let key = self.caller.job_key(Batch::member(&self.caller.owner, self.batch_id, line));
         let source = new_job::parse_source(job.url, job.text)?;
         Ok(JobMessage {
             lane: Lane::Bulk,
-            options: self.options(job.options)?,
+            options: self.merge_options(job.options)?,
             labels: new_job::check_labels(labels)?,
             webhook: webhook.transpose()?,
             batch: Some(self.batch_id),
@@ -198,7 +203,7 @@ impl Intake<'_> {
     }
 
     /// Returns the options of the batch, overridden by those of one line.
-    fn options(&self, own: Option<Value>) -> Result<Options, Problem> {
+    fn merge_options(&self, own: Option<Value>) -> Result<Options, Problem> {
         let invalid = |detail: String| Problem::new(Code::InvalidOption, detail);
         let own = match own {
             None | Some(Value::Null) => return Ok(self.query.options.clone()),

@@ -34,7 +34,8 @@ pub(super) enum SplitJob {
     Skipped(Problem),
 }
 
-const MEMBER: ArrayPosition = ArrayPosition::Within { depth: 0, is_text: false, is_escaped: false };
+const ELEMENT_START: ArrayPosition =
+    ArrayPosition::Within { depth: 0, is_text: false, is_escaped: false };
 
 /// Maximum size of a job that may share its allocation with the bytes after it.
 const SHARED_JOB_BYTES_MAX: usize = 64 << 10;
@@ -48,7 +49,7 @@ pub(super) struct JobSplitter {
     /// Number of buffered bytes that were already scanned.
     scanned: usize,
     position: ArrayPosition,
-    has_members: bool,
+    has_elements: bool,
     /// Whether the current job is too large and its start was discarded.
     is_skipping: bool,
 }
@@ -64,7 +65,7 @@ impl JobSplitter {
             buffer,
             scanned: 0,
             position,
-            has_members: false,
+            has_elements: false,
             is_skipping: false,
         }
     }
@@ -86,7 +87,7 @@ impl JobSplitter {
     pub(super) fn next(&mut self) -> Result<Option<SplitJob>, Problem> {
         let job = match self.shape {
             Shape::Lines => self.next_line(),
-            Shape::Array => self.next_member()?,
+            Shape::Array => self.next_element()?,
         };
         if job.is_none() && self.buffer.len() > self.bytes_max {
             // Discard the start of an oversized job: only its end is still needed.
@@ -152,14 +153,14 @@ impl JobSplitter {
         job
     }
 
-    fn next_member(&mut self) -> Result<Option<Bytes>, Problem> {
+    fn next_element(&mut self) -> Result<Option<Bytes>, Problem> {
         while let Some(byte) = self.buffer.get(self.scanned).copied() {
             let is_space = matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
             match self.position {
                 ArrayPosition::Before | ArrayPosition::After if is_space => self.buffer.advance(1),
                 ArrayPosition::Before if byte == b'[' => {
                     self.buffer.advance(1);
-                    self.position = MEMBER;
+                    self.position = ELEMENT_START;
                 }
                 ArrayPosition::Before => {
                     let detail = "An array of jobs must begin with a bracket.";
@@ -173,8 +174,8 @@ impl JobSplitter {
                 ArrayPosition::Within { depth: 0, is_text: false, .. }
                     if matches!(byte, b',' | b']') =>
                 {
-                    if let Some(member) = self.split_member(byte) {
-                        return Ok(Some(member));
+                    if let Some(element) = self.split_element(byte) {
+                        return Ok(Some(element));
                     }
                 }
                 ArrayPosition::Within { depth, is_text, is_escaped } => {
@@ -188,13 +189,13 @@ impl JobSplitter {
 
     /// Splits off the element before a comma or the closing bracket. Returns `None` for an empty
     /// array.
-    fn split_member(&mut self, byte: u8) -> Option<Bytes> {
-        let member = self.split_job(self.scanned);
-        self.position = if byte == b']' { ArrayPosition::After } else { MEMBER };
-        let is_last_and_only = byte == b']' && !self.has_members && !self.is_skipping;
-        let is_empty_array = is_last_and_only && member.trim_ascii().is_empty();
-        self.has_members = true;
-        (!is_empty_array).then_some(member)
+    fn split_element(&mut self, byte: u8) -> Option<Bytes> {
+        let element = self.split_job(self.scanned);
+        self.position = if byte == b']' { ArrayPosition::After } else { ELEMENT_START };
+        let is_last_and_only = byte == b']' && !self.has_elements && !self.is_skipping;
+        let is_empty_array = is_last_and_only && element.trim_ascii().is_empty();
+        self.has_elements = true;
+        (!is_empty_array).then_some(element)
     }
 }
 
@@ -217,24 +218,24 @@ mod tests {
 
     /// Splits a text that arrives in chunks of `chunk` bytes. Returns the jobs and the code of the
     /// problem.
-    fn cut(shape: Shape, text: &str, piece: usize) -> (Vec<String>, Option<&'static str>) {
-        let mut cutter = JobSplitter::new(shape, 40);
+    fn split(shape: Shape, text: &str, chunk: usize) -> (Vec<String>, Option<&'static str>) {
+        let mut splitter = JobSplitter::new(shape, 40);
         let mut jobs = Vec::new();
-        let text_of = |cut: SplitJob| match cut {
+        let text_of = |job: SplitJob| match job {
             SplitJob::Job(bytes) => String::from_utf8(bytes.to_vec()).unwrap(),
             SplitJob::Skipped(problem) => problem.code_name().to_owned(),
         };
-        for part in text.as_bytes().chunks(piece) {
-            cutter.push(part);
+        for part in text.as_bytes().chunks(chunk) {
+            splitter.push(part);
             loop {
-                match cutter.next() {
+                match splitter.next() {
                     Ok(Some(job)) => jobs.push(text_of(job)),
                     Ok(None) => break,
                     Err(problem) => return (jobs, Some(problem.code_name())),
                 }
             }
         }
-        match cutter.end() {
+        match splitter.end() {
             Ok(last) => jobs.extend(last.map(text_of)),
             Err(problem) => return (jobs, Some(problem.code_name())),
         }
@@ -246,22 +247,22 @@ mod tests {
         let size = 1 << 20;
         let rest = b"{\"te";
         for large in ["x".repeat(size) + "\n", "x".repeat(size + 1)] {
-            let mut cutter = JobSplitter::new(Shape::Lines, size);
-            cutter.push(large.as_bytes());
-            drop(cutter.next().unwrap());
-            cutter.push(rest);
+            let mut splitter = JobSplitter::new(Shape::Lines, size);
+            splitter.push(large.as_bytes());
+            drop(splitter.next().unwrap());
+            splitter.push(rest);
             // `reserve` reclaims the unused front of the allocation.
-            cutter.buffer.reserve(1);
+            splitter.buffer.reserve(1);
             assert!(
-                cutter.buffer.capacity() < SHARED_JOB_BYTES_MAX,
+                splitter.buffer.capacity() < SHARED_JOB_BYTES_MAX,
                 "{}",
-                cutter.buffer.capacity()
+                splitter.buffer.capacity()
             );
         }
     }
 
     #[test]
-    fn bodies_are_cut_alike_wherever_they_are_split() {
+    fn parsing_does_not_depend_on_chunk_boundaries() {
         let exact = "x".repeat(40);
         let long = "x".repeat(41);
         let longer = "x".repeat(123);
@@ -289,10 +290,14 @@ mod tests {
             (Shape::Array, "{}", &[], Some("invalid_json")),
             (Shape::Array, "", &[], Some("invalid_json")),
         ];
-        for (shape, text, jobs, wrong) in cases {
-            for piece in 1..=text.len().max(1) {
-                let (cuts, problem) = cut(*shape, text, piece);
-                assert_eq!((cuts.as_slice(), problem), (&jobs.map_owned()[..], *wrong), "{text}");
+        for (shape, text, jobs, expected_problem) in cases {
+            for chunk in 1..=text.len().max(1) {
+                let (split_jobs, problem) = split(*shape, text, chunk);
+                assert_eq!(
+                    (split_jobs.as_slice(), problem),
+                    (&jobs.map_owned()[..], *expected_problem),
+                    "{text}"
+                );
             }
         }
     }

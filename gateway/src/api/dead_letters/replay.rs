@@ -22,12 +22,12 @@ use wordmill_common::open_name::OpenName;
 use wordmill_common::trace_context::{TraceId, TraceParent};
 use wordmill_nats::dead_letters::{DeadLetter, DeadLetterId, Filter};
 
-use super::{list_letters, with_deadline};
+use super::{read_page, with_deadline};
 use crate::App;
 use crate::api::document_copy;
 use crate::auth::caller::Caller;
 use crate::enqueue::idempotent;
-use crate::http::cursor::{self, NO_CURSOR};
+use crate::http::cursor::{self, INVALID_CURSOR};
 use crate::http::problem::{Code, Problem};
 use crate::http::request_trace;
 use crate::http::schema::require_one_of;
@@ -82,7 +82,7 @@ pub(crate) struct ReplayAnswer {
     /// Whether this was a dry run, which changes nothing.
     dry_run: bool,
     /// One entry for each selected dead letter.
-    data: Vec<ReplayedLetter>,
+    data: Vec<ReplayedDeadLetter>,
     /// Cursor for the next request with the same filter; null if no dead letter is left.
     next_cursor: Option<String>,
 }
@@ -113,7 +113,7 @@ enum Outcome {
 /// Outcome for one dead letter.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "ReplayedLetter")]
-struct ReplayedLetter {
+struct ReplayedDeadLetter {
     /// Id of the dead letter.
     id: String,
     /// Outcome of the replay.
@@ -134,8 +134,8 @@ struct ReplayedLetter {
 
 /// A selected dead letter: an id from the request, or a dead letter that the filter has found.
 enum ReplayTarget {
-    Name(String),
-    Letter(Box<DeadLetter>),
+    Id(String),
+    DeadLetter(Box<DeadLetter>),
 }
 
 /// `POST /v1/dead-letters/replay`.
@@ -152,23 +152,23 @@ pub(crate) async fn replay_dead_letters(
     let owner = caller.owner;
     let (targets, next) = select(&app, &owner, request).await?;
     let end = Instant::now() + REPLAY_TIME_MAX;
-    let mut entries: Vec<ReplayedLetter> = Vec::with_capacity(targets.len());
+    let mut entries: Vec<ReplayedDeadLetter> = Vec::with_capacity(targets.len());
     let mut can_continue = true;
     for target in targets {
         if !can_continue || Instant::now() >= end {
-            entries.push(ReplayedLetter::of(target.name(), Outcome::NotTried));
+            entries.push(ReplayedDeadLetter::of(target.id(), Outcome::NotTried));
             continue;
         }
         let entry = match target.read(&app, &owner).await? {
             Ok(letter) => replay(&app, &letter, &trace, dry_run).await,
-            Err(missing) => ReplayedLetter::of(missing, Outcome::NotFound),
+            Err(missing) => ReplayedDeadLetter::of(missing, Outcome::NotFound),
         };
         // Stop at a refusal. Most refusals mean that the queue is full or the broker does not
         // answer, so the remaining dead letters would be refused, too.
         can_continue = entry.outcome != Outcome::Refused;
         entries.push(entry);
     }
-    Ok(Json(ReplayAnswer { dry_run, data: entries, next_cursor: next.map(cursor::write) }))
+    Ok(Json(ReplayAnswer { dry_run, data: entries, next_cursor: next.map(cursor::encode) }))
 }
 
 /// Returns the selected dead letters, and the position for the next request.
@@ -183,16 +183,17 @@ async fn select(
             if ids.is_empty() || ids.len() > REPLAY_MAX {
                 return Err(invalid(&format!("\"ids\" must have 1 to {REPLAY_MAX} entries.")));
             }
-            Ok((ids.into_iter().map(ReplayTarget::Name).collect(), None))
+            Ok((ids.into_iter().map(ReplayTarget::Id).collect(), None))
         }
         (None, Some(JsonObject(conditions))) => {
             let before = match &request.cursor {
-                Some(text) => Some(cursor::read(text).ok_or_else(|| invalid(NO_CURSOR))?),
+                Some(text) => Some(cursor::decode(text).ok_or_else(|| invalid(INVALID_CURSOR))?),
                 None => None,
             };
             let filter = Filter { code: conditions.code, lane: conditions.lane };
-            let page = list_letters(app, owner, &filter, before, REPLAY_MAX).await?;
-            let letters = page.letters.into_iter().map(|one| ReplayTarget::Letter(Box::new(one)));
+            let page = read_page(app, owner, &filter, before, REPLAY_MAX).await?;
+            let letters =
+                page.letters.into_iter().map(|one| ReplayTarget::DeadLetter(Box::new(one)));
             Ok((letters.collect(), page.next))
         }
         _ => Err(invalid(
@@ -203,23 +204,23 @@ async fn select(
 }
 
 impl ReplayTarget {
-    fn name(&self) -> String {
+    fn id(&self) -> String {
         match self {
-            Self::Name(name) => name.clone(),
-            Self::Letter(letter) => letter.id.to_string(),
+            Self::Id(id) => id.clone(),
+            Self::DeadLetter(letter) => letter.id.to_string(),
         }
     }
 
     /// Returns the dead letter, or its id if it does not exist.
     async fn read(self, app: &App, owner: &Owner) -> Result<Result<DeadLetter, String>, Problem> {
-        let name = match self {
-            Self::Letter(letter) => return Ok(Ok(*letter)),
-            Self::Name(name) => name,
+        let text = match self {
+            Self::DeadLetter(letter) => return Ok(Ok(*letter)),
+            Self::Id(id) => id,
         };
-        let Ok(id) = name.parse::<DeadLetterId>() else {
-            return Ok(Err(name));
+        let Ok(id) = text.parse::<DeadLetterId>() else {
+            return Ok(Err(text));
         };
-        Ok(with_deadline(app.dead_letters.find(owner, id)).await?.ok_or(name))
+        Ok(with_deadline(app.dead_letters.find(owner, id)).await?.ok_or(text))
     }
 }
 
@@ -228,8 +229,8 @@ async fn replay(
     letter: &DeadLetter,
     request: &TraceParent,
     dry_run: bool,
-) -> ReplayedLetter {
-    let name = letter.id.to_string();
+) -> ReplayedDeadLetter {
+    let id = letter.id.to_string();
     let old = match &letter.message {
         Some(ParsedMessage::Known(message)) => message,
         Some(ParsedMessage::Unknown(unknown)) => {
@@ -237,17 +238,17 @@ async fn replay(
                 "The job has {} that only a newer version of the service supports.",
                 unknown.part
             );
-            return ReplayedLetter {
+            return ReplayedDeadLetter {
                 detail: Some(detail),
-                ..ReplayedLetter::of(name, Outcome::Unreadable)
+                ..ReplayedDeadLetter::of(id, Outcome::Unreadable)
             };
         }
-        None => return ReplayedLetter::of(name, Outcome::Unreadable),
+        None => return ReplayedDeadLetter::of(id, Outcome::Unreadable),
     };
-    let mut message = new_message(old);
+    let mut message = build_message(old);
     let job_id = Some(message.job_id);
     if dry_run {
-        return ReplayedLetter { job_id, ..ReplayedLetter::of(name, Outcome::WouldReplay) };
+        return ReplayedDeadLetter { job_id, ..ReplayedDeadLetter::of(id, Outcome::WouldReplay) };
     }
     // Each job has its own trace.
     let (span, trace) = request_trace::begin_replay_trace(letter.traceparent.as_ref(), request);
@@ -259,24 +260,24 @@ async fn replay(
         accepted
     };
     match replaying.instrument(span).await {
-        Ok(job) => ReplayedLetter {
+        Ok(job) => ReplayedDeadLetter {
             job_id,
             status: Some(job_view::status_name(job.status)),
-            ..ReplayedLetter::of(name, Outcome::Replayed)
+            ..ReplayedDeadLetter::of(id, Outcome::Replayed)
         },
         Err(problem) if problem.has_code(Code::ResultExpired) => {
-            ReplayedLetter { job_id, ..ReplayedLetter::of(name, Outcome::Gone) }
+            ReplayedDeadLetter { job_id, ..ReplayedDeadLetter::of(id, Outcome::Gone) }
         }
-        Err(problem) if problem.has_code(Code::SourceGone) => ReplayedLetter {
+        Err(problem) if problem.has_code(Code::SourceGone) => ReplayedDeadLetter {
             code: Some(problem.code_name()),
             detail: Some(problem.detail().to_owned()),
-            ..ReplayedLetter::of(name, Outcome::SourceGone)
+            ..ReplayedDeadLetter::of(id, Outcome::SourceGone)
         },
-        Err(problem) => ReplayedLetter {
+        Err(problem) => ReplayedDeadLetter {
             job_id,
             code: Some(problem.code_name()),
             detail: Some(problem.detail().to_owned()),
-            ..ReplayedLetter::of(name, Outcome::Refused)
+            ..ReplayedDeadLetter::of(id, Outcome::Refused)
         },
     }
 }
@@ -287,7 +288,7 @@ async fn replay(
 /// have had the same id before. It does not depend on the position of the dead letter in the
 /// stream: a dead letter that is stored twice, because its worker crashed before the
 /// acknowledgement, has a new position.
-fn new_message(old: &JobMessage) -> JobMessage {
+fn build_message(old: &JobMessage) -> JobMessage {
     let name = format!("{}.{}", old.job_id, old.created_at);
     JobMessage {
         format: FORMAT,
@@ -301,7 +302,7 @@ fn new_message(old: &JobMessage) -> JobMessage {
     }
 }
 
-impl ReplayedLetter {
+impl ReplayedDeadLetter {
     fn of(id: String, outcome: Outcome) -> Self {
         Self { id, outcome, job_id: None, status: None, code: None, detail: None }
     }
@@ -312,17 +313,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_replay_is_the_same_job_under_a_name_that_follows_from_the_old_one() {
+    fn a_replay_is_the_same_job_with_a_derived_id() {
         let golden = include_str!("../../../../common/src/golden/message.json");
         let old: JobMessage = serde_json::from_str(golden).unwrap();
-        let first = new_message(&old);
-        let second = new_message(&old);
+        let first = build_message(&old);
+        let second = build_message(&old);
         assert_eq!(first.job_id, second.job_id);
         assert_ne!(first.trace_id, second.trace_id);
         assert_eq!((&first.source, &first.labels), (&old.source, &old.labels));
         assert_eq!(first.retry_of, Some(old.job_id));
         let later = JobMessage { created_at: clock::now(), ..old };
-        assert_ne!(new_message(&later).job_id, first.job_id);
-        assert_ne!(new_message(&first).job_id, first.job_id);
+        assert_ne!(build_message(&later).job_id, first.job_id);
+        assert_ne!(build_message(&first).job_id, first.job_id);
     }
 }

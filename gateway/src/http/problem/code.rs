@@ -174,7 +174,7 @@ impl Code {
     /// Returns the value of `Retry-After`, unless the code has none.
     pub(crate) fn retry_after(self) -> Option<Duration> {
         match self.entry().retry {
-            After(pause) => Some(pause),
+            After(delay) => Some(delay),
             Never | Later => None,
         }
     }

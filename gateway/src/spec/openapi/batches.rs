@@ -12,7 +12,7 @@ use crate::read::job_view::JobView;
 
 const TAG: &str = "batches";
 const FIND_JOB_CODES: [Code; 3] = [Code::BrokerUnavailable, Code::JobNotFound, Code::ResultExpired];
-const TEXT: &str = "Up to 10,000 jobs, one per line or in an array, each accepted or refused on \
+const DESCRIPTION: &str = "Up to 10,000 jobs, one per line or in an array, each accepted or refused on \
     its own. Options in the query apply to all jobs; labels in the query are added to those of \
     each job.\n\nThe batch itself is a job, too, which adds up the results of the others. Its id \
     is accepted wherever the id of a job is.";
@@ -80,7 +80,7 @@ fn submit(schemas: &mut Schemas) -> Operation {
     }));
     let operation = Operation::new(TAG, ("POST", "/v1/batches"), "submitBatch", "Submit many jobs");
     super::submission::keyed(operation)
-        .description(TEXT)
+        .description(DESCRIPTION)
         .query_parameters(query)
         .body(
             "The jobs. `application/ndjson` and `application/jsonl` mean the same as \

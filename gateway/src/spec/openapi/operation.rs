@@ -282,7 +282,7 @@ impl Operation {
                 }}})
             }
             Errors::Envelopes | Errors::OpenEnvelopes => json!({"application/json": {
-                "schema": super::older_contract::refusal(),
+                "schema": super::older_contract::error_schema(),
             }}),
         };
         json!({
