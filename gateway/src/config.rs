@@ -176,7 +176,7 @@ fn read_tls(env: &mut Env) -> Option<tls::Files> {
         (Some(certificate), Some(key)) => Some(tls::Files { certificate, key }),
         (None, None) => None,
         (Some(_), None) | (None, Some(_)) => {
-            env.refuse("set both WORDMILL_TLS_CERT and WORDMILL_TLS_KEY, or neither");
+            env.refuse("WORDMILL_TLS_CERT and WORDMILL_TLS_KEY must be set together");
             None
         }
     }

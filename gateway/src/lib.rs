@@ -209,7 +209,7 @@ pub async fn run(
             () = follow(following_certificate) => {}
             () = queue_status::poll_status(&app, &queue_status) => {}
             () = grace_expired => {
-                warn!("grace period exceeded; closing open requests");
+                warn!("grace period expired; closing open requests");
             }
         }
         Ok(())
@@ -224,10 +224,12 @@ pub async fn run(
         tokio::join!(serving, sweeper::run(&config, &sweeping, &queue_status, &metrics));
     ended?;
     if tokio::time::timeout(CLEAN_UP_TIME_MAX, app.uploads.finish()).await.is_err() {
-        warn!("documents of interrupted uploads not removed in time; leaving them to the sweeper");
+        warn!(
+            "cannot remove documents of interrupted uploads in time; leaving them to the sweeper"
+        );
     }
     broker.finish().await;
-    info!("stopped");
+    info!("gateway stopped");
     Ok(())
 }
 
@@ -237,7 +239,7 @@ fn log_start(listener: &TcpListener, config: &Config) {
         address = listener.local_addr().ok().map(tracing::field::display),
         broker = config.broker.url,
         version = env!("CARGO_PKG_VERSION"),
-        "gateway listens"
+        "gateway listening"
     );
 }
 

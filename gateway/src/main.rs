@@ -41,7 +41,7 @@ Commands:
 
 Settings are environment variables: see docs/settings.md.";
 
-#[expect(clippy::print_stdout, clippy::print_stderr, reason = "commands speak to a terminal")]
+#[expect(clippy::print_stdout, clippy::print_stderr, reason = "a command prints to the terminal")]
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
@@ -83,7 +83,7 @@ fn check_health(config: Config) -> ExitCode {
     if ready.unwrap_or(false) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-#[expect(clippy::print_stdout, clippy::print_stderr, reason = "a command speaks to a terminal")]
+#[expect(clippy::print_stdout, clippy::print_stderr, reason = "a command prints to the terminal")]
 fn print_new_key(name: &str, owner: &str) -> ExitCode {
     match api_keys::create(name, owner) {
         Ok((key, line)) => {
@@ -98,7 +98,7 @@ fn print_new_key(name: &str, owner: &str) -> ExitCode {
     }
 }
 
-#[expect(clippy::print_stdout, clippy::print_stderr, reason = "a command speaks to a terminal")]
+#[expect(clippy::print_stdout, clippy::print_stderr, reason = "a command prints to the terminal")]
 fn print_webhook_secrets(config: &Config, owner: &str) -> ExitCode {
     let secrets =
         config.webhooks.as_ref().ok_or_else(|| "WORDMILL_WEBHOOK_SECRETS is not set".to_owned());
@@ -123,7 +123,7 @@ fn serve(config: Config) -> ExitCode {
     let code = match listen(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            error!(error = format!("{error:#}"), "gateway stopped with an error");
+            error!(error = format!("{error:#}"), "gateway failed");
             ExitCode::FAILURE
         }
     };

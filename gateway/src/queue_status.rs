@@ -99,12 +99,12 @@ impl QueueStatus {
         lanes("wordmill_queue_depth", "Unfinished jobs in the queue", &|level| {
             to_f64(level.waiting.saturating_add(level.in_flight))
         })?;
-        lanes("wordmill_jobs_waiting", "Jobs that no worker has received yet", &|level| {
+        lanes("wordmill_jobs_waiting", "Jobs that were not delivered yet", &|level| {
             to_f64(level.waiting)
         })?;
         lanes(
             "wordmill_jobs_in_flight",
-            "Unfinished jobs that were delivered: they run or wait for a retry",
+            "Delivered jobs that are not final: running, or waiting for their next attempt",
             &|level| to_f64(level.in_flight),
         )?;
         lanes(
@@ -125,14 +125,14 @@ impl QueueStatus {
         let dead = reading.dead_letters.map(|(lane, count)| (LaneLabel::of(lane), to_f64(count)));
         encode_gauges(encoder, "wordmill_dead_letters", "Stored dead letters", dead)?;
         let waiting = to_f64(reading.webhooks.waiting);
-        let help = "Webhooks to be delivered, now or at a later attempt";
+        let help = "Undelivered webhooks";
         encode_gauges(encoder, "wordmill_webhooks_waiting", help, [(NoLabels {}, waiting)])?;
         let untried = to_f64(reading.webhooks.untried);
-        let help = "Webhooks that no worker has received yet";
+        let help = "Webhooks without a first attempt";
         encode_gauges(encoder, "wordmill_webhooks_untried", help, [(NoLabels {}, untried)])?;
         let oldest = reading.webhooks.oldest;
         let age = oldest.map_or(0.0, |since| (age(since, reading.now) + later).as_secs_f64());
-        let help = "Age of the oldest webhook to be delivered; 0 if there is none";
+        let help = "Age of the oldest undelivered webhook; 0 if there is none";
         encode_gauges(encoder, "wordmill_webhooks_oldest_age_seconds", help, [(NoLabels {}, age)])
     }
 }
@@ -154,7 +154,7 @@ impl Collector for QueueStatus {
         encode_gauges(&mut encoder, "wordmill_sweeper_active", help, [(NoLabels {}, active)])?;
         let Some(oldest) = sweeping else { return Ok(()) };
         let age = oldest.age.map_or(0.0, |age| (age + oldest.at.elapsed()).as_secs_f64());
-        let help = "Age of the oldest unfinished job by its record; 0 if there is none";
+        let help = "Age of the oldest unfinished job, read from its record; 0 if there is none";
         let name = "wordmill_oldest_unfinished_job_age_seconds";
         encode_gauges(&mut encoder, name, help, [(NoLabels {}, age)])
     }
@@ -175,7 +175,7 @@ pub(crate) async fn poll_status(app: &App, status: &QueueStatus) {
         match read_status(app, &mut dead_letters).await {
             Ok(reading) => status.update(|readings| readings.queue = Some(reading)),
             // Keep the last reading; it expires after `READING_AGE_MAX`.
-            Err(error) => debug!(%error, "state of the queue could not be read"),
+            Err(error) => debug!(%error, "cannot read the state of the queue"),
         }
     }
 }

@@ -165,5 +165,5 @@ async fn catch_panic(handling: impl Future<Output = Response>) -> Response {
 
 fn panic_response(payload: &(dyn Any + Send)) -> Response {
     error!(panic = panic::message(payload), "a request handler panicked");
-    Problem::new(Code::Internal, "The service failed while handling the request.").into_response()
+    Problem::new(Code::Internal, "Internal error while handling the request.").into_response()
 }

@@ -111,14 +111,14 @@ async fn serve(
                         continue;
                     };
                     if let Err(error) = lease.release(last).await {
-                        debug!(%error, "sweeper lease could not be released; it will expire");
+                        debug!(%error, "cannot release the sweeper lease; it will expire");
                     }
                     info!("sweeper lease released");
                     return Ok(());
                 }
                 Ok(LeaseResult::HeldByOther(pause)) => pause,
                 Err(error) => {
-                    debug!(%error, "sweeper lease could not be requested");
+                    debug!(%error, "cannot request the sweeper lease");
                     LEASE_RETRY_DELAY
                 }
             },
@@ -150,7 +150,7 @@ async fn sweep_with_lease(
                 Ok(Some(renewed)) => held_lease = renewed,
                 Ok(None) => return None,
                 Err(error) if Instant::now() < held_lease.until => {
-                    debug!(%error, "sweeper lease could not be renewed; trying again");
+                    debug!(%error, "cannot renew the sweeper lease; retrying");
                 }
                 Err(_) => return None,
             }
@@ -241,7 +241,7 @@ impl Sweeper {
             }
             if let Some(job) = self.sweep.end_lost(&key, revision).await? {
                 self.metrics.record_lost_job(&job);
-                warn!(job.id = %key.job_id, "lost job failed: it has no message in the queue");
+                warn!(job.id = %key.job_id, "failed a lost job: it has no message in the queue");
             }
         }
         Ok(())

@@ -110,8 +110,8 @@ pub(crate) async fn submit_batch(
         return Err(interrupted_problem(problem, batch_id, mode, &report));
     }
     if report.accepted == 0 && mode == BatchMode::ExistingBatch {
-        let detail = "The key belongs to a batch with other lines or parameters. See \"lines\" for \
-                      the differences.";
+        let detail = "The idempotency key was already used for a batch with different lines or \
+                      parameters. See \"lines\" for the differences.";
         let problem = Problem::new(Code::IdempotencyKeyReused, detail);
         return Err(problem.with_member("lines", report.lines.into()));
     }
@@ -222,8 +222,8 @@ fn interrupted_problem(
              that batch run as single jobs; see \"lines\"."
         }
         BatchMode::NewKey => {
-            "Send the whole batch again with the same Idempotency-Key: accepted lines do not run \
-             twice."
+            "Send the whole batch again with the same Idempotency-Key: lines that were already \
+             accepted are not run again."
         }
         BatchMode::WithoutKey => {
             "The accepted lines run as single jobs. With an Idempotency-Key, a repeated request \
@@ -233,9 +233,9 @@ fn interrupted_problem(
     let state = if is_reused {
         ""
     } else if problem.has_job_id() {
-        " The batch is not confirmed."
+        " The broker has not confirmed the batch."
     } else {
-        " The batch is not created yet."
+        " The batch has not been created yet."
     };
     let detail = format!("{}{state} {advice}", problem.detail());
     problem
@@ -292,12 +292,13 @@ pub(crate) async fn cancel_members(app: &App, job: &Job) -> Result<(), Problem> 
         });
         let outcomes = tokio::time::timeout_at(deadline, join_all(cancelling)).await;
         let incomplete = || {
-            let detail = "The batch is cancelled, but not all of its jobs are. Cancel it again.";
+            let detail = "The batch was cancelled, but some of its members were not. Repeat the \
+                          request.";
             Problem::new(Code::BrokerUnavailable, detail)
         };
         for outcome in outcomes.map_err(|_| incomplete())? {
             outcome.map_err(|error| {
-                debug!(%error, "member of a batch could not be cancelled");
+                debug!(%error, "cannot cancel a member of a batch");
                 incomplete()
             })?;
         }

@@ -99,11 +99,11 @@ impl EventStream {
         self.last_event_id = Some(current.revision);
         self.is_finished = current.status.is_final();
         let view = view
-            .inspect_err(|error| error!(%error, "event stream ended: the record cannot be read"))
+            .inspect_err(|error| error!(%error, "event stream ended: cannot read the record"))
             .ok()?;
         let event = event.json_data(view);
         event
-            .inspect_err(|error| error!(%error, "event stream ended: the job cannot be serialized"))
+            .inspect_err(|error| error!(%error, "event stream ended: cannot serialize the job"))
             .ok()
     }
 }

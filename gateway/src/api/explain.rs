@@ -139,7 +139,10 @@ fn rules_pattern() -> String {
 fn parse_rules(names: &str) -> Result<[RuleName; 2], Problem> {
     let invalid = || {
         let names = RuleName::ALL.map(RuleName::as_str).join(", ");
-        let detail = format!("The parameter \"rules\" must name two different rules of {names}.");
+        let detail = format!(
+            "The parameter \"rules\" must list two different rules, separated by a comma. The \
+             rules are {names}."
+        );
         Problem::new(Code::InvalidQuery, detail)
     };
     let (left, right) = names.split_once(',').ok_or_else(invalid)?;
@@ -153,7 +156,7 @@ fn parse_rules(names: &str) -> Result<[RuleName; 2], Problem> {
 async fn read_explanation(app: &App, job: &Job) -> Result<Explanation, Problem> {
     match &job.explanation {
         None => {
-            let detail = "The job did not record an explanation. Submit it again with \
+            let detail = "No explanation was recorded for this job. Submit it again with \
                           \"explain\": true in its options.";
             Err(Problem::new(Code::ExplainNotRecorded, detail))
         }

@@ -75,7 +75,7 @@ pub(crate) async fn list_jobs(
     })??;
     let shown = page.records.iter().filter_map(|(key, record)| {
         let view = app.view_record(record, key);
-        view.inspect_err(|error| warn!(job.id = %key.job_id, %error, "job record cannot be read"))
+        view.inspect_err(|error| warn!(job.id = %key.job_id, %error, "cannot read a job record"))
             .ok()
     });
     let data: Vec<JobView<'_>> = shown.collect();

@@ -88,8 +88,8 @@ pub(crate) async fn get_result(
         source: &job.source,
     });
     let head = head.map_err(|error| {
-        error!(%error, "result cannot be serialized");
-        Problem::new(Code::Internal, "The result cannot be serialized.")
+        error!(%error, "cannot serialize a result");
+        Problem::new(Code::Internal, "Internal error while preparing the response.")
     })?;
     // Words are sorted by count, so both limits only remove words at the end.
     let count_min = selection.min_count.unwrap_or(0);

@@ -95,7 +95,7 @@ pub(crate) async fn answer(app: &App, preference: Option<PreferWait>, job: Job) 
     let read = waited.as_ref().map_err(Problem::clone);
     let read = read.and_then(|record| Ok((record.status, app.view_record(record, &key)?)));
     let (status, view) = read.unwrap_or_else(|problem| {
-        debug!(job.id = %job.job_id, reason = problem.code_name(), "wait for the job failed");
+        debug!(job.id = %job.job_id, reason = problem.code_name(), "cannot wait for the job");
         (job.status, app.view(&job))
     });
     let mut response = describe(&job, status, view);

@@ -60,7 +60,7 @@ async fn start_round(app: &App, job: &Job) -> Result<Deliveries, Error> {
     let mut deliveries = Deliveries::new(round);
     deliveries.next_attempt_at = Some(now);
     if let Err(reason) = app.webhooks.write(&key, &deliveries, stored.revision).await {
-        debug!(?reason, "webhook state not written; the worker will write it");
+        debug!(?reason, "cannot write the webhook state; the worker will write it");
     }
     Ok(deliveries)
 }

@@ -166,7 +166,8 @@ pub(crate) fn parse(contents: &[Vec<u8>], old: Option<&Table>) -> Result<Table, 
     }
     match names.len() {
         // Do not lock out all clients because of a file that is just being written.
-        0 => Err("the file contains no names; a name without keys has \"sha256\": []".to_owned()),
+        0 => Err("the file contains no names (to list a name without keys, use \"sha256\": [])"
+            .to_owned()),
         1..=NAMES_MAX => Ok(table),
         _ => Err(format!("the file contains more than {NAMES_MAX} names")),
     }
@@ -177,7 +178,7 @@ impl Table {
         check_name(&line.name)?;
         check_owner(&line.owner)?;
         if line.sha256.len() > HASHES_MAX {
-            return Err(format!("a name has more than {HASHES_MAX} keys"));
+            return Err(format!("a name can have at most {HASHES_MAX} keys"));
         }
         let bucket = match line.rate_limit {
             Some(rate) => Some(self.add_bucket(&line.name, rate, old)?),

@@ -103,7 +103,7 @@ async fn serve<F: Future<Output = Response>>(
 
 /// Returns the response to a missing or invalid key. It does not reveal the reason.
 fn unauthenticated() -> Response {
-    let detail = "Send a valid API key: Authorization: Bearer wm_...";
+    let detail = "The API key is missing or invalid. Send Authorization: Bearer wm_...";
     let mut response = Problem::new(Code::Unauthenticated, detail).into_response();
     let challenge = HeaderValue::from_static("Bearer realm=\"wordmill\"");
     response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
@@ -118,7 +118,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
             error!(path = parts.uri.path(), "a request reached a handler without authentication");
             Problem::new(
                 Code::Internal,
-                "The request was not authenticated, which is a defect of the service.",
+                "The request was not authenticated. This is a bug in the service.",
             )
         })
     }

@@ -119,7 +119,8 @@ impl RateDecision {
         let after = self.retry_after?;
         let Rate { per_second, burst } = self.rate;
         let detail = format!(
-            "This key may send {per_second} requests per second, in bursts of up to {burst}."
+            "The key exceeded its rate limit of {per_second} requests per second (burst {burst}). \
+             Try again after the time in Retry-After."
         );
         let after = Duration::from_secs(whole_seconds(after).max(1));
         Some(Problem::new(Code::RateLimited, detail).retry_after(after))
@@ -224,7 +225,8 @@ pub(crate) async fn admit(app: &App, owner: &Owner) -> Result<(), Problem> {
         return Ok(());
     }
     let detail = format!(
-        "The quota of {} unfinished jobs of the owner {owner} is used up. Nothing was queued.",
+        "The owner {owner} has reached its quota of {} unfinished jobs. Nothing was queued. Try \
+         again when a job has finished.",
         quota.jobs_max
     );
     Err(Problem::new(Code::QuotaExceeded, detail).retry_after(QUOTA_RETRY_AFTER))

@@ -62,8 +62,8 @@ impl Backpressure {
         match (lane, self.fresh_reading()) {
             (Lane::Bulk, Some(reading)) if reading.level.excess_jobs(BULK_PERCENT_MAX) > 0 => {
                 let detail = format!(
-                    "The queue is at least {BULK_PERCENT_MAX} % full. Bulk jobs are declined \
-                     first; interactive jobs are still accepted."
+                    "The queue is at least {BULK_PERCENT_MAX} % full. Bulk jobs are refused first; \
+                     interactive jobs are still accepted."
                 );
                 Err(self.queue_full_problem(lane, detail))
             }

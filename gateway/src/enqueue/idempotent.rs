@@ -118,8 +118,7 @@ pub(crate) async fn compare(app: &App, message: &JobMessage) -> Result<Job, Prob
 }
 
 fn idempotency_key_reused() -> Problem {
-    let detail =
-        "The idempotency key or job id belongs to a job that was submitted with another body.";
+    let detail = "The idempotency key or job id was already used for a job with a different body.";
     Problem::new(Code::IdempotencyKeyReused, detail)
 }
 
@@ -283,7 +282,7 @@ async fn enqueue_if_missing(
                 return Err(publish::refusal_problem(app, stored.job.lane, &reason));
             }
             PublishOutcome::Unconfirmed => {
-                warn!(job.id = %stored.job.job_id, "the queue did not confirm a job in time");
+                warn!(job.id = %stored.job.job_id, "the broker did not confirm a job in time");
                 return Err(Problem::unconfirmed(stored.job.job_id));
             }
         }

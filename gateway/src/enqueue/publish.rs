@@ -75,7 +75,7 @@ async fn enqueue(app: &App, message: &JobMessage, trace: &TraceParent) -> Result
                 warn!(
                     job.id = %job.job_id,
                     reason,
-                    "record not confirmed; the worker will write it"
+                    "the broker did not confirm a record; the worker will write it"
                 );
             }
             log_accepted(&job, true);
@@ -89,7 +89,7 @@ async fn enqueue(app: &App, message: &JobMessage, trace: &TraceParent) -> Result
         // Keep the record: the queue may have the job. If it does not, the sweeper fails the job as
         // lost.
         PublishOutcome::Unconfirmed => {
-            warn!(job.id = %job.job_id, "the queue did not confirm a job in time");
+            warn!(job.id = %job.job_id, "the broker did not confirm a job in time");
             Err(Problem::unconfirmed(job.job_id))
         }
     }
@@ -117,7 +117,7 @@ pub(crate) async fn wait_for_connection(app: &App, deadline: Instant) -> Result<
     match tokio::time::timeout_at(deadline, app.broker.wait_for_connection()).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(_)) | Err(_) => {
-            let detail = "The queue cannot be reached. Nothing was queued. Try again later.";
+            let detail = "The broker cannot be reached. Nothing was queued. Try again later.";
             Err(Problem::new(Code::BrokerUnavailable, detail))
         }
     }
@@ -175,23 +175,24 @@ pub(crate) async fn roll_back_record(app: &App, job: &Job, created: Result<u64, 
         Err(error) => Err(error),
     };
     if let Err(error) = rolled_back {
-        warn!(job.id = %job.job_id, %error, "cannot remove the record of a declined job");
+        warn!(job.id = %job.job_id, %error, "cannot remove the record of a refused job");
     }
 }
 
 /// Returns the problem for a job that the queue definitely did not store.
 pub(crate) fn refusal_problem(app: &App, lane: Lane, reason: &PublishError) -> Problem {
-    warn!(refused = %reason, "the queue declined a job");
+    warn!(refused = %reason, "the queue refused a job");
     match reason {
         PublishError::Full => app
             .backpressure
             .queue_full_problem(lane, "The queue is full. Nothing was queued. Try again later."),
-        PublishError::TooLarge => {
-            Problem::new(Code::InputTooLarge, "The job is too large for one message of the queue.")
-        }
+        PublishError::TooLarge => Problem::new(
+            Code::InputTooLarge,
+            "The job exceeds the maximum message size of the broker.",
+        ),
         PublishError::NoQueue | PublishError::Unclear(_) => Problem::new(
             Code::BrokerUnavailable,
-            "The queue does not answer. Nothing was queued. Try again later.",
+            "The broker does not answer. Nothing was queued. Try again later.",
         ),
     }
 }

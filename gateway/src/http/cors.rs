@@ -30,7 +30,9 @@ impl Origins {
             for origin in &origins {
                 let url = Url::parse(origin).ok().filter(|url| url.has_host());
                 if url.is_none_or(|url| url.origin().ascii_serialization() != *origin) {
-                    return Err(format!("{origin:?} is not an origin such as https://example.org"));
+                    return Err(format!(
+                        "{origin:?} must be an origin such as https://example.org"
+                    ));
                 }
             }
         }

@@ -6,7 +6,8 @@ use serde::Serialize;
 use crate::http::problem::{Code, Problem};
 
 /// Problem detail for an invalid cursor.
-pub(crate) const INVALID_CURSOR: &str = "The cursor is not the next_cursor of an earlier answer.";
+pub(crate) const INVALID_CURSOR: &str =
+    "The cursor is invalid: use the next_cursor of an earlier response.";
 
 /// Regular expression of a cursor.
 pub(crate) const PATTERN: &str = "^(0|[1-9a-f][0-9a-f]{0,15})$";

@@ -19,7 +19,7 @@ pub(crate) async fn with_broker_deadline<T>(
     match tokio::time::timeout(BROKER_DEADLINE, request).await {
         Ok(answer) => Ok(answer?),
         Err(_) => {
-            let detail = "The store did not answer in time. Try again.";
+            let detail = "The broker did not answer in time. Try again.";
             Err(Problem::new(Code::BrokerUnavailable, detail))
         }
     }

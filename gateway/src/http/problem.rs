@@ -20,8 +20,8 @@ pub(crate) use self::code::Code;
 /// line.
 const DETAIL_CHARS_MAX: usize = 500;
 
-const NEWER_VERSION_NEEDED: &str = "This job needs a newer version of the service than this \
-    gateway runs. Try again: another gateway may have it.";
+const NEWER_VERSION_NEEDED: &str = "Only a newer version of Wordmill can handle this job. Try \
+    again: another gateway may run that version.";
 
 /// An error as the client sees it. The code that creates a problem also logs its cause.
 #[derive(Debug, Clone)]
@@ -45,7 +45,7 @@ impl Problem {
     /// Returns the problem of a job that may have been enqueued without confirmation. It contains
     /// the job id, so that the client can look for the job.
     pub(crate) fn unconfirmed(job_id: JobId) -> Self {
-        let detail = "The queue did not confirm the job in time. It may have been accepted: get \
+        let detail = "The broker did not confirm the job in time. It may have been accepted: get \
                       it by its id, or submit it again.";
         Self::new(Code::BrokerUnavailable, detail).with_member("job_id", json!(job_id))
     }
@@ -178,7 +178,7 @@ impl From<BrokerError> for Problem {
         match error {
             BrokerError::Unavailable { .. } | BrokerError::Contended { .. } => {
                 warn!(%error, "broker request failed");
-                let detail = "The queue or the store did not answer in time. Try again.";
+                let detail = "The broker did not answer in time. Try again.";
                 Self::new(Code::BrokerUnavailable, detail)
             }
             BrokerError::Newer { .. } => {

@@ -20,7 +20,7 @@ pub(crate) type Parse<T> = fn(contents: &[Vec<u8>], old: Option<&T>) -> Result<T
 
 /// Reason why files cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the {name} cannot be used: {reason}")]
+#[error("cannot use the {name}: {reason}")]
 pub struct Error {
     name: &'static str,
     reason: String,
@@ -101,7 +101,7 @@ impl<T> FileWatch<T> {
             Err(reason) => {
                 error!(
                     what = self.name,
-                    reason, "changed files cannot be used; keeping the previous ones"
+                    reason, "cannot use the changed files; keeping the previous ones"
                 );
                 self.last_error = Some(reason);
             }

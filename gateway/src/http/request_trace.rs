@@ -80,7 +80,7 @@ impl Settings {
 fn parse_url_template(text: &str) -> Result<String, String> {
     let is_web = url::Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https"));
     match (is_web, text.contains(PLACEHOLDER)) {
-        (false, _) => Err("not an http or https URL".to_owned()),
+        (false, _) => Err("must be an http or https URL".to_owned()),
         (true, true) => Ok(text.to_owned()),
         (true, false) => Ok(format!("{}/trace/{PLACEHOLDER}", text.trim_end_matches('/'))),
     }

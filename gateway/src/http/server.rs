@@ -59,7 +59,7 @@ fn complete_answer(written: &[u8]) -> Option<String> {
         _ => return None,
     };
     let trace_id = TraceId::random();
-    debug!(%trace_id, code = code.name(), "request head rejected");
+    debug!(%trace_id, code = code.name(), "request head refused");
     let body = Problem::new(code, detail).body(trace_id).to_string();
     let mut fields =
         format!("content-type: application/problem+json\r\ncontent-length: {}\r\n", body.len());

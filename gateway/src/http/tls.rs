@@ -26,7 +26,7 @@ pub(crate) use tokio_rustls::rustls::ServerConfig;
 const ALPN_HTTP1: &[u8] = b"http/1.1";
 
 /// Error message for a key that does not match the certificate.
-const KEY_MISMATCH: &str = "WORDMILL_TLS_KEY is not the key of WORDMILL_TLS_CERT";
+const KEY_MISMATCH: &str = "WORDMILL_TLS_KEY does not match the certificate in WORDMILL_TLS_CERT";
 
 /// Paths of the certificate and its private key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,11 +50,11 @@ pub(crate) fn parse(
     _: Option<&ServerConfig>,
 ) -> Result<ServerConfig, String> {
     let [certificate, key] = contents else {
-        return Err("a certificate and a key are needed".to_owned());
+        return Err("a certificate and a key are required".to_owned());
     };
     let chain = parse_certificates(certificate)?;
     let key = PrivateKeyDer::from_pem_slice(key)
-        .map_err(|error| format!("WORDMILL_TLS_KEY has no private key as PEM: {error}"))?;
+        .map_err(|error| format!("WORDMILL_TLS_KEY contains no PEM private key: {error}"))?;
     let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key));
@@ -70,8 +70,8 @@ fn parse_certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     match chain {
         Ok(chain) if !chain.is_empty() => Ok(chain),
-        Ok(_) => Err("WORDMILL_TLS_CERT has no certificate as PEM".to_owned()),
-        Err(error) => Err(format!("WORDMILL_TLS_CERT is not PEM: {error}")),
+        Ok(_) => Err("WORDMILL_TLS_CERT contains no PEM certificate".to_owned()),
+        Err(error) => Err(format!("WORDMILL_TLS_CERT is not a valid PEM file: {error}")),
     }
 }
 

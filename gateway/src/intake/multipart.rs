@@ -90,8 +90,8 @@ impl Pieces for Form<'_> {
         match more.map_err(invalid_form)? {
             None => Ok(None),
             Some(_) => {
-                let detail = "The form has more than one part. Send one file; labels, lane and \
-                              options go into the query.";
+                let detail = "The form has more than one part. Send one file, and put labels, \
+                              lane and options into the query.";
                 Err(Problem::new(Code::InvalidMultipart, detail))
             }
         }
@@ -111,7 +111,7 @@ struct Frames<'a> {
 enum FrameError {
     #[error("the body is incomplete")]
     Incomplete,
-    #[error("the form has more than {PART_HEAD_BYTES_MAX} bytes besides the file")]
+    #[error("the form has more than {PART_HEAD_BYTES_MAX} bytes in addition to the file")]
     TooLarge,
 }
 

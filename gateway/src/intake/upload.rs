@@ -120,7 +120,7 @@ impl Removal {
         let Err(error) = last else { return false };
         self.tries += 1;
         if self.tries >= REMOVE_TRIES {
-            warn!(%error, "cannot remove an unused document; the sweeper will do it");
+            warn!(%error, "cannot remove an unused document; the sweeper will remove it");
             return false;
         }
         true
@@ -189,8 +189,8 @@ async fn receive_with_options(
     let receiving = async {
         if submission_format(headers)? == SubmissionFormat::Form {
             if content_encoding.is_some() {
-                let detail =
-                    "A form cannot be compressed as a whole. Send the document without a form.";
+                let detail = "Compressed forms are not supported. Send the compressed document as \
+                              the request body.";
                 return Err(Problem::new(Code::UnsupportedMediaType, detail));
             }
             let mut form = Form::open(headers, body, limits.stall_timeout).await?;

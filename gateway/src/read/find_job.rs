@@ -86,14 +86,15 @@ pub(crate) async fn require_final(app: &App, key: &JobKey) -> Result<Box<Version
         return Ok(stored);
     }
     let status = describe_status(stored.job.status);
-    let detail = format!("{status}, but this request needs a finished job. Cancel it, or wait.");
+    let detail =
+        format!("{status}, but this request requires a final job. Wait for it, or cancel it.");
     Err(Problem::new(Code::JobNotFinished, detail))
 }
 
 /// Returns the start of a sentence about the status of a job, for example `The job is queued`.
 pub(crate) fn describe_status(status: Status) -> String {
     match status {
-        Status::Unknown => "The job is in a state that only a newer version knows".to_owned(),
+        Status::Unknown => "The job has a status that this version does not support".to_owned(),
         Status::Queued
         | Status::Running
         | Status::Succeeded

@@ -64,8 +64,8 @@ impl Waiters {
 
     fn acquire(&self) -> Result<OwnedSemaphorePermit, Problem> {
         Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
-            let detail = "Too many clients wait for jobs at this gateway. Try again, or poll \
-                          without waiting.";
+            let detail = "Too many clients are waiting at this gateway. Try again, or poll without \
+                          \"wait\".";
             Problem::new(Code::TooManyWaiting, detail)
         })
     }
@@ -209,7 +209,7 @@ impl Follower {
             Ok(Ok(record)) => self.keep_if_newer(record),
             // Keep waiting: the broker may be back before the wait ends.
             Ok(Err(error)) => {
-                debug!(job.id = %key.job_id, %error, "record cannot be read; still waiting");
+                debug!(job.id = %key.job_id, %error, "cannot read a record; still waiting");
                 None
             }
             Err(_) => None,

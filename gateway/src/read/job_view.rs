@@ -332,8 +332,9 @@ impl IntoResponse for JobView<'_> {
         match serde_json::to_writer(&mut json, &self) {
             Ok(()) => ([(CONTENT_TYPE, "application/json")], json).into_response(),
             Err(error) => {
-                error!(%error, "job cannot be serialized");
-                Problem::new(Code::Internal, "The job cannot be serialized.").into_response()
+                error!(%error, "cannot serialize a job");
+                Problem::new(Code::Internal, "Internal error while preparing the response.")
+                    .into_response()
             }
         }
     }

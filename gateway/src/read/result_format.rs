@@ -209,7 +209,7 @@ pub(crate) fn body(
                     return Some((Ok(writer.take()), None));
                 }
                 Err(error) => {
-                    warn!(%error, "result download ended early: the words cannot be read");
+                    warn!(%error, "result download ended early: cannot read the words");
                     return Some((Err(BoxError::from(error)), None));
                 }
             }

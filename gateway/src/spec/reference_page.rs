@@ -188,7 +188,7 @@ impl Operation<'_> {
             )
         });
         format!(
-            "<h4>Answers</h4>\n<div class=\"wide\"><table>\n<tbody>{}</tbody></table></div>\n",
+            "<h4>Responses</h4>\n<div class=\"wide\"><table>\n<tbody>{}</tbody></table></div>\n",
             rows.collect::<String>()
         )
     }

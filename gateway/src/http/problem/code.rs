@@ -117,7 +117,7 @@ codes! {
     NotReady = "not_ready", SERVICE_UNAVAILABLE, After(RETRY_AFTER),
         "Service not ready";
     Overloaded = "overloaded", SERVICE_UNAVAILABLE, After(RETRY_AFTER),
-        "Too many submissions at once";
+        "Too many concurrent submissions";
     QueueFull = "queue_full", SERVICE_UNAVAILABLE, After(RETRY_AFTER_FULL),
         "Queue full";
     QuotaExceeded = "quota_exceeded", TOO_MANY_REQUESTS, Later,

@@ -12,10 +12,10 @@ use crate::read::job_view::JobView;
 
 const TAG: &str = "batches";
 const FIND_JOB_CODES: [Code; 3] = [Code::BrokerUnavailable, Code::JobNotFound, Code::ResultExpired];
-const DESCRIPTION: &str = "Up to 10,000 jobs, one per line or in an array, each accepted or refused on \
-    its own. Options in the query apply to all jobs; labels in the query are added to those of \
-    each job.\n\nThe batch itself is a job, too, which adds up the results of the others. Its id \
-    is accepted wherever the id of a job is.";
+const DESCRIPTION: &str = "Up to 10,000 jobs, one per line or in an array, each accepted or \
+    refused on its own. Options in the query apply to all jobs; labels in the query are added to \
+    those of each job.\n\nThe batch itself is also a job, which merges the results of its \
+    members. Its id can be used wherever a job id is expected.";
 
 pub(super) fn operations(schemas: &mut Schemas) -> [Operation; 3] {
     let batch = schemas.answer::<JobView<'_>>();

@@ -10,8 +10,8 @@ use crate::http::problem::Code;
 
 const TAG: &str = "dead letters";
 const FIND_LETTER_CODES: [Code; 2] = [Code::BrokerUnavailable, Code::DeadLetterNotFound];
-const ID_DESCRIPTION: &str =
-    "Id of the dead letter: that of its job, unless its message could not be read.";
+const ID_DESCRIPTION: &str = "Id of the dead letter: the id of its job or, if the message could \
+    not be read, `unreadable-<n>`.";
 
 pub(super) fn operations(schemas: &mut Schemas) -> Vec<Operation> {
     let id = json!({"type": "string", "minLength": 1});
@@ -39,8 +39,8 @@ pub(super) fn operations(schemas: &mut Schemas) -> Vec<Operation> {
             "Replay dead letters",
         )
         .description(
-            "Each dead letter becomes a new job that names the old one in `retry_of`. A repeated \
-             request does not start another job.",
+            "Submits the job of each dead letter again, as a new job with `retry_of`. A repeated \
+             request does not create another job.",
         )
         .body(
             "Selects the dead letters by their ids or by a filter.",

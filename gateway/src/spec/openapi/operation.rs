@@ -304,10 +304,10 @@ pub(super) fn headers() -> Map<String, Value> {
     let text = json!({"type": "string"});
     [
         ("Cache-Control", "How long a copy may be used.", text.clone()),
-        ("ETag", "The revision of the answer. Send it as `If-None-Match`.", text.clone()),
+        ("ETag", "The entity tag of the response. Send it as `If-None-Match`.", text.clone()),
         ("Link", "`rel=\"next\"`: the next page, if there is one.", text.clone()),
         ("Location", "Path of the job.", json!({"type": "string", "format": "uri-reference"})),
-        ("Preference-Applied", "`wait=N` if the job ended within that time.", text.clone()),
+        ("Preference-Applied", "`wait=N` if the job was final within that time.", text.clone()),
         (
             "RateLimit",
             "Remaining requests, and seconds until all are available again; for keys \
@@ -317,7 +317,7 @@ pub(super) fn headers() -> Map<String, Value> {
         ("RateLimit-Policy", "The rate limit of the key, if it has one.", text.clone()),
         (
             "Retry-After",
-            "Pause before the next request, in seconds.",
+            "Delay before the next request, in seconds.",
             json!({"type": "integer", "minimum": 0}),
         ),
         ("traceresponse", "The trace context of the request.", text.clone()),

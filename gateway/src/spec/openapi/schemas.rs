@@ -101,8 +101,8 @@ impl Schemas {
 fn problem() -> Value {
     json!({
         "type": "object",
-        "description": "An error as in RFC 9457. Some have further members, which `detail` \
-                        explains.",
+        "description": "An error as in RFC 9457. Some errors have further members; `detail` \
+                        explains them.",
         "required": ["type", "title", "status", "detail", "code", "retryable", "trace_id"],
         "properties": {
             "type": {"type": "string", "pattern": "^urn:wordmill:error:[a-z_]+$"},
@@ -118,8 +118,8 @@ fn problem() -> Value {
             "job_id": {
                 "type": "string",
                 "format": "uuid",
-                "description": "Id of a job that may have been accepted nevertheless. Get it to \
-                                find out.",
+                "description": "Id of a job that may have been accepted nevertheless. Get the \
+                                job to find out.",
             },
         },
     })

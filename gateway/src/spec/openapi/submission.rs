@@ -35,18 +35,18 @@ const SUBMISSION_CODES: [Code; 20] = [
 /// Operations on a job that was just submitted. The response links to them.
 pub(super) const FOLLOW_UP_OPERATIONS: [&str; 6] =
     ["getJob", "getResult", "explainJob", "cancelJob", "retryJob", "deleteJob"];
-const KEY_DESCRIPTION: &str = "A name for the submission that makes it safe to repeat: a request with the \
-    same key and the same body gets the same job. Plain, or in double quotes.";
+const KEY_DESCRIPTION: &str = "A name for the submission that makes it safe to repeat: a request \
+    with the same key and the same body gets the same job. Plain, or in double quotes.";
 /// Visible ASCII, plain or as a quoted string of structured fields (RFC 9651).
 const KEY_PATTERN: &str = r#"^([!#-~][!-~]{0,254}|"([!#-\[\]-~]|\\["\\]){1,255}")$"#;
 /// Names that a header field of a form part can carry.
 const PART_NAME_PATTERN: &str = "^[^\\u0000-\\u0008\\u000a-\\u001f\\u007f]*$";
 const PREFER_DESCRIPTION: &str =
-    "`wait=N`: answer when the job is final, or after N seconds (60 at most).";
+    "`wait=N`: respond when the job is final, or after N seconds (at most 60).";
 const DESCRIPTION: &str = "The body is a job as JSON, with a URL or a text; or a document with its \
     `Content-Type` and optionally a `Content-Encoding` (gzip, br, zstd, deflate); or a form with \
     one file.\n\nOptions, labels, lane and webhook can be in the query with any of them. The \
-    members of a JSON body take precedence.\n\nThe answer `202` is sent only after the queue has \
+    members of a JSON body take precedence.\n\nThe response `202` is sent only after the queue has \
     stored the job.";
 
 pub(super) fn operations(schemas: &mut Schemas) -> Vec<Operation> {
@@ -93,8 +93,8 @@ fn with_common_answers(operation: Operation, schemas: &mut Schemas) -> Operation
     let any_body = json!({"schema": {}});
     let form = json!({"schema": {
         "type": "object",
-        "description": "One part with any name. Its content type, if it has one, is that of the \
-                        file.",
+        "description": "One part with any name: the file. If the part has a content type, it \
+                        applies to the file.",
         "minProperties": 1,
         "maxProperties": 1,
         "propertyNames": {"pattern": PART_NAME_PATTERN},
