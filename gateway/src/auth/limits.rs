@@ -122,22 +122,23 @@ impl RateDecision {
             "The key exceeded its rate limit of {per_second} requests per second (burst {burst}). \
              Try again after the time in Retry-After."
         );
-        let after = Duration::from_secs(whole_seconds(after).max(1));
+        let after = Duration::from_secs(round_up_to_seconds(after).max(1));
         Some(Problem::new(Code::RateLimited, detail).retry_after(after))
     }
 
     /// Adds the headers with the limit and the remaining requests.
     pub(crate) fn add_headers(&self, headers: &mut HeaderMap) {
-        let refill_s = whole_seconds(self.rate.refill_time());
+        let refill_s = round_up_to_seconds(self.rate.refill_time());
         let policy = format!("\"requests\";q={};w={refill_s}", self.rate.burst);
-        let left = format!("\"requests\";r={};t={}", self.remaining, whole_seconds(self.full_in));
+        let left =
+            format!("\"requests\";r={};t={}", self.remaining, round_up_to_seconds(self.full_in));
         for (name, value) in [(RATELIMIT_POLICY, policy), (RATELIMIT, left)] {
             headers.extend(HeaderValue::try_from(value).ok().map(|value| (name, value)));
         }
     }
 }
 
-fn whole_seconds(time: Duration) -> u64 {
+fn round_up_to_seconds(time: Duration) -> u64 {
     time.as_secs() + u64::from(time.subsec_nanos() > 0)
 }
 

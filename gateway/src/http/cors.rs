@@ -10,7 +10,7 @@ use axum::http::{HeaderName, HeaderValue, Method};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use url::Url;
 
-/// Time for which browsers may cache the answer to a preflight request.
+/// Time for which browsers may cache the response to a preflight request.
 const MAX_AGE: Duration = Duration::from_secs(600);
 /// Value that allows every origin.
 const ANY: &str = "*";

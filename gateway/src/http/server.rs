@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_bare_answers_are_replaced() {
+    fn only_bare_responses_are_replaced() {
         let bare = "HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\n\
                     content-length: 0\r\ndate: Thu, 01 Jan 1970 00:00:00 GMT\r\n\r\n";
         let answer = complete_answer(bare.as_bytes()).unwrap();

@@ -131,6 +131,6 @@ async fn search(app: &App, key: &JobKey) -> Result<Lookup<RawRecord>, Error> {
             record @ (Lookup::Job(_) | Lookup::Deleted) => record,
         });
     }
-    // The job may have finished between the reads of the record and of the queue.
+    // The job may have become final between the reads of the record and of the queue.
     app.store.get_raw(key, ReadFrom::Leader).await
 }

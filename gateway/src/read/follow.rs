@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn the_preference_to_wait_is_found_among_others_and_bounded() {
+    fn prefer_wait_is_found_among_other_preferences_and_bounded() {
         for (values, expected) in [
             (&["wait=10"][..], Some(10)),
             (&["respond-async, wait=10"], Some(10)),

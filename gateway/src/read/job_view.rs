@@ -476,7 +476,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_parts_are_shown_as_written() {
+    fn unknown_values_are_passed_on_unchanged() {
         let golden = include_str!("../../../common/src/golden/record.json");
         let mut record: Value = serde_json::from_str(golden).unwrap();
         let failure = json!({"code": "fetch_quic", "detail": "No.", "retryable": true});

@@ -215,7 +215,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_page_shows_every_operation_and_fetches_nothing() {
+    fn the_page_shows_every_operation_and_loads_nothing() {
         let document = crate::spec::openapi::keyed();
         let html = render(&document);
         for (path, methods) in members(&document["paths"]) {

@@ -58,7 +58,7 @@ pub(super) struct IntakeReport {
     pub(super) accepted: u32,
     /// Numbers of the refused lines.
     pub(super) refused: Lines,
-    /// Entries of the answer, one for each line, in order.
+    /// Entries of the response, one for each line, in order.
     pub(super) lines: Vec<Value>,
     /// Transient problem that interrupted the batch. A repeated request may succeed.
     pub(super) interrupted: Option<Problem>,

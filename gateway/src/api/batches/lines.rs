@@ -5,7 +5,7 @@ use bytes::{Buf, Bytes, BytesMut};
 
 use crate::http::problem::{Code, Problem};
 
-/// How the jobs are written in the body.
+/// Format of the body of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Shape {
     /// One job per line. Empty lines are skipped.
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_large_job_leaves_no_allocation_behind() {
+    fn a_large_job_does_not_keep_its_allocation_alive() {
         let size = 1 << 20;
         let rest = b"{\"te";
         for large in ["x".repeat(size) + "\n", "x".repeat(size + 1)] {
