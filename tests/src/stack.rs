@@ -185,7 +185,7 @@ impl Gateway {
         all.extend(settings);
         let command = service_of(version, "wordmill-gateway", "gateway", nats, &all);
         let mut process = Process::start("gateway", command);
-        let address = process.wait_for_log("gateway listens", START_MAX)["address"].clone();
+        let address = process.wait_for_log("gateway listening", START_MAX)["address"].clone();
         let client = Client::new(address.as_str().expect("an address"));
         Self { process, client }
     }

@@ -101,7 +101,7 @@ fn keys_are_rotated_while_the_gateway_runs() {
 
     let gateway = &mut stack.gateways[0].process;
     for broken in ["", "{\"name\": \"team\"", "# nothing"] {
-        let complaint_count = |output: &str| output.matches("changed files cannot be used").count();
+        let complaint_count = |output: &str| output.matches("cannot use the changed files").count();
         let before = complaint_count(&gateway.output());
         fs::write(keys.path(), broken).expect("written");
         gateway.signal(Signal::HUP);
@@ -304,7 +304,7 @@ fn a_gateway_that_others_can_reach_does_not_start_without_keys() {
         let output = command.output().expect("the gateway runs");
         assert_eq!(output.status.code(), Some(1), "{output:?}");
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(text.contains("the API keys cannot be used") && text.contains(said), "{text}");
+        assert!(text.contains("cannot use the API keys") && text.contains(said), "{text}");
     }
 }
 

@@ -123,8 +123,8 @@ fn a_gateway_with_keys_checks_only_the_key() {
 fn settings_that_open_a_keyless_gateway_to_pages_are_refused() {
     for (name, value, reason) in [
         ("WORDMILL_CORS_ORIGINS", "*", "without API keys lets every web page use the gateway"),
-        ("WORDMILL_HOSTS", "*", "is not a host name"),
-        ("WORDMILL_HOSTS", "example.org:8080", "leave out scheme and port"),
+        ("WORDMILL_HOSTS", "*", "must be a host name"),
+        ("WORDMILL_HOSTS", "example.org:8080", "without scheme and port"),
     ] {
         let command =
             service_command("wordmill-gateway", "gateway", "127.0.0.1:1", &[(name, value)]);

@@ -143,7 +143,7 @@ fn a_renewed_certificate_is_loaded_and_half_a_renewal_is_not() {
     let renewed = new.certify("localhost");
     folder.write("cert.pem", &renewed.certificate);
     gateway.process.signal(Signal::HUP);
-    let reason = "WORDMILL_TLS_KEY is not the key of WORDMILL_TLS_CERT";
+    let reason = "WORDMILL_TLS_KEY does not match the certificate in WORDMILL_TLS_CERT";
     wait_for("the gateway logs the mismatch", LIMIT, || {
         gateway.process.output().contains(reason).then_some(())
     });
@@ -190,7 +190,7 @@ fn invalid_certificates_are_reported_at_start() {
     for (certificate, key, reason) in [
         (&nothing, &key, "WORDMILL_TLS_CERT has no certificate"),
         (&certificate, &nothing, "WORDMILL_TLS_KEY has no private key"),
-        (&certificate, &stranger, "WORDMILL_TLS_KEY is not the key of WORDMILL_TLS_CERT"),
+        (&certificate, &stranger, "WORDMILL_TLS_KEY does not match the certificate in WORDMILL_TLS_CERT"),
     ] {
         let settings = [
             ("WORDMILL_TLS_CERT", certificate.as_str()),

@@ -290,8 +290,8 @@ fn an_invalid_webhook_is_refused_before_the_job_is_queued() {
     let client = stack.client();
     let long = format!("http://example.org/{}", "a".repeat(9000));
     for (url, detail) in [
-        ("example.org", "Not a URL"),
-        ("", "Not a URL"),
+        ("example.org", "The URL of the webhook is not valid"),
+        ("", "The URL of the webhook is not valid"),
         ("ftp://example.org/", "http and https"),
         ("http://user:word@example.org/", "user name"),
         (&long, "longer than"),
