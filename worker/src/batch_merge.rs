@@ -369,8 +369,8 @@ fn mixed_rules(one: &Rule, other: &Rule) -> AttemptFailure {
     let version =
         |rule: &Rule| format!("{} version {} ({})", rule.name, rule.version, rule.unicode);
     let detail = format!(
-        "The members were counted by different rules, {} and {}, so their results cannot be merged. \
-         Submit the batch again.",
+        "The members were counted by different rules, {} and {}, so their results cannot be \
+         merged. Submit the batch again.",
         version(one),
         version(other)
     );

@@ -359,7 +359,7 @@ pub(crate) fn classify_fetch_error(error: &wordmill_fetch::Error) -> AttemptFail
         wordmill_fetch::Error::Blocked { .. } => FailureCode::UrlBlocked,
         wordmill_fetch::Error::Dns { .. } => FailureCode::FetchDns,
         wordmill_fetch::Error::Connect { .. }
-        | wordmill_fetch::Error::Cut { .. }
+        | wordmill_fetch::Error::Truncated { .. }
         | wordmill_fetch::Error::Protocol { .. } => FailureCode::FetchConnect,
         wordmill_fetch::Error::Tls { .. } => FailureCode::FetchTls,
         wordmill_fetch::Error::Timeout { .. } => FailureCode::FetchTimeout,
