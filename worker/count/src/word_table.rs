@@ -2,8 +2,8 @@
 //!
 //! Words of up to 16 bytes are in slots of 24 bytes (open addressing, linear probing), longer ones
 //! in a `HashMap`. Words are counted in the form in which they are added: until they are
-//! normalized, `The` and `the` are two words. Each distinct form is normalized once, when the table
-//! exceeds its limit or is finished, and not at every occurrence.
+//! normalized, `The` and `the` are two words. Each distinct form is normalized only once, when the
+//! table exceeds its limit or is finished, instead of at every occurrence.
 
 mod hash;
 mod slot;
@@ -25,12 +25,11 @@ const SLOTS_MIN: usize = 1024;
 
 /// Maximum probe length before the table is rehashed with other seeds.
 ///
-/// At most half of the slots are occupied, so chance does not cause a probe of this length: in a
-/// table of millions of words the longest is below 100.
+/// At most half of the slots are occupied, so a probe of this length does not occur by chance: in a
+/// table of millions of words, the maximum is below 100.
 const PROBE_LENGTH_MAX: usize = 256;
 
-/// Number of slots from which up to half of them are occupied. In a smaller table, it is up to a
-/// quarter.
+/// Number of slots from which a table may be half full. A smaller table may be a quarter full.
 const LARGE_TABLE_SLOTS_MIN: usize = 8192;
 
 /// Words and their counts.
@@ -44,7 +43,7 @@ pub(super) struct WordTable {
     short_words: usize,
     /// Maximum of `short_words`. When it is exceeded, the number of slots is doubled.
     short_words_max: usize,
-    /// Words that [`pack`] does not accept. They hash with a copy of the first seeds.
+    /// Words that [`pack`] does not accept. They are hashed with a copy of the first seeds.
     long_words: HashMap<Box<str>, u64, Seeds>,
     /// Seeds of `slots`, replaced by a rehash.
     seeds: Seeds,
@@ -167,8 +166,8 @@ impl WordTable {
         let mask = self.slots.len().wrapping_sub(1);
         // At least half of the slots are free, so the probe ends.
         while let Some(slot) = self.slots.get_mut(index & mask) {
-            // Compared first, because most words are known. A free slot is all zeros and matches no
-            // word: the last byte of a packed word is not zero.
+            // Compare first, because most words are already in the table. A free slot is all zeros
+            // and matches no word: the last byte of a packed word is not zero.
             if slot.low == low && slot.high == high {
                 slot.count = slot.count.saturating_add(count);
                 return;
@@ -186,8 +185,8 @@ impl WordTable {
     /// Updates the table after a new word was inserted, `probe_length` slots behind its home slot:
     /// rehashes and grows it if needed.
     ///
-    /// Not inlined, because most words are known, and the probe loop is faster if its code is
-    /// short.
+    /// Not inlined: most words are already in the table, and the probe loop is faster if its code
+    /// is short.
     #[inline(never)]
     fn finish_insert(&mut self, slot: Slot, probe_length: usize) {
         self.short_words = self.short_words.saturating_add(1);
@@ -200,8 +199,8 @@ impl WordTable {
         self.grow_if_needed();
     }
 
-    /// Moves all short words to other slots by new seeds. Only hash collisions make this necessary,
-    /// for example in a text that was made to be slow.
+    /// Moves all short words to other slots with new seeds. Only necessary after many hash
+    /// collisions, for example in a text that is designed to cause them.
     #[cold]
     fn rehash(&mut self) {
         self.seeds = Seeds::new();
@@ -209,7 +208,7 @@ impl WordTable {
     }
 
     fn insert_long(&mut self, word: &str, count: u64) {
-        // The entry API needs an owned key, and most words are known.
+        // The entry API needs an owned key, and most words are already in the table.
         if let Some(sum) = self.long_words.get_mut(word) {
             *sum = sum.saturating_add(count);
             return;
@@ -234,15 +233,15 @@ impl WordTable {
         if self.len() > self.normalize_above {
             self.normalize_words();
             self.is_full = self.len() > self.unique_words_max;
-            // Normalizing takes time for each form, so the next one waits until there are half as
-            // many words more. For example, with a limit of 1,000 and 900 words left, it waits for
-            // 1,350 forms.
+            // Normalizing takes time for each form, so the next normalization waits until the
+            // number of words has grown by half. For example, with a limit of 1,000 and 900 words
+            // left, it waits for 1,350 forms.
             let half_more = self.len().saturating_add(self.len() / 2);
             self.normalize_above = half_more.max(self.unique_words_max);
         }
     }
 
-    /// Moves all short words to `slots` new slots, by the current seeds.
+    /// Moves all short words to `slots` new slots, with the current seeds.
     #[inline(never)]
     fn resize(&mut self, slots: usize) {
         self.short_words_max = short_words_max(slots);
@@ -258,8 +257,8 @@ impl WordTable {
         let words = u64::try_from(self.short_words).unwrap_or(u64::MAX).max(1);
         let is_frequent = |slot: &&Slot| slot.count > total / words;
         self.short_words = 0;
-        // Words of more than the average count go first. They get their home slots or slots nearby
-        // and are found with short probes. Most of a text consists of them.
+        // Insert words with more than the average count first. They get their home slots or slots
+        // nearby, and are found with short probes. Most of a text consists of them.
         for slot in old_slots.iter().filter(is_frequent) {
             self.insert_new(*slot);
         }
@@ -343,10 +342,10 @@ impl WordTable {
             let Some(slot) = self.slots.get(index).copied().filter(|slot| slot.count > 0) else {
                 break;
             };
-            // Distances from `index` backwards, also around the end of the table. The word may move
-            // into the hole unless its home is behind the hole. For example, with the hole at 5, a
-            // word at 7 with home 4 moves (3 >= 2). One with home 6 stays (1 < 2), because a probe
-            // that starts at 6 does not visit 5.
+            // Distances from `index` backwards, wrapping around the end of the table. The word may
+            // move into the hole unless its home is behind the hole. For example, with the hole at
+            // 5, a word at 7 with home 4 moves (3 >= 2). One with home 6 stays (1 < 2), because a
+            // probe that starts at 6 does not visit 5.
             let to_home = index.wrapping_sub(self.seeds.hash(slot.low, slot.high)) & mask;
             let to_hole = index.wrapping_sub(hole) & mask;
             if to_home >= to_hole {
@@ -381,8 +380,8 @@ fn occupied_slots(slots: &[Slot]) -> impl Iterator<Item = &Slot> {
         let bits = chunk.iter().zip(0_u32..);
         let mut rest = bits.fold(0, |all, (slot, bit)| all | u64::from(slot.count > 0) << bit);
         std::iter::from_fn(move || {
-            // Takes the lowest set bit: 0b1010 gives 1 and becomes 0b1000, which gives 3 and
-            // becomes 0. That gives 64, which is out of range and ends the iteration.
+            // Take the lowest set bit: 0b1010 yields 1 and becomes 0b1000, which yields 3 and
+            // becomes 0. 0 yields 64, which is out of range and ends the iteration.
             let bit = rest.trailing_zeros();
             rest &= rest.wrapping_sub(1);
             chunk.get(bit as usize)
@@ -416,7 +415,7 @@ mod tests {
     }
 
     #[test]
-    fn a_zero_is_a_character() {
+    fn nul_is_an_ordinary_character() {
         let mut table = table(Case::Keep, 10);
         for word in ["a", "a\0", "\0", "\0a"] {
             table.add(word);
@@ -449,7 +448,7 @@ mod tests {
     #[test]
     fn words_with_colliding_hashes_are_rehashed() {
         let mut table = table(Case::Lower, 100_000);
-        // With these seeds, the home of every word of up to eight bytes is the first slot.
+        // With these seeds, the home slot of every word of up to eight bytes is the first one.
         table.seeds = Seeds { low: 0, high: 0 };
         let words: Vec<String> = (0..20_000).map(|n| format!("w{n}")).collect();
         for word in &words {

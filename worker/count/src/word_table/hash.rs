@@ -4,8 +4,8 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 
 use super::slot::{SHORT_BYTES_MAX, split_halves};
 
-/// Random seeds of the hash function. An attacker who does not know them cannot prepare a text
-/// whose words collide.
+/// Random seeds of the hash function. They are secret, so an attacker cannot prepare a text whose
+/// words collide.
 #[derive(Clone, Copy)]
 pub(super) struct Seeds {
     pub(super) low: u64,
@@ -62,7 +62,7 @@ impl Hasher for FoldHasher {
             let (low, high) = split_halves(u128::from_le_bytes(*chunk));
             self.mix(low, high);
         }
-        // The rest, padded with zeros. So words that differ only in trailing zeros collide, but at
+        // The rest, padded with zeros. Words that differ only in trailing zeros collide, but at
         // most 16 of them.
         let mut last = [0; SHORT_BYTES_MAX];
         if let Some(start) = last.get_mut(..rest.len()) {
@@ -72,7 +72,7 @@ impl Hasher for FoldHasher {
         self.mix(low, high);
     }
 
-    // `str` hashes its bytes, and then 0xff with this method.
+    // `str` hashes its bytes, then 0xff with this method.
     fn write_u8(&mut self, byte: u8) {
         self.mix(u64::from(byte), 0);
     }

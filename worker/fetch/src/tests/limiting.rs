@@ -16,7 +16,10 @@ fn assert_timeout(error: &Error, expected: Phase) {
 
 fn assert_timeout_of(exceeded: Duration, error: &Error, expected: Phase) {
     assert!(
-        matches!(error, Error::Timeout { phase, limit } if *phase == expected && *limit == exceeded),
+        matches!(
+            error,
+            Error::Timeout { phase, limit } if *phase == expected && *limit == exceeded
+        ),
         "{error:?}"
     );
 }
