@@ -129,7 +129,7 @@ async fn handle(
         let Some(stored) = attempt.begin_again(&current).await? else { return Ok(()) };
         current = stored;
     }
-    // A small job takes less than a millisecond, so it needs no keep-alive and no progress.
+    // A small job takes less than a millisecond, so it sends no keep-alives and writes no progress.
     let small_count = match size {
         JobSize::Small => execute::count_small(message),
         JobSize::Large => None,

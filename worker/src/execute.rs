@@ -48,7 +48,7 @@ pub(crate) fn progress_meter(source: &Source) -> ProgressMeter {
 /// counting thread ends soon afterwards.
 ///
 /// # Errors
-/// The failure that the job's record shows, see [`AttemptFailure`].
+/// The failure to store in the job's record, see [`AttemptFailure`].
 pub(crate) async fn count(
     worker: &Worker,
     message: &JobMessage,
@@ -80,8 +80,8 @@ mod next {
     use wordmill_common::options::Next;
     use wordmill_common::source::Source;
 
-    /// Fails if the option `next` requests it. It affects the members of a batch, but not the
-    /// batch.
+    /// Fails if the option `next` requests it. It affects the members of a batch, but not the batch
+    /// itself.
     pub(super) fn check(message: &JobMessage) -> Result<(), Failure> {
         if matches!(message.source, Source::Batch(_)) {
             return Ok(());
@@ -98,7 +98,7 @@ mod next {
     }
 }
 
-/// Amount of work of a job, which decides where it is counted.
+/// Size class of a job, which determines the thread that counts it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum JobSize {
     /// A text of at most [`SMALL_TEXT_BYTES_MAX`], for [`count_small`].
@@ -231,7 +231,7 @@ async fn count_page(
     let forwarding = forwarding.instrument(span.clone());
     let (forward_result, count_result) = tokio::join!(forwarding, counting);
     spans::record_page_size(&span, &page);
-    // If the page ended early, the counter failed as well, but only the error of the fetch has the
+    // If the page ended early, the counter failed as well, but only the fetch error contains the
     // reason.
     forward_result?;
     Ok((count_result?, final_url))

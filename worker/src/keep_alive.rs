@@ -18,7 +18,7 @@ const STALL_MAX: Duration = Duration::from_secs(60);
 /// Stored instead of the total while it is unknown.
 const UNKNOWN_TOTAL: u64 = u64::MAX;
 
-/// Progress of an attempt. The thread that counts updates it.
+/// Progress of an attempt, updated by the counting thread.
 #[derive(Debug)]
 pub(crate) struct ProgressMeter {
     stage: Stage,

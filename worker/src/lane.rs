@@ -24,8 +24,8 @@ use crate::{Worker, attempt};
 
 /// Maximum number of jobs per request.
 const REQUEST_JOBS_MAX: usize = 64;
-/// Growth of the request size after a request that was answered in full, because more jobs are
-/// probably waiting. For example, a backlog is requested as 1, 8, then 64 jobs.
+/// Factor by which the request size grows after a request that was answered in full, because more
+/// jobs are probably waiting. For example, a backlog is requested as 1, 8, then 64 jobs.
 const REQUEST_GROWTH: usize = 8;
 /// Size of the next request after one that was answered in part, as a multiple of the jobs that
 /// arrived. Small, because requested jobs reserve slots that the other lane may need. For example,
@@ -36,10 +36,10 @@ const REQUEST_GROWTH_PARTIAL: usize = 2;
 /// 32 jobs, and 17 % with 8 (docs/adr/0032).
 const GROUP_JOBS_MAX: usize = 8;
 /// Maximum number of small jobs that a worker processes without a slot. They mostly wait for the
-/// broker, which needs less time per job the more of them arrive together.
+/// broker, which needs less time per job if many of them arrive together.
 pub(crate) const SLOTLESS_JOBS_MAX: usize = 192;
 
-/// State shared by the lanes of a worker, besides the [`PullContext`].
+/// State shared by the lanes of a worker, in addition to the [`PullContext`].
 pub(crate) struct LaneContext {
     pub(crate) slots: Slots,
     /// [`SLOTLESS_JOBS_MAX`] permits for small jobs, shared by both lanes.

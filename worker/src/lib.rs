@@ -1,7 +1,7 @@
 //! The worker service: receives jobs from the queue, counts their sources, and stores the results.
 //!
 //! [`run`] is the whole service. `lane` pulls jobs for free slots, `attempt` processes one delivery
-//! until it is acknowledged, `execute` gets a source and counts it, and `webhooks` notifies
+//! until it is acknowledged, `execute` obtains a source and counts it, and `webhooks` notifies
 //! receivers of final jobs.
 
 mod attempt;

@@ -102,7 +102,7 @@ pub(crate) enum NewerPart {
     Format,
     /// The source or the options of a job.
     Job(message::UnknownPart),
-    /// The record of the job, of one of a batch's members, or of the webhook.
+    /// The record of the job, of a batch member, or of the webhook.
     Record,
 }
 
@@ -143,7 +143,7 @@ impl Metrics {
             "Jobs received from the queue that had been delivered before",
         );
         for lane in Lane::ALL {
-            // A series that appears with its first event hides that event from `rate`.
+            // Start each series at 0. Otherwise `rate` would miss its first event.
             running_jobs.get_or_create(&LaneLabel::of(lane)).set(0);
             drop(deliveries.get_or_create(&LaneLabel::of(lane)));
             drop(redeliveries.get_or_create(&LaneLabel::of(lane)));

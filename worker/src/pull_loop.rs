@@ -50,7 +50,7 @@ pub(crate) trait DeliveryHandler {
     fn reserve_slots(&self) -> impl Future<Output = Vec<Self::Slot>>;
 
     /// Accepts a delivery: starts it immediately, or collects it until
-    /// [`DeliveryHandler::start_received`].
+    /// [`DeliveryHandler::start_received`] is called.
     ///
     /// `slot` is never `None`, because a request returns at most as many messages as it has slots.
     fn receive(&mut self, delivery: Delivery, slot: Option<Self::Slot>);
@@ -205,8 +205,8 @@ impl<H: DeliveryHandler> PullLoop<'_, H> {
     /// Replaces the subscription if nothing was delivered for [`PENDING_CHECK_AFTER`] although
     /// messages are pending. Returns whether it was replaced.
     ///
-    /// Heartbeats prove only that the server knows the request. A server that has lost track of the
-    /// consumer's state may still send heartbeats, but deliver nothing.
+    /// Heartbeats prove only that the server has the request. A server that has lost the consumer's
+    /// state may still send heartbeats, but deliver nothing.
     async fn resubscribe_if_stuck(&mut self) -> bool {
         let queue = queue_name(self.source);
         let lane = lane_name(self.source);

@@ -134,7 +134,7 @@ pub(crate) fn record_lost_attempt(job: &Job) {
     }
 }
 
-/// Records the state of the job in the span of the delivery.
+/// Records the status and the attempt of the job in the span of the delivery.
 pub(crate) fn record_state(job: &Job) {
     let span = Span::current();
     telemetry::set_attribute(&span, "job.status", job.status.as_str());
@@ -144,7 +144,8 @@ pub(crate) fn record_state(job: &Job) {
     }
 }
 
-/// Converts a number to a span attribute, which is to_i64. Sizes and word counts are far smaller.
+/// Converts a number to the type of span attributes. Sizes and word counts are far below the
+/// maximum.
 fn to_i64(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }

@@ -1,5 +1,5 @@
-//! Delivers webhooks. They have their own queue and slots, so that a dead or slow receiver never
-//! delays counting.
+//! Delivers webhooks. They have their own queue and slots, so that an unresponsive or slow receiver
+//! never delays counting.
 
 mod delivery;
 
@@ -18,8 +18,8 @@ use wordmill_service::env::Env;
 use crate::Worker;
 use crate::pull_loop::{self, DeliveryHandler, PullContext};
 
-/// One host may use the number of slots divided by this. A host that does not answer thus leaves
-/// the rest to others.
+/// Divisor of the slots that one host may use, so that an unresponsive host leaves the rest to
+/// others.
 const HOST_SLOTS_DIVISOR: u32 = 2;
 
 /// Settings of webhooks.

@@ -95,7 +95,7 @@ fn count_with(
             count_block(window, length, &masks, case_bits, words, &mut sums);
         }
         position = position.saturating_add(usize::try_from(length).unwrap_or(0));
-        // The next token is for the slow path.
+        // The slow path must count the next token.
         if masks.non_ascii != 0 || length == 0 {
             break;
         }
@@ -172,7 +172,7 @@ fn count_block(
 /// Returns the number of bytes through the last white space before the first byte outside ASCII.
 const fn length_through_last_space(space: u64, non_ascii: u64) -> u32 {
     // Isolates the lowest bit and subtracts one, which sets all bits below it: 0b1100 becomes
-    // 0b0100, then 0b0011. Without any bit, zero minus one is all ones.
+    // 0b0100, then 0b0011. If no bit is set, zero minus one is all ones.
     let before = (non_ascii & non_ascii.wrapping_neg()).wrapping_sub(1);
     u64::BITS.saturating_sub((space & before).leading_zeros())
 }

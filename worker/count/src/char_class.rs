@@ -36,7 +36,7 @@ pub(super) enum Class {
     /// A Hebrew letter with a single quote after it, which belongs to the word (`WB7a`). The
     /// segmenter uses it as a state; no character has this class.
     HebrewQuote,
-    /// A letter by the boundary rules. A class of its own, because the rule `gmx` counts its
+    /// A letter by the boundary rules. A separate class, because the rule `gmx` counts its
     /// syllables.
     Hangul,
     Numeric,
@@ -180,7 +180,7 @@ impl CharProperties {
         self.flags & Self::SYLLABLE_TAIL != 0
     }
 
-    /// Returns whether the character is in normal form next to any other such character.
+    /// Returns whether any sequence of such characters is in normal form (NFC).
     pub(super) const fn is_nfc_stable_cjk(self) -> bool {
         self.flags & Self::NFC_STABLE_CJK != 0
     }
@@ -288,8 +288,8 @@ fn class_of(c: char) -> Class {
     }
 }
 
-/// Returns the class of a character without a rule in UAX #29: the script of a letter, if that has
-/// a dictionary.
+/// Returns the class of a character without a rule in UAX #29: that of its script if it is a letter
+/// and the script has a dictionary, otherwise [`Class::Other`].
 fn dictionary_class_of(c: char) -> Class {
     let category = CodePointMapData::<GeneralCategory>::new().get(c);
     if !matches!(

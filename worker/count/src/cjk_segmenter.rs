@@ -2,7 +2,7 @@
 //!
 //! A text is cut into the most probable sequence of words. Every word has a cost, which is higher
 //! for rarer words, and the cut with the minimum total cost is a shortest path (Viterbi's
-//! algorithm). ICU for C and Java uses the same algorithm, and has the same result.
+//! algorithm). ICU for C and Java uses the same algorithm, with the same result.
 //!
 //! `icu_segmenter` contains the words and their costs, but chooses the longest word at each
 //! position, which is often wrong: for example, `自定` and `义` instead of `自` and `定义`. Its words are
@@ -61,7 +61,7 @@ const fn is_katakana(code: u16) -> bool {
 }
 
 /// State after the first characters of a word: the cost of these characters as a word, and the
-/// index of the steps by one more character.
+/// index of the steps for one more character.
 #[derive(Clone, Copy, Default)]
 struct Step(u32);
 
@@ -94,10 +94,10 @@ impl Step {
 pub(super) struct Lexicon {
     /// Cost of each single character as a word, by code point.
     single_costs: Vec<u8>,
-    /// Steps by the first two characters of a word: open addressing. At least half of the entries
-    /// are free (0).
+    /// Steps for the first two characters of a word: a hash table with open addressing. At least
+    /// half of the entries are free (0).
     pair_steps: Vec<u64>,
-    /// Steps by one more character. The steps that continue one prefix are adjacent. Usually there
+    /// Steps for one more character. The steps that continue one prefix are adjacent. Usually there
     /// are one or two, so that one memory access finds them.
     next_steps: Vec<u64>,
 }
@@ -136,7 +136,7 @@ pub(super) struct CutBuffer {
     /// Code points of the text. 0 for a character beyond the Basic Multilingual Plane, which occurs
     /// in no word of the dictionary.
     codes: Vec<u16>,
-    /// Step by each character and the next one.
+    /// Step for each character and the next one.
     pair_steps: Vec<Step>,
     /// Cheapest path to each position: `paths[n]` cuts the first n characters.
     paths: Vec<CutPath>,
@@ -238,7 +238,7 @@ impl Lexicon {
         buffer.pair_steps.push(Step::NONE);
     }
 
-    /// Returns the step by the first two characters of a word.
+    /// Returns the step for the first two characters of a word.
     #[inline]
     fn look_up_pair(&self, first: u16, second: u16) -> Step {
         let key = pair_key(first, second);
@@ -270,7 +270,7 @@ impl Lexicon {
         }
     }
 
-    /// Returns the step by one more character. `index` is the first of the steps to compare.
+    /// Returns the step for one more character. `index` is the first of the steps to compare.
     #[inline]
     fn next_step(&self, index: u32, code: u16) -> Option<Step> {
         let steps = self.next_steps.get(usize::try_from(index).ok()?..)?;

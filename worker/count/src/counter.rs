@@ -168,7 +168,7 @@ impl Counter {
 
     /// Discards the main content so far. The main content starts again here.
     pub(super) fn restart_main(&mut self) {
-        // The text so far still counts for the page.
+        // The text so far is still part of the page.
         self.flush();
         self.set_region(Region::Main);
         self.main = Sums::default();

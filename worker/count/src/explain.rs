@@ -127,7 +127,7 @@ impl ExplanationRecorder {
         }
     }
 
-    /// Returns the recorded tokens, with the words of each by every rule.
+    /// Returns the recorded tokens, with the number of words in each by every rule.
     pub(super) fn finish(self, language: Option<&str>, has_kana: bool) -> Explanation {
         let char_table = self.char_table;
         let tokens = self.tokens.into_iter().map(|(token, counts)| {

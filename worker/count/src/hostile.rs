@@ -118,7 +118,7 @@ const TEXTS: &[(&str, &str)] = &[
     ("jamo", "\u{1100}\u{1161}\u{11a8}"),
 ];
 
-/// A charset, and bytes that are hard for its decoder.
+/// A charset, and bytes that are difficult for its decoder.
 const CHARSETS: &[(&str, &[u8])] = &[
     ("utf-8", b"\xff"),
     ("utf-8", b"\xf0\x9f\x98"),

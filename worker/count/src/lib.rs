@@ -125,8 +125,8 @@ impl From<options::Options> for Options {
     }
 }
 
-/// Result of [`count`]: the words of a document, and the facts that are needed to reproduce the
-/// count.
+/// Result of [`count`]: the words of a document, and the information that is needed to reproduce
+/// the count.
 #[derive(Clone, Debug)]
 pub struct DocumentCount {
     /// Totals by the selected rule in the selected scope.
@@ -610,7 +610,7 @@ mod tests {
 
     #[test]
     fn the_unicode_version_matches_the_data() {
-        // Both are unassigned in Unicode 17.
+        // Both characters are unassigned in Unicode 17.
         let category = CodePointMapData::<GeneralCategory>::new();
         assert_eq!(category.get('\u{10ed9}'), GeneralCategory::OtherLetter);
         assert_eq!(category.get('\u{a7e2}'), GeneralCategory::UppercaseLetter);

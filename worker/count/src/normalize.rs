@@ -48,7 +48,7 @@ impl Normalizer {
 
     /// Writes the normal form of `word` to `normal_form`, replacing its content.
     ///
-    /// Composes the word and maps its case. Replaces every apostrophe by `'`. Removes invisible
+    /// Composes the word and maps its case. Replaces every apostrophe with `'`. Removes invisible
     /// characters except joiners inside the word, which are part of the spelling in Persian and in
     /// Indian scripts. A word without visible characters stays unchanged.
     pub(super) fn write(&self, word: &str, normal_form: &mut String) {

@@ -246,7 +246,7 @@ impl Tokenizer {
 
     /// Reads a tag from its first letter.
     fn begin_tag<'t>(&mut self, rest: &'t str, sink: &mut impl Sink) -> &'t str {
-        // Most tags are complete in this chunk and need no states.
+        // Most tags are complete in this chunk, and are read without states.
         if let Some(rest) = self.tag.push_complete(rest) {
             self.emit_tag(sink);
             return rest;
@@ -374,7 +374,7 @@ fn text_after(text: &str, start: usize) -> &str {
     text.get(start..).unwrap_or_default()
 }
 
-/// Adds text of an element in which HTML replaces NUL by U+FFFD. Elsewhere, NUL is dropped.
+/// Adds text of an element in which HTML replaces NUL with U+FFFD. Elsewhere, NUL is dropped.
 fn add_text_replacing_nul(text: &str, sink: &mut impl Sink) {
     let mut parts = text.split('\0');
     sink.add_text(parts.next().unwrap_or_default());

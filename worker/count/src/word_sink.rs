@@ -31,7 +31,7 @@ pub(super) enum Listing {
 impl Listing {
     pub(super) const fn of(rule: RuleName) -> Self {
         match rule {
-            // A volume (`gmx`) has no words of its own, so the words of `unicode` are listed.
+            // A volume (`gmx`) does not consist of words, so the words of `unicode` are listed.
             RuleName::Unicode | RuleName::Gmx => Self::Segments,
             RuleName::Whitespace => Self::Whitespace,
             RuleName::Office => Self::Office,

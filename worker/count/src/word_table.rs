@@ -281,7 +281,7 @@ impl WordTable {
         }
     }
 
-    /// Replaces every word by its normal form: `The` (2) and `the` (3) become `the` (5).
+    /// Replaces every word with its normal form: `The` (2) and `the` (3) become `the` (5).
     fn normalize_words(&mut self) {
         if self.unnormalized.is_empty() && !self.has_unnormalized_long {
             return;
@@ -316,8 +316,8 @@ impl WordTable {
             let count = self.long_words.remove(&word).unwrap_or(0);
             self.insert(&normalized, count);
         }
-        // The insertions above have appended non-ASCII normal forms such as `été`. They need no
-        // other normalization: a normal form is its own normal form (tested in `normalize`).
+        // The insertions above have appended non-ASCII normal forms such as `été`. They need not be
+        // normalized again: normalization is idempotent (tested in `normalize`).
         self.unnormalized.clear();
         self.has_unnormalized_long = false;
     }

@@ -43,9 +43,9 @@ pub const BROTLI_BYTES_MAX: usize = (3 << (BROTLI_WINDOW_LOG_MAX - 1)) + 2 * BRO
 
 /// Maximum memory of a zstd decoder, in bytes.
 ///
-/// The sum of the window with two blocks, one block of input, and the state, which takes at most
-/// one block (`ZSTD_estimateDStreamSize` returns 8.47 MiB). The next frame reuses the buffer, or
-/// frees it before it allocates another one. Skippable frames are skipped.
+/// The window with two blocks, one block of input, and the state, which takes at most one block
+/// (`ZSTD_estimateDStreamSize` returns 8.47 MiB). The next frame reuses the buffer, or frees it
+/// before it allocates another one. Skippable frames are skipped.
 pub const ZSTD_BYTES_MAX: usize = (1 << ZSTD_WINDOW_LOG_MAX) + 4 * ZSTD_BLOCK_BYTES_MAX;
 
 /// Low seven bits of the first byte of a brotli stream with a large window. RFC 7932 defines the

@@ -250,7 +250,7 @@ impl fmt::Display for RedirectPrefix {
     }
 }
 
-/// Number of bytes, shown in the largest unit that needs no fraction.
+/// Number of bytes, displayed in the largest unit in which it is a whole number.
 struct Size(u64);
 
 impl fmt::Display for Size {

@@ -16,8 +16,8 @@ use wordmill_nats::stream_read::ReadFrom;
 use super::RunningAttempt;
 use crate::keep_alive::ProgressMeter;
 
-/// Time after which the record of a first delivery shows `running`. Most jobs finish sooner, and
-/// save this write.
+/// Time after which the record of a first delivery shows `running`. Most jobs finish sooner and
+/// need no such write.
 const EARLY_RUNNING_WRITE_AFTER: Duration = Duration::from_millis(200);
 /// Interval at which progress is written.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
@@ -42,8 +42,8 @@ impl From<Outcome> for RecordCheck {
 }
 
 impl RunningAttempt<'_> {
-    /// Writes progress to the record and follows the changes of others until `end` is cancelled.
-    /// Returns the newest record.
+    /// Writes progress to the record and follows changes by other processes until `end` is
+    /// cancelled. Returns the newest record.
     ///
     /// # Errors
     /// The outcome of the write or check that showed that the attempt no longer owns the job.

@@ -29,7 +29,7 @@ use crate::keep_alive::ProgressMeter;
 use crate::outcome::AttemptFailure;
 use crate::spans::CountSpans;
 
-/// Delay before an unavailable object store is read again. The number of tries needs no limit: the
+/// Delay before an unavailable object store is read again. The number of tries is not limited: the
 /// attempt makes no progress meanwhile, so `keep_alive` ends it as stalled.
 const STORE_RETRY_DELAY: Duration = Duration::from_millis(500);
 
@@ -69,8 +69,8 @@ pub(super) async fn count(
         Ok::<_, AttemptFailure>(())
     };
     let (forward_result, count_result) = tokio::join!(forwarding, counting);
-    // If the document ended early, the counter failed as well, but only the error of the reader has
-    // the reason.
+    // If the document ended early, the counter failed as well, but only the read error contains the
+    // reason.
     forward_result?;
     count_result
 }

@@ -110,7 +110,7 @@ async fn handle(deliverer: &Deliverer, message: &WebhookMessage) -> Result<Settl
     let Some(job) = read_final_job(deliverer, &message.key).await? else {
         return Ok(Settlement::ReturnToQueue(Some(NOT_FINAL_DELAY)));
     };
-    // No target: the job is deleted or expired, or has no webhook.
+    // `None` if the job is deleted or expired, or has no webhook.
     let target = job.and_then(|job| Some((job.webhook.as_ref()?.url.clone(), job)));
     let Some((url, job)) = target else {
         debug!("the job is deleted or has no webhook; nothing to deliver");

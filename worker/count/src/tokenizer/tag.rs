@@ -269,14 +269,14 @@ impl TagReader {
                     return rest.get(2..);
                 }
                 byte if is_space(byte) => rest = rest.get(1..)?,
-                // Unusual, for example `<a / b>` or `<a =b>`: left to the states.
+                // Unusual, for example `<a / b>` or `<a =b>`: [`Self::push`] reads it.
                 b'/' | b'=' => return None,
                 _ => {
                     let name = NamePart::first(rest, ENDS_TAG_NAME | ENDS_ATTRIBUTE_NAME);
                     self.select_attribute(Attribute::of(name.text));
                     rest = rest.get(name.text.len()..)?;
-                    // Usually there is a value in quotes, or none. Other values are left to the
-                    // states.
+                    // Usually there is a value in quotes, or none. [`Self::push`] reads other
+                    // values.
                     if let [b'=', quote, ..] = rest.as_bytes() {
                         let value = rest.get(2..).filter(|_| matches!(quote, b'"' | b'\''))?;
                         let end = memchr(*quote, value.as_bytes())?;

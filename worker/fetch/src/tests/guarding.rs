@@ -71,7 +71,7 @@ async fn names_that_resolve_to_loopback_are_not_dialled() {
     let names = Names::new([
         ("loopback.test", vec![vec![TRAP_ADDRESS]]),
         ("mapped.test", vec![vec!["::ffff:127.0.0.2"]]),
-        // The allowed address comes first, and would answer.
+        // The allowed address is the first one, and a server listens there.
         ("mixed.test", vec![vec![SERVER_ADDRESS, TRAP_ADDRESS]]),
     ]);
     let server = Server::start_on(
