@@ -85,9 +85,9 @@ impl RunningAttempt<'_> {
     /// Subscribes to changes of the record. Without a subscription, the attempt detects a change at
     /// its next write or check.
     async fn subscribe(&self) -> Option<RecordSubscription> {
-        let subscribing =
+        let subscription =
             RecordSubscription::subscribe(&self.worker.broker, &self.message.key()).await;
-        subscribing.inspect_err(|error| debug!(%error, "cannot subscribe to a record")).ok()
+        subscription.inspect_err(|error| debug!(%error, "cannot subscribe to a record")).ok()
     }
 
     /// Writes the progress if it has changed since the last write. Otherwise checks the record.

@@ -113,7 +113,7 @@ async fn silent_handshakes_time_out() {
 }
 
 #[tokio::test]
-async fn secure_bodies_that_end_without_close_notify_are_cut() {
+async fn secure_bodies_that_end_without_close_notify_are_truncated() {
     let until_close = [head("200 OK", &[]), b"hello".to_vec()].concat();
     let server = TlsServer::start("served.test", Script::Send(until_close)).await;
     let error = failure(&server.fetcher(), format!("https://served.test:{}/", server.port)).await;
