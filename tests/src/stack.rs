@@ -216,7 +216,7 @@ impl Worker {
         all.extend(settings);
         let command = service_of(version, "wordmill-worker", "worker", nats, &all);
         let mut process = Process::start("worker", command);
-        let address = process.wait_for_log("worker listens", START_MAX)["address"].clone();
+        let address = process.wait_for_log("worker listening", START_MAX)["address"].clone();
         let health = Client::new(address.as_str().expect("an address"));
         Self { process, health }
     }

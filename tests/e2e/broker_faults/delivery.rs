@@ -204,7 +204,7 @@ fn run_job_on_two_workers(page: Page, written: &str) -> Value {
     assert_eq!(stack.job(&job_id)["status"], "running");
     stack.proxy().release();
     if written.contains("failed") {
-        first.process.wait_for_log("another run has the job; this delivery is dropped", LIMIT);
+        first.process.wait_for_log("another run owns the job; dropping this delivery", LIMIT);
         assert_eq!(stack.job(&job_id)["status"], "running");
         turns.answer_next();
     }

@@ -203,6 +203,24 @@ fn bad_settings_are_reported_together() {
 }
 
 #[test]
+fn services_print_their_usage() {
+    for name in ["wordmill-gateway", "wordmill-worker"] {
+        let run = |argument: &str| {
+            let mut command =
+                wordmill_tests::stack::service_command(name, "worker", "127.0.0.1:1", &[]);
+            command.arg(argument).output().expect("the service runs")
+        };
+        let usage = format!("Usage: {name} ");
+        let help = run("--help");
+        assert_eq!(help.status.code(), Some(0), "{name}");
+        assert!(String::from_utf8_lossy(&help.stdout).starts_with(&usage), "{name}");
+        let unknown = run("serve");
+        assert_eq!(unknown.status.code(), Some(64), "{name}");
+        assert!(String::from_utf8_lossy(&unknown.stderr).starts_with(&usage), "{name}");
+    }
+}
+
+#[test]
 fn the_health_check_of_the_images_agrees_with_readiness() {
     let stack = Stack::start();
     let check = |name: &str, variable: &str, url: String| {

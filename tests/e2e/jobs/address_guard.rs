@@ -130,8 +130,8 @@ fn an_allowed_port_opens_no_other_port_of_its_network() {
 #[test]
 fn a_worker_does_not_start_with_an_invalid_allowance() {
     for (entry, reason) in [
-        ("10.1.0.0", "is neither a network such as 10.1.0.0/16"),
-        ("10.1.0.0/16:http", "nor one with a port such as 10.1.0.0/16:8080"),
+        ("10.1.0.0", "must be a network such as 10.1.0.0/16"),
+        ("10.1.0.0/16:http", "optionally with a port such as 10.1.0.0/16:8080"),
         ("fd00::/8:443", "[fd00::/8]:443"),
         ("[fd00::/8]", "[fd00::/8]:443"),
         ("10.1.0.0/16:25", "has port 25, which is reserved for another protocol"),

@@ -170,11 +170,11 @@ fn ctrl_c_ends_a_run_that_waits_for_a_restart() {
     let first = run.kill_program("wordmill-worker", None);
     run.kill_program("wordmill-worker", Some(first));
     run.wait_for_line("worker 1 died (killed by SIGKILL); restarting in 2 s");
-    let starts = run.count_lines("worker listens");
+    let starts = run.count_lines("worker listening");
     run.process.signal(Signal::INT);
     run.wait_for_line("stopped");
     assert!(run.process.wait_for_exit(LIMIT).success());
-    assert_eq!(run.count_lines("worker listens"), starts, "{}", run.process.output());
+    assert_eq!(run.count_lines("worker listening"), starts, "{}", run.process.output());
     assert_eq!(run.count_lines("restarting"), 2, "{}", run.process.output());
 }
 

@@ -2,8 +2,8 @@
 //!
 //! Words of up to 16 bytes are packed into 24 bytes with their count, longer ones are in a map.
 //! Words are counted in the form in which they are added: until they are normalized, `The` and
-//! `the` are two words. Each distinct form is normalized once, when the table exceeds its limit or
-//! is finished, and not at every occurrence.
+//! `the` are two words. Each distinct form is normalized only once, when the table exceeds its limit
+//! or is finished, instead of at every occurrence.
 
 mod packed_word;
 
@@ -141,7 +141,7 @@ impl WordTable {
     fn insert_short(&mut self, low: u64, high: u64, count: u64) {
         let word = PackedWord { low, high, count };
         let hash = word.hash(&self.hasher);
-        // Most words are known.
+        // Most words are already in the table.
         if let Some(known) = self.short_words.find_mut(hash, |other| other.has_text_of(&word)) {
             known.count = known.count.saturating_add(count);
             return;
@@ -151,8 +151,8 @@ impl WordTable {
 
     /// Inserts a short word that the table does not contain.
     ///
-    /// Not inlined, because most words are known, and [`WordTable::insert_short`] is faster if its
-    /// code is short.
+    /// Not inlined: most words are already in the table, and [`WordTable::insert_short`] is faster
+    /// if its code is short.
     #[inline(never)]
     fn insert_new(&mut self, hash: u64, word: PackedWord) {
         let hasher = &self.hasher;
@@ -164,7 +164,7 @@ impl WordTable {
     }
 
     fn insert_long(&mut self, word: &str, count: u64) {
-        // The entry API needs an owned key, and most words are known.
+        // The entry API needs an owned key, and most words are already in the table.
         if let Some(sum) = self.long_words.get_mut(word) {
             *sum = sum.saturating_add(count);
             return;
@@ -179,9 +179,9 @@ impl WordTable {
         if self.len() > self.normalize_above {
             self.normalize_words();
             self.is_full = self.len() > self.unique_words_max;
-            // Normalizing takes time for each form, so the next one waits until there are half as
-            // many words more. For example, with a limit of 1,000 and 900 words left, it waits for
-            // 1,350 forms.
+            // Normalizing takes time for each form, so the next normalization waits until the
+            // number of words has grown by half. For example, with a limit of 1,000 and 900 words
+            // left, it waits for 1,350 forms.
             let half_more = self.len().saturating_add(self.len() / 2);
             self.normalize_above = half_more.max(self.unique_words_max);
         }
@@ -223,8 +223,8 @@ impl WordTable {
             let count = self.long_words.remove(&word).unwrap_or(0);
             self.insert(&normalized, count);
         }
-        // The insertions above have appended non-ASCII normal forms such as `été`. They need no
-        // other normalization: a normal form is its own normal form (tested in `normalize`).
+        // The insertions above have appended non-ASCII normal forms such as `été`. They need not be
+        // normalized again: normalization is idempotent (tested in `normalize`).
         self.unnormalized.clear();
         self.has_unnormalized_long = false;
     }
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn a_zero_is_a_character() {
+    fn nul_is_an_ordinary_character() {
         let mut table = table(Case::Keep, 10);
         for word in ["a", "a\0", "\0", "\0a"] {
             table.add(word);

@@ -29,13 +29,13 @@ impl PackedWord {
         self.low == other.low && self.high == other.high
     }
 
-    /// Returns whether the word is in normal form for certain: ASCII without capital letters.
+    /// Returns whether the word is certainly in normal form: ASCII without capital letters.
     pub(super) const fn is_normalized(&self) -> bool {
         const EACH_BYTE: u64 = 0x0101_0101_0101_0101;
         // All letters have bit 6, and of these, only lower-case letters have bit 5: `M` is 0x4d,
-        // `m` is 0x6d. The shift moves bit 5 to bit 6, so the result has the bytes with bit 6 and
-        // without bit 5. These also include `_` and a few other signs, at the cost of a needless
-        // normalization.
+        // `m` is 0x6d. The shift moves bit 5 to bit 6, so the result marks the bytes with bit 6 but
+        // without bit 5. These also include `_` and a few other signs, which are normalized
+        // needlessly.
         let has_capitals =
             ((self.low & !(self.low << 1)) | (self.high & !(self.high << 1))) & (EACH_BYTE << 6);
         let either_half = self.low | self.high;
@@ -57,7 +57,7 @@ pub(crate) fn pack(word: &[u8]) -> Option<(u64, u64)> {
     if let (Some(first), Some(last)) = (word.first_chunk(), word.last_chunk()) {
         let low = u64::from_le_bytes(*first);
         let last = u64::from_le_bytes(*last);
-        // For 8 bytes nothing is left, and `checked_shr` refuses the shift by 64 bits.
+        // For 8 bytes nothing is left, and `checked_shr` returns `None` for the shift by 64 bits.
         return Some((low, last.checked_shr(padding_bits(word.len())).unwrap_or(0)));
     }
     // 4 to 7 bytes: two loads of 4 bytes. For `river` they are `rive` and `iver`, and the second
