@@ -52,7 +52,9 @@ fn two_words() -> Value {
 fn a_worker_faster_than_the_record_changes_nothing() {
     let stack = start();
     let _worker = stack.start_direct_worker(&[]);
-    let hidden = || stack.gateways[0].process.output().matches("the broker did not confirm a record").count();
+    let hidden = || {
+        stack.gateways[0].process.output().matches("the broker did not confirm a record").count()
+    };
     // On a busy machine the record may be released too late to be refused; the round is then
     // repeated.
     let refused = (0..10).any(|_| {

@@ -190,7 +190,11 @@ fn invalid_certificates_are_reported_at_start() {
     for (certificate, key, reason) in [
         (&nothing, &key, "WORDMILL_TLS_CERT has no certificate"),
         (&certificate, &nothing, "WORDMILL_TLS_KEY has no private key"),
-        (&certificate, &stranger, "WORDMILL_TLS_KEY does not match the certificate in WORDMILL_TLS_CERT"),
+        (
+            &certificate,
+            &stranger,
+            "WORDMILL_TLS_KEY does not match the certificate in WORDMILL_TLS_CERT",
+        ),
     ] {
         let settings = [
             ("WORDMILL_TLS_CERT", certificate.as_str()),
