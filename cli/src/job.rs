@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::client::Answer;
+use crate::client::Response;
 use crate::error::Error;
 
 /// A job, with the complete JSON of the response.
@@ -92,13 +92,13 @@ impl FetchedJob {
     /// Parses a response with one job.
     ///
     /// # Errors
-    /// [`Error::UnexpectedAnswer`] if it is not a job.
-    pub(crate) fn of(answer: &Answer) -> Result<Self, Error> {
-        Self::read(answer.json()?).map_err(|error| answer.unexpected(error))
+    /// [`Error::UnexpectedResponse`] if it is not a job.
+    pub(crate) fn parse(response: &Response) -> Result<Self, Error> {
+        Self::from_value(response.json()?).map_err(|error| response.unexpected(error))
     }
 
     /// Parses one job.
-    pub(crate) fn read(value: Value) -> Result<Self, serde_json::Error> {
+    pub(crate) fn from_value(value: Value) -> Result<Self, serde_json::Error> {
         Ok(Self { job: Job::deserialize(&value)?, value })
     }
 }
