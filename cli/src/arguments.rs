@@ -196,7 +196,7 @@ pub(crate) struct OptionArguments {
         value_parser = PossibleValuesParser::new(["unicode", "whitespace", "office", "gmx"]),
     )]
     pub(crate) rule: Option<String>,
-    /// Letter case handling
+    /// Letter case of the counted words
     #[arg(long, value_parser = PossibleValuesParser::new(["lower", "fold", "keep"]))]
     pub(crate) case: Option<String>,
     /// Count the whole page or only its main content

@@ -64,7 +64,7 @@ pub(crate) async fn submit(
     let accepted = match response {
         Ok(response) => response.json::<BatchResponse>()?,
         Err(error) => {
-            // The server refused the whole batch. Its problem names the reason for each line.
+            // The server refused the whole batch. The problem contains the reason for each line.
             if let Error::Problem(problem) = &error {
                 record_refused_lines(
                     session,

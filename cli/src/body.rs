@@ -97,7 +97,7 @@ impl Payload {
         }
     }
 
-    /// Creates the body for an attempt. It starts at the beginning.
+    /// Creates a new body for an attempt, which starts with the first byte.
     pub(crate) fn body(&self, attempt: &Arc<SendAttempt>) -> Body {
         match self {
             Self::Nothing => Empty::new().map_err(|never| match never {}).boxed_unsync(),

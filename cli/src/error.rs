@@ -101,7 +101,7 @@ impl Error {
         json!({"code": code, "detail": self.to_string()})
     }
 
-    /// Returns whether every further source would fail in the same way.
+    /// Returns whether the submission of every other source would fail in the same way.
     pub(crate) fn affects_every_source(&self) -> bool {
         match self {
             Self::Problem(problem) => {

@@ -130,14 +130,15 @@ impl Job {
         }
     }
 
-    /// Returns the progress in thousandths: the finished members of a batch, or the counted bytes.
-    /// `None` if it is unknown.
+    /// Returns the progress in thousandths, or `None` if it is unknown. The progress of a batch is
+    /// its share of final members, that of other jobs the share of counted bytes.
     pub(crate) fn progress_thousandths(&self) -> Option<u64> {
         if let Some(counts) = &self.counts {
-            let of = |status: &str| counts.get(status).copied().unwrap_or_default();
-            let all = counts.values().sum::<u64>().saturating_sub(of("refused"));
-            let ended = all.saturating_sub(of("queued")).saturating_sub(of("running"));
-            return (all > 0).then(|| ended.saturating_mul(1000) / all);
+            let count = |status: &str| counts.get(status).copied().unwrap_or_default();
+            let all = counts.values().sum::<u64>().saturating_sub(count("refused"));
+            let final_members =
+                all.saturating_sub(count("queued")).saturating_sub(count("running"));
+            return (all > 0).then(|| final_members.saturating_mul(1000) / all);
         }
         let progress = self.progress?;
         let total = progress.total_bytes.filter(|total| *total > 0)?;

@@ -87,10 +87,10 @@ impl<'a> Output<'a> {
         };
         flushed.map_err(|error| self.to_error(error))?;
         if let Destination::New(out, path) = self.destination {
-            let what = cannot_write(&path);
+            let operation = cannot_write(&path);
             let file = out.into_inner().map_err(|error| error.into_error());
             let persisted = file.and_then(|file| file.persist(&path).map_err(|error| error.error));
-            persisted.map_err(Error::file(what))?;
+            persisted.map_err(Error::file(operation))?;
         }
         Ok(())
     }

@@ -39,7 +39,8 @@ struct State {
 }
 
 impl Progress {
-    /// Creates the progress line. It is shown if standard error is a terminal with cursor control.
+    /// Creates the progress line. It is shown if standard error is a terminal, unless `is_dumb`
+    /// (`TERM=dumb`).
     pub(crate) fn new(is_dumb: bool) -> Self {
         Self {
             is_shown: !is_dumb && io::stderr().is_terminal(),
@@ -55,7 +56,7 @@ impl Progress {
         *self.state.borrow_mut() = State { activity, all, all_bytes, is_drawn, ..State::default() };
     }
 
-    /// Counts a finished step.
+    /// Counts a completed step.
     pub(crate) fn step(&self) {
         self.state.borrow_mut().done += 1;
     }

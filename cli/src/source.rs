@@ -169,7 +169,8 @@ impl Document {
     /// Opens a file, or copies a pipe to a temporary file. Blocks.
     ///
     /// # Errors
-    /// [`Error::File`], or [`Error::LimitExceeded`] if a pipe has more than [`PIPED_BYTES_MAX`].
+    /// [`Error::File`], or [`Error::LimitExceeded`] if a pipe contains more than
+    /// [`PIPED_BYTES_MAX`].
     pub(crate) fn open(source: &Source) -> Result<Self, Error> {
         let name = source.name();
         let cannot = || Error::file(format!("cannot read {name}"));
@@ -279,8 +280,8 @@ mod tests {
     fn a_pipe_can_be_read_again() {
         let document = Document::copy_pipe("-", b"to be".as_slice()).unwrap();
         assert_eq!(document.size_bytes, 5);
-        let mut again = [0; 5];
-        std::os::unix::fs::FileExt::read_exact_at(&*document.file, &mut again, 0).unwrap();
-        assert_eq!(&again, b"to be");
+        let mut content = [0; 5];
+        std::os::unix::fs::FileExt::read_exact_at(&*document.file, &mut content, 0).unwrap();
+        assert_eq!(&content, b"to be");
     }
 }

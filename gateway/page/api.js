@@ -68,7 +68,7 @@ function parseProblem(status, text) {
   if (body?.code) return new Problem(body);
   return new Problem({
     code: `http_${status}`, status, title: 'Unexpected response',
-    detail: `Another server, for example a proxy, answered with status ${status}.`, retryable: status >= 500,
+    detail: `Another server, for example a proxy, returned status ${status}.`, retryable: status >= 500,
   });
 }
 

@@ -2,8 +2,8 @@
 // names, passes through `h` as text. The UI never creates HTML from strings.
 
 /**
- * Creates an element. Properties that begin with `on` are event listeners, all others attributes.
- * Properties and children that are `false`, `null` or `undefined` are skipped.
+ * Creates an element. Properties that begin with `on` are event listeners, all others are
+ * attributes. Properties and children that are `false`, `null` or `undefined` are skipped.
  */
 export function h(tag, properties, ...children) {
   const element = document.createElement(tag);

@@ -89,7 +89,7 @@ function describeBatchProgress(job) {
   return [done, total, text];
 }
 
-/** Lists the attempts. Returns nothing if none of them failed. */
+/** Creates a list of the attempts. Returns an empty array if none of them failed. */
 function attemptList(job) {
   if (!job.attempts.some((attempt) => attempt.failure)) return [];
   const items = job.attempts.map((attempt) => h('li', null,

@@ -1,4 +1,4 @@
-//! Commands for existing jobs (status, waiting, results, dead letters), and the behaviour of
+//! Commands for existing jobs (status, waiting, results, dead letters), and the behavior of
 //! `wordmill` in terminals and pipes.
 
 use std::fs;
