@@ -124,7 +124,7 @@ fn forms_of_other_origins_start_no_job() {
 }
 
 #[test]
-fn a_name_that_resolves_to_this_machine_reaches_nothing() {
+fn dns_rebinding_reaches_no_route() {
     let attack = Attack::start(&[]);
     attack.client().submit(&json!({"text": "a secret"}));
     // After DNS rebinding, the page of evil.example has the same origin as the gateway.
@@ -141,7 +141,7 @@ fn a_name_that_resolves_to_this_machine_reaches_nothing() {
 }
 
 #[test]
-fn the_own_page_and_listed_origins_work_as_before() {
+fn the_ui_and_listed_origins_are_accepted() {
     let app = Site::start();
     let origin = app.url("").replace("127.0.0.1", "app.example");
     let settings =

@@ -157,7 +157,7 @@ fn assert_shown(block: &Block, output: &str, facts: &[&str], id: &str) {
 }
 
 #[test]
-fn the_inspectors_commands_of_the_page_work() {
+fn the_commands_of_the_nats_readme_work() {
     let page = std::fs::read_to_string(repository().join("nats/README.md")).expect("the page");
     let settings = [("WORDMILL_ATTEMPTS", "2"), ("WORDMILL_RETRY_BASE", "50ms")];
     let stack = Stack::with(1, 0, &settings);

@@ -18,7 +18,7 @@ const DEAD: usize = 40;
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
 #[test]
-fn a_fuzzing_client_finds_nothing() {
+fn schemathesis_finds_no_violation() {
     let program = setting("SCHEMATHESIS").expect("SCHEMATHESIS must be the path of schemathesis");
     let mut keys = Keyring::new();
     let key = keys.add("fuzz", &json!({}));

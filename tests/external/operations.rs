@@ -59,7 +59,7 @@ fn run(blocks: &[String], stack: &Stack) -> Vec<String> {
 }
 
 #[test]
-fn the_pages_commands_for_dead_letters_work() {
+fn the_documented_commands_for_dead_letters_work() {
     let stack = Stack::with(1, 1, &[("WORDMILL_ATTEMPTS", "1")]);
     let admin = Admin::connect(&stack.nats);
     let site = Site::start();

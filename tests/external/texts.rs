@@ -104,7 +104,7 @@ const SEGMENTED_DIFFERENTLY_MAX_PER_MILLE: [(Script, u64); 5] = [
 ];
 
 #[test]
-fn real_texts_count_as_icu_and_wc_count_them() {
+fn real_texts_have_the_counts_of_icu_and_wc() {
     let stack = Stack::start();
     let client = stack.client();
     let headers = [("content-type", "text/plain; charset=utf-8")];

@@ -70,7 +70,7 @@ fn finish(address: &str, jobs: &[String; 2]) {
 }
 
 #[test]
-fn one_server_keeps_its_jobs() {
+fn upgrading_a_server_keeps_its_jobs() {
     let directory = TempDir::new().expect("a directory");
     let store = directory.path().to_str().expect("a path");
     let old = without_accounts(directory.path());
@@ -84,7 +84,7 @@ fn one_server_keeps_its_jobs() {
 }
 
 #[test]
-fn a_cluster_keeps_its_jobs() {
+fn upgrading_a_cluster_keeps_its_jobs() {
     let directory = TempDir::new().expect("a directory");
     let old = without_accounts(directory.path());
     let mut cluster = Cluster::configured(3, &old);

@@ -63,7 +63,7 @@ enum Framing {
 }
 
 #[test]
-fn bodies_share_the_room_while_they_arrive() {
+fn arriving_bodies_share_the_in_flight_budget() {
     const BODIES: usize = 200;
     /// Measured: 98 to 113 MiB. The in-flight budget is 64 MiB, and each connection may use 128
     /// KiB, together 25 MiB. Without a shared budget, the bodies alone would use 191 MiB.

@@ -6,7 +6,7 @@ use wordmill_tests::dead_letters::{ids, list};
 use crate::{assert_below, start_stack};
 
 #[test]
-fn a_page_of_large_letters_is_short_and_leads_to_the_next() {
+fn pages_of_large_dead_letters_are_short_and_linked() {
     const LETTERS: usize = 100;
     /// Measured: 64 to 82 MiB. With all letters on one page, it would be 148 MiB.
     const GROWTH_BYTES_MAX: u64 = 120 << 20;

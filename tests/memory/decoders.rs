@@ -114,7 +114,7 @@ fn cases() -> Vec<Case> {
 }
 
 #[test]
-fn the_worst_bodies_take_decoders_as_much_memory_as_documented() {
+fn decoders_use_at_most_the_documented_memory() {
     let stack = start_stack(1, 0, &[]);
     let site = Site::start();
     let small = Case {
@@ -139,7 +139,7 @@ fn the_worst_bodies_take_decoders_as_much_memory_as_documented() {
 }
 
 #[test]
-fn brotli_with_a_large_window_is_refused_without_its_memory() {
+fn large_brotli_windows_are_refused_before_allocation() {
     const WINDOW_LOG: u32 = 28;
     /// Measured: 1 to 2 MiB.
     const GROWTH_BYTES_MAX: u64 = 4 << 20;

@@ -127,7 +127,7 @@ fn a_gigabyte_is_counted_in_bounded_memory() {
 }
 
 #[test]
-fn the_largest_histogram_takes_its_table_and_little_more() {
+fn the_largest_histogram_uses_little_more_than_its_table() {
     let stack = start_stack(1, 1, SETTINGS);
     let client = stack.client();
     let worker = &stack.workers[0].process;
@@ -165,7 +165,7 @@ fn too_many_unique_words_fail_the_job() {
 }
 
 #[test]
-fn one_giant_word_takes_bounded_memory() {
+fn one_giant_word_uses_bounded_memory() {
     const MEGABYTES: u64 = 200;
     /// Measured: 47 to 48 MiB.
     const WORKER_BYTES_MAX: u64 = 72 << 20;

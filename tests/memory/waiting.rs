@@ -43,7 +43,7 @@ async fn wait_for_end(client: Client, job_id: String, number: usize) -> (String,
 }
 
 #[test]
-fn a_thousand_waiting_clients_take_little_memory() {
+fn a_thousand_waiting_clients_use_little_memory() {
     let places = CROWD.to_string();
     let stack = start_stack(1, 0, &[("WORDMILL_WAITERS_MAX", &places)]);
     let admin = Admin::connect(&stack.nats);

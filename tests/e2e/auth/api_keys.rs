@@ -36,7 +36,7 @@ fn wait_until_key_is_valid(client: &Client, key: &str, expected: bool) {
 }
 
 #[test]
-fn a_missing_or_wrong_key_is_always_refused_alike() {
+fn missing_and_wrong_keys_get_the_same_refusal() {
     let mut keys = Keyring::new();
     let key = keys.add("team", &json!({}));
     let stack = start_stack_with_keys(1, 1, &keys);
@@ -141,7 +141,7 @@ fn wait_until_stream_ends(mut stream: EventStream) {
 }
 
 #[test]
-fn a_revoked_key_ends_its_event_streams_and_no_others() {
+fn revoking_a_key_ends_only_its_own_event_streams() {
     let mut keys = Keyring::new();
     let owner = json!({"owner": "team"});
     let [first, old, other] = ["first", "second", "other"].map(|name| keys.add(name, &owner));
@@ -170,7 +170,7 @@ fn a_revoked_key_ends_its_event_streams_and_no_others() {
 }
 
 #[test]
-fn a_revoked_key_gets_no_more_of_a_result_that_is_being_sent() {
+fn revoking_a_key_interrupts_the_transfer_of_a_result() {
     let mut keys = Keyring::new();
     let key = keys.add("team", &json!({}));
     keys.add("other", &json!({}));
@@ -208,7 +208,7 @@ fn a_revoked_key_gets_no_more_of_a_result_that_is_being_sent() {
 }
 
 #[test]
-fn requests_beyond_the_rate_of_a_key_get_a_retry_after() {
+fn requests_over_the_rate_limit_get_retry_after() {
     let mut keys = Keyring::new();
     let slow = json!({"rate_limit": {"per_second": 1, "burst": 3}});
     let slow = keys.add("slow", &slow);
@@ -281,7 +281,7 @@ fn an_owner_cannot_have_more_unfinished_jobs_than_its_quota() {
 }
 
 #[test]
-fn a_gateway_that_others_can_reach_does_not_start_without_keys() {
+fn a_gateway_on_a_non_loopback_address_requires_keys() {
     let mut command = service_command(
         "wordmill-gateway",
         "gateway",
@@ -309,7 +309,7 @@ fn a_gateway_that_others_can_reach_does_not_start_without_keys() {
 }
 
 #[test]
-fn several_gateways_know_the_same_keys() {
+fn all_gateways_accept_the_same_keys() {
     let mut keys = Keyring::new();
     let key = keys.add("team", &json!({}));
     let stack = start_stack_with_keys(2, 1, &keys);

@@ -75,7 +75,7 @@ fn provision_requires_old_streams_to_be_moved_first() {
 }
 
 #[test]
-fn provision_notices_streams_of_a_cluster_without_accounts() {
+fn provision_detects_streams_in_a_cluster_without_accounts() {
     let directory = TempDir::new().expect("a directory");
     let old = write_configuration(directory.path(), &configuration_without_accounts());
     let mut cluster = Cluster::configured(3, &old);
@@ -94,7 +94,7 @@ fn provision_notices_streams_of_a_cluster_without_accounts() {
 }
 
 #[test]
-fn one_account_with_one_credential_serves_everything() {
+fn all_services_can_share_one_account_and_credential() {
     let directory = TempDir::new().expect("a directory");
     let account =
         "accounts { CUSTOMER { jetstream: enabled, users: [ { user: us, password: one } ] } }";

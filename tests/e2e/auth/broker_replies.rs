@@ -331,7 +331,7 @@ fn no_other_account_may_create_a_consumer() {
 /// Inside the account of the streams, a push consumer can take a job away from the workers. This is
 /// why no other account may create a consumer.
 #[test]
-fn a_consumer_that_asks_for_jobs_takes_them_away() {
+fn a_push_consumer_can_take_jobs_from_the_workers() {
     let fixture = Fixture::new("");
     let before = consumer_states_now(&fixture);
     let request = r#"{"batch":9,"no_wait":true}"#;

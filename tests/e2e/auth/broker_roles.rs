@@ -203,7 +203,7 @@ fn assert_all_programs_refuse(address: &str, sentence: &str) {
 }
 
 #[test]
-fn a_server_without_jetstream_is_refused_in_one_sentence() {
+fn a_server_without_jetstream_is_refused_with_one_message() {
     let directory = TempDir::new().expect("a directory");
     let users: Vec<String> = ["admin", "gateway", "worker"]
         .iter()
@@ -229,7 +229,7 @@ fn a_server_without_jetstream_is_refused_in_one_sentence() {
 }
 
 #[test]
-fn a_server_that_is_too_old_is_refused_in_one_sentence() {
+fn an_outdated_server_is_refused_with_one_message() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("an address").to_string();
     std::thread::spawn(move || {

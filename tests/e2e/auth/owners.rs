@@ -218,7 +218,7 @@ fn create_owned_jobs(client: Client, site: &Site) -> OwnedJobs {
 }
 
 #[test]
-fn every_route_is_tried_as_another_owner() {
+fn every_route_has_an_isolation_test() {
     let requests = all_requests();
     let mut tried: BTreeSet<String> =
         requests.iter().map(|request| request.route.to_owned()).collect();
@@ -250,7 +250,7 @@ fn assert_answers_show_nothing(client: &Client, theirs: &OwnedJobs, requests: &[
 }
 
 #[test]
-fn one_owner_learns_nothing_of_anothers_jobs_on_any_route() {
+fn no_route_reveals_jobs_of_another_owner() {
     let requests = all_requests();
     let mut keys = Keyring::new();
     let a = keys.add("a", &json!({}));
@@ -331,7 +331,7 @@ fn unreadable_messages_are_shown_to_the_owner_public_only() {
 }
 
 #[test]
-fn one_id_of_two_owners_names_two_jobs() {
+fn two_owners_can_use_the_same_job_id() {
     let mut keys = Keyring::new();
     let a = keys.add("a", &json!({}));
     let b = keys.add("b", &json!({}));
@@ -357,7 +357,7 @@ fn one_id_of_two_owners_names_two_jobs() {
 }
 
 #[test]
-fn a_job_from_before_keys_belongs_to_the_owner_public() {
+fn jobs_submitted_before_keys_belong_to_the_owner_public() {
     let mut keys = Keyring::new();
     let a = keys.add("a", &json!({}));
     let public = keys.add("public", &json!({}));

@@ -72,7 +72,7 @@ fn the_result_of_a_batch_is_the_sum_of_its_members() {
 }
 
 #[test]
-fn a_worker_that_dies_while_it_merges_is_replaced() {
+fn another_worker_repeats_an_interrupted_merge() {
     let stack = ProxiedStack::start(Proxied::Workers, &[]).with_ack_wait(Duration::from_secs(3));
     let client = stack.client();
     // The merge hangs at its first read of a large result. Nothing else reads results through this

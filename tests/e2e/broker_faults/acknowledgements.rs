@@ -125,7 +125,7 @@ fn lost_acknowledgements_make_the_worker_unready() {
 }
 
 #[test]
-fn an_acknowledgement_that_is_not_answered_is_not_repeated() {
+fn an_unanswered_acknowledgement_is_not_repeated() {
     let (worker, stack) = &start(ACK_WAIT_LONG, &[]);
 
     let answers =
@@ -164,7 +164,7 @@ fn acknowledgements_without_a_consumer_make_the_worker_unready() {
 }
 
 #[test]
-fn acknowledgements_of_webhooks_are_checked_by_themselves() {
+fn webhook_acknowledgements_are_checked_separately() {
     let (worker, stack) = &start(ACK_WAIT, &FAST_RETRIES);
 
     let lost_messages = stack
@@ -184,7 +184,7 @@ fn acknowledgements_of_webhooks_are_checked_by_themselves() {
 }
 
 #[test]
-fn arriving_acknowledgements_are_confirmed_by_few_checks() {
+fn many_acknowledgements_are_confirmed_by_few_checks() {
     const JOBS: usize = 300;
     let stack = ProxiedStack::start(Proxied::Workers, &[]);
     let admin = &stack.admin;

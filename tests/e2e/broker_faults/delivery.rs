@@ -55,7 +55,7 @@ fn assert_done_in_one_attempt(stack: &ProxiedStack, path: &str, job_id: &str) {
 }
 
 #[test]
-fn a_lost_acknowledgement_costs_one_more_delivery() {
+fn a_lost_acknowledgement_causes_one_redelivery() {
     let stack = start();
     let _worker = stack.start_proxied_worker(&[]);
     let handle = stack.proxy().add_rule(Rule::discard(ACK).containing("+ACK").times(1));
@@ -65,7 +65,7 @@ fn a_lost_acknowledgement_costs_one_more_delivery() {
 }
 
 #[test]
-fn an_unconfirmed_dead_letter_is_stored_before_the_message_goes() {
+fn an_unconfirmed_dead_letter_is_stored_before_the_message_is_removed() {
     let stack = start();
     let _worker = stack.start_proxied_worker(&[("WORDMILL_ATTEMPTS", "1")]);
     for (n, rule) in
@@ -90,7 +90,7 @@ fn an_unconfirmed_dead_letter_is_stored_before_the_message_goes() {
 }
 
 #[test]
-fn a_job_delivered_before_its_time_is_sent_back() {
+fn an_early_delivery_is_delayed_until_its_attempt_is_due() {
     let stack = start();
     let _worker = stack.start_proxied_worker(&[("WORDMILL_RETRY_BASE", "8s")]);
     // The negative acknowledgement is lost, so the broker redelivers the message before the job's
@@ -121,7 +121,7 @@ fn a_lost_read_of_a_record_is_repeated() {
 }
 
 #[test]
-fn a_job_that_ends_while_it_is_read_is_not_started() {
+fn a_job_that_becomes_final_while_it_is_read_is_not_started() {
     let stack = start();
     for (path, is_deleted) in [("/cancelled", false), ("/deleted", true)] {
         let slow = Page::new("text/plain", "two words").after(Duration::from_secs(30));
@@ -232,7 +232,7 @@ fn a_late_failure_does_not_end_a_job_that_another_worker_runs() {
 }
 
 #[test]
-fn an_unconfirmed_final_write_is_settled_at_the_leader() {
+fn an_unconfirmed_final_write_is_verified_at_the_leader() {
     let stack = start();
     // Long enough for a write that is lost and then repeated.
     stack.admin.set_ack_wait(Duration::from_secs(30));
@@ -254,7 +254,7 @@ fn an_unconfirmed_final_write_is_settled_at_the_leader() {
 }
 
 #[test]
-fn a_write_in_flight_for_long_is_waited_for() {
+fn a_worker_waits_for_a_slow_write() {
     let stack = start();
     let _worker = stack.start_proxied_worker(&[]);
     let busy = Rule::answer(RECORDS, ON_ITS_WAY, Forward::No).containing("succeeded");
@@ -327,7 +327,7 @@ fn stop_worker_during_job(rules: Vec<Rule>, is_expected: impl Fn(&[usize]) -> bo
 }
 
 #[test]
-fn an_unconfirmed_start_is_handed_back() {
+fn a_job_with_an_unconfirmed_start_is_returned() {
     let rules = vec![
         Rule::discard_answers(RECORDS).containing("running").times(1),
         Rule::discard_answers(LOOK_AT_LEADER).times(1),
@@ -337,7 +337,7 @@ fn an_unconfirmed_start_is_handed_back() {
 }
 
 #[test]
-fn an_unconfirmed_hand_back_takes_effect() {
+fn an_unconfirmed_return_takes_effect() {
     let rules = vec![
         Rule::pass(RECORDS).containing("running"),
         Rule::discard_answers(RECORDS).containing(r#""status":"queued""#).times(1),
@@ -347,7 +347,7 @@ fn an_unconfirmed_hand_back_takes_effect() {
 }
 
 #[test]
-fn a_job_is_handed_back_although_no_read_is_answered() {
+fn a_job_is_returned_even_if_no_read_is_answered() {
     let rules = vec![
         Rule::discard_answers(RECORDS).containing("running"),
         Rule::discard_answers(LOOK_AT_LEADER),
@@ -359,7 +359,7 @@ fn a_job_is_handed_back_although_no_read_is_answered() {
 }
 
 #[test]
-fn a_job_sent_to_a_stopping_worker_is_done_at_once_by_another() {
+fn a_job_delivered_to_a_stopping_worker_runs_immediately_on_another() {
     let stack = start();
     stack.admin.set_ack_wait(Duration::from_secs(30));
     // On a busy machine the delivery may be released too late. It is then redelivered after the ack

@@ -66,7 +66,7 @@ fn services_wait_for_a_broker_and_for_its_provisioning() {
 }
 
 #[test]
-fn a_broker_killed_in_mid_flight_costs_only_time() {
+fn a_broker_crash_only_delays_jobs() {
     let mut stack = Stack::start();
     let site = Site::start();
     let slow = Page::new("text/plain", "slow but sure").after(Duration::from_secs(4));
@@ -90,7 +90,7 @@ fn a_broker_killed_in_mid_flight_costs_only_time() {
 }
 
 #[test]
-fn an_unconfirmed_job_is_named_and_exists() {
+fn an_unconfirmed_submission_returns_the_id_of_the_job() {
     let stack = ProxiedStack::start(Proxied::Gateways(1), &[]);
     let client = stack.client();
 
@@ -127,7 +127,7 @@ fn a_cut_connection_is_restored() {
 }
 
 #[test]
-fn a_full_queue_declines_and_leaves_nothing_behind() {
+fn a_full_queue_refuses_jobs_and_leaves_nothing_behind() {
     let stack = Stack::with(1, 0, &[]);
     let admin = Admin::connect(&stack.nats);
     admin.reconfigure("JOBS", |config| config.max_messages = 2);
@@ -157,7 +157,7 @@ fn a_full_queue_declines_and_leaves_nothing_behind() {
 }
 
 #[test]
-fn a_deleted_queue_declines_jobs() {
+fn a_deleted_queue_refuses_jobs() {
     let stack = Stack::with(1, 0, &[]);
     let admin = Admin::connect(&stack.nats);
     admin.delete_stream("JOBS");

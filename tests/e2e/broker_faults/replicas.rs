@@ -124,7 +124,7 @@ fn wait_until_final(client: &Client, job_id: &str) -> Value {
 }
 
 #[test]
-fn leaders_that_change_cost_no_job_anything() {
+fn leader_changes_do_not_affect_jobs() {
     let cluster = Cluster::start(3);
     cluster.provision(&[]);
     let admin = Admin::connect_to_any(&cluster.addresses());
@@ -177,7 +177,7 @@ fn leaders_that_change_cost_no_job_anything() {
 }
 
 #[test]
-fn replicas_that_miss_everything_for_long_lose_nothing() {
+fn long_replica_lag_loses_no_jobs() {
     let stack = ProxiedStack::start(Proxied::Gateways(1), &SWEEPER[1..]);
     let client = stack.client();
     let admin = &stack.admin;

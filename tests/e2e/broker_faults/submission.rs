@@ -49,7 +49,7 @@ fn two_words() -> Value {
 }
 
 #[test]
-fn a_worker_faster_than_the_record_changes_nothing() {
+fn a_worker_may_write_the_record_before_the_gateway() {
     let stack = start();
     let _worker = stack.start_direct_worker(&[]);
     let hidden = || stack.gateways[0].process.output().matches("record not confirmed").count();
@@ -82,7 +82,7 @@ fn a_worker_faster_than_the_record_changes_nothing() {
 }
 
 #[test]
-fn a_lost_or_unconfirmed_record_declines_no_job() {
+fn a_job_is_accepted_despite_a_lost_or_unconfirmed_record() {
     let stack = start();
     let rules = [
         Rule::discard(RECORDS),
@@ -104,7 +104,7 @@ fn a_lost_or_unconfirmed_record_declines_no_job() {
 }
 
 #[test]
-fn a_waiting_submission_gets_the_end_without_any_read() {
+fn a_waiting_submission_is_notified_of_the_final_record() {
     let stack = start();
     let _worker = stack.start_direct_worker(&[]);
     stack.proxy().add_rule(Rule::discard("$JS.API.DIRECT.GET."));
@@ -130,7 +130,7 @@ fn a_waiting_submission_gets_the_end_without_any_read() {
 }
 
 #[test]
-fn a_job_too_large_for_the_queue_is_declined_and_rolled_back() {
+fn a_job_too_large_for_the_queue_is_refused_and_rolled_back() {
     let stack = start();
     stack.admin.reconfigure("JOBS", |config| config.max_message_size = 2000);
     let declined = stack.client().post("/v1/jobs", &json!({"text": "word ".repeat(1000)}));
@@ -143,7 +143,7 @@ fn a_job_too_large_for_the_queue_is_declined_and_rolled_back() {
 }
 
 #[test]
-fn the_record_of_a_declined_job_is_rolled_back_or_swept() {
+fn the_record_of_a_refused_job_is_rolled_back_or_swept() {
     let sweeper = [("WORDMILL_SWEEP_INTERVAL", "200ms"), ("WORDMILL_SWEEP_GRACE", "3s")];
     let stack = ProxiedStack::start(Proxied::Gateways(1), &sweeper);
     stack.admin.reconfigure("JOBS", |config| config.max_messages = 1);
@@ -169,7 +169,7 @@ fn the_record_of_a_declined_job_is_rolled_back_or_swept() {
 }
 
 #[test]
-fn a_refusal_after_an_unconfirmed_try_is_not_final() {
+fn a_refusal_after_an_unconfirmed_publish_leaves_the_outcome_open() {
     let stack = start();
     stack.admin.reconfigure("JOBS", |config| config.max_messages = 1);
     stack.client().submit(&two_words());
@@ -208,7 +208,7 @@ fn submit_named(client: &Client, key: &str) -> wordmill_tests::client::Answer {
 }
 
 #[test]
-fn a_named_job_is_recorded_once() {
+fn a_job_with_a_key_is_recorded_once() {
     let stack = start();
     let rules = [
         Rule::discard(RECORDS),
@@ -231,7 +231,7 @@ fn a_named_job_is_recorded_once() {
 }
 
 #[test]
-fn a_full_queue_does_not_roll_back_an_earlier_promise() {
+fn a_full_queue_does_not_roll_back_an_unconfirmed_job() {
     let stack = start();
     stack.admin.reconfigure("JOBS", |config| config.max_messages = 1);
     stack.client().submit(&two_words());

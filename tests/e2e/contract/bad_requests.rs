@@ -119,7 +119,7 @@ fn invalid_ids_and_unknown_jobs_have_different_codes() {
 }
 
 #[test]
-fn a_result_before_its_time_or_of_a_failed_job_is_a_conflict() {
+fn the_result_of_an_unfinished_or_failed_job_is_a_conflict() {
     let stack = Stack::with(1, 0, &[]);
     let job_id = stack.client().submit(&json!({"text": "a"}));
     let early = stack.client().get(&format!("/v1/jobs/{job_id}/result"));
@@ -133,7 +133,7 @@ fn a_result_before_its_time_or_of_a_failed_job_is_a_conflict() {
 }
 
 #[test]
-fn a_body_that_is_too_long_or_never_ends_is_cut_off() {
+fn too_long_and_endless_bodies_are_cut_off() {
     let stack = Stack::with(1, 0, &[("WORDMILL_JSON_SIZE_MAX", "2KiB")]);
     let body = json!({"text": "word ".repeat(1000)});
     stack.client().post("/v1/jobs", &body).expect_problem(413, "input_too_large");
@@ -169,7 +169,7 @@ fn a_body_that_is_too_long_or_never_ends_is_cut_off() {
 }
 
 #[test]
-fn the_trace_of_the_request_is_inherited_or_made() {
+fn the_trace_id_is_inherited_or_generated() {
     let stack = Stack::start();
     let trace_id = "4bf92f3577b34da6a3ce929d0e0e4736";
     let parent = format!("00-{trace_id}-00f067aa0ba902b7-01");
@@ -189,7 +189,7 @@ fn the_trace_of_the_request_is_inherited_or_made() {
 }
 
 #[test]
-fn bad_settings_are_reported_together() {
+fn invalid_settings_are_reported_together() {
     let mut command = wordmill_tests::stack::service_command(
         "wordmill-gateway",
         "gateway",

@@ -163,7 +163,7 @@ fn a_url_that_the_gateway_would_refuse_fails_at_the_worker() {
 }
 
 #[test]
-fn a_document_of_nothing_but_different_words_fails() {
+fn a_document_with_too_many_unique_words_fails() {
     let stack = Stack::start();
     let client = stack.client();
     let mut text = String::with_capacity(18 << 20);
@@ -197,7 +197,7 @@ fn send_raw(client: &Client, bytes: &[u8]) -> (u16, String, Value) {
 }
 
 #[test]
-fn unreadable_heads_are_problems_too() {
+fn malformed_request_heads_get_problems() {
     let folder = TempDir::new().expect("a directory");
     let nats = Nats::start(folder.path());
     let gateway = Gateway::start(&nats.address(), &[]);

@@ -34,7 +34,7 @@ const DEFECTS: [&str; 6] = [
 ];
 
 #[test]
-fn the_cases_are_exactly_the_promised_answers() {
+fn the_cases_match_the_described_answers_exactly() {
     let description = Description::read();
     let promised: BTreeSet<(String, String)> = description
         .operations

@@ -87,7 +87,7 @@ fn a_head_that_is_too_large_is_refused() {
 }
 
 #[test]
-fn silent_connections_to_a_worker_do_not_keep_out_its_probe() {
+fn silent_connections_to_a_worker_do_not_block_its_probe() {
     /// More than the connection limit of a worker.
     const CONNECTIONS: usize = 500;
     let stack = Stack::with(0, 1, &[CLIENT_TIMEOUT]);
@@ -111,7 +111,7 @@ fn silent_connections_to_a_worker_do_not_keep_out_its_probe() {
 }
 
 #[test]
-fn a_body_that_trickles_is_answered_with_a_time_out() {
+fn a_slow_body_is_answered_with_a_timeout() {
     let stack = Stack::with(1, 0, &[]);
     let client = stack.client();
     let head = "POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n";

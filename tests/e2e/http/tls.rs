@@ -73,7 +73,7 @@ fn strict_transport_security_is_sent_only_if_configured() {
 }
 
 #[test]
-fn a_job_goes_from_submission_to_result_over_https() {
+fn a_job_runs_over_https() {
     let folder = Folder::new();
     let authority = Authority::new();
     let [certificate, key] = folder.write_both(&authority.certify("localhost"));
@@ -131,7 +131,7 @@ fn a_client_refuses_an_expired_certificate() {
 }
 
 #[test]
-fn a_renewed_certificate_is_loaded_and_half_a_renewal_is_not() {
+fn a_renewed_certificate_is_loaded_and_an_incomplete_renewal_is_not() {
     let folder = Folder::new();
     let old = Authority::new();
     let new = Authority::new();
@@ -157,7 +157,7 @@ fn a_renewed_certificate_is_loaded_and_half_a_renewal_is_not() {
 }
 
 #[test]
-fn handshakes_that_do_not_end_are_cut_off() {
+fn unfinished_tls_handshakes_are_cut_off() {
     let folder = Folder::new();
     let authority = Authority::new();
     let gateway = start_https_gateway(&folder, &authority.certify("localhost"));
@@ -273,7 +273,7 @@ fn a_broker_without_tls_gets_no_password_if_tls_is_required() {
 }
 
 #[test]
-fn a_broker_that_requires_client_certificates_gets_ours() {
+fn services_send_a_client_certificate_if_the_broker_requires_it() {
     let folder = Folder::new();
     let authority = Authority::new();
     let ca = folder.write("ca.pem", &authority.pem);

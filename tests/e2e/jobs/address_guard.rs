@@ -17,7 +17,7 @@ fn submit_failing_url(stack: &Stack, url: &str) -> Value {
 }
 
 #[test]
-fn addresses_that_must_not_be_fetched_are_never_dialled() {
+fn forbidden_addresses_are_never_connected_to() {
     // Only one loopback address is allowed. A trap listens on another, which the URLs spell in
     // several ways.
     let stack = Stack::with(1, 1, &[("WORDMILL_FETCH_ALLOW", "127.0.0.2/32")]);
@@ -69,7 +69,7 @@ fn addresses_that_must_not_be_fetched_are_never_dialled() {
 }
 
 #[test]
-fn without_an_allowance_loopback_is_refused_altogether() {
+fn loopback_is_refused_without_an_allowance() {
     let stack = Stack::with(1, 1, &[("WORDMILL_FETCH_ALLOW", "")]);
     let trap = Site::start();
     let job = submit_failing_url(&stack, &trap.url("/"));

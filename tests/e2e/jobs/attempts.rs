@@ -79,7 +79,7 @@ fn a_servers_retry_after_is_honoured_and_clamped() {
 }
 
 #[test]
-fn a_job_that_succeeds_at_last_shows_every_attempt() {
+fn a_succeeded_job_shows_its_failed_attempts() {
     let stack = Stack::with(1, 1, &[("WORDMILL_RETRY_BASE", "300ms")]);
     let site = Site::start();
     let url = site.put("/page", Page::status("502 Bad Gateway"));
@@ -106,7 +106,7 @@ fn a_job_that_succeeds_at_last_shows_every_attempt() {
 }
 
 #[test]
-fn jobs_that_wait_for_a_dead_host_delay_no_other() {
+fn jobs_waiting_for_an_unreachable_host_delay_no_others() {
     // More than 1,000, the default maximum of unacknowledged messages of a consumer.
     const DEAD: u64 = 2_000;
     let stack = Stack::with(1, 1, &[("WORDMILL_RETRY_BASE", "10m")]);

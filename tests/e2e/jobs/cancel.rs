@@ -92,7 +92,7 @@ fn a_cancelled_job_whose_record_has_expired_is_not_run() {
 }
 
 #[test]
-fn a_job_that_waits_for_a_retry_is_not_tried_again() {
+fn a_job_cancelled_between_attempts_is_not_run_again() {
     let stack = Stack::with(1, 1, &[("WORDMILL_RETRY_BASE", "2s")]);
     let admin = Admin::connect(&stack.nats);
     let site = Site::start();
@@ -110,7 +110,7 @@ fn a_job_that_waits_for_a_retry_is_not_tried_again() {
 }
 
 #[test]
-fn a_running_worker_is_free_within_a_second() {
+fn cancelling_a_running_job_frees_its_worker_within_a_second() {
     // Each lane has one slot, so the second job starts when the first one has released it.
     let stack = Stack::with(1, 1, &[("WORDMILL_SLOTS", "2")]);
     let admin = Admin::connect(&stack.nats);
@@ -168,7 +168,7 @@ fn final_and_unknown_jobs_cannot_be_cancelled() {
 }
 
 #[test]
-fn cancelling_and_finishing_at_once_has_one_winner() {
+fn concurrent_cancellation_and_completion_have_one_winner() {
     let stack = Stack::start();
     let client = stack.client();
     let mut outcomes = [0, 0];

@@ -105,7 +105,7 @@ fn dead_letters_are_listed_newest_first_and_read_one_by_one() {
 }
 
 #[test]
-fn far_apart_letters_are_found_and_a_text_is_not_shown() {
+fn sparse_dead_letters_are_found_and_texts_are_not_shown() {
     let stack = Stack::with(1, 0, &[]);
     let admin = Admin::connect(&stack.nats);
     let first = "0198f0c2-0000-7000-8000-000000000001";
@@ -145,7 +145,7 @@ fn far_apart_letters_are_found_and_a_text_is_not_shown() {
 }
 
 #[test]
-fn a_replay_is_one_new_job_however_often_it_is_asked_for() {
+fn repeated_replays_create_one_job() {
     let mut stack = Stack::start();
     let admin = Admin::connect(&stack.nats);
     let site = Site::start();
@@ -226,7 +226,7 @@ fn invalid_replays_are_refused() {
 }
 
 #[test]
-fn a_job_that_kills_its_workers_is_given_up() {
+fn a_job_that_crashes_its_workers_becomes_a_dead_letter() {
     const ATTEMPTS: usize = 2;
     let stack = Stack::with(1, 0, &[]);
     let admin = Admin::connect(&stack.nats);
@@ -269,7 +269,7 @@ fn a_job_that_kills_its_workers_is_given_up() {
 }
 
 #[test]
-fn a_declined_replay_names_the_letters_that_were_not_tried() {
+fn a_refused_replay_lists_the_dead_letters_that_were_not_tried() {
     let mut stack = Stack::start();
     let admin = Admin::connect(&stack.nats);
     let url = closed_port();

@@ -10,7 +10,7 @@ use wordmill_tests::{LIMIT, wait_for};
 use crate::jobs::documents::{TEXT, large_text, wait_until_store_is_empty};
 
 #[test]
-fn a_repeat_gets_the_same_job_and_keeps_no_second_copy() {
+fn a_repeated_request_returns_the_same_job_and_stores_no_second_copy() {
     let mut stack = Stack::with(1, 0, &[]);
     let client = stack.client().clone();
     let admin = Admin::connect(&stack.nats);
@@ -132,7 +132,7 @@ fn a_replay_without_its_document_is_refused() {
 }
 
 #[test]
-fn a_document_that_is_gone_or_changed_fails_its_job() {
+fn a_missing_or_changed_document_fails_its_job() {
     let mut stack = Stack::with(1, 0, &[]);
     let client = stack.client().clone();
     let admin = Admin::connect(&stack.nats);
@@ -168,7 +168,7 @@ fn a_document_that_is_gone_or_changed_fails_its_job() {
 }
 
 #[test]
-fn documents_of_cancelled_and_deleted_jobs_go() {
+fn documents_of_cancelled_and_deleted_jobs_are_removed() {
     let mut stack = Stack::with(1, 0, &[]);
     let client = stack.client().clone();
     let admin = Admin::connect(&stack.nats);

@@ -104,7 +104,7 @@ fn a_document_is_counted_as_it_was_sent() {
 }
 
 #[test]
-fn a_form_carries_one_file() {
+fn a_form_must_contain_exactly_one_file() {
     let stack = Stack::start();
     let client = stack.client();
     let admin = Admin::connect(&stack.nats);
@@ -269,7 +269,7 @@ fn pause_upload() -> bool {
 }
 
 #[test]
-fn a_client_that_goes_away_leaves_nothing() {
+fn an_aborted_upload_leaves_nothing_behind() {
     let stack = Stack::with(1, 0, &[]);
     let client = stack.client();
     let admin = Admin::connect(&stack.nats);
@@ -297,7 +297,7 @@ fn a_client_that_goes_away_leaves_nothing() {
 }
 
 #[test]
-fn a_full_store_or_a_broker_that_goes_away_accepts_nothing() {
+fn documents_are_refused_if_the_store_is_full_or_the_broker_fails() {
     let space = [("WORDMILL_DOCUMENTS_SPACE", "1MiB")];
     let stack = ProxiedStack::start(Proxied::Gateways(1), &space);
     let client = stack.client();

@@ -32,7 +32,7 @@ fn a_histogram_too_large_for_the_record_is_complete() {
 }
 
 #[test]
-fn only_transient_failures_are_tried_again() {
+fn only_transient_failures_are_retried() {
     let stack = Stack::start();
     let site = Site::start();
     let busy = site.put("/busy", Page::status("503 Service Unavailable"));
@@ -71,7 +71,7 @@ fn only_transient_failures_are_tried_again() {
 }
 
 #[test]
-fn a_host_that_recovers_is_counted_in_the_end() {
+fn a_job_succeeds_after_its_host_recovers() {
     let stack = Stack::with(1, 1, &[("WORDMILL_RETRY_BASE", "1s")]);
     let site = Site::start();
     let url = site.put("/soon", Page::status("502 Bad Gateway"));
@@ -89,7 +89,7 @@ fn a_host_that_recovers_is_counted_in_the_end() {
 }
 
 #[test]
-fn a_job_whose_worker_is_killed_is_done_by_another() {
+fn a_job_whose_worker_is_killed_runs_on_another() {
     let stack = Stack::with(1, 0, &[]);
     let admin = Admin::connect(&stack.nats);
     admin.set_ack_wait(Duration::from_secs(3));

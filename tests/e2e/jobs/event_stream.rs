@@ -59,7 +59,7 @@ fn a_stream_sends_each_change_and_ends_with_the_job() {
 }
 
 #[test]
-fn a_stream_continues_where_it_broke_off() {
+fn a_stream_resumes_after_the_last_event() {
     let stack = Stack::with(1, 0, &[]);
     let admin = Admin::connect(&stack.nats);
     let client = stack.client();
@@ -97,7 +97,7 @@ fn a_stream_continues_where_it_broke_off() {
 }
 
 #[test]
-fn each_client_gets_the_end_once_even_if_it_comes_late() {
+fn each_client_receives_the_final_event_exactly_once() {
     let stack = Stack::start();
     let client = stack.client();
     let job_id = client.submit(&json!({"text": "a b"}));
@@ -120,7 +120,7 @@ fn each_client_gets_the_end_once_even_if_it_comes_late() {
 }
 
 #[test]
-fn a_quiet_stream_shows_that_it_is_alive() {
+fn an_idle_stream_sends_comments() {
     let stack = Stack::with(1, 0, &[]);
     let client = stack.client();
     let job_id = client.submit(&json!({"text": "a"}));
@@ -130,7 +130,7 @@ fn a_quiet_stream_shows_that_it_is_alive() {
 }
 
 #[test]
-fn a_shutdown_ends_streams_and_waits_at_once() {
+fn a_shutdown_ends_streams_and_long_polls_immediately() {
     let mut stack = Stack::with(1, 0, &[]);
     let client = stack.client().clone();
     let job_id = client.submit(&json!({"text": "a"}));

@@ -49,7 +49,7 @@ fn a_job_without_recorded_explanation_is_not_explained() {
 }
 
 #[test]
-fn a_large_explanation_is_kept_beside_the_result() {
+fn a_large_explanation_is_stored_with_the_result() {
     let stack = Stack::start();
     let text: String = (0..400).map(|n| format!("a{n}-b{n}/c ")).collect();
     let id = submit(&stack, &text, &json!({"explain": true}));
@@ -62,7 +62,7 @@ fn a_large_explanation_is_kept_beside_the_result() {
 }
 
 #[test]
-fn a_wrong_option_is_named() {
+fn an_invalid_option_is_named_in_the_problem() {
     let stack = Stack::start();
     for (options, says) in [
         (json!({"rule": "words"}), "\"rule\""),

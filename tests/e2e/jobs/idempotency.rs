@@ -31,7 +31,7 @@ fn require_accepted(answer: &Answer, status: u16) -> String {
 }
 
 #[test]
-fn a_repeat_gets_the_same_job_and_another_body_is_refused() {
+fn a_repeated_request_returns_the_same_job_and_another_body_is_refused() {
     let stack = Stack::with(2, 0, &[]);
     let client = stack.client();
     let other = &stack.gateways[1].client;
@@ -66,7 +66,7 @@ fn a_repeat_gets_the_same_job_and_another_body_is_refused() {
 }
 
 #[test]
-fn many_at_once_make_one_job() {
+fn concurrent_submissions_with_one_key_create_one_job() {
     let stack = Stack::with(2, 0, &[]);
     for round in 0..5 {
         let key = format!("round-{round}");
@@ -88,7 +88,7 @@ fn many_at_once_make_one_job() {
 }
 
 #[test]
-fn a_repeat_repairs_a_record_without_message() {
+fn a_repeated_request_repairs_a_record_without_message() {
     let stack = Stack::with(1, 0, &[]);
     let admin = Admin::connect(&stack.nats);
     let body = json!({"text": "to be or not to be"});
@@ -121,7 +121,7 @@ fn a_repeat_repairs_a_record_without_message() {
 }
 
 #[test]
-fn a_restarted_broker_runs_nothing_twice() {
+fn nothing_runs_twice_after_a_broker_restart() {
     let mut stack = Stack::start();
     let admin = Admin::connect(&stack.nats);
     admin.reconfigure("JOBS", |config| config.duplicate_window = Duration::from_millis(100));
@@ -144,7 +144,7 @@ fn a_restarted_broker_runs_nothing_twice() {
 }
 
 #[test]
-fn a_declined_job_can_be_repeated_and_an_expired_one_cannot() {
+fn a_refused_job_can_be_repeated_and_an_expired_one_cannot() {
     let stack = Stack::with(1, 0, &[("WORDMILL_RESULT_TTL", "1s")]);
     let client = stack.client();
     let admin = Admin::connect(&stack.nats);
@@ -173,7 +173,7 @@ fn a_declined_job_can_be_repeated_and_an_expired_one_cannot() {
 }
 
 #[test]
-fn a_repeat_settles_an_unconfirmed_job() {
+fn a_repeated_request_settles_an_unconfirmed_job() {
     let stack = ProxiedStack::start(Proxied::Gateways(1), &[]);
     let client = stack.client();
     let admin = &stack.admin;

@@ -75,7 +75,7 @@ fn the_newest_change_comes_first_and_pages_do_not_overlap() {
 }
 
 #[test]
-fn status_and_label_select() {
+fn lists_are_filtered_by_status_and_label() {
     let stack = Stack::with(1, 0, &[]);
     let client = stack.client();
     let mut submitted = submit_labelled(client, 40);
@@ -132,7 +132,7 @@ fn invalid_queries_are_refused() {
 }
 
 #[test]
-fn a_walk_lists_every_unchanged_job_exactly_once() {
+fn paging_lists_every_unchanged_job_exactly_once() {
     let stack = Stack::with(1, 0, &[]);
     let admin = Admin::connect(&stack.nats);
     let client = stack.client();
@@ -163,7 +163,7 @@ fn a_walk_lists_every_unchanged_job_exactly_once() {
 }
 
 #[test]
-fn gaps_markers_and_other_owners_are_passed_over() {
+fn gaps_tombstones_and_other_owners_are_skipped() {
     let stack = Stack::with(1, 0, &[("WORDMILL_RESULT_TTL", "2s")]);
     let admin = Admin::connect(&stack.nats);
     let client = stack.client();

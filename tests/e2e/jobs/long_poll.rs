@@ -62,7 +62,7 @@ fn one_call_submits_and_returns_the_finished_job() {
 }
 
 #[test]
-fn a_job_that_takes_longer_is_accepted_as_ever() {
+fn a_wait_that_expires_returns_202() {
     let stack = Stack::with(1, 0, &[]);
     let client = stack.client();
     let text = json!({"text": "a b"});
@@ -78,7 +78,7 @@ fn a_job_that_takes_longer_is_accepted_as_ever() {
 }
 
 #[test]
-fn a_long_poll_without_a_revision_waits_for_the_end() {
+fn a_long_poll_without_a_revision_waits_until_the_job_is_final() {
     let stack = Stack::with(1, 0, &[]);
     let client = stack.client();
     let job_id = client.submit(&json!({"text": "a b c"}));
@@ -177,7 +177,7 @@ fn a_wait_survives_an_outage_of_the_broker() {
 }
 
 #[test]
-fn a_change_without_an_event_is_found() {
+fn a_change_without_a_notification_is_found() {
     let stack = Stack::with(1, 1, &[]);
     let admin = Admin::connect(&stack.nats);
     let client = stack.client();
@@ -194,7 +194,7 @@ fn a_change_without_an_event_is_found() {
 }
 
 #[test]
-fn waiting_places_are_bounded_and_released() {
+fn the_number_of_waiting_clients_is_bounded() {
     let stack = Stack::with(1, 0, &[("WORDMILL_WAITERS_MAX", "2")]);
     let client = stack.client();
     let job_id = client.submit(&json!({"text": "a"}));

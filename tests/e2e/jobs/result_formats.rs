@@ -103,7 +103,7 @@ fn every_format_has_the_same_words_in_the_same_order() {
 }
 
 #[test]
-fn answers_are_compressed_as_the_client_can_read_them() {
+fn responses_use_an_encoding_that_the_client_accepts() {
     let stack = Stack::start();
     let client = stack.client();
     let job_id = client.submit(&json!({"text": text_of_distinct_words(20_000)}));

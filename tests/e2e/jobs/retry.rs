@@ -121,7 +121,7 @@ fn a_dead_letter_keeps_the_text_of_its_job() {
 }
 
 #[test]
-fn a_failed_document_can_be_retried_while_its_letter_is_kept() {
+fn a_failed_document_can_be_retried_while_its_dead_letter_is_stored() {
     let stack = Stack::with(1, 0, &[]);
     let admin = Admin::connect(&stack.nats);
     let client = stack.client();

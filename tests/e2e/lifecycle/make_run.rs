@@ -112,7 +112,7 @@ impl Run {
 }
 
 #[test]
-fn a_killed_worker_is_restarted_and_does_the_next_job() {
+fn a_killed_worker_is_restarted_and_runs_the_next_job() {
     let mut run = Run::start_and_wait();
     run.assert_restarts("wordmill-worker", "worker 1");
     run.run_job();
@@ -144,7 +144,7 @@ fn a_killed_nats_server_is_restarted_and_loses_no_job() {
 }
 
 #[test]
-fn the_third_death_of_a_service_ends_the_run() {
+fn the_third_crash_of_a_service_ends_the_run() {
     let mut run = Run::start_and_wait();
     let children = run.process.descendants("");
     assert_eq!(children.len(), PROGRAMS.len(), "{children:?}");
@@ -179,7 +179,7 @@ fn ctrl_c_ends_a_run_that_waits_for_a_restart() {
 }
 
 #[test]
-fn a_setting_that_a_service_rejects_ends_the_run_at_once() {
+fn invalid_settings_end_the_run_immediately() {
     let mut run = Run::start(&[("WORDMILL_SLOTS", "many")]);
     run.wait_for_line("worker 1 rejects its settings (exit code 64): stopping");
     assert_eq!(run.process.wait_for_exit(LIMIT).code(), Some(64));

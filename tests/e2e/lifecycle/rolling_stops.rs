@@ -52,7 +52,7 @@ fn submit_all(
 }
 
 #[test]
-fn stopping_any_part_in_mid_load_loses_and_doubles_nothing() {
+fn stopping_services_under_load_neither_loses_nor_repeats_jobs() {
     let mut stack = Stack::with(2, 4, &[("WORDMILL_SLOTS", "4")]);
     let site = Site::start();
     let stop = AtomicBool::new(false);
@@ -101,7 +101,7 @@ fn stopping_any_part_in_mid_load_loses_and_doubles_nothing() {
 }
 
 #[test]
-fn a_stopping_worker_hands_back_unfinished_jobs_at_once() {
+fn a_stopping_worker_returns_unfinished_jobs_immediately() {
     let stack = Stack::with(1, 0, &[]);
     let site = Site::start();
     let slow = Page::new("text/plain", "two words").after(Duration::from_secs(8));

@@ -56,7 +56,7 @@ fn accepted_id(answer: &Answer) -> String {
 }
 
 #[test]
-fn a_job_without_a_message_is_failed_and_nothing_else_is() {
+fn only_jobs_without_a_message_are_failed() {
     let mut stack = Stack::with(1, 0, SETTINGS);
     let client = stack.client().clone();
     let admin = Admin::connect(&stack.nats);
@@ -97,7 +97,7 @@ fn a_job_without_a_message_is_failed_and_nothing_else_is() {
 }
 
 #[test]
-fn a_job_in_hand_or_due_later_is_not_lost() {
+fn running_and_delayed_jobs_are_not_lost() {
     let stack = Stack::with(1, 1, SETTINGS);
     let client = stack.client();
     let admin = Admin::connect(&stack.nats);

@@ -194,7 +194,7 @@ fn an_older_gateway_shows_the_codes_of_a_newer_worker() {
 }
 
 #[test]
-fn a_rolled_back_worker_takes_no_attempt_from_a_newer_job() {
+fn a_rolled_back_worker_uses_no_attempt_of_a_newer_job() {
     let broker = Broker::start();
     let gateway = broker.gateway(Version::Next);
     let mut new_worker = broker.worker(Version::Next, &[]);
@@ -302,7 +302,7 @@ fn assert_shown(shown: &Value, status: &str) {
 }
 
 #[test]
-fn every_route_handles_a_state_of_a_newer_version() {
+fn every_route_handles_a_status_of_a_newer_version() {
     let stack = Stack::with(1, 0, &[]);
     let client = stack.client();
     let admin = Admin::connect(&stack.nats);

@@ -31,7 +31,7 @@ fn count_attempts(job: &Value) -> usize {
 }
 
 #[test]
-fn running_work_is_finished_within_the_grace_period() {
+fn running_jobs_finish_within_the_grace_period() {
     let mut stack = Stack::start();
     let site = Site::start();
     let page = Page::new("text/plain", "two words").after(Duration::from_secs(2));
@@ -45,7 +45,7 @@ fn running_work_is_finished_within_the_grace_period() {
 }
 
 #[test]
-fn jobs_behind_a_stopping_worker_are_done_at_once_by_another() {
+fn jobs_waiting_at_a_stopping_worker_run_immediately_on_another() {
     let stack = Stack::with(1, 0, &[]);
     let client = stack.client();
     let site = Site::start();
@@ -73,7 +73,7 @@ fn jobs_behind_a_stopping_worker_are_done_at_once_by_another() {
 }
 
 #[test]
-fn a_worker_stops_in_time_while_the_broker_is_away() {
+fn a_worker_stops_in_time_while_the_broker_is_unavailable() {
     let directory = TempDir::new().expect("a directory");
     let nats = Nats::start(directory.path());
     nats.provision(&[]);
@@ -141,7 +141,7 @@ fn a_worker_that_stops_after_a_reconnect_receives_no_more_jobs() {
 }
 
 #[test]
-fn twenty_rolling_restarts_count_as_no_attempts() {
+fn twenty_rolling_restarts_use_no_attempts() {
     let stack = Stack::with(1, 0, &[]);
     let client = stack.client();
     let site = Site::start();

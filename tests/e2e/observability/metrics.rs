@@ -71,7 +71,7 @@ fn wait_for_value(client: &Client, name: &str, labels: &[(&str, &str)], value: f
 }
 
 #[test]
-fn every_metric_is_documented_and_right() {
+fn every_metric_is_documented_and_correct() {
     let mut stack = Stack::with(1, 0, SETTINGS);
     let gateway = stack.client().clone();
     let mut jobs = mixed::submit_queued_jobs(&stack);
@@ -207,7 +207,7 @@ fn assert_mixed_load_is_counted(gateway: &Metrics, worker: &Metrics) {
 }
 
 #[test]
-fn metrics_of_an_absent_broker_are_not_shown() {
+fn queue_metrics_are_omitted_without_a_broker() {
     let mut stack = Stack::with(1, 1, &[]);
     let gateway = stack.client().clone();
     let worker = stack.workers[0].health.clone();
@@ -233,7 +233,7 @@ fn metrics_of_an_absent_broker_are_not_shown() {
 }
 
 #[test]
-fn made_up_methods_and_paths_make_no_new_series() {
+fn unknown_methods_and_paths_create_no_series() {
     let stack = Stack::with(1, 0, &[]);
     let client = stack.client();
     for number in 0..20 {

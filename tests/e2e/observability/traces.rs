@@ -24,7 +24,7 @@ fn trace_id(job: &Value) -> &str {
 }
 
 #[test]
-fn every_job_is_one_trace_however_it_ends() {
+fn every_job_has_exactly_one_trace() {
     let collector = Collector::start(CollectorBehavior::Accepts);
     let endpoint = collector.endpoint();
     let settings = cases::settings(&endpoint);
@@ -214,7 +214,7 @@ fn submit_with_traceparent(stack: &Stack, traceparent: &str) -> Value {
 }
 
 #[test]
-fn a_malformed_trace_context_begins_a_new_trace() {
+fn a_malformed_trace_context_starts_a_new_trace() {
     let collector = Collector::start(CollectorBehavior::Accepts);
     let endpoint = collector.endpoint();
     let stack = Stack::with(1, 1, &cases::settings(&endpoint));
@@ -230,7 +230,7 @@ fn a_malformed_trace_context_begins_a_new_trace() {
 }
 
 #[test]
-fn an_unsampled_trace_context_is_followed_without_spans() {
+fn an_unsampled_trace_context_is_propagated_without_spans() {
     let collector = Collector::start(CollectorBehavior::Accepts);
     let endpoint = collector.endpoint();
     let stack = Stack::with(1, 1, &cases::settings(&endpoint));
@@ -244,7 +244,7 @@ fn an_unsampled_trace_context_is_followed_without_spans() {
 }
 
 #[test]
-fn a_caller_that_is_not_trusted_is_linked() {
+fn an_untrusted_caller_is_linked() {
     let collector = Collector::start(CollectorBehavior::Accepts);
     let endpoint = collector.endpoint();
     let mut settings = cases::settings(&endpoint).to_vec();
@@ -268,7 +268,7 @@ fn a_caller_that_is_not_trusted_is_linked() {
 }
 
 #[test]
-fn without_a_collector_ids_are_carried_all_the_same() {
+fn trace_ids_are_propagated_without_a_collector() {
     for off in [
         &[][..],
         &[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9"), ("OTEL_SDK_DISABLED", "true")],
@@ -297,7 +297,7 @@ fn without_a_collector_ids_are_carried_all_the_same() {
 }
 
 #[test]
-fn a_bad_collector_costs_spans_and_nothing_else() {
+fn a_failing_collector_only_loses_spans() {
     let failing = Collector::start(CollectorBehavior::Fails);
     let hanging = Collector::start(CollectorBehavior::Hangs);
     let refused = wordmill_tests::site::closed_port();
@@ -337,7 +337,7 @@ fn a_bad_collector_costs_spans_and_nothing_else() {
 }
 
 #[test]
-fn every_log_line_about_a_job_names_it_and_its_trace() {
+fn every_log_line_about_a_job_contains_its_id_and_trace_id() {
     let collector = Collector::start(CollectorBehavior::Accepts);
     let endpoint = collector.endpoint();
     for settings in [&cases::settings(&endpoint)[..], &[]] {

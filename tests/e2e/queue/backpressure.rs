@@ -46,7 +46,7 @@ fn assert_polls_and_older_contract_answer(client: &Client, job_id: &str) {
 }
 
 #[test]
-fn bulk_is_declined_before_interactive() {
+fn bulk_jobs_are_refused_before_interactive_jobs() {
     let stack = Stack::with(1, 0, &[]);
     let client = stack.client();
     let admin = Admin::connect(&stack.nats);
@@ -93,7 +93,7 @@ fn retry_after(answer: &Answer) -> u64 {
 }
 
 #[test]
-fn a_declined_client_gets_a_realistic_retry_after() {
+fn a_refused_client_gets_a_realistic_retry_after() {
     const MOST: u64 = 50;
     let stack = Stack::with(1, 0, &[]);
     let client = stack.client();
@@ -125,7 +125,7 @@ fn a_declined_client_gets_a_realistic_retry_after() {
 }
 
 #[test]
-fn a_gateway_with_a_mute_broker_bounds_its_in_flight_bytes() {
+fn a_gateway_with_an_unresponsive_broker_bounds_its_in_flight_bytes() {
     let settings = [("WORDMILL_JSON_SIZE_MAX", "2MiB")];
     let stack = ProxiedStack::start(Proxied::Gateways(1), &settings);
     let client = stack.client();

@@ -60,7 +60,7 @@ fn interactive_jobs_do_not_wait_behind_bulk() {
 }
 
 #[test]
-fn lanes_that_are_both_busy_share_three_to_one() {
+fn busy_lanes_share_the_workers_three_to_one() {
     const EACH: usize = 400;
     let stack = Stack::with(1, 0, &[]);
     let admin = Admin::connect(&stack.nats);
@@ -98,7 +98,7 @@ fn lanes_that_are_both_busy_share_three_to_one() {
 }
 
 #[test]
-fn a_lane_that_gets_no_waiting_jobs_resubscribes() {
+fn a_lane_without_deliveries_resubscribes() {
     let mut stack = Stack::start();
     let admin = Admin::connect(&stack.nats);
     // Heartbeats continue and jobs wait, as with a server that has lost the pull request.
@@ -116,7 +116,7 @@ fn a_lane_that_gets_no_waiting_jobs_resubscribes() {
 }
 
 #[test]
-fn a_lane_that_hears_nothing_is_not_ready() {
+fn a_lane_without_broker_messages_is_not_ready() {
     let stack = Stack::start();
     let admin = Admin::connect(&stack.nats);
     let health = &stack.workers[0].health;
@@ -140,7 +140,7 @@ fn a_lane_that_hears_nothing_is_not_ready() {
 }
 
 #[test]
-fn small_jobs_run_without_a_slot_up_to_a_bound() {
+fn small_jobs_run_without_a_slot_up_to_a_limit() {
     /// One slot of the lane, and 192 small jobs that run without a slot.
     const IN_HAND_MAX: u64 = 1 + 192;
     let stack = ProxiedStack::start(Proxied::Workers, &[]);

@@ -21,7 +21,7 @@ fn wait_until_queue_shows(client: &Client, what: &str, is_shown: impl Fn(&Value)
 }
 
 #[test]
-fn an_empty_queue_has_bounds_and_nothing_else() {
+fn an_empty_queue_reports_its_limits_and_zeros() {
     let stack = Stack::with(1, 0, &[]);
     let lane = json!({
         "depth": 0, "waiting": 0, "in_work": 0, "waiting_for_retry": 0, "redelivered": 0,
@@ -79,7 +79,7 @@ fn waiting_running_and_retried_jobs_are_distinguished() {
 }
 
 #[test]
-fn workers_that_leave_or_die_disappear() {
+fn stopped_and_killed_workers_disappear() {
     let mut stack = Stack::with(1, 3, &[]);
     wait_until_queue_shows(stack.client(), "three workers", |queue| queue["workers_seen"] == 3);
     assert!(stack.workers[0].process.stop().success());
@@ -92,7 +92,7 @@ fn workers_that_leave_or_die_disappear() {
 }
 
 #[test]
-fn deliveries_that_were_repeated_are_counted() {
+fn redeliveries_are_counted() {
     let mut stack = Stack::with(1, 1, &[]);
     wordmill_tests::admin::Admin::connect(&stack.nats).set_ack_wait(Duration::from_secs(3));
     let site = Site::start();

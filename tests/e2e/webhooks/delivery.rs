@@ -62,7 +62,7 @@ fn resend(client: &Client, job_id: &str) -> wordmill_tests::client::Answer {
 }
 
 #[test]
-fn every_end_of_a_job_is_sent_with_a_standard_signature() {
+fn every_final_status_is_sent_with_a_standard_signature() {
     let stack = Stack::with(1, 1, &FAST_RETRIES);
     let site = Site::start();
     let receiver = Receiver::start();
@@ -177,7 +177,7 @@ fn a_failing_receiver_is_retried_and_every_attempt_is_shown() {
 }
 
 #[test]
-fn a_silent_receiver_is_given_up_after_ten_attempts() {
+fn a_webhook_fails_after_ten_attempts() {
     let stack = Stack::with(1, 1, &FAST_RETRIES);
     let receiver = Receiver::start();
     let client = stack.client();
@@ -204,7 +204,7 @@ fn a_silent_receiver_is_given_up_after_ten_attempts() {
 }
 
 #[test]
-fn a_receiver_that_is_gone_is_left_alone() {
+fn a_410_disables_the_webhook() {
     let stack = Stack::with(1, 1, &LONG_RETRIES);
     let receiver = Receiver::start();
     let client = stack.client();
@@ -324,7 +324,7 @@ fn an_invalid_webhook_is_refused_before_the_job_is_queued() {
 }
 
 #[test]
-fn an_address_that_is_not_allowed_is_never_dialled() {
+fn forbidden_webhook_addresses_are_never_connected_to() {
     let stack = Stack::with(
         1,
         1,
@@ -345,7 +345,7 @@ fn an_address_that_is_not_allowed_is_never_dialled() {
 }
 
 #[test]
-fn a_new_secret_is_introduced_without_rejected_requests() {
+fn secret_rotation_causes_no_rejected_requests() {
     let both = format!("{NEW_SECRET},{SECRET}");
     let stack = Stack::with(1, 0, &FAST_RETRIES);
     let receiver = Receiver::start();
@@ -368,7 +368,7 @@ fn a_new_secret_is_introduced_without_rejected_requests() {
 }
 
 #[test]
-fn owners_have_secrets_and_webhooks_of_their_own() {
+fn owners_have_separate_secrets_and_webhooks() {
     let mut keys = Keyring::new();
     let a = keys.add("a", &json!({}));
     let b = keys.add("b", &json!({}));

@@ -80,7 +80,7 @@ fn a_hanging_receiver_delays_neither_counting_nor_others() {
 }
 
 #[test]
-fn a_webhook_survives_the_worker_that_orders_it() {
+fn a_webhook_survives_the_worker_that_enqueues_it() {
     let stack = start();
     for (path, rule) in [
         ("/not-ordered", Rule::discard("webhooks.")),
@@ -102,7 +102,7 @@ fn a_webhook_survives_the_worker_that_orders_it() {
 }
 
 #[test]
-fn a_worker_that_dies_while_it_delivers_leaves_an_attempt() {
+fn a_worker_crash_during_a_delivery_uses_one_attempt() {
     let stack = start();
     stack.receiver.set_replies("/hook", &[Reply::Hang, OK]);
     let mut first = stack
@@ -120,7 +120,7 @@ fn a_worker_that_dies_while_it_delivers_leaves_an_attempt() {
 }
 
 #[test]
-fn a_worker_that_was_paused_leaves_the_webhook_to_the_next_one() {
+fn a_resumed_worker_leaves_the_webhook_to_its_successor() {
     let stack = start();
     stack.receiver.set_replies("/hook", &[Reply::Hang, Reply::Hang, OK]);
     let timeout = |limit| [&FAST_RETRIES[..], &[("WORDMILL_WEBHOOK_TIMEOUT", limit)]].concat();
@@ -140,7 +140,7 @@ fn a_worker_that_was_paused_leaves_the_webhook_to_the_next_one() {
 }
 
 #[test]
-fn a_stopped_worker_takes_its_attempt_back() {
+fn a_stopping_worker_withdraws_its_webhook_attempt() {
     let stack = start();
     stack.receiver.set_replies("/hook", &[Reply::Hang, OK]);
     let settings = [("WORDMILL_SHUTDOWN_GRACE", "0s"), ("WORDMILL_WEBHOOK_TIMEOUT", "60s")];
@@ -173,7 +173,7 @@ fn an_unconfirmed_delivery_is_not_repeated() {
 }
 
 #[test]
-fn repeated_orders_deliver_a_webhook_once() {
+fn repeated_webhook_messages_deliver_a_webhook_once() {
     let stack = start();
     let _worker = stack.start_proxied_worker(&SLOW_RETRIES);
     let job_id = submit_with_webhook(&stack, "/hook");
@@ -210,7 +210,7 @@ fn repeated_orders_deliver_a_webhook_once() {
 }
 
 #[test]
-fn a_full_webhook_queue_delays_only_its_jobs_messages() {
+fn a_full_webhook_queue_delays_only_messages_of_jobs_with_webhooks() {
     let stack = start();
     stack.receiver.set_replies("/busy", &[BUSY]);
     let _worker = stack.start_proxied_worker(&SLOW_RETRIES);
@@ -237,7 +237,7 @@ fn a_full_webhook_queue_delays_only_its_jobs_messages() {
 }
 
 #[test]
-fn jobs_that_end_without_a_worker_have_webhooks_too() {
+fn jobs_that_end_without_a_worker_have_webhooks() {
     let stack = start();
     let lost = submit_with_webhook(&stack, "/lost");
     let cancelled = submit_with_webhook(&stack, "/cancelled");
