@@ -1,4 +1,4 @@
-//! Pages to count, made of the same words in every run, and a server for them.
+//! Generates pages to count, the same in every run, and serves them.
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -45,8 +45,8 @@ impl Numbers {
     }
 }
 
-/// Returns a text of at least `bytes_min` bytes. As in any text, few words are frequent and many
-/// rare.
+/// Returns a text of at least `bytes_min` bytes. As in natural texts, few words are frequent and
+/// many are rare.
 pub fn text(bytes_min: usize) -> String {
     let mut numbers = Numbers(0x5eed);
     let mut text = String::with_capacity(bytes_min + 16);
