@@ -101,8 +101,8 @@ impl Prometheus {
     }
 
     fn wait_for_alert(&self, name: &str, fires: bool) {
-        let what = format!("{name} fires: {fires}");
-        wait_for(&what, LIMIT, || (self.firing().contains(name) == fires).then_some(()));
+        let condition_name = format!("{name} fires: {fires}");
+        wait_for(&condition_name, LIMIT, || (self.firing().contains(name) == fires).then_some(()));
     }
 }
 
@@ -223,13 +223,13 @@ fn the_running_system_fills_the_dashboard_and_raises_alarms() {
 
 /// Removes things from `missing` once `is_there` holds, and waits until none is left.
 fn wait_for_each<T: std::fmt::Debug>(
-    what: &str,
+    condition_name: &str,
     missing: &mut Vec<T>,
     is_there: impl Fn(&T) -> bool,
 ) {
     let end = std::time::Instant::now() + LIMIT;
     while !missing.is_empty() {
-        assert!(std::time::Instant::now() < end, "{what}: {missing:#?}");
+        assert!(std::time::Instant::now() < end, "{condition_name}: {missing:#?}");
         missing.retain(|thing| !is_there(thing));
         pause(Duration::from_millis(200));
     }

@@ -107,7 +107,7 @@ fn assert_works_as_printed(page: &str, least: usize) {
     let page = std::fs::read_to_string(repository().join(page)).expect("the page");
     let blocks = blocks(&page);
     assert!(blocks.len() >= least, "only {} blocks", blocks.len());
-    let (port, nats_port, pages_port) = (port::reserved(), port::reserved(), port::reserved());
+    let (port, nats_port, pages_port) = (port::reserve(), port::reserve(), port::reserve());
     let data = TempDir::new().expect("a directory");
     let mut run = make_run(port, nats_port, &data);
     wait_until_ready(&mut run);
@@ -145,7 +145,7 @@ fn assert_works_as_printed(page: &str, least: usize) {
 
 #[test]
 fn a_second_run_finds_the_jobs_of_the_first() {
-    let (port, nats_port) = (port::reserved(), port::reserved());
+    let (port, nats_port) = (port::reserve(), port::reserve());
     let data = TempDir::new().expect("a directory");
     let client = Client::new(&format!("127.0.0.1:{port}"));
     let mut first = make_run(port, nats_port, &data);
@@ -162,7 +162,7 @@ fn a_second_run_finds_the_jobs_of_the_first() {
 
 #[test]
 fn a_run_names_the_port_or_the_data_that_another_run_uses() {
-    let (port, nats_port) = (port::reserved(), port::reserved());
+    let (port, nats_port) = (port::reserve(), port::reserve());
     let data = TempDir::new().expect("a directory");
     let mut first = make_run(port, nats_port, &data);
     wait_until_ready(&mut first);
@@ -173,7 +173,7 @@ fn a_run_names_the_port_or_the_data_that_another_run_uses() {
     let output = same_ports.output();
     assert!(!status.success(), "{output}");
     assert!(output.contains(&port.to_string()) && output.contains("make run PORT="), "{output}");
-    let mut same_data = make_run(port::reserved(), port::reserved(), &data);
+    let mut same_data = make_run(port::reserve(), port::reserve(), &data);
     assert!(!same_data.wait_for_exit(Duration::from_secs(60)).success());
     assert!(same_data.output().contains("DATA_DIR"), "{}", same_data.output());
     stop(&mut first);
@@ -181,9 +181,9 @@ fn a_run_names_the_port_or_the_data_that_another_run_uses() {
 
 #[test]
 fn a_run_with_traces_shows_a_job_in_the_terminal() {
-    let (port, nats_port) = (port::reserved(), port::reserved());
+    let (port, nats_port) = (port::reserve(), port::reserve());
     let data = TempDir::new().expect("a directory");
-    let [http, grpc, otlp] = [(); 3].map(|()| port::reserved().to_string());
+    let [http, grpc, otlp] = [(); 3].map(|()| port::reserve().to_string());
     let settings = [
         ("TRACE", "1".to_owned()),
         ("JAEGER_PORT", http.clone()),

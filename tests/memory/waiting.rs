@@ -13,7 +13,7 @@ use wordmill_tests::{LIMIT, runtime, wait_for};
 use crate::{assert_below, start_stack};
 
 /// Number of clients that wait at the same time.
-const CROWD: usize = 1000;
+const CLIENTS: usize = 1000;
 /// Maximum memory of all waiting clients. Measured: 28 to 30 MiB.
 const GROWTH_BYTES_MAX: u64 = 45 << 20;
 
@@ -44,7 +44,7 @@ async fn wait_for_end(client: Client, job_id: String, number: usize) -> (String,
 
 #[test]
 fn a_thousand_waiting_clients_use_little_memory() {
-    let places = CROWD.to_string();
+    let places = CLIENTS.to_string();
     let stack = start_stack(1, 0, &[("WORDMILL_WAITERS_MAX", &places)]);
     let admin = Admin::connect(&stack.nats);
     let client = stack.client();
@@ -52,7 +52,7 @@ fn a_thousand_waiting_clients_use_little_memory() {
     let consumers = admin.consumer_count();
     let before = gateway.peak_memory_bytes();
     let jobs: Vec<_> = (0..10).map(|_| client.submit(&json!({"text": "a b c"}))).collect();
-    let mut crowd: Vec<_> = (0..CROWD)
+    let mut crowd: Vec<_> = (0..CLIENTS)
         .map(|number| {
             let job_id = jobs[number % jobs.len()].clone();
             runtime().spawn(wait_for_end(client.clone(), job_id, number))
@@ -69,13 +69,13 @@ fn a_thousand_waiting_clients_use_little_memory() {
                 runtime().block_on(crowd.swap_remove(gone))
             );
         }
-        are_waiting(CROWD)
+        are_waiting(CLIENTS)
     });
     let one_more = || client.get(&format!("/v1/jobs/{}?wait=1", jobs[0])).status;
     assert_eq!(one_more(), 503, "a further client is refused");
     assert_eq!(admin.consumer_count(), consumers, "waiting clients use no consumer");
     let grown = gateway.peak_memory_bytes() - before;
-    assert_below(GROWTH_BYTES_MAX, grown, &format!("{CROWD} waiting clients"));
+    assert_below(GROWTH_BYTES_MAX, grown, &format!("{CLIENTS} waiting clients"));
 
     let first = Instant::now();
     for job_id in &jobs {

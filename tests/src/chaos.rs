@@ -44,9 +44,9 @@ const JOBS_AFTER_FAULTS: u64 = 8;
 /// Longest wait for all jobs to become final after the last fault.
 const SETTLE_MAX: Duration = Duration::from_secs(120);
 /// Delay of a timer after which the machine counts as stalled.
-const LATE_MAX: Duration = Duration::from_secs(1);
+const STALL_MIN: Duration = Duration::from_secs(1);
 /// Number of stored revisions per record, so that a change of a final record is visible.
-const HISTORY: i64 = 64;
+const REVISIONS_PER_RECORD: i64 = 64;
 
 /// Parameters of one chaos run.
 #[derive(Debug, Clone, Copy)]
@@ -72,7 +72,9 @@ impl Run {
         cluster.provision(&[]);
         let admin = Admin::connect_to_any(&cluster.addresses());
         admin.set_ack_wait(ACK_WAIT);
-        admin.reconfigure("KV_job_state", |config| config.max_messages_per_subject = HISTORY);
+        admin.reconfigure("KV_job_state", |config| {
+            config.max_messages_per_subject = REVISIONS_PER_RECORD
+        });
         let mut fleet = Fleet::start(cluster, GATEWAYS, WORKERS);
         let site = Site::start();
         let visits = Visits::default();
@@ -239,12 +241,12 @@ fn are_all_final(admin: &Admin) -> bool {
 
 /// Records stalls of the whole machine, during which no process can meet a deadline.
 fn watch_machine(incidents: &Incidents, stop: &AtomicBool) {
-    let nap = Duration::from_millis(50);
+    let interval = Duration::from_millis(50);
     while !stop.load(Ordering::SeqCst) {
         let begin = SystemTime::now();
         let started = Instant::now();
-        pause(nap);
-        if started.elapsed() > nap + LATE_MAX {
+        pause(interval);
+        if started.elapsed() > interval + STALL_MIN {
             incidents.add_stall(begin);
         }
     }

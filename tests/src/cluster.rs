@@ -11,7 +11,7 @@ use crate::stack::{self, Nats};
 use crate::{port, wait_for};
 
 /// Longest wait until all servers are healthy.
-const AGREE_MAX: Duration = Duration::from_secs(60);
+const HEALTHY_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// Servers with the same configuration file. The settings of the cluster are command-line
 /// arguments.
@@ -70,7 +70,7 @@ impl Cluster {
         configuration: &Path,
         link: impl Fn(usize, usize, &str) -> Option<Link>,
     ) -> Self {
-        let ports: Vec<u16> = (0..2 * size).map(|_| port::reserved()).collect();
+        let ports: Vec<u16> = (0..2 * size).map(|_| port::reserve()).collect();
         let (monitors, routes) = ports.split_at(size);
         let directories: Vec<TempDir> =
             (0..size).map(|_| TempDir::new().expect("a directory")).collect();
@@ -137,7 +137,9 @@ impl Cluster {
 
     /// Waits until every server is healthy.
     pub fn wait_until_healthy(&self) {
-        wait_for("all nats-servers are healthy", AGREE_MAX, || self.is_healthy().then_some(()));
+        wait_for("all nats-servers are healthy", HEALTHY_TIME_MAX, || {
+            self.is_healthy().then_some(())
+        });
     }
 
     /// Provisions the topology with one replica per server.

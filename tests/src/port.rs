@@ -13,7 +13,7 @@ const COUNT: u32 = 12_000;
 ///
 /// # Panics
 /// If all ports are in use.
-pub fn reserved() -> u16 {
+pub fn reserve() -> u16 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     // Concurrent test processes start at different offsets.
     let start = std::process::id().wrapping_mul(997);

@@ -115,8 +115,8 @@ impl Trace {
     pub fn only_span(&self, name: &str) -> &Span {
         match self.spans_named(name)[..] {
             [one] => one,
-            ref some => {
-                panic!("{} spans have the name {name}, expected one: {self:#?}", some.len())
+            ref spans => {
+                panic!("{} spans have the name {name}, expected one: {self:#?}", spans.len())
             }
         }
     }

@@ -18,8 +18,8 @@ use wordmill_tests::{LIMIT, wait_for};
 const RELOAD_TIME_MAX: Duration = Duration::from_secs(30);
 /// Maximum time until the event streams of a revoked key end.
 const REVOCATION_TIME_MAX: Duration = Duration::from_secs(60);
-const UNKNOWN: &str = "/v1/jobs/0198f0c2-0000-7000-8000-000000000000";
-const STRANGER: &str = "wm_0000000000000000000000000000000000000000000000000000000000000000";
+const UNKNOWN_JOB_PATH: &str = "/v1/jobs/0198f0c2-0000-7000-8000-000000000000";
+const UNKNOWN_KEY: &str = "wm_0000000000000000000000000000000000000000000000000000000000000000";
 
 /// Starts a stack whose gateways require API keys.
 fn start_stack_with_keys(gateways: usize, workers: usize, keys: &Keyring) -> Stack {
@@ -31,7 +31,7 @@ fn start_stack_with_keys(gateways: usize, workers: usize, keys: &Keyring) -> Sta
 fn wait_until_key_is_valid(client: &Client, key: &str, expected: bool) {
     let status = if expected { 404 } else { 401 };
     wait_for("the keys are reloaded", RELOAD_TIME_MAX, || {
-        (client.with_key(key).get(UNKNOWN).status == status).then_some(())
+        (client.with_key(key).get(UNKNOWN_JOB_PATH).status == status).then_some(())
     });
 }
 
@@ -52,7 +52,7 @@ fn missing_and_wrong_keys_get_the_same_refusal() {
     let job = format!("/v1/jobs/{job_id}");
     let longer = format!("Bearer {key}0");
     let basic = format!("Basic {key}");
-    let unknown = format!("Bearer {STRANGER}");
+    let unknown = format!("Bearer {UNKNOWN_KEY}");
     let wrong = ["", "Bearer", "Bearer wm_", "nonsense", &basic, &unknown, &longer, &key];
     let mut answers: Vec<Value> = Vec::new();
     for path in [job.as_str(), "/v1/jobs", "/nothing", "/livez/", "/v1/dead-letters"] {
@@ -81,7 +81,7 @@ fn missing_and_wrong_keys_get_the_same_refusal() {
     let older = ours.get(&format!("/word-count/{job_id}")).json();
     assert_eq!(older["data"]["status"], "COMPLETE", "{older}");
     let output = stack.gateways[0].process.output();
-    assert!(!output.contains(&key) && !output.contains(STRANGER), "a key is in the log");
+    assert!(!output.contains(&key) && !output.contains(UNKNOWN_KEY), "a key is in the log");
 }
 
 #[test]
@@ -101,12 +101,12 @@ fn keys_are_rotated_while_the_gateway_runs() {
 
     let gateway = &mut stack.gateways[0].process;
     for broken in ["", "{\"name\": \"team\"", "# nothing"] {
-        let complaint_count = |output: &str| output.matches("changed files cannot be used").count();
-        let before = complaint_count(&gateway.output());
+        let error_count = |output: &str| output.matches("changed files cannot be used").count();
+        let before = error_count(&gateway.output());
         fs::write(keys.path(), broken).expect("written");
         gateway.signal(Signal::HUP);
         wait_for("the gateway logs an error", RELOAD_TIME_MAX, || {
-            (complaint_count(&gateway.output()) > before).then_some(())
+            (error_count(&gateway.output()) > before).then_some(())
         });
         wait_until_key_is_valid(&client, &new, true);
     }
@@ -217,7 +217,7 @@ fn requests_over_the_rate_limit_get_retry_after() {
     let slow = stack.client().with_key(&slow);
     let free = stack.client().with_key(&free);
     let limited: Answer = wait_for("the rate limit is reached", LIMIT, || {
-        let answer = slow.get(UNKNOWN);
+        let answer = slow.get(UNKNOWN_JOB_PATH);
         assert_eq!(answer.header("ratelimit-policy"), Some("\"requests\";q=3;w=3"));
         let left = answer.header("ratelimit").expect("a ratelimit field");
         assert!(left.starts_with("\"requests\";r=") && left.contains(";t="), "{left}");
@@ -226,10 +226,12 @@ fn requests_over_the_rate_limit_get_retry_after() {
     assert_eq!(limited.expect_problem(429, "rate_limited")["retryable"], true);
     assert_eq!(limited.header("retry-after"), Some("1"));
     assert!(limited.header("ratelimit").is_some_and(|left| left.starts_with("\"requests\";r=0;")));
-    let answer = free.get(UNKNOWN);
+    let answer = free.get(UNKNOWN_JOB_PATH);
     assert_eq!(answer.status, 404);
     assert_eq!(answer.header("ratelimit"), None);
-    wait_for("the key may send again", LIMIT, || (slow.get(UNKNOWN).status == 404).then_some(()));
+    wait_for("the key may send again", LIMIT, || {
+        (slow.get(UNKNOWN_JOB_PATH).status == 404).then_some(())
+    });
     // The older contract answers in its own envelope.
     let limited = wait_for("the rate limit is reached", LIMIT, || {
         let answer = slow.get("/word-count/x");
@@ -260,7 +262,7 @@ fn an_owner_cannot_have_more_unfinished_jobs_than_its_quota() {
     let refused = a.post("/v1/jobs", &text(3));
     assert_eq!(refused.expect_problem(429, "quota_exceeded")["retryable"], true);
     assert!(refused.header("retry-after").is_some(), "{refused:?}");
-    let put = a.send("PUT", UNKNOWN, &named[1..], text(3).to_string().as_bytes());
+    let put = a.send("PUT", UNKNOWN_JOB_PATH, &named[1..], text(3).to_string().as_bytes());
     put.expect_problem(429, "quota_exceeded");
     let older = a.post("/word-count", &json!({"url": "http://example.org/"}));
     assert_answer(&older, 429, json!({"success": false}));
@@ -295,7 +297,7 @@ fn a_gateway_on_a_non_loopback_address_requires_keys() {
     // A missing or invalid key file is reported with the reason.
     let keys = Keyring::new();
     let (name, path) = keys.setting();
-    for (content, said) in [(None, "No such file"), (Some("{}"), "line 1: missing field")] {
+    for (content, reason) in [(None, "No such file"), (Some("{}"), "line 1: missing field")] {
         if let Some(content) = content {
             fs::write(keys.path(), content).expect("written");
         }
@@ -304,7 +306,7 @@ fn a_gateway_on_a_non_loopback_address_requires_keys() {
         let output = command.output().expect("the gateway runs");
         assert_eq!(output.status.code(), Some(1), "{output:?}");
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(text.contains("the API keys cannot be used") && text.contains(said), "{text}");
+        assert!(text.contains("the API keys cannot be used") && text.contains(reason), "{text}");
     }
 }
 

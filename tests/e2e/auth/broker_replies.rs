@@ -143,8 +143,8 @@ impl Fixture {
         }
         let mut marker = HeaderMap::new();
         marker.insert("KV-Operation", "PURGE");
-        let marked = admin.client.request_with_headers(EMPTY, marker, "".into());
-        runtime().block_on(marked).expect("a marker");
+        let tombstone = admin.client.request_with_headers(EMPTY, marker, "".into());
+        runtime().block_on(tombstone).expect("a marker");
         let acknowledgement = receive_job(&Session::open(&nats, "worker"));
         Self { nats, admin, acknowledgement, _directory: directory }
     }
@@ -159,7 +159,7 @@ impl Fixture {
 
     /// Publishes to `target` directly, and sends every request with `target` as its reply subject
     /// or as its trace destination.
-    fn try_everything(&self, session: &Session, target: &str) {
+    fn send_all_requests(&self, session: &Session, target: &str) {
         runtime().block_on(async {
             for payload in ["", "{}", "+ACK"] {
                 let sent = session.client.publish(target.to_owned(), payload.into()).await;
@@ -195,8 +195,8 @@ fn receive_job(worker: &Session) -> String {
         let inbox = worker.client.new_inbox();
         let mut deliveries = worker.client.subscribe(inbox.clone()).await.expect("subscribed");
         let next = "$JS.API.CONSUMER.MSG.NEXT.JOBS.interactive";
-        let ask = r#"{"batch":1,"no_wait":true}"#;
-        worker.client.publish_with_reply(next, inbox, ask.into()).await.expect("sent");
+        let pull_request = r#"{"batch":1,"no_wait":true}"#;
+        worker.client.publish_with_reply(next, inbox, pull_request.into()).await.expect("sent");
         let delivery = tokio::time::timeout(LIMIT, deliveries.next()).await.expect("an answer");
         delivery.expect("a delivery").reply.expect("a reply subject").to_string()
     })
@@ -234,10 +234,10 @@ fn assert_no_reply_reaches_a_stream(settings: &str) {
     let before = Snapshot::of(&fixture.admin);
     let acknowledgement = fixture.acknowledgement.as_str();
     for target in TARGETS.iter().copied().chain([acknowledgement]) {
-        fixture.try_everything(&inspector, target);
+        fixture.send_all_requests(&inspector, target);
         assert_eq!(Snapshot::of(&fixture.admin), before, "inspector: {target}");
         if !SWEEPER_MAY.contains(&target) {
-            fixture.try_everything(&sweeper, target);
+            fixture.send_all_requests(&sweeper, target);
             assert_eq!(Snapshot::of(&fixture.admin), before, "sweeper: {target}");
         }
     }

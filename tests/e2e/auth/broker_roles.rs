@@ -75,9 +75,9 @@ fn assert_worker_receives_and_acknowledges(nats: &Nats, expects_version_2: bool)
     runtime().block_on(async {
         let inbox = worker.client.new_inbox();
         let mut deliveries = worker.client.subscribe(inbox.clone()).await.expect("subscribed");
-        let ask = r#"{"batch":1,"no_wait":true}"#;
+        let pull_request = r#"{"batch":1,"no_wait":true}"#;
         let next = "$JS.API.CONSUMER.MSG.NEXT.JOBS.bulk";
-        worker.client.publish_with_reply(next, inbox, ask.into()).await.expect("sent");
+        worker.client.publish_with_reply(next, inbox, pull_request.into()).await.expect("sent");
         let delivery = tokio::time::timeout(LIMIT, deliveries.next()).await.expect("an answer");
         let delivery = delivery.expect("a delivery");
         assert_eq!(delivery.subject.as_str(), "jobs.bulk.public.x", "{delivery:?}");

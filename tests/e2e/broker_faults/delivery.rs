@@ -14,15 +14,15 @@ use wordmill_tests::site::{Page, Site};
 use wordmill_tests::{LIMIT, wait_for};
 
 const RECORDS: &str = "$KV.job_state.";
-const LOOK: &str = "$JS.API.DIRECT.GET.KV_job_state.";
-const LOOK_AT_LEADER: &str = "$JS.API.STREAM.MSG.GET.KV_job_state";
+const REPLICA_READ: &str = "$JS.API.DIRECT.GET.KV_job_state.";
+const LEADER_READ: &str = "$JS.API.STREAM.MSG.GET.KV_job_state";
 /// Prefix of acknowledgement subjects. Deliveries match it, too, by their reply subject.
 const ACK: &str = "$JS.ACK.JOBS.";
-const ON_ITS_WAY: &str =
+const WRITE_IN_FLIGHT: &str =
     r#"{"error":{"code":400,"err_code":10164,"description":"wrong last sequence"}}"#;
 
 /// Settings with which a worker runs at most one job per lane.
-const ONE_AT_A_TIME: &[(&str, &str)] = &[("WORDMILL_SLOTS", "2")];
+const ONE_JOB_PER_LANE: &[(&str, &str)] = &[("WORDMILL_SLOTS", "2")];
 
 /// Starts a gateway, and a proxy for workers. The broker redelivers a message after 3 s without an
 /// acknowledgement, because a worker on a busy machine may need more than 1 s to send one.
@@ -99,8 +99,8 @@ fn an_early_delivery_is_delayed_until_its_attempt_is_due() {
     let url = stack.site.put("/busy", Page::status("503 Service Unavailable"));
     let job_id = stack.client().submit_url(&url);
     wait_for("the negative acknowledgement is lost", LIMIT, || (handle.count() == 1).then_some(()));
-    let sent_back = stack.proxy().add_rule(Rule::pass(ACK).containing("-NAK"));
-    wait_for("the job is sent back", LIMIT, || (sent_back.count() > 0).then_some(()));
+    let returned = stack.proxy().add_rule(Rule::pass(ACK).containing("-NAK"));
+    wait_for("the job is sent back", LIMIT, || (returned.count() > 0).then_some(()));
     assert_eq!(array_length(&stack.job(&job_id)["attempts"]), 1);
     assert_eq!(stack.site.hits("/busy"), 1);
     stack.site.put("/busy", Page::new("text/plain", "two words"));
@@ -114,7 +114,7 @@ fn an_early_delivery_is_delayed_until_its_attempt_is_due() {
 fn a_lost_read_of_a_record_is_repeated() {
     let stack = start();
     let _worker = stack.start_proxied_worker(&[]);
-    let handle = stack.proxy().add_rule(Rule::discard(LOOK).times(1));
+    let handle = stack.proxy().add_rule(Rule::discard(REPLICA_READ).times(1));
     let job_id = submit_page(&stack, "/page");
     assert_done_in_one_attempt(&stack, "/page", &job_id);
     assert_eq!(handle.count(), 1);
@@ -133,7 +133,7 @@ fn a_job_that_becomes_final_while_it_is_read_is_not_started() {
         first.process.kill();
         // The next delivery reads the record before it is cancelled and receives the answer
         // afterwards.
-        let held_messages = stack.proxy().add_rule(Rule::hold_answers(LOOK));
+        let held_messages = stack.proxy().add_rule(Rule::hold_answers(REPLICA_READ));
         let _second = stack.start_proxied_worker(&[]);
         wait_for("the record is read", LIMIT, || (held_messages.count() > 0).then_some(()));
         let job_path = format!("/v1/jobs/{job_id}");
@@ -160,12 +160,12 @@ struct GatedPages {
 impl GatedPages {
     fn start(site: &Site, pages: [Page; 2]) -> Self {
         let allowed = Arc::new(AtomicUsize::new(0));
-        let turns = Arc::clone(&allowed);
+        let permits = Arc::clone(&allowed);
         let visitors = AtomicUsize::new(0);
         site.handle(move |_, _| {
             let visitor = visitors.fetch_add(1, Ordering::SeqCst);
             wait_for("the request may be answered", LIMIT, || {
-                (turns.load(Ordering::SeqCst) > visitor).then_some(())
+                (permits.load(Ordering::SeqCst) > visitor).then_some(())
             });
             pages.get(visitor).cloned().unwrap_or_else(|| Page::status("410 Gone"))
         });
@@ -182,13 +182,13 @@ impl GatedPages {
 /// final write.
 fn run_job_on_two_workers(page: Page, written: &str) -> Value {
     let stack = start();
-    let turns = GatedPages::start(&stack.site, [page, Page::new("text/plain", "now three words")]);
+    let pages = GatedPages::start(&stack.site, [page, Page::new("text/plain", "now three words")]);
     let log = ("WORDMILL_LOG", "debug");
-    let mut first = stack.start_proxied_worker(&[ONE_AT_A_TIME[0], log]);
+    let mut first = stack.start_proxied_worker(&[ONE_JOB_PER_LANE[0], log]);
     for rule in [
         Rule::discard(ACK).containing("+WPI"),
         Rule::discard("events."),
-        Rule::discard_answers(LOOK_AT_LEADER),
+        Rule::discard_answers(LEADER_READ),
     ] {
         stack.proxy().add_rule(rule);
     }
@@ -199,17 +199,17 @@ fn run_job_on_two_workers(page: Page, written: &str) -> Value {
         (stack.site.hits("/page") == 2).then_some(())
     });
     let late = stack.proxy().add_rule(Rule::discard_answers(RECORDS).containing(written));
-    turns.answer_next();
+    pages.answer_next();
     wait_for("the first ends its attempt", LIMIT, || (late.count() > 0).then_some(()));
     assert_eq!(stack.job(&job_id)["status"], "running");
     stack.proxy().release();
     if written.contains("failed") {
         first.process.wait_for_log("another run has the job; this delivery is dropped", LIMIT);
         assert_eq!(stack.job(&job_id)["status"], "running");
-        turns.answer_next();
+        pages.answer_next();
     }
     let job = wait_until_settled(&stack, &job_id);
-    turns.answer_next();
+    pages.answer_next();
     assert_eq!(array_length(&job["attempts"]), 2, "{job}");
     assert_eq!(stack.site.hits("/page"), 2, "{job}");
     job
@@ -240,8 +240,8 @@ fn an_unconfirmed_final_write_is_verified_at_the_leader() {
     let rules = [
         Rule::discard(RECORDS).times(1),
         Rule::discard_answers(RECORDS).times(1),
-        Rule::answer(RECORDS, ON_ITS_WAY, Forward::No).times(1),
-        Rule::answer(RECORDS, ON_ITS_WAY, Forward::Yes).times(1),
+        Rule::answer(RECORDS, WRITE_IN_FLIGHT, Forward::No).times(1),
+        Rule::answer(RECORDS, WRITE_IN_FLIGHT, Forward::Yes).times(1),
     ];
     for (n, rule) in rules.into_iter().enumerate() {
         let path = format!("/{n}");
@@ -257,7 +257,7 @@ fn an_unconfirmed_final_write_is_verified_at_the_leader() {
 fn a_worker_waits_for_a_slow_write() {
     let stack = start();
     let _worker = stack.start_proxied_worker(&[]);
-    let busy = Rule::answer(RECORDS, ON_ITS_WAY, Forward::No).containing("succeeded");
+    let busy = Rule::answer(RECORDS, WRITE_IN_FLIGHT, Forward::No).containing("succeeded");
     let handle = stack.proxy().add_rule(busy);
     let job_id = submit_page(&stack, "/page");
     wait_for("the write was tried several times", LIMIT, || (handle.count() >= 4).then_some(()));
@@ -288,9 +288,9 @@ fn a_large_result_that_was_not_stored_is_stored_again() {
 #[test]
 fn a_job_whose_progress_cannot_be_written_continues() {
     let stack = start();
-    let _first = stack.start_proxied_worker(ONE_AT_A_TIME);
+    let _first = stack.start_proxied_worker(ONE_JOB_PER_LANE);
     let unwritten = stack.proxy().add_rule(Rule::discard_answers(RECORDS).containing("running"));
-    let unread = stack.proxy().add_rule(Rule::discard_answers(LOOK_AT_LEADER));
+    let unread = stack.proxy().add_rule(Rule::discard_answers(LEADER_READ));
     // The page takes longer than the ack wait of 3 s, while these requests stay unanswered.
     let page = Page::new("text/plain", "two words").after(Duration::from_secs(6));
     let job_id = stack.client().submit_url(&stack.site.put("/page", page));
@@ -330,7 +330,7 @@ fn stop_worker_during_job(rules: Vec<Rule>, is_expected: impl Fn(&[usize]) -> bo
 fn a_job_with_an_unconfirmed_start_is_returned() {
     let rules = vec![
         Rule::discard_answers(RECORDS).containing("running").times(1),
-        Rule::discard_answers(LOOK_AT_LEADER).times(1),
+        Rule::discard_answers(LEADER_READ).times(1),
     ];
     let job = stop_worker_during_job(rules, |counts| counts == [1, 1]);
     assert_eq!(array_length(&job["attempts"]), 1, "not an attempt: {job}");
@@ -350,7 +350,7 @@ fn an_unconfirmed_return_takes_effect() {
 fn a_job_is_returned_even_if_no_read_is_answered() {
     let rules = vec![
         Rule::discard_answers(RECORDS).containing("running"),
-        Rule::discard_answers(LOOK_AT_LEADER),
+        Rule::discard_answers(LEADER_READ),
     ];
     let job = stop_worker_during_job(rules, |counts| counts[0] > 0 && counts[1] > 1);
     // The hand-back could not be recorded, so the next worker takes the attempt for crashed.

@@ -135,8 +135,8 @@ fn a_full_queue_refuses_jobs_and_leaves_nothing_behind() {
         (0..2).map(|_| stack.client().submit(&json!({"text": "a"}))).collect();
     let records = admin.message_count("KV_job_state");
     for _ in 0..3 {
-        let declined = stack.client().post("/v1/jobs", &json!({"text": "a"}));
-        let problem = declined.expect_problem(503, "queue_full");
+        let refused = stack.client().post("/v1/jobs", &json!({"text": "a"}));
+        let problem = refused.expect_problem(503, "queue_full");
         assert!(problem.get("job_id").is_none(), "{problem}");
     }
     // Polls still work. Refused jobs leave only tombstones, which expire.
@@ -161,8 +161,8 @@ fn a_deleted_queue_refuses_jobs() {
     let stack = Stack::with(1, 0, &[]);
     let admin = Admin::connect(&stack.nats);
     admin.delete_stream("JOBS");
-    let declined = stack.client().post("/v1/jobs", &json!({"text": "a"}));
-    let problem = declined.expect_problem(503, "broker_unavailable");
+    let refused = stack.client().post("/v1/jobs", &json!({"text": "a"}));
+    let problem = refused.expect_problem(503, "broker_unavailable");
     assert!(problem.get("job_id").is_none(), "the job is certainly not queued: {problem}");
     stack.nats.provision(&[]);
     let worker = Worker::start(&stack.nats.address(), &[]);

@@ -14,10 +14,11 @@ use wordmill_tests::{LIMIT, wait_for};
 const JOBS: &str = "jobs.";
 const RECORDS: &str = "$KV.job_state.";
 /// The server's answer while another write of the same subject is in flight to the replicas.
-const ON_ITS_WAY: &str =
+const WRITE_IN_FLIGHT: &str =
     r#"{"error":{"code":400,"err_code":10164,"description":"wrong last sequence"}}"#;
 /// An error that leaves open whether the message was stored.
-const UNKNOWN: &str = r#"{"error":{"code":500,"err_code":10158,"description":"who knows"}}"#;
+const UNKNOWN_OUTCOME: &str =
+    r#"{"error":{"code":500,"err_code":10158,"description":"who knows"}}"#;
 
 /// Starts a gateway behind a proxy, and no worker.
 fn start() -> ProxiedStack {
@@ -52,12 +53,13 @@ fn two_words() -> Value {
 fn a_worker_may_write_the_record_before_the_gateway() {
     let stack = start();
     let _worker = stack.start_direct_worker(&[]);
-    let hidden = || stack.gateways[0].process.output().matches("record not confirmed").count();
+    let unconfirmed_count =
+        || stack.gateways[0].process.output().matches("record not confirmed").count();
     // On a busy machine the record may be released too late to be refused; the round is then
     // repeated.
     let refused = (0..10).any(|_| {
         let before = stack.admin.message_count("KV_job_state");
-        let unconfirmed = hidden();
+        let unconfirmed = unconfirmed_count();
         let held_messages = stack.proxy().add_rule(Rule::hold(RECORDS));
         let job_id = std::thread::scope(|scope| {
             let submitting = scope.spawn(|| stack.client().submit(&two_words()));
@@ -75,7 +77,7 @@ fn a_worker_may_write_the_record_before_the_gateway() {
             before + 1,
             "no write after that of the worker"
         );
-        hidden() == unconfirmed
+        unconfirmed_count() == unconfirmed
     });
     assert!(refused, "the record was released too late in each round");
     stack.admin.wait_until_idle();
@@ -87,8 +89,8 @@ fn a_job_is_accepted_despite_a_lost_or_unconfirmed_record() {
     let rules = [
         Rule::discard(RECORDS),
         Rule::discard_answers(RECORDS),
-        Rule::answer(RECORDS, ON_ITS_WAY, Forward::No),
-        Rule::answer(RECORDS, ON_ITS_WAY, Forward::Yes),
+        Rule::answer(RECORDS, WRITE_IN_FLIGHT, Forward::No),
+        Rule::answer(RECORDS, WRITE_IN_FLIGHT, Forward::Yes),
     ];
     let ids = rules.map(|rule| {
         let handle = stack.proxy().add_rule(rule);
@@ -108,7 +110,7 @@ fn a_waiting_submission_is_notified_of_the_final_record() {
     let stack = start();
     let _worker = stack.start_direct_worker(&[]);
     stack.proxy().add_rule(Rule::discard("$JS.API.DIRECT.GET."));
-    let wait = |fields: &[(&str, &str)]| {
+    let submit_and_wait = |fields: &[(&str, &str)]| {
         let json = ("content-type", "application/json");
         let headers = [&[json, ("prefer", "wait=60")], fields].concat();
         let body = two_words().to_string();
@@ -117,12 +119,12 @@ fn a_waiting_submission_is_notified_of_the_final_record() {
         assert_eq!(answer.header("preference-applied"), Some("wait=60"));
         assert_eq!(answer.json()["totals"]["words"], 2, "{answer:?}");
     };
-    wait(&[]);
-    wait(&[("idempotency-key", "named")]);
+    submit_and_wait(&[]);
+    submit_and_wait(&[("idempotency-key", "named")]);
     // The worker writes the record before the gateway knows the result of its own write.
     for lost in [Rule::discard(RECORDS), Rule::discard_answers(RECORDS)] {
         let handle = stack.proxy().add_rule(lost);
-        wait(&[]);
+        submit_and_wait(&[]);
         assert_eq!(handle.count(), 1);
         handle.end();
     }
@@ -133,8 +135,8 @@ fn a_waiting_submission_is_notified_of_the_final_record() {
 fn a_job_too_large_for_the_queue_is_refused_and_rolled_back() {
     let stack = start();
     stack.admin.reconfigure("JOBS", |config| config.max_message_size = 2000);
-    let declined = stack.client().post("/v1/jobs", &json!({"text": "word ".repeat(1000)}));
-    let problem = declined.expect_problem(413, "input_too_large");
+    let refused = stack.client().post("/v1/jobs", &json!({"text": "word ".repeat(1000)}));
+    let problem = refused.expect_problem(413, "input_too_large");
     assert!(problem.get("job_id").is_none(), "{problem}");
     assert_eq!(newest_record(&stack).payload, b"", "only a tombstone");
     assert_eq!(stack.admin.message_count("JOBS"), 0);
@@ -148,7 +150,7 @@ fn the_record_of_a_refused_job_is_rolled_back_or_swept() {
     let stack = ProxiedStack::start(Proxied::Gateways(1), &sweeper);
     stack.admin.reconfigure("JOBS", |config| config.max_messages = 1);
     stack.client().submit(&two_words());
-    let decline = |rule| {
+    let refuse = |rule| {
         let handle = stack.proxy().add_rule(rule);
         stack.client().post("/v1/jobs", &two_words()).expect_problem(503, "queue_full");
         assert_eq!(handle.count(), 1);
@@ -156,13 +158,13 @@ fn the_record_of_a_refused_job_is_rolled_back_or_swept() {
         newest_record(&stack)
     };
     // The record was written, but the write was not confirmed.
-    assert_eq!(decline(Rule::discard_answers(RECORDS).times(1)).payload, b"", "only a tombstone");
+    assert_eq!(refuse(Rule::discard_answers(RECORDS).times(1)).payload, b"", "only a tombstone");
     // The record was not written, so there is nothing to roll back.
     let before = stack.admin.message_count("KV_job_state");
-    decline(Rule::discard(RECORDS).times(1));
+    refuse(Rule::discard(RECORDS).times(1));
     assert_eq!(stack.admin.message_count("KV_job_state"), before);
     // The rollback fails, so the sweeper ends the job.
-    let left = decline(Rule::discard(RECORDS).containing("KV-Operation"));
+    let left = refuse(Rule::discard(RECORDS).containing("KV-Operation"));
     let job_id = left.subject.rsplit('.').next().expect("an id");
     let job = stack.client().wait_until_final(job_id, LIMIT);
     assert_eq!(job["failure"]["code"], "lost", "{job}");
@@ -187,8 +189,8 @@ fn an_unconfirmed_message_is_sent_again_and_stored_once() {
     let rules = [
         Rule::discard(JOBS),
         Rule::discard_answers(JOBS),
-        Rule::answer(JOBS, UNKNOWN, Forward::No),
-        Rule::answer(JOBS, UNKNOWN, Forward::Yes),
+        Rule::answer(JOBS, UNKNOWN_OUTCOME, Forward::No),
+        Rule::answer(JOBS, UNKNOWN_OUTCOME, Forward::Yes),
     ];
     let ids = rules.map(|rule| {
         let handle = stack.proxy().add_rule(rule.times(1));
@@ -213,8 +215,8 @@ fn a_job_with_a_key_is_recorded_once() {
     let rules = [
         Rule::discard(RECORDS),
         Rule::discard_answers(RECORDS),
-        Rule::answer(RECORDS, ON_ITS_WAY, Forward::No),
-        Rule::answer(RECORDS, ON_ITS_WAY, Forward::Yes),
+        Rule::answer(RECORDS, WRITE_IN_FLIGHT, Forward::No),
+        Rule::answer(RECORDS, WRITE_IN_FLIGHT, Forward::Yes),
     ];
     let mut ids = Vec::new();
     for (n, rule) in rules.into_iter().enumerate() {

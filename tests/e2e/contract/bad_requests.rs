@@ -181,11 +181,11 @@ fn the_trace_id_is_inherited_or_generated() {
 
     let bad = [JSON, ("traceparent", "00-zz-zz-00")];
     let answer = stack.client().send("POST", "/v1/jobs", &bad, br#"{"text":"a"}"#);
-    let made = answer.json()["trace_id"].as_str().expect("a trace id").to_owned();
-    assert!(made.len() == 32 && made != trace_id, "{made}");
+    let generated = answer.json()["trace_id"].as_str().expect("a trace id").to_owned();
+    assert!(generated.len() == 32 && generated != trace_id, "{generated}");
     let job_id = answer.json()["job_id"].as_str().expect("a job id").to_owned();
     let job = stack.client().wait_until_final(&job_id, Duration::from_secs(20));
-    assert_eq!(job["trace_id"], made.as_str());
+    assert_eq!(job["trace_id"], generated.as_str());
 }
 
 #[test]
@@ -218,6 +218,6 @@ fn the_health_check_of_the_images_agrees_with_readiness() {
     assert_eq!(worker(stack.workers[0].health.url("")), Some(0));
     assert_eq!(gateway("http://127.0.0.1:1".to_owned()), Some(1));
     // Alive, but not ready.
-    let lonely = wordmill_tests::stack::Gateway::start("127.0.0.1:1", &[]);
-    assert_eq!(gateway(lonely.client.url("")), Some(1));
+    let unready = wordmill_tests::stack::Gateway::start("127.0.0.1:1", &[]);
+    assert_eq!(gateway(unready.client.url("")), Some(1));
 }

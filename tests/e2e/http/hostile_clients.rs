@@ -232,9 +232,9 @@ fn a_shutdown_closes_idle_connections_and_finishes_requests() {
         body.len()
     )
     .expect("sent");
-    let mut go_on = [0; 25];
-    open.read_exact(&mut go_on).expect("the handler reads");
-    assert!(go_on.starts_with(b"HTTP/1.1 100 Continue"));
+    let mut continue_line = [0; 25];
+    open.read_exact(&mut continue_line).expect("the handler reads");
+    assert!(continue_line.starts_with(b"HTTP/1.1 100 Continue"));
     let gateway = &mut stack.gateways[0].process;
     let started = Instant::now();
     gateway.signal(Signal::TERM);

@@ -14,7 +14,7 @@ use wordmill_tests::stack::{Gateway, Nats, Worker, service_command, wait_until_r
 use wordmill_tests::{LIMIT, wait_for};
 
 /// Reported reason if a service cannot connect to the broker over TLS.
-const DISTRUST: &str = "one side does not trust the other";
+const TRUST_ERROR: &str = "one side does not trust the other";
 
 /// A temporary folder for certificates and keys.
 struct Folder(TempDir);
@@ -239,15 +239,15 @@ fn an_untrusted_broker_is_refused_over_tls() {
 
     let other = folder.write("other.pem", &Authority::new().pem);
     let wrong = [("WORDMILL_NATS_CA", other.as_str())];
-    wait_until_waiting_because(&Gateway::start(&nats.address(), &wrong), DISTRUST);
+    wait_until_waiting_because(&Gateway::start(&nats.address(), &wrong), TRUST_ERROR);
     let quick = [wrong[0], ("WORDMILL_NATS_WAIT", "2s")];
     let mut command = service_command("wordmill-nats", "admin", &nats.address(), &quick);
     let output = command.arg("provision").output().expect("wordmill-nats runs");
     let text = String::from_utf8_lossy(&output.stderr);
-    assert!(!output.status.success() && text.contains(DISTRUST), "{text}");
+    assert!(!output.status.success() && text.contains(TRUST_ERROR), "{text}");
     // A host name that the certificate does not contain.
     let by_name = nats.address().replace("127.0.0.1", "localhost");
-    wait_until_waiting_because(&Gateway::start(&by_name, &settings[..1]), DISTRUST);
+    wait_until_waiting_because(&Gateway::start(&by_name, &settings[..1]), TRUST_ERROR);
 
     for (file, reason) in [("nowhere.pem", "No such file"), ("key.pem", "no PEM certificate")] {
         let path = folder.path().join(file);

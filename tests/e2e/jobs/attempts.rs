@@ -49,20 +49,20 @@ fn a_servers_retry_after_is_honoured_and_clamped() {
     for (n, (status, after, ..)) in cases.iter().enumerate() {
         jobs.push(stack.client().submit_url(&site.put(&format!("/{n}"), busy(status, after))));
     }
-    for (n, (job_id, (_, after, least, most))) in jobs.iter().zip(cases).enumerate() {
-        if most < 1000 {
+    for (n, (job_id, (_, after, min, max))) in jobs.iter().zip(cases).enumerate() {
+        if max < 1000 {
             let job = stack.client().wait_until_final(job_id, LIMIT);
             let gap = milliseconds_between(
                 &job["attempts"][0]["ended_at"],
                 &job["attempts"][1]["started_at"],
             );
-            assert!(gap >= least && gap < 1500, "{after:?} must be ignored: {gap}, {job}");
+            assert!(gap >= min && gap < 1500, "{after:?} must be ignored: {gap}, {job}");
             continue;
         }
         let job = wait_until_retry_is_scheduled(&stack, job_id);
         assert_eq!(job["status"], "queued", "{job}");
         let wait = milliseconds_between(&job["attempts"][0]["ended_at"], &job["next_attempt_at"]);
-        assert!((least..=most).contains(&wait), "{after:?}: {wait}, {job}");
+        assert!((min..=max).contains(&wait), "{after:?}: {wait}, {job}");
         assert_eq!(site.hits(&format!("/{n}")), 1, "{after:?}");
         site.put(&format!("/{n}"), Page::new("text/plain", "now"));
     }
@@ -99,9 +99,9 @@ fn a_succeeded_job_shows_its_failed_attempts() {
         assert_eq!(attempt["failure"]["code"], code, "{job}");
     }
     // Backoff of 300 ms and 1.2 s, with a jitter of one fifth.
-    for (pair, least) in attempts.windows(2).zip([240, 960]) {
+    for (pair, min) in attempts.windows(2).zip([240, 960]) {
         let gap = milliseconds_between(&pair[0]["ended_at"], &pair[1]["started_at"]);
-        assert!(gap >= least - 5, "{gap} < {least}: {job}");
+        assert!(gap >= min - 5, "{gap} < {min}: {job}");
     }
 }
 

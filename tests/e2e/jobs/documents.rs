@@ -277,14 +277,14 @@ fn an_aborted_upload_leaves_nothing_behind() {
     let length = (2 * text.len()).to_string();
     let with_length = [TEXT, ("content-length", length.as_str())];
     for headers in [&with_length[..], &[TEXT, CHUNKED]] {
-        for says_goodbye in [false, true] {
+        for closes_its_side in [false, true] {
             let mut upload = Upload::begin(client, "POST", "/v1/jobs", headers);
             assert!(match headers[1] {
                 CHUNKED => upload.send_chunk(&text),
                 _ => upload.send(&text),
             });
             wait_until_document_is_stored(&admin);
-            if says_goodbye {
+            if closes_its_side {
                 upload.close();
                 upload.answer().expect_problem(400, "incomplete_body");
             } else {

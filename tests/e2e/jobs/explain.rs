@@ -64,7 +64,7 @@ fn a_large_explanation_is_stored_with_the_result() {
 #[test]
 fn an_invalid_option_is_named_in_the_problem() {
     let stack = Stack::start();
-    for (options, says) in [
+    for (options, expected) in [
         (json!({"rule": "words"}), "\"rule\""),
         (json!({"min_len": 0}), "\"min_len\""),
         (json!({"top": 1000}), "0 to 100"),
@@ -74,6 +74,6 @@ fn an_invalid_option_is_named_in_the_problem() {
         let answer = stack.client().post("/v1/jobs", &json!({"text": "a", "options": options}));
         assert_answer(&answer, 422, json!({"code": "invalid_option"}));
         let problem = answer.json();
-        assert!(problem["detail"].as_str().expect("a sentence").contains(says), "{problem}");
+        assert!(problem["detail"].as_str().expect("a sentence").contains(expected), "{problem}");
     }
 }

@@ -55,8 +55,8 @@ fn a_deleted_job_is_gone_with_its_result() {
         delete(client, &path).expect_problem(410, "result_expired");
         client.get(&path).expect_problem(410, "result_expired");
         client.get(&format!("{path}/result")).expect_problem(410, "result_expired");
-        let marker = record_ttl(&admin, id).expect("the tombstone expires");
-        assert_eq!(marker, (30 * 24 * 3600).to_string(), "in 30 days");
+        let tombstone_ttl = record_ttl(&admin, id).expect("the tombstone expires");
+        assert_eq!(tombstone_ttl, (30 * 24 * 3600).to_string(), "in 30 days");
     }
     assert_eq!(admin.message_count("OBJ_results"), 0, "the whole result is removed");
     delete(client, UNKNOWN).expect_problem(404, "job_not_found");

@@ -25,7 +25,7 @@ struct Run {
 impl Run {
     fn start(settings: &[(&str, &str)]) -> Self {
         let data = TempDir::new().expect("a directory");
-        let ports @ [gateway, nats, worker] = [(); 3].map(|()| port::reserved());
+        let ports @ [gateway, nats, worker] = [(); 3].map(|()| port::reserve());
         let mut command = Command::new("python3");
         for (key, _) in std::env::vars_os() {
             let name = key.to_string_lossy();

@@ -64,14 +64,14 @@ fn only_jobs_without_a_message_are_failed() {
     let kept_result = format!("{waiting}.run");
     admin.put_result(&kept_result, "it may yet be pointed to");
     // One lost job that a repeated request repairs, and one that stays lost.
-    let healed = accepted_id(&submit_named(&client, "healed"));
-    admin.remove_message("JOBS", &message_subject(&healed));
-    let revision = || client.get(&format!("/v1/jobs/{healed}")).header("etag").map(str::to_owned);
+    let repaired = accepted_id(&submit_named(&client, "healed"));
+    admin.remove_message("JOBS", &message_subject(&repaired));
+    let revision = || client.get(&format!("/v1/jobs/{repaired}")).header("etag").map(str::to_owned);
     let before = revision();
-    assert_eq!(accepted_id(&submit_named(&client, "healed")), healed);
+    assert_eq!(accepted_id(&submit_named(&client, "healed")), repaired);
     assert_ne!(revision(), before, "a new revision makes a concurrent sweeper fail");
-    let named_and_lost = accepted_id(&submit_named(&client, "lost"));
-    admin.remove_message("JOBS", &message_subject(&named_and_lost));
+    let lost_with_key = accepted_id(&submit_named(&client, "lost"));
+    admin.remove_message("JOBS", &message_subject(&lost_with_key));
 
     let lost = submit_and_lose_message(&client, &admin);
     let job = wait_until_lost(&client, &lost);
@@ -81,7 +81,7 @@ fn only_jobs_without_a_message_are_failed() {
     assert_eq!(admin.message_count("DEAD_JOBS"), 0);
 
     assert_eq!(get_status(&client, &waiting), "queued");
-    assert_eq!(get_status(&client, &healed), "queued");
+    assert_eq!(get_status(&client, &repaired), "queued");
     assert_eq!(admin.message_count("JOBS"), 2);
     assert!(admin.has_result(&kept_result));
     let repeated = submit_named(&client, "lost");

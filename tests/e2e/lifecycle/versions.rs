@@ -11,7 +11,7 @@ use wordmill_tests::admin::{Admin, job_message};
 use wordmill_tests::assertions::{array_length, assert_fields};
 use wordmill_tests::client::Client;
 use wordmill_tests::command::Wordmill;
-use wordmill_tests::dead_letters::wait_for_letter;
+use wordmill_tests::dead_letters::wait_for_dead_letter;
 use wordmill_tests::metrics::Metrics;
 use wordmill_tests::process::Version;
 use wordmill_tests::receiver::Receiver;
@@ -25,7 +25,7 @@ const SETTINGS: &[(&str, &str)] = &[("WORDMILL_ATTEMPTS", "2"), ("WORDMILL_RETRY
 const WEBHOOKS: (&str, &str) = ("WORDMILL_WEBHOOK_SECRETS", "0123456789abcdef0123456789abcdef");
 /// The payload of a message that is not a job in any version.
 const NONSENSE: &str = "this is not a job";
-const NEWER: &str = "wordmill_newer_messages_total";
+const NEWER_MESSAGES_METRIC: &str = "wordmill_newer_messages_total";
 
 /// A broker without services.
 struct Broker {
@@ -77,14 +77,14 @@ fn find_in_list(client: &Client, id: &str) -> Value {
 /// Waits until a worker has returned `count` messages because of an unknown part. No job may become
 /// a dead letter meanwhile.
 fn wait_for_return(broker: &Broker, worker: &Worker, (queue, part): (&str, &str), count: f64) {
-    let what = format!("{count} messages of {queue} are returned because of {part}");
-    wait_for(&what, RETURN_TIME_MAX, || {
+    let condition_name = format!("{count} messages of {queue} are returned because of {part}");
+    wait_for(&condition_name, RETURN_TIME_MAX, || {
         if broker.admin.message_count("DEAD_JOBS") > 0 {
             let dead = broker.admin.all_messages("DEAD_JOBS");
             assert!(dead.iter().all(|letter| letter.payload == NONSENSE.as_bytes()), "{dead:?}");
         }
         let labels = [("queue", queue), ("part", part)];
-        (Metrics::fetch(&worker.health).sum(NEWER, &labels)? >= count).then_some(())
+        (Metrics::fetch(&worker.health).sum(NEWER_MESSAGES_METRIC, &labels)? >= count).then_some(())
     });
 }
 
@@ -168,7 +168,7 @@ fn an_older_gateway_shows_the_codes_of_a_newer_worker() {
 
     let dead = new.submit(&newer_job("not to be", "retry"));
     assert_eq!(old.wait_until_final(&dead, RETURN_TIME_MAX)["dead_lettered"], true);
-    let letter = wait_for_letter(old, &dead);
+    let letter = wait_for_dead_letter(old, &dead);
     assert_eq!(letter["failure"]["code"], "next_version", "{letter}");
     assert_eq!(letter["options"]["next"], "retry", "{letter}");
     assert_eq!(letter["source"], json!({"kind": "text", "size_bytes": 9}), "{letter}");
@@ -230,7 +230,7 @@ fn message_with_changes(id: &str, changes: &Value) -> String {
 fn a_worker_returns_messages_that_only_a_newer_one_can_handle() {
     let broker = Broker::start();
     let gateway = broker.gateway(Version::Current);
-    let [state, format, order] =
+    let [state, format, webhook_job] =
         ["a", "b", "c"].map(|text| gateway.client.submit(&json!({"text": text})));
     broker.admin.rewrite_record(&state, |record| record["status"] = json!("paused"));
     broker.admin.rewrite_record(&format, |record| {
@@ -253,8 +253,8 @@ fn a_worker_returns_messages_that_only_a_newer_one_can_handle() {
         broker.admin.publish(&subject, &message_with_changes(&id(n), changes));
     }
     broker.admin.publish("jobs.interactive.public.nonsense", NONSENSE);
-    let newer_order = json!({"format": 2, "to": "receiver"}).to_string();
-    broker.admin.publish(&format!("webhooks.public.{order}"), &newer_order);
+    let newer_message = json!({"format": 2, "to": "receiver"}).to_string();
+    broker.admin.publish(&format!("webhooks.public.{webhook_job}"), &newer_message);
 
     let worker = broker.worker(Version::Current, &[WEBHOOKS]);
     wait_for_return(&broker, &worker, ("jobs", "format"), 1.0);
@@ -262,7 +262,7 @@ fn a_worker_returns_messages_that_only_a_newer_one_can_handle() {
     wait_for_return(&broker, &worker, ("jobs", "options"), 1.0);
     wait_for_return(&broker, &worker, ("jobs", "record"), 3.0);
     wait_for_return(&broker, &worker, ("webhooks", "format"), 1.0);
-    gateway.client.wait_until_final(&order, RETURN_TIME_MAX);
+    gateway.client.wait_until_final(&webhook_job, RETURN_TIME_MAX);
     wait_for("only nonsense is a dead letter", RETURN_TIME_MAX, || {
         (broker.admin.message_count("DEAD_JOBS") == 1).then_some(())
     });

@@ -59,8 +59,8 @@ fn assert_documented(
 /// Waits until a metric of a service has a value.
 fn wait_for_value(client: &Client, name: &str, labels: &[(&str, &str)], value: f64) {
     let mut last = None;
-    let what = format!("{name} {labels:?} is {value}");
-    wait_for(&what, LIMIT, || {
+    let condition_name = format!("{name} {labels:?} is {value}");
+    wait_for(&condition_name, LIMIT, || {
         let now = Metrics::fetch(client).sum(name, labels);
         if last != now {
             eprintln!("{name} {labels:?}: {now:?}");

@@ -61,7 +61,7 @@ fn interactive_jobs_do_not_wait_behind_bulk() {
 
 #[test]
 fn busy_lanes_share_the_workers_three_to_one() {
-    const EACH: usize = 400;
+    const JOBS_PER_LANE: usize = 400;
     let stack = Stack::with(1, 0, &[]);
     let admin = Admin::connect(&stack.nats);
     let site = Site::start();
@@ -72,7 +72,7 @@ fn busy_lanes_share_the_workers_three_to_one() {
         Page::new("text/plain", "a b").after(Duration::from_millis(40))
     });
     for lane in ["interactive", "bulk"] {
-        admin.publish_all((0..EACH).map(|n| {
+        admin.publish_all((0..JOBS_PER_LANE).map(|n| {
             let job_id = format!("0198f0c2-0000-7000-8000-{n:06}{:06}", lane.len());
             let message = json!({
                 "format": 1, "job_id": job_id, "owner": "public", "lane": lane,
@@ -87,13 +87,13 @@ fn busy_lanes_share_the_workers_three_to_one() {
     // Neither lane is empty during this time.
     let first = wait_for("half of them were started", LIMIT, || {
         let started = started.lock().expect("the log");
-        (started.len() >= EACH).then(|| started[..EACH].to_vec())
+        (started.len() >= JOBS_PER_LANE).then(|| started[..JOBS_PER_LANE].to_vec())
     });
     let interactive = first.iter().filter(|is_interactive| **is_interactive).count();
-    let expected = EACH * 3 / 4;
+    let expected = JOBS_PER_LANE * 3 / 4;
     assert!(
-        (expected - EACH / 20..=expected + EACH / 20).contains(&interactive),
-        "{interactive} of {EACH} were interactive"
+        (expected - JOBS_PER_LANE / 20..=expected + JOBS_PER_LANE / 20).contains(&interactive),
+        "{interactive} of {JOBS_PER_LANE} were interactive"
     );
 }
 
@@ -104,10 +104,10 @@ fn a_lane_without_deliveries_resubscribes() {
     // Heartbeats continue and jobs wait, as with a server that has lost the pull request.
     admin.pause_consumer("bulk", "2100-01-01T00:00:00Z");
     let job_id = stack.client().submit(&json!({"text": "a b", "lane": "bulk"}));
-    let anew = stack.workers[0]
+    let line = stack.workers[0]
         .process
         .wait_for_log("no deliveries although jobs are pending; resubscribing", LIMIT);
-    assert_fields(&anew, json!({"lane": "bulk", "pending": 1}));
+    assert_fields(&line, json!({"lane": "bulk", "pending": 1}));
     // The interactive lane is not affected, and the new pull request works.
     let other = stack.client().submit(&json!({"text": "a b c"}));
     assert_eq!(stack.client().wait_until_final(&other, LIMIT)["totals"]["words"], 3);
@@ -142,7 +142,7 @@ fn a_lane_without_broker_messages_is_not_ready() {
 #[test]
 fn small_jobs_run_without_a_slot_up_to_a_limit() {
     /// One slot of the lane, and 192 small jobs that run without a slot.
-    const IN_HAND_MAX: u64 = 1 + 192;
+    const RUNNING_MAX: u64 = 1 + 192;
     let stack = ProxiedStack::start(Proxied::Workers, &[]);
     let admin = &stack.admin;
     let proxy = stack.proxy();
@@ -151,11 +151,11 @@ fn small_jobs_run_without_a_slot_up_to_a_limit() {
     proxy.add_rule(Rule::hold_answers("$JS.API.DIRECT.GET.KV_job_state"));
     admin.publish_jobs("interactive", 220, "a short text");
     wait_for("all slots are used", LIMIT, || {
-        (admin.pending_and_unacknowledged("interactive") == (220 - IN_HAND_MAX, IN_HAND_MAX))
+        (admin.pending_and_unacknowledged("interactive") == (220 - RUNNING_MAX, RUNNING_MAX))
             .then_some(())
     });
     pause(Duration::from_millis(500));
-    assert_eq!(admin.pending_and_unacknowledged("interactive"), (220 - IN_HAND_MAX, IN_HAND_MAX));
+    assert_eq!(admin.pending_and_unacknowledged("interactive"), (220 - RUNNING_MAX, RUNNING_MAX));
     // All of them must count as running: the status of the queue takes other unacknowledged
     // messages for jobs that wait for a retry.
     let running = Metrics::fetch(&worker.health)
@@ -183,18 +183,21 @@ fn late_deliveries_are_finished_before_more_are_requested() {
     let (waiting, _) = admin.pending_and_unacknowledged("interactive");
     proxy.release();
 
-    let mut in_hand = Vec::new();
+    let mut unacknowledged_counts = Vec::new();
     wait_for("nearly all messages are delivered", LIMIT, || {
-        let (left, handed_out) = admin.pending_and_unacknowledged("interactive");
+        let (left, unacknowledged) = admin.pending_and_unacknowledged("interactive");
         // By then, both late deliveries are finished.
         if left < waiting {
-            in_hand.push(handed_out);
+            unacknowledged_counts.push(unacknowledged);
         }
         (left < 4).then_some(())
     });
     // The broker may deliver the next message before it processes the acknowledgement.
-    let too_many = in_hand.iter().filter(|count| **count > 1).count();
-    assert!(too_many * 4 < in_hand.len(), "one at a time, but: {in_hand:?}");
+    let too_many = unacknowledged_counts.iter().filter(|count| **count > 1).count();
+    assert!(
+        too_many * 4 < unacknowledged_counts.len(),
+        "one at a time, but: {unacknowledged_counts:?}"
+    );
     for job in jobs {
         assert_eq!(client.wait_until_final(&job, LIMIT)["status"], "succeeded");
     }

@@ -16,8 +16,12 @@ fn get_queue(client: &Client) -> Value {
 }
 
 /// Waits until the status of the queue satisfies `is_shown`. Workers report every two seconds.
-fn wait_until_queue_shows(client: &Client, what: &str, is_shown: impl Fn(&Value) -> bool) -> Value {
-    wait_for(what, LIMIT, || Some(get_queue(client)).filter(|queue| is_shown(queue)))
+fn wait_until_queue_shows(
+    client: &Client,
+    condition_name: &str,
+    is_shown: impl Fn(&Value) -> bool,
+) -> Value {
+    wait_for(condition_name, LIMIT, || Some(get_queue(client)).filter(|queue| is_shown(queue)))
 }
 
 #[test]

@@ -184,9 +184,9 @@ fn a_webhook_fails_after_ten_attempts() {
     receiver.set_replies("/busy", &[BUSY]);
     let submit = |url: &str| client.submit(&json!({"text": "a b", "webhook": {"url": url}}));
     let busy = submit(&receiver.url("/busy"));
-    let nobody = submit(&closed_port());
+    let unreachable = submit(&closed_port());
     for (job_id, status_code, code) in
-        [(&busy, json!(503), Value::Null), (&nobody, Value::Null, json!("fetch_connect"))]
+        [(&busy, json!(503), Value::Null), (&unreachable, Value::Null, json!("fetch_connect"))]
     {
         let webhook = wait_until_settled(client, job_id);
         assert_eq!(webhook["status"], "failed", "{webhook}");

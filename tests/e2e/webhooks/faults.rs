@@ -178,11 +178,11 @@ fn repeated_webhook_messages_deliver_a_webhook_once() {
     let _worker = stack.start_proxied_worker(&SLOW_RETRIES);
     let job_id = submit_with_webhook(&stack, "/hook");
     let subject = format!("webhooks.public.{job_id}");
-    let order = json!({"format": 1, "round": 0, "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736"});
+    let message = json!({"format": 1, "round": 0, "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736"});
     assert_eq!(wait_until_settled(stack.client(), &job_id)["status"], "delivered");
     // Without a message id the stream does not deduplicate, as after its deduplication window.
     for _ in 0..5 {
-        stack.admin.publish(&subject, &order.to_string());
+        stack.admin.publish(&subject, &message.to_string());
     }
     assert_eq!(count_requests_when_settled(&stack, "/hook"), 1);
 
@@ -193,17 +193,17 @@ fn repeated_webhook_messages_deliver_a_webhook_once() {
         let webhook = get_webhook(stack.client(), &job_id);
         (attempt_count(&webhook) == 2 && webhook["attempts"][1]["status_code"] == 503).then_some(())
     });
-    let sent_back = stack.proxy().add_rule(Rule::pass(ACK).containing("-NAK"));
-    stack.admin.publish(&format!("webhooks.public.{job_id}"), &order.to_string());
-    wait_for("the other message is returned", LIMIT, || (sent_back.count() > 0).then_some(()));
+    let returned = stack.proxy().add_rule(Rule::pass(ACK).containing("-NAK"));
+    stack.admin.publish(&format!("webhooks.public.{job_id}"), &message.to_string());
+    wait_for("the other message is returned", LIMIT, || (returned.count() > 0).then_some(()));
     assert_eq!(stack.receiver.requests("/busy").len(), 2);
     assert_eq!(attempt_count(&get_webhook(stack.client(), &job_id)), 2);
 
     // An invalid webhook message is dropped. One of a newer format waits. Neither delays others.
     stack.admin.publish("webhooks.public.nonsense", "this is no order");
     stack.admin.publish("webhooks.public.newer", r#"{"format":99}"#);
-    let never = "webhooks.public.0198f0c2-0000-7000-8000-000000000000";
-    stack.admin.publish(never, &order.to_string());
+    let unknown_job = "webhooks.public.0198f0c2-0000-7000-8000-000000000000";
+    stack.admin.publish(unknown_job, &message.to_string());
     wait_for("only the three wait", LIMIT, || {
         (stack.admin.message_count("WEBHOOKS") == 3).then_some(())
     });
@@ -217,9 +217,9 @@ fn a_full_webhook_queue_delays_only_messages_of_jobs_with_webhooks() {
     let first = submit_with_webhook(&stack, "/busy");
     stack.receiver.wait_for_requests("/busy", 1, LIMIT);
     stack.admin.reconfigure("WEBHOOKS", |config| config.max_messages = 1);
-    let sent_back = stack.proxy().add_rule(Rule::pass(ACK_JOB).containing("-NAK"));
+    let returned = stack.proxy().add_rule(Rule::pass(ACK_JOB).containing("-NAK"));
     let second = submit_with_webhook(&stack, "/hook");
-    wait_for("the message is returned", LIMIT, || (sent_back.count() > 0).then_some(()));
+    wait_for("the message is returned", LIMIT, || (returned.count() > 0).then_some(()));
     // The job still succeeds, and so do later ones.
     assert_eq!(stack.client().wait_until_final(&second, LIMIT)["status"], "succeeded");
     let other = stack.client().submit(&json!({"text": "a b c"}));
@@ -284,12 +284,12 @@ fn webhooks_survive_a_restart_of_the_broker() {
 #[test]
 fn workers_without_secrets_leave_webhooks_to_others() {
     let stack = start();
-    let _counts = stack.start_proxied_worker(&[]);
+    let _worker_without_secrets = stack.start_proxied_worker(&[]);
     let job_id = submit_with_webhook(&stack, "/hook");
     assert_eq!(stack.client().wait_until_final(&job_id, LIMIT)["status"], "succeeded");
     stack.admin.wait_until_idle();
     assert_eq!(stack.admin.message_count("WEBHOOKS"), 1);
-    let _tells = stack.start_direct_worker(&FAST_RETRIES);
+    let _worker_with_secrets = stack.start_direct_worker(&FAST_RETRIES);
     assert_eq!(wait_until_settled(stack.client(), &job_id)["status"], "delivered");
     assert_eq!(count_requests_when_settled(&stack, "/hook"), 1);
 }

@@ -45,7 +45,7 @@ pub enum Verdict {
     /// Status 503 with a job id. The outcome is unknown.
     Ambiguous,
     /// Status 503 without a job id. The job is not accepted, but a repeated request may be.
-    Declined,
+    Unavailable,
     /// Another error. The job is not accepted, and a repeated request would be refused, too.
     Refused,
     /// Accepted.
@@ -57,8 +57,8 @@ impl Verdict {
     fn combine(self, later: Self) -> Self {
         match (self, later) {
             // This answer does not decide the outcome of the earlier request.
-            (Self::Unanswered | Self::Ambiguous, Self::Declined) => self,
-            (Self::Declined, later) => later,
+            (Self::Unanswered | Self::Ambiguous, Self::Unavailable) => self,
+            (Self::Unavailable, later) => later,
             // A job that was accepted once stays accepted.
             (earlier, later) => earlier.max(later),
         }
@@ -166,8 +166,8 @@ impl Load {
             }
             // Recent jobs are more likely to change. Old jobs must not change, so some are polled,
             // too.
-            let back = if random.below(3) == 0 { accepted.len() } else { accepted.len().min(40) };
-            let (name, id) = &accepted[accepted.len() - 1 - random.index(back)];
+            let range = if random.below(3) == 0 { accepted.len() } else { accepted.len().min(40) };
+            let (name, id) = &accepted[accepted.len() - 1 - random.index(range)];
             let sent_at = Instant::now();
             let result =
                 self.send_to_any_gateway(&mut random, "GET", &format!("/v1/jobs/{id}"), &[], &[]);
@@ -326,7 +326,7 @@ fn classify(result: &Result<Answer, String>) -> (Verdict, Option<String>, String
     let verdict = match (answer.status, &id) {
         (200 | 202, Some(_)) => Verdict::Accepted,
         (503, Some(_)) => Verdict::Ambiguous,
-        (503, None) => Verdict::Declined,
+        (503, None) => Verdict::Unavailable,
         _ => Verdict::Refused,
     };
     (verdict, id, format!("{} {}", answer.status, body["code"]))

@@ -120,20 +120,20 @@ impl Evidence {
         }
         let none = Vec::new();
         let records = self.records.get(name).unwrap_or(&none);
-        let living: Vec<&Record> = records
+        let remaining: Vec<&Record> = records
             .iter()
             .filter(|record| record.last().job.is_some() && !Self::is_orphan(submission, record))
             .collect();
-        if living.len() > 1 {
-            wrong.push(format!("{} jobs exist for one submission", living.len()));
+        if remaining.len() > 1 {
+            wrong.push(format!("{} jobs exist for one submission", remaining.len()));
         }
         let visits = self.visits.get(name).map_or(0, Vec::len);
-        match (submission.verdict, living.is_empty()) {
+        match (submission.verdict, remaining.is_empty()) {
             (Verdict::Accepted, true) => wrong.push("accepted, but no record exists".to_owned()),
-            (Verdict::Declined | Verdict::Refused, false) => {
+            (Verdict::Unavailable | Verdict::Refused, false) => {
                 wrong.push("not accepted, but a record exists".to_owned());
             }
-            (Verdict::Declined | Verdict::Refused, true) if visits > 0 => {
+            (Verdict::Unavailable | Verdict::Refused, true) if visits > 0 => {
                 wrong.push("not accepted, but its page was requested".to_owned());
             }
             _ => {}
@@ -144,7 +144,7 @@ impl Evidence {
         {
             wrong.push(format!("unexpected answers: {:?}", submission.answers));
         }
-        for record in living {
+        for record in remaining {
             if !submission.ids.is_empty() && !submission.ids.contains(&record.id) {
                 wrong.push(format!(
                     "the record has the id {}, the answers have {:?}",
@@ -187,11 +187,11 @@ impl Evidence {
         self.compare_end(submission, &record.id, job, wrong);
         if submission.plan.is_page() {
             let visits = self.visits.get(name).map_or(0, Vec::len);
-            let (least, most) = self.fetches(record, job, created, finished);
-            if !(least..=most).contains(&visits) {
+            let (min, max) = self.expected_requests(record, job, created, finished);
+            if !(min..=max).contains(&visits) {
                 let runs = record.runs();
                 wrong.push(format!(
-                    "the page was requested {visits} times, expected {least} to {most}; {runs} runs"
+                    "the page was requested {visits} times, expected {min} to {max}; {runs} runs"
                 ));
             }
         }
@@ -201,7 +201,7 @@ impl Evidence {
     /// it once. After a fault, two causes may add requests: a worker that crashed before its run
     /// was recorded, and a redelivery per fault of the broker, which may lose the count of
     /// deliveries.
-    fn fetches(
+    fn expected_requests(
         &self,
         record: &Record,
         job: &Value,
@@ -215,8 +215,8 @@ impl Evidence {
         if overlapping.is_empty() && job["status"] != "cancelled" {
             return (runs, runs);
         }
-        let of_broker = overlapping.iter().filter(|one| one.is_broker()).count();
-        (usize::from(job["status"] == "succeeded"), runs + 1 + of_broker)
+        let broker_faults = overlapping.iter().filter(|one| one.is_broker()).count();
+        (usize::from(job["status"] == "succeeded"), runs + 1 + broker_faults)
     }
 
     /// Compares all attempts. An attempt with an unplanned failure must overlap a fault.
@@ -278,15 +278,15 @@ impl Evidence {
         match (submission.plan.expected(), status) {
             (Expected::Words(words), "succeeded") => self.compare_result(id, &words, job, wrong),
             (Expected::Failure { code, dead_lettered }, "failed") if failed == Some(code) => {
-                if job["dead_lettered"] != dead_lettered && !exhausted(job) {
+                if job["dead_lettered"] != dead_lettered && !has_used_all_attempts(job) {
                     wrong.push(format!("dead_lettered is {}", job["dead_lettered"]));
                 }
-                if dead_lettered && !exhausted(job) {
+                if dead_lettered && !has_used_all_attempts(job) {
                     wrong.push("failed before its last attempt".to_owned());
                 }
             }
             // All attempts were lost. `compare_attempts` has checked the reason of each.
-            (_, "failed") if exhausted(job) && job["dead_lettered"] == true => {}
+            (_, "failed") if has_used_all_attempts(job) && job["dead_lettered"] == true => {}
             (_, "cancelled") => {}
             (expected, _) => {
                 let text: String = format!("{expected:?}").chars().take(100).collect();
@@ -329,6 +329,6 @@ impl Evidence {
 }
 
 /// Returns whether a job has used all its attempts.
-pub fn exhausted(job: &Value) -> bool {
+pub fn has_used_all_attempts(job: &Value) -> bool {
     job["attempts"].as_array().is_some_and(|attempts| attempts.len() == ATTEMPTS)
 }

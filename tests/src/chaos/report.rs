@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::chaos::load::Verdict;
 use crate::chaos::plan::{ACK_WAIT, ATTEMPTS, Expected};
-use crate::chaos::reconcile::{Difference, Evidence, exhausted};
+use crate::chaos::reconcile::{Difference, Evidence, has_used_all_attempts};
 use crate::chaos::record::{Record, time};
 
 /// Maximum number of printed histories.
@@ -89,7 +89,9 @@ fn ends(evidence: &Evidence) -> BTreeMap<String, usize> {
                 Some(_) if Evidence::is_orphan(submission, record) => {
                     "  never queued, ended by the sweeper".to_owned()
                 }
-                Some(job) if last.status() == "failed" && expects_words && exhausted(job) => {
+                Some(job)
+                    if last.status() == "failed" && expects_words && has_used_all_attempts(job) =>
+                {
                     "  failed: a fault in every attempt".to_owned()
                 }
                 Some(job) if last.status() == "failed" => {

@@ -148,7 +148,7 @@ impl Rule {
         self
     }
 
-    fn fits(&self, frame: &Frame, direction: Direction) -> bool {
+    fn matches(&self, frame: &Frame, direction: Direction) -> bool {
         let subject = |word: &String| word.starts_with(&self.subject);
         let has_ended = self.times == 0 || self.handle.0.1.load(Ordering::SeqCst);
         let matches_direction = self.direction.is_none_or(|wanted| wanted == direction);
@@ -201,7 +201,7 @@ impl Rules {
         {
             return if is_held { Decision::Hold } else { Decision::Discard };
         }
-        let Some(rule) = self.rules.iter_mut().find(|rule| rule.fits(frame, direction)) else {
+        let Some(rule) = self.rules.iter_mut().find(|rule| rule.matches(frame, direction)) else {
             return Decision::Pass;
         };
         rule.times -= 1;

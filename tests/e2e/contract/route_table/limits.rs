@@ -25,7 +25,7 @@ use super::successes::SECRET;
 use crate::jobs::document_retention::crash_worker;
 
 /// Short, so that the services do not wait for slow pages when a test ends.
-pub const IMPATIENT: (&str, &str) = ("WORDMILL_SHUTDOWN_GRACE", "100ms");
+pub const SHORT_SHUTDOWN_GRACE: (&str, &str) = ("WORDMILL_SHUTDOWN_GRACE", "100ms");
 const ONE: &str = "0198f0c2-0000-7000-8000-000000000001";
 const TEXT: (&str, &str) = ("content-type", "text/plain");
 
@@ -66,7 +66,7 @@ pub fn sizes() -> Vec<Case> {
 
 /// Requests for webhooks, which are disabled, and requests that wait while the only permitted
 /// waiter is connected.
-pub fn closed_doors() -> Vec<Case> {
+pub fn disabled_webhooks_and_waiters() -> Vec<Case> {
     let disabled = "422 webhooks_disabled";
     let text = json!({"text": "a"});
     let hook = json!({"url": "http://127.0.0.1:9/"});
@@ -92,7 +92,7 @@ pub fn closed_doors() -> Vec<Case> {
 }
 
 /// Bodies that break off before their end.
-pub fn broken_off() -> Vec<Case> {
+pub fn incomplete_bodies() -> Vec<Case> {
     let put = put();
     let mut cases: Vec<Case> = ["POST /v1/jobs", put.as_str()]
         .map(|request| {
@@ -105,17 +105,17 @@ pub fn broken_off() -> Vec<Case> {
 }
 
 /// Bodies that stall. The timeout of a document is a setting, that of other bodies is 15 s.
-pub fn silences() -> Vec<Case> {
+pub fn stalled_bodies() -> Vec<Case> {
     let put = put();
     let text = json!({"text": "a"});
-    let late = |request: &str| Case::new("408 request_timeout", request);
+    let timed_out = |request: &str| Case::new("408 request_timeout", request);
     vec![
-        late("POST /v1/jobs").text("to be").with_stalled_body(),
-        late(&put).text("to be").with_stalled_body(),
-        late("POST /v1/jobs").json(&text).with_stalled_body(),
-        late(&put).json(&text).with_stalled_body(),
-        late("POST /v1/batches").lines(&[text]).with_stalled_body(),
-        late("POST /v1/dead-letters/replay").json(&json!({"ids": [ONE]})).with_stalled_body(),
+        timed_out("POST /v1/jobs").text("to be").with_stalled_body(),
+        timed_out(&put).text("to be").with_stalled_body(),
+        timed_out("POST /v1/jobs").json(&text).with_stalled_body(),
+        timed_out(&put).json(&text).with_stalled_body(),
+        timed_out("POST /v1/batches").lines(&[text]).with_stalled_body(),
+        timed_out("POST /v1/dead-letters/replay").json(&json!({"ids": [ONE]})).with_stalled_body(),
     ]
 }
 
@@ -219,7 +219,8 @@ fn dead_document(stack: &Stack) -> String {
 
 #[test]
 fn limits_of_state_and_size_are_reported_on_every_route() {
-    let settings = [("WORDMILL_WEBHOOK_SECRETS", SECRET), ("WORDMILL_ATTEMPTS", "1"), IMPATIENT];
+    let settings =
+        [("WORDMILL_WEBHOOK_SECRETS", SECRET), ("WORDMILL_ATTEMPTS", "1"), SHORT_SHUTDOWN_GRACE];
     let mut stack = Stack::with(1, 0, &settings);
     let site = Site::start();
     let document = dead_document(&stack);
@@ -236,15 +237,15 @@ fn limits_of_state_and_size_are_reported_on_every_route() {
         ("WORDMILL_JSON_SIZE_MAX", "2KiB"),
         ("WORDMILL_DOCUMENT_SIZE_MAX", "2KiB"),
         ("WORDMILL_WAITERS_MAX", "1"),
-        IMPATIENT,
+        SHORT_SHUTDOWN_GRACE,
     ];
     let small = Gateway::start(&address, &small);
     wait_until_ready(&small.client);
     send_and_check(sizes(), &small.client, &names);
-    send_and_check(broken_off(), &small.client, &names);
+    send_and_check(incomplete_bodies(), &small.client, &names);
     let waiting = client.submit_url(&site.url("/slow"));
     let _waiting = EventStream::open(&small.client, &waiting, &[]);
-    send_and_check(closed_doors(), &small.client, &names);
+    send_and_check(disabled_webhooks_and_waiters(), &small.client, &names);
 
     admin.reconfigure("OBJ_documents", |config| config.max_bytes = 600_000);
     send_and_check(full_store(), client, &names);
@@ -271,7 +272,7 @@ fn an_exhausted_quota_is_reported_on_every_route() {
     let mut keys = Keyring::new();
     let key = keys.add("modest", &json!({"queue_quota": 1}));
     let (name, path) = keys.setting();
-    let stack = Stack::with(1, 1, &[(name, &path), IMPATIENT]);
+    let stack = Stack::with(1, 1, &[(name, &path), SHORT_SHUTDOWN_GRACE]);
     let site = Site::start();
     let client = stack.client().with_key(&key);
     let mut names = Names::default();
@@ -290,7 +291,7 @@ fn stalled_bodies_time_out_on_every_route() {
     let stack = Stack::with(1, 0, &[("WORDMILL_UPLOAD_STALL_TIMEOUT", "500ms")]);
     let names = Names::default();
     thread::scope(|scope| {
-        for case in silences() {
+        for case in stalled_bodies() {
             let client = stack.client();
             let names = &names;
             scope.spawn(move || case.send_and_check(client, names));

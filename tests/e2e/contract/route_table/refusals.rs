@@ -9,7 +9,7 @@ use wordmill_tests::site::{Page, Site};
 use wordmill_tests::stack::Stack;
 
 use super::case::{Case, Names, UNKNOWN};
-use super::limits::IMPATIENT;
+use super::limits::SHORT_SHUTDOWN_GRACE;
 use super::successes::SECRET;
 
 /// Requests that submit one job.
@@ -321,7 +321,7 @@ fn every_refusal_has_its_code_on_every_route() {
         ("WORDMILL_WEBHOOK_SECRETS", SECRET),
         ("WORDMILL_SWEEP_INTERVAL", "200ms"),
         ("WORDMILL_SWEEP_GRACE", "3s"),
-        IMPATIENT,
+        SHORT_SHUTDOWN_GRACE,
     ];
     let stack = Stack::with(1, 1, &settings);
     let site = Site::start();

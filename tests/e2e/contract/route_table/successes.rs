@@ -10,7 +10,7 @@ use super::case::{Case, Names, UNKNOWN};
 pub const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
 pub fn cases() -> Vec<Case> {
-    [reading(), results(), submitting(), largest(), changing(), letters(), service(), older()]
+    [reading(), results(), submitting(), largest(), changing(), dead_letters(), service(), older()]
         .concat()
 }
 
@@ -93,7 +93,7 @@ fn changing() -> Vec<Case> {
     ]
 }
 
-fn letters() -> Vec<Case> {
+fn dead_letters() -> Vec<Case> {
     let replay = |body| Case::new("200", "POST /v1/dead-letters/replay").json(&body);
     vec![
         Case::new("200", "GET /v1/dead-letters?limit=100&lane=interactive&code=fetch_connect"),
