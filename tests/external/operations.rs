@@ -91,7 +91,7 @@ fn the_documented_commands_for_dead_letters_work() {
     let read = |text: &str| -> Value { serde_json::from_str(text).expect("JSON") };
     let ids: Vec<Value> = read(list)["data"]
         .as_array()
-        .expect("letters")
+        .expect("dead letters")
         .iter()
         .map(|one| one["id"].clone())
         .collect();

@@ -230,8 +230,8 @@ impl Admin {
         info["cluster"]["leader"].as_str().unwrap_or_default().to_owned()
     }
 
-    /// Makes the leader of a stream or consumer step down: `STREAM JOBS` or `CONSUMER JOBS.bulk`,
-    /// for example. An error answer is ignored: the broker refuses while no leader is elected.
+    /// Makes the leader of a stream or consumer step down. `target` is, for example, `STREAM JOBS`
+    /// or `CONSUMER JOBS.bulk`. Ignores error answers: the broker refuses while it has no leader.
     pub fn step_down(&self, target: &str) {
         let (kind, name) = target.split_once(' ').expect("STREAM or CONSUMER, and its name");
         let _ = self.call_api(&format!("{kind}.LEADER.STEPDOWN.{name}"), &json!({}));

@@ -14,7 +14,7 @@ use crate::{LIMIT, pause, wait_for};
 
 /// Maximum number of attempts to start chromedriver on a free port.
 const START_ATTEMPTS_MAX: usize = 5;
-/// Wait between two checks of the page.
+/// Interval between two checks of the page.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// Key of the element id in WebDriver answers.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
@@ -54,7 +54,7 @@ impl Browser {
         Self::with(&[])
     }
 
-    /// Starts a browser with an empty profile and more command-line arguments.
+    /// Starts a browser with an empty profile and additional command-line arguments.
     ///
     /// # Panics
     /// As [`Browser::start`].
@@ -64,7 +64,7 @@ impl Browser {
                 panic!("chromedriver found no free port in {START_ATTEMPTS_MAX} attempts")
             });
         let profile = TempDir::new().expect("a directory");
-        std::fs::create_dir(profile.path().join("kept")).expect("a directory");
+        std::fs::create_dir(profile.path().join("downloads")).expect("a directory");
         let profile_argument = format!("--user-data-dir={}", profile.path().display());
         let mut arguments = vec![
             "--headless",
@@ -78,7 +78,7 @@ impl Browser {
             profile_argument.as_str(),
         ];
         arguments.extend(more_arguments);
-        let preferences = json!({"download.default_directory": profile.path().join("kept")});
+        let preferences = json!({"download.default_directory": profile.path().join("downloads")});
         let options = json!({
             "goog:chromeOptions": {"args": arguments, "prefs": preferences},
             "goog:loggingPrefs": {"browser": "ALL", "performance": "ALL"},
@@ -188,7 +188,7 @@ impl Browser {
             let is_late = Instant::now() >= end;
             assert!(
                 !is_late,
-                "not within {LIMIT:?}: {condition_name}; text of the page: {}",
+                "timed out after {LIMIT:?}: {condition_name}; text of the page: {}",
                 self.text("body")
             );
             pause(POLL_INTERVAL);
@@ -211,7 +211,7 @@ impl Browser {
 
     /// Waits until a download is complete, and returns its path.
     pub fn wait_for_download(&self, name: &str) -> PathBuf {
-        let path = self.profile.path().join("kept").join(name);
+        let path = self.profile.path().join("downloads").join(name);
         wait_for(&format!("{name} is downloaded"), LIMIT, || path.is_file().then_some(()));
         path
     }

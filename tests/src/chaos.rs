@@ -41,9 +41,9 @@ const CLIENTS: u64 = 4;
 const POLLERS: u64 = 2;
 /// Number of long jobs that are submitted after the faults.
 const JOBS_AFTER_FAULTS: u64 = 8;
-/// Longest wait for all jobs to become final after the last fault.
+/// Maximum wait after the last fault for all jobs to become final.
 const SETTLE_MAX: Duration = Duration::from_secs(120);
-/// Delay of a timer after which the machine counts as stalled.
+/// Minimum delay of a timer for which a stall of the machine is recorded.
 const STALL_MIN: Duration = Duration::from_secs(1);
 /// Number of stored revisions per record, so that a change of a final record is visible.
 const REVISIONS_PER_RECORD: i64 = 64;
@@ -99,7 +99,7 @@ impl Run {
             let incidents = fleet.incidents.clone();
             let ended = Arc::clone(&polled);
             scope.spawn(move || watch_machine(&incidents, &ended));
-            // The threads must stop after a panic, too, because the scope waits for them.
+            // The threads must stop even after a panic, because the scope waits for them.
             let _stops = (StopOnDrop(&load.stop), StopOnDrop(&polled));
             std::thread::scope(|scope| {
                 let _stop = StopOnDrop(&load.stop);
@@ -221,8 +221,8 @@ fn kill_visitor((from, to): (u16, u16), directory: &Directory, incidents: &Incid
 }
 
 /// Waits until the queue is empty and every record is final: poisonous jobs may still kill workers,
-/// and the sweeper must end jobs that were never queued. Returns after [`SETTLE_MAX`] at the
-/// latest; what is unfinished then is reported as a difference.
+/// and the sweeper must end jobs that were never queued. Returns after at most [`SETTLE_MAX`]. Jobs
+/// that are not final by then are reported as differences.
 fn settle(fleet: &mut Fleet, admin: &Admin) {
     let end = Instant::now() + SETTLE_MAX;
     while Instant::now() < end {

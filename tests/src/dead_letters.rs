@@ -22,6 +22,6 @@ pub fn list(client: &Client, query: &str) -> Value {
 
 /// Returns the ids of the dead letters on a page.
 pub fn ids(list: &Value) -> Vec<String> {
-    let letters = list["data"].as_array().expect("letters").iter();
+    let letters = list["data"].as_array().expect("dead letters").iter();
     letters.map(|letter| letter["id"].as_str().expect("an id").to_owned()).collect()
 }

@@ -66,7 +66,7 @@ impl Jaeger {
         format!("http://{}", self.otlp)
     }
 
-    /// Returns the spans of a trace that are stored so far, or `None` if the trace is unknown.
+    /// Returns the stored spans of a trace, or `None` if the trace is unknown.
     pub fn trace(&self, trace_id: &str) -> Option<Trace> {
         let answer = self.client.get(&format!("/api/traces/{trace_id}"));
         (answer.status == 200).then(|| traces(&answer).pop()).flatten()

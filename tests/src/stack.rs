@@ -36,7 +36,7 @@ impl Nats {
         Self::start_with(directory, Vec::new())
     }
 
-    /// Starts a server with further command-line arguments.
+    /// Starts a server with additional command-line arguments.
     pub fn start_with(directory: &Path, arguments: Vec<String>) -> Self {
         Self::start_configured(directory, &shipped_configuration(), arguments)
     }

@@ -19,7 +19,7 @@ const ANSWER_MAX: Duration = Duration::from_secs(20);
 /// An event, or a comment that keeps the stream alive.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
-    /// An event with the state of a job.
+    /// An event with the job after a change.
     Job {
         /// Id of the event.
         id: String,

@@ -24,7 +24,7 @@ pub enum Kind {
 
 /// One span.
 #[derive(Debug, Clone)]
-#[expect(missing_docs, reason = "OpenTelemetry's words")]
+#[expect(missing_docs, reason = "terms of OpenTelemetry")]
 pub struct Span {
     pub trace_id: String,
     pub span_id: String,
@@ -82,7 +82,7 @@ impl Span {
 
 /// The spans of one trace, sorted by start time.
 #[derive(Debug, Clone)]
-#[expect(missing_docs, reason = "OpenTelemetry's words")]
+#[expect(missing_docs, reason = "terms of OpenTelemetry")]
 pub struct Trace {
     pub spans: Vec<Span>,
 }

@@ -1,4 +1,4 @@
-//! API keys, and the rate limit and the quota of each.
+//! API keys, rate limits and quotas.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -27,7 +27,7 @@ fn start_stack_with_keys(gateways: usize, workers: usize, keys: &Keyring) -> Sta
     Stack::with(gateways, workers, &[(name, &path)])
 }
 
-/// Waits until the gateway accepts a key, or until it refuses it if `expected` is false.
+/// Waits until the gateway accepts a key, or refuses it if `expected` is false.
 fn wait_until_key_is_valid(client: &Client, key: &str, expected: bool) {
     let status = if expected { 404 } else { 401 };
     wait_for("the keys are reloaded", RELOAD_TIME_MAX, || {
@@ -103,14 +103,14 @@ fn keys_are_rotated_while_the_gateway_runs() {
     for broken in ["", "{\"name\": \"team\"", "# nothing"] {
         let error_count = |output: &str| output.matches("changed files cannot be used").count();
         let before = error_count(&gateway.output());
-        fs::write(keys.path(), broken).expect("written");
+        fs::write(keys.path(), broken).expect("the file is written");
         gateway.signal(Signal::HUP);
         wait_for("the gateway logs an error", RELOAD_TIME_MAX, || {
             (error_count(&gateway.output()) > before).then_some(())
         });
         wait_until_key_is_valid(&client, &new, true);
     }
-    fs::remove_file(keys.path()).expect("removed");
+    fs::remove_file(keys.path()).expect("the file is removed");
     gateway.signal(Signal::HUP);
     wait_for("the gateway reports the missing key file", RELOAD_TIME_MAX, || {
         gateway.output().contains("No such file").then_some(())
@@ -185,11 +185,11 @@ fn revoking_a_key_interrupts_the_transfer_of_a_result() {
 
     let open = |path: String| {
         let mut stream = TcpStream::connect(client.address()).expect("a connection");
-        stream.set_read_timeout(Some(LIMIT)).expect("a limit");
+        stream.set_read_timeout(Some(LIMIT)).expect("a timeout");
         let host = client.address();
         let head =
             format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {key}\r\n\r\n");
-        stream.write_all(head.as_bytes()).expect("sent");
+        stream.write_all(head.as_bytes()).expect("the bytes are sent");
         let mut status = [0; 12];
         stream.read_exact(&mut status).expect("an answer");
         assert_eq!(&status, b"HTTP/1.1 200");
@@ -202,7 +202,7 @@ fn revoking_a_key_interrupts_the_transfer_of_a_result() {
     for mut stream in streams {
         let mut rest = Vec::new();
         let read = stream.read_to_end(&mut rest);
-        assert!(read.is_err() || !rest.ends_with(b"0\r\n\r\n"), "all of it was sent");
+        assert!(read.is_err() || !rest.ends_with(b"0\r\n\r\n"), "the complete result was sent");
         assert!(rest.len() < text.len(), "{} bytes", rest.len());
     }
 }
@@ -299,7 +299,7 @@ fn a_gateway_on_a_non_loopback_address_requires_keys() {
     let (name, path) = keys.setting();
     for (content, reason) in [(None, "No such file"), (Some("{}"), "line 1: missing field")] {
         if let Some(content) = content {
-            fs::write(keys.path(), content).expect("written");
+            fs::write(keys.path(), content).expect("the file is written");
         }
         let settings = [(name, path.as_str()), ("WORDMILL_LISTEN", "127.0.0.1:0")];
         let mut command = service_command("wordmill-gateway", "gateway", "127.0.0.1:1", &settings);

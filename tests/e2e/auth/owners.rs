@@ -24,7 +24,7 @@ const UNUSED_ID: &str = "0198f0c2-0000-7000-8000-000000000000";
 const WITHOUT_OWNER: [&str; 7] =
     ["/livez", "/readyz", "/health", "/metrics", "/v1/queue", "/openapi.json", "/docs"];
 
-/// Not in [`all_requests`], because it names no existing job. It is tested separately.
+/// Tested separately from [`all_requests`], because its requests do not refer to an existing job.
 const BATCHES: &str = "/v1/batches";
 
 /// One request about a job.
@@ -159,7 +159,7 @@ fn gateway_routes() -> BTreeSet<String> {
     routes
 }
 
-/// The jobs of one owner: a finished one, a dead letter, and a running one.
+/// The jobs of one owner: a succeeded one, a failed one with a dead letter, and a running one.
 struct OwnedJobs {
     client: Client,
     done: String,
@@ -228,7 +228,7 @@ fn every_route_has_an_isolation_test() {
 }
 
 /// Asserts that requests about the jobs of `theirs` get the same answers as requests about jobs
-/// that never existed, and that the answers contain nothing of these jobs.
+/// that never existed, and that the answers contain no data of these jobs.
 fn assert_answers_show_nothing(client: &Client, theirs: &OwnedJobs, requests: &[Request]) {
     for (number, id) in theirs.all().into_iter().enumerate() {
         // Each job is compared with its own unused id.
@@ -321,7 +321,7 @@ fn unreadable_messages_are_shown_to_the_owner_public_only() {
     let stack = Stack::with(1, 1, &[(name, &path)]);
     let a = stack.client().with_key(&a);
     let public = stack.client().with_key(&public);
-    Admin::connect(&stack.nats).publish("jobs.bulk.a.nonsense", "this is no job");
+    Admin::connect(&stack.nats).publish("jobs.bulk.a.nonsense", "not a job");
     let letter = wait_for("the message becomes a dead letter", LIMIT, || {
         let list = public.get("/v1/dead-letters").json();
         list["data"][0]["id"].as_str().map(str::to_owned)
@@ -353,7 +353,7 @@ fn two_owners_can_use_the_same_job_id() {
         let body = json!({"url": url}).to_string();
         assert_eq!(client.send("PUT", &path, &[JSON], body.as_bytes()).status, 202);
     }
-    // Neither the queue nor the dead letters confuse the two jobs, although both deduplicate by id.
+    // The queue and the dead letters deduplicate by id, but keep the jobs of two owners apart.
     for client in &owners {
         assert_eq!(client.wait_until_final(UNUSED_ID, LIMIT)["dead_lettered"], true);
         wait_for_dead_letter(client, UNUSED_ID);

@@ -165,8 +165,8 @@ fn lines_and_batches_are_bounded() {
     assert_fields(&sent, json!({"accepted": 2, "refused": 1}));
     assert_eq!(sent["lines"][1]["problem"]["code"], "input_too_large", "{sent}");
 
-    // Refused lines count towards the limit of 10,000, too. They keep the test fast, since the
-    // broker never receives them.
+    // Refused lines are part of the limit of 10,000. They keep the test fast, because the broker
+    // never receives them.
     let mut many = vec![json!({}); 10_002];
     many[0] = json!({"text": "a"});
     many[9_999] = json!({"text": "b"});
@@ -263,8 +263,8 @@ fn failed_and_cancelled_members_are_counted_as_such() {
         &[json!({"text": "a b"}), json!({"url": gone}), json!({"url": busy}), json!({"url": slow})],
     );
     let jobs = member_ids(&sent);
-    // While a member is unfinished, the batch shows the states of the others.
-    let waiting = wait_for("three have ended", LIMIT, || {
+    // While a member is unfinished, the batch shows the counts of the others by status.
+    let waiting = wait_for("three members are final", LIMIT, || {
         let waiting = get_batch(client, require_batch_id(&sent));
         (waiting["counts"]["failed"] == 2 && waiting["counts"]["running"] == 1).then_some(waiting)
     });
@@ -281,7 +281,7 @@ fn failed_and_cancelled_members_are_counted_as_such() {
     let letters = client.get("/v1/dead-letters").json();
     assert_eq!(array_length(&letters["data"]), 1, "{letters}");
 
-    // A retry merges the same members, one of which is deleted by now.
+    // A retry merges the same members, of which one has been deleted.
     let deleted = client.send("DELETE", &format!("/v1/jobs/{}", jobs[0]), &[], &[]);
     assert_eq!(deleted.status, 204, "{deleted:?}");
     let again =
@@ -302,7 +302,7 @@ fn a_waiting_batch_uses_no_slot_and_shows_its_progress() {
     lines.push(json!({"url": slow}));
     let sent = submit_batch(client, &lines);
     let mut events = EventStream::open(client, require_batch_id(&sent), &[]);
-    wait_for("three are done, one runs", LIMIT, || {
+    wait_for("three members are final, one runs", LIMIT, || {
         let counts = &get_batch(client, require_batch_id(&sent))["counts"];
         (counts["succeeded"] == 3 && counts["running"] == 1).then_some(())
     });

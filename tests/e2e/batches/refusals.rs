@@ -32,7 +32,7 @@ fn require_accepted(answer: &Answer) -> Value {
     answer.json()
 }
 
-/// Returns the last sequences of the queue and of the records. Every accepted job raises both.
+/// Returns the last sequences of the queue and of the records. Each accepted job increments both.
 fn last_sequences(admin: &Admin) -> (u64, u64) {
     (admin.last_sequence("JOBS"), admin.last_sequence("KV_job_state"))
 }
@@ -125,7 +125,7 @@ fn another_body_with_the_key_of_a_batch_starts_nothing() {
     let problem = assert_refused(&admin, reused, || send_lines(client, &others));
     assert_eq!(problem["lines"][0]["problem"]["code"], "idempotency_key_reused", "{problem}");
 
-    // The same body finds the same batch and starts nothing either.
+    // The same body returns the existing batch and starts nothing.
     let before = last_sequences(&admin);
     let again = require_accepted(&send_lines(client, &lines));
     assert_fields(&again, json!({"batch_id": first["batch_id"], "lines": first["lines"]}));
@@ -193,7 +193,7 @@ fn of_two_concurrent_bodies_the_refused_one_lists_running_jobs() {
     let headers = [NDJSON, KEY, ("content-length", length.as_str())];
     let mut slow = Upload::begin(client, "POST", BATCHES, &headers);
     assert!(slow.send(first.as_bytes()));
-    wait_for("its first job is queued", LIMIT, || (admin.message_count("JOBS") == 1).then_some(()));
+    wait_for("the first job is queued", LIMIT, || (admin.message_count("JOBS") == 1).then_some(()));
     require_accepted(&send_lines(client, &lines));
     assert!(slow.send(rest.as_bytes()));
     let problem = slow.answer().expect_problem(422, "idempotency_key_reused");

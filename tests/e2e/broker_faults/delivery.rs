@@ -1,5 +1,5 @@
-//! Every branch of a delivery, forced by dropped, delayed or unconfirmed requests between worker
-//! and broker. docs/reliability.md names the tests of the other branches.
+//! Branches of a delivery that need dropped, delayed or unconfirmed requests between worker and
+//! broker. docs/reliability.md lists the tests of the other branches.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,8 +16,9 @@ use wordmill_tests::{LIMIT, wait_for};
 const RECORDS: &str = "$KV.job_state.";
 const REPLICA_READ: &str = "$JS.API.DIRECT.GET.KV_job_state.";
 const LEADER_READ: &str = "$JS.API.STREAM.MSG.GET.KV_job_state";
-/// Prefix of acknowledgement subjects. Deliveries match it, too, by their reply subject.
+/// Prefix of acknowledgement subjects, which are also the reply subjects of deliveries.
 const ACK: &str = "$JS.ACK.JOBS.";
+/// The server's answer while another write of the same subject is in flight to the replicas.
 const WRITE_IN_FLIGHT: &str =
     r#"{"error":{"code":400,"err_code":10164,"description":"wrong last sequence"}}"#;
 
@@ -83,7 +84,7 @@ fn an_unconfirmed_dead_letter_is_stored_before_the_message_is_removed() {
         assert_eq!(stack.admin.message_count("DEAD_JOBS"), n as u64 + 1);
     }
     let handle = stack.proxy().add_rule(Rule::discard("dead.").times(1));
-    stack.admin.publish("jobs.bulk.public.nonsense", "this is no job");
+    stack.admin.publish("jobs.bulk.public.nonsense", "not a job");
     stack.admin.wait_until_idle();
     assert_eq!(handle.count(), 1);
     assert_eq!(stack.admin.message_count("DEAD_JOBS"), 3);
@@ -100,7 +101,7 @@ fn an_early_delivery_is_delayed_until_its_attempt_is_due() {
     let job_id = stack.client().submit_url(&url);
     wait_for("the negative acknowledgement is lost", LIMIT, || (handle.count() == 1).then_some(()));
     let returned = stack.proxy().add_rule(Rule::pass(ACK).containing("-NAK"));
-    wait_for("the job is sent back", LIMIT, || (returned.count() > 0).then_some(()));
+    wait_for("the job is returned", LIMIT, || (returned.count() > 0).then_some(()));
     assert_eq!(array_length(&stack.job(&job_id)["attempts"]), 1);
     assert_eq!(stack.site.hits("/busy"), 1);
     stack.site.put("/busy", Page::new("text/plain", "two words"));
@@ -131,8 +132,8 @@ fn a_job_that_becomes_final_while_it_is_read_is_not_started() {
             (stack.job(&job_id)["status"] == "running").then_some(())
         });
         first.process.kill();
-        // The next delivery reads the record before it is cancelled and receives the answer
-        // afterwards.
+        // The next delivery reads the record before the cancellation and receives the answer after
+        // it.
         let held_messages = stack.proxy().add_rule(Rule::hold_answers(REPLICA_READ));
         let _second = stack.start_proxied_worker(&[]);
         wait_for("the record is read", LIMIT, || (held_messages.count() > 0).then_some(()));
@@ -178,8 +179,8 @@ impl GatedPages {
 }
 
 /// Runs a job on two workers. The first one loses the job to the second without noticing, and ends
-/// its attempt with `page` while the second one still runs. `written` is part of the first worker's
-/// final write.
+/// its attempt with `page` while the second one still runs the job. `written` is part of the first
+/// worker's final write.
 fn run_job_on_two_workers(page: Page, written: &str) -> Value {
     let stack = start();
     let pages = GatedPages::start(&stack.site, [page, Page::new("text/plain", "now three words")]);
@@ -307,7 +308,7 @@ fn a_job_whose_progress_cannot_be_written_continues() {
 /// another worker has finished it. `is_expected` checks how often each rule was applied.
 fn stop_worker_during_job(rules: Vec<Rule>, is_expected: impl Fn(&[usize]) -> bool) -> Value {
     let stack = start();
-    // A job that is not handed back is redelivered only after 30 s.
+    // A job that is not returned would be redelivered only after 30 s.
     stack.admin.set_ack_wait(Duration::from_secs(30));
     let mut worker = stack.start_proxied_worker(&[("WORDMILL_SHUTDOWN_GRACE", "100ms")]);
     let handles: Vec<_> = rules.into_iter().map(|rule| stack.proxy().add_rule(rule)).collect();
@@ -333,7 +334,7 @@ fn a_job_with_an_unconfirmed_start_is_returned() {
         Rule::discard_answers(LEADER_READ).times(1),
     ];
     let job = stop_worker_during_job(rules, |counts| counts == [1, 1]);
-    assert_eq!(array_length(&job["attempts"]), 1, "not an attempt: {job}");
+    assert_eq!(array_length(&job["attempts"]), 1, "the returned run is not an attempt: {job}");
 }
 
 #[test]
@@ -343,7 +344,7 @@ fn an_unconfirmed_return_takes_effect() {
         Rule::discard_answers(RECORDS).containing(r#""status":"queued""#).times(1),
     ];
     let job = stop_worker_during_job(rules, |counts| counts == [1, 1]);
-    assert_eq!(array_length(&job["attempts"]), 1, "not an attempt: {job}");
+    assert_eq!(array_length(&job["attempts"]), 1, "the returned run is not an attempt: {job}");
 }
 
 #[test]
@@ -353,7 +354,7 @@ fn a_job_is_returned_even_if_no_read_is_answered() {
         Rule::discard_answers(LEADER_READ),
     ];
     let job = stop_worker_during_job(rules, |counts| counts[0] > 0 && counts[1] > 1);
-    // The hand-back could not be recorded, so the next worker takes the attempt for crashed.
+    // The return was not recorded, so the next worker records the attempt as crashed.
     assert_eq!(array_length(&job["attempts"]), 2, "{job}");
     assert_eq!(job["attempts"][0]["failure"]["code"], "worker_crashed", "{job}");
 }
@@ -362,8 +363,8 @@ fn a_job_is_returned_even_if_no_read_is_answered() {
 fn a_job_delivered_to_a_stopping_worker_runs_immediately_on_another() {
     let stack = start();
     stack.admin.set_ack_wait(Duration::from_secs(30));
-    // On a busy machine the delivery may be released too late. It is then redelivered after the ack
-    // wait.
+    // On a busy machine the delivery may be released too late. Then it is redelivered only after
+    // the ack wait.
     let in_time = (0..3).any(|n| {
         let path = format!("/{n}");
         let mut worker = stack.start_proxied_worker(&[]);
@@ -380,5 +381,5 @@ fn a_job_delivered_to_a_stopping_worker_runs_immediately_on_another() {
         assert_done_in_one_attempt(&stack, &path, &job_id);
         started.elapsed() < Duration::from_secs(15)
     });
-    assert!(in_time, "a job in flight was dropped in each of three tries");
+    assert!(in_time, "the job in flight waited for its redelivery in each of three rounds");
 }

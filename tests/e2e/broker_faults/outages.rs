@@ -11,7 +11,7 @@ use wordmill_tests::site::{Page, Site};
 use wordmill_tests::stack::{Gateway, Nats, Stack, Worker, wait_until_ready};
 use wordmill_tests::{LIMIT, wait_for};
 
-/// The documented maximum is 3 s; the rest is a margin for busy machines.
+/// The documented maximum of 3 s, with a margin for busy machines.
 const ANSWER_MAX: Duration = Duration::from_secs(4);
 
 fn assert_unavailable(client: &Client) {
@@ -163,7 +163,7 @@ fn a_deleted_queue_refuses_jobs() {
     admin.delete_stream("JOBS");
     let refused = stack.client().post("/v1/jobs", &json!({"text": "a"}));
     let problem = refused.expect_problem(503, "broker_unavailable");
-    assert!(problem.get("job_id").is_none(), "the job is certainly not queued: {problem}");
+    assert!(problem.get("job_id").is_none(), "the job is definitely not queued: {problem}");
     stack.nats.provision(&[]);
     let worker = Worker::start(&stack.nats.address(), &[]);
     wait_until_ready(&worker.health);

@@ -42,8 +42,8 @@ fn with_lagging_server(cluster: &Cluster, admin: &Admin, mut check: impl FnMut(u
         let started = Instant::now();
         cluster.delay_replication(lagging);
         let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| check(lagging)));
-        // On a busy machine `check` may take too long. Its result, even a failed assertion, is then
-        // meaningless, and the round is repeated.
+        // On a busy machine `check` may take too long. Then its result is meaningless, even a failed
+        // assertion, and the round is repeated.
         let was_in_time = started.elapsed() < LAG_MAX;
         cluster.resume_replication();
         cluster.wait_until_healthy();
@@ -61,8 +61,8 @@ fn record_subject(job_id: &str) -> String {
 }
 
 fn assert_queued(client: &Client, job_id: &str) {
-    // A busy broker may not answer in time. [`with_lagging_server`] then discards the round anyway.
-    let job = wait_for("the store answers", LIMIT, || {
+    // A busy broker may not answer in time. Then [`with_lagging_server`] discards the round.
+    let job = wait_for("the broker answers", LIMIT, || {
         let answer = client.get(&format!("/v1/jobs/{job_id}"));
         (answer.status != 503).then_some(answer)
     });
@@ -112,7 +112,7 @@ fn a_read_that_a_replica_cannot_answer_goes_to_the_leader() {
 }
 
 /// Waits until a job is final. Without a leader the gateway answers 503, because an unfinished
-/// state at a replica may be outdated.
+/// status at a replica may be outdated.
 fn wait_until_final(client: &Client, job_id: &str) -> Value {
     wait_for(&format!("job {job_id} is final"), LIMIT, || {
         let answer = client.get(&format!("/v1/jobs/{job_id}"));
@@ -188,8 +188,8 @@ fn long_replica_lag_loses_no_jobs() {
     waiting.iter().for_each(|job_id| assert_queued(client, job_id));
     let unknown = "/v1/jobs/0198f0c2-0000-7000-8000-000000000000";
     client.get(unknown).expect_problem(404, "job_not_found");
-    // This job is younger: once the sweeper has failed it, it has also checked the others and left
-    // them alone.
+    // This job is younger. Once the sweeper has failed it, it has also checked the others and left
+    // them unchanged.
     let lost = client.submit(&json!({"text": "lost"}));
     admin.remove_message("JOBS", &format!("jobs.interactive.public.{lost}"));
     let ended = client.wait_until_final(&lost, LIMIT);

@@ -1,6 +1,6 @@
-//! Every row of the submission table in docs/reliability.md, forced by the answers of queue and
-//! store to the two messages of a submission, or by missing answers. Rows without a test here are
-//! in `outages` and `jobs::idempotency`.
+//! The rows of the submission table in docs/reliability.md. They are forced by different or missing
+//! answers of the broker to the two writes of a submission, the message and the record. The other
+//! rows are tested in `outages` and `jobs::idempotency`.
 
 use serde_json::{Value, json};
 use wordmill_tests::admin::StoredMessage;
@@ -18,7 +18,7 @@ const WRITE_IN_FLIGHT: &str =
     r#"{"error":{"code":400,"err_code":10164,"description":"wrong last sequence"}}"#;
 /// An error that leaves open whether the message was stored.
 const UNKNOWN_OUTCOME: &str =
-    r#"{"error":{"code":500,"err_code":10158,"description":"who knows"}}"#;
+    r#"{"error":{"code":500,"err_code":10158,"description":"unknown outcome"}}"#;
 
 /// Starts a gateway behind a proxy, and no worker.
 fn start() -> ProxiedStack {
@@ -55,7 +55,7 @@ fn a_worker_may_write_the_record_before_the_gateway() {
     let _worker = stack.start_direct_worker(&[]);
     let unconfirmed_count =
         || stack.gateways[0].process.output().matches("record not confirmed").count();
-    // On a busy machine the record may be released too late to be refused; the round is then
+    // On a busy machine the record may be released too late to be refused. Then the round is
     // repeated.
     let refused = (0..10).any(|_| {
         let before = stack.admin.message_count("KV_job_state");
@@ -75,7 +75,7 @@ fn a_worker_may_write_the_record_before_the_gateway() {
         assert_eq!(
             stack.admin.message_count("KV_job_state"),
             before + 1,
-            "no write after that of the worker"
+            "the gateway does not overwrite the record of the worker"
         );
         unconfirmed_count() == unconfirmed
     });
@@ -175,7 +175,7 @@ fn a_refusal_after_an_unconfirmed_publish_leaves_the_outcome_open() {
     let stack = start();
     stack.admin.reconfigure("JOBS", |config| config.max_messages = 1);
     stack.client().submit(&two_words());
-    // The first try may have been stored before the queue was full.
+    // The first publish may have been stored before the queue was full.
     let handle = stack.proxy().add_rule(Rule::discard(JOBS).times(1));
     let answer = stack.client().post("/v1/jobs", &two_words());
     let problem = answer.expect_problem(503, "broker_unavailable");
@@ -237,7 +237,7 @@ fn a_full_queue_does_not_roll_back_an_unconfirmed_job() {
     let stack = start();
     stack.admin.reconfigure("JOBS", |config| config.max_messages = 1);
     stack.client().submit(&two_words());
-    // The record exists; whether the message does is unknown.
+    // The record exists. Whether the message is stored is unknown.
     let handle = stack.proxy().add_rule(Rule::discard(JOBS));
     let problem = submit_named(stack.client(), "k").expect_problem(503, "broker_unavailable");
     let job_id = problem["job_id"].as_str().expect("an id").to_owned();

@@ -142,10 +142,10 @@ fn too_long_and_endless_bodies_are_cut_off() {
     // A chunked body without a length, far beyond the limit.
     let address = stack.client().url("").replace("http://", "");
     let mut stream = TcpStream::connect(address).expect("a connection");
-    stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a time-out");
+    stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
     let head = "POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
                 Transfer-Encoding: chunked\r\n\r\n";
-    stream.write_all(head.as_bytes()).expect("sent");
+    stream.write_all(head.as_bytes()).expect("the bytes are sent");
     let chunk = format!("400\r\n{}\r\n", "x".repeat(1024));
     let mut answer = Vec::new();
     for _ in 0..16 {
@@ -217,7 +217,7 @@ fn the_health_check_of_the_images_agrees_with_readiness() {
     assert_eq!(gateway(stack.client().url("")), Some(0));
     assert_eq!(worker(stack.workers[0].health.url("")), Some(0));
     assert_eq!(gateway("http://127.0.0.1:1".to_owned()), Some(1));
-    // Alive, but not ready.
+    // The gateway is alive, but not ready.
     let unready = wordmill_tests::stack::Gateway::start("127.0.0.1:1", &[]);
     assert_eq!(gateway(unready.client.url("")), Some(1));
 }

@@ -107,7 +107,7 @@ fn an_unreachable_host_is_a_failure_with_a_reason() {
     let job_id = scheduled["data"]["job_id"].as_str().expect("a job id");
     let data = wait_until_final(stack.client(), job_id);
     assert_eq!(data["status"], "FAIL", "{data}");
-    let error = data["error"].as_str().expect("a sentence");
+    let error = data["error"].as_str().expect("a detail");
     assert!(error.contains("onnect") && error.ends_with('.'), "{error}");
 }
 

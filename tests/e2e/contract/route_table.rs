@@ -2,8 +2,8 @@
 //! each operation, and each limit of a request is tested on every operation that has it.
 //!
 //! Each list of cases has a test that sends its requests. Together, the lists must match
-//! `docs/openapi.json` exactly: a new operation or code there fails here until it has a case. Apart
-//! from status and code, the content of the answers is tested in the other modules.
+//! `docs/openapi.json` exactly: a new operation or code fails here until it has a case. The content
+//! of the answers, other than status and code, is tested in the other modules.
 
 mod case;
 mod limits;
@@ -22,8 +22,7 @@ use wordmill_tests::{LIMIT, repository, wait_for};
 
 use self::case::{Case, Description, Names, Operation, UNKNOWN};
 
-/// Operations whose `500 internal` no test can provoke, because they skip everything that they
-/// cannot read.
+/// Operations whose `500 internal` a test cannot provoke, because they skip unreadable messages.
 const UNTESTABLE_500: [&str; 6] = [
     "deleteDeadLetter",
     "getDeadLetter",
@@ -74,7 +73,7 @@ fn the_cases_match_the_described_answers_exactly() {
     let missing: Vec<_> = described.difference(&tested).collect();
     assert!(missing.is_empty(), "without a case: {missing:#?}");
     let unknown: Vec<_> = tested.difference(&described).collect();
-    assert!(unknown.is_empty(), "not promised: {unknown:#?}");
+    assert!(unknown.is_empty(), "not described: {unknown:#?}");
 }
 
 #[test]
@@ -89,8 +88,8 @@ fn every_route_has_a_row_in_the_guide() {
     }
 }
 
-/// Returns a case for every operation that needs the broker, with the answer that is expected
-/// without one.
+/// Returns a case for every operation that needs the broker, with the answer expected during an
+/// outage.
 fn without_broker(description: &Description) -> Vec<Case> {
     let mut cases: Vec<Case> = Vec::new();
     for case in successes::cases() {
@@ -126,7 +125,7 @@ fn every_operation_that_needs_the_broker_reports_its_absence() {
     });
 }
 
-/// Returns a case for every operation that promises this answer.
+/// Returns a case for every operation that has this answer in its description.
 fn cases_for_answer(description: &Description, expected: &str) -> Vec<Case> {
     let operations = description.operations.iter().filter(|one| one.answers.contains(expected));
     operations
@@ -186,7 +185,7 @@ fn every_operation_with_a_key_checks_the_key_and_its_rate() {
     }
     let client = gateway.client.with_key(&key);
     for case in rate_limited {
-        // The first request uses up the rate limit, unless the machine is slow.
+        // The first request exhausts the rate limit, unless the machine is slow.
         let answer = wait_for("the rate limit is reached", LIMIT, || {
             client.get("/nothing");
             Some(case.send(&client, &names)).filter(|answer| answer.status == 429)

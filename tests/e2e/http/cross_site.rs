@@ -1,4 +1,4 @@
-//! A gateway without keys refuses only the requests of other sites' web pages.
+//! A gateway without keys refuses requests of web pages of other sites, and no others.
 
 use serde_json::json;
 use wordmill_tests::LIMIT;

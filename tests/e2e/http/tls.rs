@@ -13,7 +13,7 @@ use wordmill_tests::client::{Client, Trust};
 use wordmill_tests::stack::{Gateway, Nats, Worker, service_command, wait_until_ready};
 use wordmill_tests::{LIMIT, wait_for};
 
-/// Reported reason if a service cannot connect to the broker over TLS.
+/// Reported reason if service or broker does not trust the certificate of the other.
 const TRUST_ERROR: &str = "one side does not trust the other";
 
 /// A temporary folder for certificates and keys.
@@ -31,7 +31,7 @@ impl Folder {
     /// Writes a file and returns its path as text, for a setting.
     fn write(&self, name: &str, content: &str) -> String {
         let path: PathBuf = self.path().join(name);
-        fs::write(&path, content).expect("written");
+        fs::write(&path, content).expect("the file is written");
         path.to_str().expect("a path").to_owned()
     }
 
@@ -164,8 +164,8 @@ fn unfinished_tls_handshakes_are_cut_off() {
     let client = gateway.client.with_tls(Trust::new("localhost", &authority.pem));
     let connect = |bytes: &[u8]| {
         let mut stream = TcpStream::connect(gateway.client.address()).expect("a connection");
-        stream.set_read_timeout(Some(LIMIT)).expect("a time-out");
-        stream.write_all(bytes).expect("sent");
+        stream.set_read_timeout(Some(LIMIT)).expect("a timeout");
+        stream.write_all(bytes).expect("the bytes are sent");
         stream
     };
     // No bytes, an incomplete handshake, and plain HTTP.

@@ -36,7 +36,7 @@ fn a_servers_retry_after_is_honoured_and_clamped() {
     let stack = Stack::start();
     let site = Site::start();
     let busy = |status, after: &str| Page::status(status).header("Retry-After", after);
-    // (status, Retry-After, minimum and maximum delay in milliseconds); the backoff alone is 50 ms.
+    // (status, Retry-After, minimum and maximum delay in milliseconds). The backoff is 50 ms.
     let cases = [
         ("429 Too Many Requests", "2", 2000, 2000),
         ("503 Service Unavailable", "2", 2000, 2000),
@@ -84,7 +84,7 @@ fn a_succeeded_job_shows_its_failed_attempts() {
     let site = Site::start();
     let url = site.put("/page", Page::status("502 Bad Gateway"));
     let job_id = stack.client().submit_url(&url);
-    wait_for("it has failed twice", LIMIT, || (site.hits("/page") == 2).then_some(()));
+    wait_for("the job has failed twice", LIMIT, || (site.hits("/page") == 2).then_some(()));
     site.put("/page", Page::new("text/plain", "third time lucky"));
     let job = stack.client().wait_until_final(&job_id, LIMIT);
     assert_fields(&job, json!({"status": "succeeded", "totals.words": 3}));
@@ -129,7 +129,7 @@ fn jobs_waiting_for_an_unreachable_host_delay_no_others() {
         started.elapsed()
     };
     assert!(quick("interactive") < Duration::from_secs(3));
-    wait_for("all wait for a retry", LIMIT, || {
+    wait_for("all jobs wait for their next attempt", LIMIT, || {
         (admin.pending_and_unacknowledged("bulk") == (0, DEAD)).then_some(())
     });
     let job = stack.client().get("/v1/jobs/0198f0c2-0000-7000-8000-000000000000").json();
@@ -138,8 +138,8 @@ fn jobs_waiting_for_an_unreachable_host_delay_no_others() {
         let took = quick(lane);
         assert!(took < Duration::from_secs(3), "{lane}: {took:?}");
     }
-    // The worker stores the final state first, and acknowledges the job afterwards.
-    wait_for("only the dead jobs wait", LIMIT, || {
+    // The worker acknowledges a job only after it has stored the final record.
+    wait_for("only the jobs of the unreachable host are left", LIMIT, || {
         (admin.pending_and_unacknowledged("bulk") == (0, DEAD)).then_some(())
     });
 }

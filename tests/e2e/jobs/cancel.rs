@@ -1,4 +1,4 @@
-//! Cancellation: a job can be cancelled in every unfinished state and stays cancelled.
+//! Cancellation: a job can be cancelled until it is final, and stays cancelled.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use wordmill_tests::site::{Page, Site};
 use wordmill_tests::stack::{Stack, Worker, wait_until_ready};
 use wordmill_tests::{LIMIT, wait_for};
 
-/// Number of slow tries after which a timing test fails.
+/// Number of slow rounds after which a timing test fails.
 const TRIES_MAX: usize = 5;
 
 fn try_cancel(client: &Client, job_id: &str) -> Answer {
@@ -138,8 +138,8 @@ fn cancelling_a_running_job_frees_its_worker_within_a_second() {
     };
     let pages: [(&str, &dyn Fn() -> Page); 2] = [("slow", &slow), ("stuck", &stuck)];
     for (name, page) in pages {
-        // A busy machine may delay some tries. If the worker missed the event, every try would take
-        // until the worker reads the record again, 2 s after the start of the attempt.
+        // A busy machine may delay some rounds. If the worker missed the event, every round would
+        // last until the worker reads the record again, 2 s after the start of the attempt.
         let times: Vec<Duration> = (0..TRIES_MAX)
             .map(|number| free_after(&format!("/{name}-{number}"), page()))
             .take_while(|free_after| *free_after >= Duration::from_secs(1))

@@ -136,7 +136,7 @@ fn decompression_bombs_fail_with_a_stable_code() {
             let job = client.wait_until_final(&job_id, LIMIT);
             assert_eq!(job["failure"]["code"], "fetch_too_large", "{encoding}: {job}");
             assert_eq!(job["failure"]["retryable"], false, "{encoding}: {job}");
-            let detail = job["failure"]["detail"].as_str().expect("a sentence");
+            let detail = job["failure"]["detail"].as_str().expect("a detail");
             assert!(detail.contains("200"), "{encoding}: {detail}");
             assert_eq!(array_length(&job["attempts"]), 1, "{encoding}: {job}");
         }

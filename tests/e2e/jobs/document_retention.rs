@@ -1,4 +1,4 @@
-//! Retention of documents: a document is stored exactly as long as its job needs it.
+//! Retention of documents: a document is stored as long as its job or its dead letter needs it.
 
 use serde_json::json;
 use wordmill_tests::admin::Admin;
@@ -96,7 +96,7 @@ fn the_document_of_a_dead_letter_is_kept_for_its_replay() {
     let job = client.wait_until_final(&new, LIMIT);
     assert_fields(&job, json!({"totals.words": words, "retry_of": id}));
     let wait_for_one_document = || {
-        wait_for("only the letter's document is stored", LIMIT, || {
+        wait_for("only the document of the dead letter is stored", LIMIT, || {
             (admin.message_count("OBJ_documents") == message_count).then_some(())
         });
     };
@@ -105,8 +105,8 @@ fn the_document_of_a_dead_letter_is_kept_for_its_replay() {
     assert_eq!(repeated["data"][0]["job_id"], json!(new), "{repeated}");
     wait_for_one_document();
 
-    // The document outlives the job, so that the letter can still be replayed. It is removed with
-    // the letter.
+    // The document outlives the job, so that the dead letter can still be replayed. It is removed
+    // with the dead letter.
     assert_eq!(client.send("DELETE", &format!("/v1/jobs/{id}"), &[], &[]).status, 204);
     wait_for_one_document();
     let deleted = client.send("DELETE", &format!("/v1/dead-letters/{id}"), &[], &[]);
@@ -218,7 +218,7 @@ fn the_sweeper_removes_only_documents_without_a_job() {
     // a chunk of an unfinished upload.
     let unknown_job = "0198f0c2-0000-7000-8000-00000000dead";
     for name in [format!("{unknown_job}.0"), format!("{waiting}.0")] {
-        admin.put_object("documents", &name, "of no use");
+        admin.put_object("documents", &name, "an orphan");
     }
     let chunks = format!("$O.documents.C.{unknown_job}_ab_cd");
     admin.publish(&chunks, "a chunk");

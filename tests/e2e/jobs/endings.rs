@@ -1,4 +1,4 @@
-//! Ends of jobs: small and large results, further attempts, dead letters, crashes, expiry.
+//! Outcomes of jobs: small and large results, further attempts, dead letters, crashes, expiry.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -63,7 +63,7 @@ fn only_transient_failures_are_retried() {
     let id = busy["job_id"].as_str().expect("an id");
     let (message, headers) = admin
         .last_message("DEAD_JOBS", &format!("dead.interactive.public.{id}"))
-        .expect("the dead letter carries the whole message");
+        .expect("the dead letter");
     let message: Value = serde_json::from_str(&message).expect("JSON");
     assert_eq!(message["source"]["kind"], "url", "{message}");
     assert!(headers.contains(&("Wordmill-Failure-Code".into(), "fetch_http_5xx".into())));
@@ -116,7 +116,7 @@ fn a_job_whose_worker_is_killed_runs_on_another() {
 fn an_unreadable_message_becomes_a_dead_letter() {
     let stack = Stack::start();
     let admin = Admin::connect(&stack.nats);
-    admin.publish("jobs.bulk.public.nonsense", "this is no job");
+    admin.publish("jobs.bulk.public.nonsense", "not a job");
     admin.publish("jobs.interactive.public.nothing", r#"{"format":1}"#);
     admin.wait_until_idle();
     wait_for("both are dead letters", LIMIT, || {
@@ -124,7 +124,7 @@ fn an_unreadable_message_becomes_a_dead_letter() {
     });
     let (payload, headers) =
         admin.last_message("DEAD_JOBS", "dead.bulk.unreadable.*").expect("the dead letter");
-    assert_eq!(payload, "this is no job");
+    assert_eq!(payload, "not a job");
     assert!(headers.iter().any(|(name, _)| name == "Wordmill-Failure-Detail"), "{headers:?}");
 }
 

@@ -74,6 +74,6 @@ fn an_invalid_option_is_named_in_the_problem() {
         let answer = stack.client().post("/v1/jobs", &json!({"text": "a", "options": options}));
         assert_answer(&answer, 422, json!({"code": "invalid_option"}));
         let problem = answer.json();
-        assert!(problem["detail"].as_str().expect("a sentence").contains(expected), "{problem}");
+        assert!(problem["detail"].as_str().expect("a detail").contains(expected), "{problem}");
     }
 }

@@ -37,7 +37,7 @@ fn a_repeated_request_returns_the_same_job_and_another_body_is_refused() {
     let other = &stack.gateways[1].client;
     let admin = Admin::connect(&stack.nats);
     let body = json!({"text": "a b", "labels": {"x": "y"}, "options": {"rule": "unicode"}});
-    // A request that spells out defaults is the same as one that omits them.
+    // A request with explicit defaults is the same as one that omits them.
     let same = json!({"lane": "interactive", "labels": {"x": "y"}, "text": "a b"});
 
     let job_id = require_accepted(&post_with_key(client, "k1", &body), 202);
@@ -96,15 +96,15 @@ fn a_repeated_request_repairs_a_record_without_message() {
     let subject = format!("jobs.interactive.public.{job_id}");
     let (message, _) = admin.last_message("JOBS", &subject).expect("the message");
 
-    // At first the stream still deduplicates the id of the removed message; then its window has
-    // passed.
+    // In the first round the stream still deduplicates the id of the removed message. In the second
+    // round its deduplication window has passed.
     for window in [Duration::from_secs(120), Duration::from_millis(100)] {
         admin.reconfigure("JOBS", |config| config.duplicate_window = window);
         admin.remove_message("JOBS", &subject);
         assert_eq!(admin.message_count("JOBS"), 0);
         wait_for("the repeated request publishes the job again", LIMIT, || {
             let answer = post_with_key(stack.client(), "k", &body);
-            // Lost twice: both message ids are taken until the deduplication window has passed.
+            // Both message ids are in use until the deduplication window has passed.
             if answer.status == 503 {
                 assert_eq!(answer.json()["job_id"], job_id.as_str(), "{answer:?}");
                 return None;
@@ -133,7 +133,7 @@ fn nothing_runs_twice_after_a_broker_restart() {
 
     stack.nats.process.kill();
     stack.nats.restart();
-    let repeated = wait_for("the repeat is answered", LIMIT, || {
+    let repeated = wait_for("the repeated request is answered", LIMIT, || {
         let answer = post_with_key(stack.client(), "k", &body);
         (answer.status != 503).then_some(answer)
     });

@@ -1,4 +1,4 @@
-//! The list of jobs: newest change first, page by page.
+//! The paged list of jobs, newest change first.
 
 use std::collections::HashSet;
 
@@ -145,7 +145,7 @@ fn paging_lists_every_unchanged_job_exactly_once() {
         listed_ids.extend(ids(&page));
         let Some(cursor) = page["next_cursor"].as_str() else { break };
         next = format!("&cursor={cursor}");
-        // Meanwhile every third job changes, ahead of the walk and behind it, and new jobs arrive.
+        // Meanwhile every third job changes, both listed and unlisted ones, and new jobs arrive.
         for job_id in submitted.iter().skip(number % 3 * 3).step_by(9) {
             admin.rewrite_record(job_id, |record| {
                 record["labels"] = json!({"n": number.to_string()})
@@ -183,8 +183,8 @@ fn gaps_tombstones_and_other_owners_are_skipped() {
     wait_for("the record expires", LIMIT, || {
         (client.get(&format!("/v1/jobs/{expired}")).status == 410).then_some(())
     });
-    // Invalid records are not listed and do not disturb the order.
-    admin.publish("$KV.job_state.public.0198f0c2-0000-7000-8000-000000000002", "no record");
+    // Invalid records are not listed and do not affect the order.
+    admin.publish("$KV.job_state.public.0198f0c2-0000-7000-8000-000000000002", "not a record");
     admin.publish("$KV.job_state.public.nonsense", "{}");
     let newest = client.submit(&json!({"text": "the newest"}));
     assert_eq!(follow_pages(client, "").concat(), [&*newest, &*oldest]);

@@ -43,7 +43,7 @@ fn one_call_submits_and_returns_the_finished_job() {
     let location = answer.header("location").expect("a location");
     assert_eq!(client.get(location).json(), job);
 
-    // A failed job is final, too. A wait above the maximum of 60 s is reduced to it.
+    // A failed job is also final. A wait above the maximum is reduced to 60 s.
     let answer = submit(client, "wait=9999", &json!({"url": site.url("/missing")}));
     assert_eq!(answer.header("preference-applied"), Some("wait=60"), "{answer:?}");
     assert_answer(&answer, 200, json!({"status": "failed"}));
@@ -128,7 +128,7 @@ fn a_long_poll_with_a_revision_returns_on_any_change() {
     assert_answer(&changed, 200, json!({"labels": {"changed": "yes"}}));
     assert_ne!(etag(&changed), known);
 
-    // A final record never changes: there is nothing to wait for.
+    // A final record never changes, so the response is immediate.
     let cancelled = client.send("POST", &format!("/v1/jobs/{job_id}/cancel"), &[], &[]);
     let started = Instant::now();
     assert_eq!(poll(client, &job_id, "?wait=60", &etag(&cancelled)).status, 304);

@@ -72,7 +72,7 @@ fn every_format_has_the_same_words_in_the_same_order() {
             more > less || (more == less && left < right)
         });
         assert!(sorted, "most frequent first, then alphabetically");
-        assert_eq!(whole.json()["totals"]["unique_words"], distinct, "the whole object is JSON");
+        assert_eq!(whole.json()["totals"]["unique_words"], distinct, "the complete body is JSON");
 
         for (query, accept) in [
             ("?format=json", "text/csv"),

@@ -14,7 +14,7 @@ use wordmill_tests::{LIMIT, port, repository, wait_for};
 
 const PROGRAMS: [&str; 3] = ["nats-server", "wordmill-gateway", "wordmill-worker"];
 
-/// A run of the script behind `make run`, with one worker and its own ports.
+/// A run of the script that `make run` starts, with one worker and its own ports.
 struct Run {
     process: Process,
     client: Client,
@@ -55,7 +55,7 @@ impl Run {
         run
     }
 
-    /// Waits for the output line `text`, with or without the name of a service before it.
+    /// Waits for the output line `text`, which may follow the name of a service.
     fn wait_for_line(&mut self, text: &str) {
         let named = format!("| {text}");
         wait_for(&format!("the line {text:?}"), LIMIT, || {
@@ -77,7 +77,7 @@ impl Run {
         id
     }
 
-    /// Kills a service, and asserts that its death is reported once and that a new process replaces
+    /// Kills a service, and asserts that the crash is reported once and that a new process replaces
     /// it.
     fn assert_restarts(&mut self, program: &str, name: &str) {
         let killed = self.kill_program(program, None);
@@ -89,7 +89,7 @@ impl Run {
         assert_eq!(
             self.process.descendants("").len(),
             PROGRAMS.len(),
-            "nothing is left of the dead process"
+            "only the new process exists"
         );
         assert_eq!(self.count_lines(" died "), 1, "{}", self.process.output());
     }

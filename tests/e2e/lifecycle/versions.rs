@@ -19,12 +19,13 @@ use wordmill_tests::stack::{Gateway, Nats, Stack, Worker, wait_until_ready};
 use wordmill_tests::stream::EventStream;
 use wordmill_tests::wait_for;
 
-/// Maximum wait. An old worker returns a message for newer workers with a delay of 30 s.
+/// Maximum wait in most tests. An old worker returns a message for newer workers with a delay of 30
+/// s.
 const RETURN_TIME_MAX: Duration = Duration::from_secs(90);
 const SETTINGS: &[(&str, &str)] = &[("WORDMILL_ATTEMPTS", "2"), ("WORDMILL_RETRY_BASE", "1s")];
 const WEBHOOKS: (&str, &str) = ("WORDMILL_WEBHOOK_SECRETS", "0123456789abcdef0123456789abcdef");
 /// The payload of a message that is not a job in any version.
-const NONSENSE: &str = "this is not a job";
+const NONSENSE: &str = "not a job";
 const NEWER_MESSAGES_METRIC: &str = "wordmill_newer_messages_total";
 
 /// A broker without services.
@@ -99,13 +100,13 @@ fn jobs_of_a_newer_gateway_survive_its_rollback() {
     assert_eq!(broker.admin.message_count("DEAD_JOBS"), 0);
     assert_eq!(broker.admin.message_count("JOBS"), 2);
     let (_, unacknowledged) = broker.admin.pending_and_unacknowledged("interactive");
-    assert_eq!(unacknowledged, 2, "both are redelivered later");
+    assert_eq!(unacknowledged, 2, "both messages are redelivered later");
 
     // Other jobs run meanwhile.
     let plain = new_gateway.client.submit(&json!({"text": "a b c"}));
     assert_eq!(new_gateway.client.wait_until_final(&plain, RETURN_TIME_MAX)["totals"]["words"], 3);
 
-    // Roll back to the current version, which does not know the option.
+    // Roll back to the current version, which does not support the option.
     new_gateway.process.stop();
     let old_gateway = broker.gateway(Version::Current);
     let client = &old_gateway.client;
@@ -178,7 +179,7 @@ fn an_older_gateway_shows_the_codes_of_a_newer_worker() {
         let request = json!({"ids": [dead], "dry_run": dry_run});
         let line = old.post("/v1/dead-letters/replay", &request).json()["data"][0].clone();
         assert_eq!(line["outcome"], "unreadable", "{line}");
-        assert!(line["detail"].as_str().expect("a sentence").contains("options"), "{line}");
+        assert!(line["detail"].as_str().expect("a detail").contains("options"), "{line}");
     }
     old.post(&format!("/v1/jobs/{dead}/retry"), &json!({}))
         .expect_problem(503, "broker_unavailable");
@@ -266,7 +267,7 @@ fn a_worker_returns_messages_that_only_a_newer_one_can_handle() {
     wait_for("only nonsense is a dead letter", RETURN_TIME_MAX, || {
         (broker.admin.message_count("DEAD_JOBS") == 1).then_some(())
     });
-    wait_for("the others and the batch wait", RETURN_TIME_MAX, || {
+    wait_for("the other jobs and the batch are queued", RETURN_TIME_MAX, || {
         (broker.admin.message_count("JOBS") == 7).then_some(())
     });
     let batch = wait_for("the other member has succeeded", RETURN_TIME_MAX, || {
@@ -281,7 +282,7 @@ fn a_worker_returns_messages_that_only_a_newer_one_can_handle() {
     assert_fields(&record, json!({"status": "paused", "attempts": []}));
 }
 
-/// Adds values to a record that only a newer version knows.
+/// Adds values to a record that only a newer version supports.
 fn add_newer_parts(record: &mut Value) {
     let failure = json!({"code": "fetch_quic", "detail": "No.", "retryable": true});
     record["options"]["stem"] = json!({"language": "en"});

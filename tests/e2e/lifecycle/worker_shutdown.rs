@@ -1,4 +1,4 @@
-//! Workers can be stopped at any time: no job fails, is delayed or loses an attempt.
+//! Workers can be stopped at any time: no job fails, is delayed or uses an additional attempt.
 
 use std::time::{Duration, Instant};
 
@@ -61,7 +61,7 @@ fn jobs_waiting_at_a_stopping_worker_run_immediately_on_another() {
         site.put(path, Page::new("text/plain", "two words"));
     }
     assert!(first.process.stop().success());
-    // A job that was not handed back would be redelivered only after the ack wait of 30 s.
+    // A job that was not returned would be redelivered only after the ack wait of 30 s.
     let started = Instant::now();
     let second = Worker::start(&stack.nats.address(), &[]);
     wait_until_ready(&second.health);
@@ -94,8 +94,8 @@ fn a_worker_stops_in_time_while_the_broker_is_unavailable() {
         worker.process.signal(Signal::TERM);
         let status = worker.process.wait_for_exit(LIMIT);
         assert_eq!(status.code(), Some(0), "{}", worker.process.output());
-        // The grace period, 5 s to hand jobs back, and one request timeout each for the lanes and
-        // the barrier.
+        // The grace period, 5 s to return jobs, and one request timeout each for the lanes and the
+        // barrier.
         assert!(started.elapsed() < Duration::from_secs(9), "{:?}", started.elapsed());
         job_id
     });
@@ -163,6 +163,6 @@ fn twenty_rolling_restarts_use_no_attempts() {
     for job_id in &ids {
         assert_eq!(count_attempts(&client.wait_until_final(job_id, LIMIT)), 1);
     }
-    assert!(site.hits("/page") > ids.len(), "no work was interrupted at all");
+    assert!(site.hits("/page") > ids.len(), "the restarts interrupted no job");
     Admin::connect(&stack.nats).wait_until_idle();
 }

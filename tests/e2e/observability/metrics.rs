@@ -1,4 +1,4 @@
-//! Metrics: each one is documented and has the right value.
+//! Metrics: each one is documented and has the correct value.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -131,7 +131,7 @@ fn every_metric_is_documented_and_correct() {
     }
 }
 
-/// A sample: its name, its labels, its value.
+/// Name, labels and value of a sample.
 type Sample<'a> = (&'a str, &'a [(&'a str, &'a str)], f64);
 
 /// Asserts the metrics after the mixed load.
@@ -216,7 +216,7 @@ fn queue_metrics_are_omitted_without_a_broker() {
     for client in [&gateway, &worker] {
         wait_for_value(client, "wordmill_broker_connected", &[], 0.0);
     }
-    wait_for("the numbers of the queue are not shown", LIMIT, || {
+    wait_for("the metrics of the queue are omitted", LIMIT, || {
         let metrics = Metrics::fetch(&gateway);
         let of_broker = [
             "wordmill_jobs_waiting",

@@ -90,8 +90,8 @@ fn a_replay_is_a_new_trace_with_a_link_to_the_old_one() {
     new.only_span("process jobs").assert_child_of(publish);
 }
 
-/// Asserts that `order` has one delivery for each of `answers` as a child, each with one attempt
-/// that got this status code.
+/// Asserts that `publish` has one delivery for each of `answers` as a child, each with one attempt
+/// that received this status code.
 fn assert_webhook_deliveries(trace: &Trace, publish: &Span, job_id: &str, answers: &[&str]) {
     let of = |parent: &Span, name| {
         let spans = trace.spans_named(name).into_iter();

@@ -1,5 +1,5 @@
-//! Backpressure: a queue that fills up refuses bulk jobs early and interactive jobs late, and polls
-//! are still answered.
+//! Backpressure: a queue that fills up refuses first bulk jobs, then interactive jobs. Polls are
+//! still answered.
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -37,7 +37,7 @@ fn expect_queue_full(answer: &Answer) {
 fn assert_polls_and_older_contract_answer(client: &Client, job_id: &str) {
     let started = Instant::now();
     assert_eq!(client.get(&format!("/v1/jobs/{job_id}")).json()["status"], "queued");
-    // Less than a request may wait for the broker.
+    // Shorter than the time that a request may wait for the broker.
     assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
     let older = client.post("/word-count", &json!({"url": "http://example.org/"}));
     assert_eq!(older.status, 500, "{older:?}");
@@ -55,7 +55,7 @@ fn bulk_jobs_are_refused_before_interactive_jobs() {
     (0..39).for_each(|_| drop(client.submit(&json!({"text": "a"}))));
     expect_queue_full(&wait_until_bulk_is_refused(client));
     let waiting = admin.message_count("JOBS");
-    assert!((40..50).contains(&waiting), "bulk was declined at {waiting} of 50");
+    assert!((40..50).contains(&waiting), "bulk jobs were refused at {waiting} of 50");
     (waiting..50).for_each(|_| drop(client.submit(&json!({"text": "a"}))));
     expect_queue_full(&client.post("/v1/jobs", &json!({"text": "a"})));
     assert_polls_and_older_contract_answer(client, &job_id);
@@ -150,11 +150,11 @@ fn a_gateway_with_an_unresponsive_broker_bounds_its_in_flight_bytes() {
             });
         }
     });
-    let refused = refused.into_inner().expect("an answer").expect("one was declined");
+    let refused = refused.into_inner().expect("an answer").expect("a refused request");
     refused.expect_problem(503, "overloaded");
     let after: u64 = refused.header("retry-after").and_then(|text| text.parse().ok()).expect("s");
     assert!((1..=60).contains(&after), "{refused:?}");
-    // When the broker answers again, the budget is free again.
+    // The budget is free again once the broker answers.
     stack.proxy().restore();
     wait_until_ready(client);
     client.submit(&json!({"text": "a"}));

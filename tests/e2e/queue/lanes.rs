@@ -85,7 +85,7 @@ fn busy_lanes_share_the_workers_three_to_one() {
     }
     let _worker = Worker::start(&stack.nats.address(), &[("WORDMILL_SLOTS", "8")]);
     // Neither lane is empty during this time.
-    let first = wait_for("half of them were started", LIMIT, || {
+    let first = wait_for("half of the jobs were started", LIMIT, || {
         let started = started.lock().expect("the log");
         (started.len() >= JOBS_PER_LANE).then(|| started[..JOBS_PER_LANE].to_vec())
     });
@@ -101,7 +101,7 @@ fn busy_lanes_share_the_workers_three_to_one() {
 fn a_lane_without_deliveries_resubscribes() {
     let mut stack = Stack::start();
     let admin = Admin::connect(&stack.nats);
-    // Heartbeats continue and jobs wait, as with a server that has lost the pull request.
+    // Heartbeats continue while jobs wait, as if the server had lost the pull request.
     admin.pause_consumer("bulk", "2100-01-01T00:00:00Z");
     let job_id = stack.client().submit(&json!({"text": "a b", "lane": "bulk"}));
     let line = stack.workers[0]
@@ -156,8 +156,8 @@ fn small_jobs_run_without_a_slot_up_to_a_limit() {
     });
     pause(Duration::from_millis(500));
     assert_eq!(admin.pending_and_unacknowledged("interactive"), (220 - RUNNING_MAX, RUNNING_MAX));
-    // All of them must count as running: the status of the queue takes other unacknowledged
-    // messages for jobs that wait for a retry.
+    // All of them must be counted as running, because the status of the queue reports other
+    // unacknowledged messages as jobs that wait for their next attempt.
     let running = Metrics::fetch(&worker.health)
         .sum("wordmill_worker_slots_busy", &[("lane", "interactive")]);
     assert_eq!(running, Some(193.0));
@@ -172,7 +172,7 @@ fn late_deliveries_are_finished_before_more_are_requested() {
     let proxy = stack.proxy();
     let site = &stack.site;
     let client = stack.client();
-    // Room for one job per lane.
+    // One job per lane.
     let _worker = stack.start_proxied_worker(&[("WORDMILL_SLOTS", "2")]);
     site.handle(|_, _| Page::new("text/plain", "a b").after(Duration::from_millis(400)));
     let held_messages =

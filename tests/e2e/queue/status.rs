@@ -65,7 +65,7 @@ fn waiting_running_and_retried_jobs_are_distinguished() {
     client.submit_url(&site.put("/stuck", Page::new("text/plain", "stuck").stalls_after(2)));
     let worker = Worker::start(&stack.nats.address(), &settings);
     wait_until_ready(&worker.health);
-    let shown = wait_until_queue_shows(client, "one job runs and one waits for a retry", |queue| {
+    let shown = wait_until_queue_shows(client, "one job runs, one waits for an attempt", |queue| {
         let lane = &queue["lanes"]["interactive"];
         lane["in_work"] == 1 && lane["waiting_for_retry"] == 1
     });
@@ -88,7 +88,7 @@ fn stopped_and_killed_workers_disappear() {
     wait_until_queue_shows(stack.client(), "three workers", |queue| queue["workers_seen"] == 3);
     assert!(stack.workers[0].process.stop().success());
     let left = get_queue(stack.client());
-    assert_eq!(left["workers_seen"], 2, "a stopped worker is removed at once: {left}");
+    assert_eq!(left["workers_seen"], 2, "a stopped worker is removed immediately: {left}");
     stack.workers[1].process.kill();
     let shown =
         wait_until_queue_shows(stack.client(), "one worker", |queue| queue["workers_seen"] == 1);

@@ -1,4 +1,4 @@
-//! Webhooks of batches and their lines, over HTTPS, and with a broker of three servers.
+//! Webhooks of batches and their members, over HTTPS, and with a broker cluster of three servers.
 
 use std::fs;
 use std::time::Duration;
@@ -63,7 +63,7 @@ fn webhooks_are_delivered_over_https_only_with_trusted_certificates() {
     let others = Authority::new();
     let folder = TempDir::new().expect("a directory");
     let trusted = folder.path().join("authorities.pem");
-    fs::write(&trusted, &ours.pem).expect("written");
+    fs::write(&trusted, &ours.pem).expect("the file is written");
     let trusted = ("SSL_CERT_FILE", trusted.to_str().expect("a path"));
     let settings = [&FAST_RETRIES[..], &[trusted]].concat();
     let stack = Stack::with(1, 1, &settings);
@@ -140,7 +140,7 @@ fn a_webhook_survives_the_loss_of_its_queues_leader() {
         received.iter().all(|one| one.is_signed_with(&public_receiver_secret())),
         "{received:?}"
     );
-    // Webhooks of later jobs are delivered, too.
+    // Webhooks of later jobs are also delivered.
     let next = wait_for("the queue takes jobs again", LIMIT, || {
         let body = json!({"text": "a b", "webhook": {"url": receiver.url("/next")}});
         let answer = client.post("/v1/jobs", &body);

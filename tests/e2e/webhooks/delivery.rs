@@ -1,4 +1,4 @@
-//! Webhooks as clients and receivers see them: contents, signatures, attempts and status.
+//! Webhooks from the view of clients and receivers: contents, signatures, attempts and status.
 
 use std::process::Command;
 
@@ -17,11 +17,12 @@ use wordmill_tests::{LIMIT, wait_for};
 pub const SECRET: &str = "0123456789abcdef0123456789abcdef";
 /// The secret that replaces the main one.
 const NEW_SECRET: &str = "fedcba9876543210fedcba9876543210";
-/// Settings with short pauses between the attempts.
+/// Settings with short delays between the attempts.
 pub const FAST_RETRIES: [(&str, &str); 2] =
     [("WORDMILL_WEBHOOK_SECRETS", SECRET), ("WORDMILL_WEBHOOK_RETRY_MAX", "50ms")];
 
-/// Settings under which a `Retry-After` outlasts the test, so that the job still shows it.
+/// Settings with which a `Retry-After` of the receiver ends after the test, so that the delay is
+/// still visible.
 const LONG_RETRIES: [(&str, &str); 2] =
     [("WORDMILL_WEBHOOK_SECRETS", SECRET), ("WORDMILL_WEBHOOK_RETRY_MAX", "1h")];
 
@@ -50,7 +51,7 @@ pub fn get_webhook(client: &Client, job_id: &str) -> Value {
     answer.json()["webhook"].clone()
 }
 
-/// Waits until a webhook is delivered, disabled or given up, and returns it.
+/// Waits until a webhook is delivered, disabled or failed, and returns it.
 pub fn wait_until_settled(client: &Client, job_id: &str) -> Value {
     wait_for(&format!("the webhook of {job_id} is settled"), LIMIT, || {
         Some(get_webhook(client, job_id)).filter(|webhook| webhook["status"] != "waiting")

@@ -15,7 +15,7 @@ use crate::webhooks::delivery::{FAST_RETRIES, SECRET, get_webhook, wait_until_se
 
 const BUSY: Reply = Reply::Status("503 Service Unavailable", "");
 const OK: Reply = Reply::Status("204 No Content", "");
-/// Settings under which a webhook waits longer than any test after two failed attempts.
+/// Settings with which a webhook waits longer than the test after two failed attempts.
 const SLOW_RETRIES: [(&str, &str); 2] =
     [("WORDMILL_WEBHOOK_SECRETS", SECRET), ("WORDMILL_WEBHOOK_RETRY_MAX", "24h")];
 /// Prefixes of the acknowledgement subjects of webhooks and of jobs.
@@ -37,7 +37,7 @@ fn submit_with_webhook(stack: &ProxiedStack, path: &str) -> String {
 /// Waits until both queues are empty and returns the number of requests on a path.
 fn count_requests_when_settled(stack: &ProxiedStack, path: &str) -> usize {
     stack.admin.wait_until_idle();
-    wait_for("no webhook waits", LIMIT, || {
+    wait_for("the webhook queue is empty", LIMIT, || {
         (stack.admin.message_count("WEBHOOKS") == 0).then_some(())
     });
     stack.receiver.requests(path).len()
@@ -76,7 +76,7 @@ fn a_hanging_receiver_delays_neither_counting_nor_others() {
         assert_eq!(get_webhook(client, job_id)["status"], "waiting");
     }
     assert_eq!(alive.requests("/hook").len(), fine.len());
-    assert_eq!(dead.requests("/hook").len(), 2, "no host has more than half of the slots");
+    assert_eq!(dead.requests("/hook").len(), 2, "a host gets at most half of the slots");
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn a_webhook_survives_the_worker_that_enqueues_it() {
         // This worker has no secrets, so it delivers no webhooks itself.
         let mut first = stack.start_proxied_worker(&[]);
         let job_id = submit_with_webhook(&stack, path);
-        wait_for("the fault is reached", LIMIT, || (handle.count() > 0).then_some(()));
+        wait_for("the fault takes effect", LIMIT, || (handle.count() > 0).then_some(()));
         first.process.kill();
         stack.proxy().release();
         let second = stack.start_direct_worker(&FAST_RETRIES);
@@ -189,7 +189,7 @@ fn repeated_webhook_messages_deliver_a_webhook_once() {
     // The same holds while a webhook waits for its next attempt.
     stack.receiver.set_replies("/busy", &[BUSY]);
     let job_id = submit_with_webhook(&stack, "/busy");
-    wait_for("it waits for its third attempt", LIMIT, || {
+    wait_for("the webhook waits for its third attempt", LIMIT, || {
         let webhook = get_webhook(stack.client(), &job_id);
         (attempt_count(&webhook) == 2 && webhook["attempts"][1]["status_code"] == 503).then_some(())
     });
@@ -199,12 +199,13 @@ fn repeated_webhook_messages_deliver_a_webhook_once() {
     assert_eq!(stack.receiver.requests("/busy").len(), 2);
     assert_eq!(attempt_count(&get_webhook(stack.client(), &job_id)), 2);
 
-    // An invalid webhook message is dropped. One of a newer format waits. Neither delays others.
-    stack.admin.publish("webhooks.public.nonsense", "this is no order");
+    // An invalid webhook message is dropped. One with a newer format stays queued. Neither delays
+    // others.
+    stack.admin.publish("webhooks.public.nonsense", "not a webhook message");
     stack.admin.publish("webhooks.public.newer", r#"{"format":99}"#);
     let unknown_job = "webhooks.public.0198f0c2-0000-7000-8000-000000000000";
     stack.admin.publish(unknown_job, &message.to_string());
-    wait_for("only the three wait", LIMIT, || {
+    wait_for("three webhook messages are left", LIMIT, || {
         (stack.admin.message_count("WEBHOOKS") == 3).then_some(())
     });
 }
@@ -276,7 +277,7 @@ fn webhooks_survive_a_restart_of_the_broker() {
     receiver.wait_for_requests("/hook", 2, LIMIT);
     wait_until_ready(stack.client());
     assert_eq!(wait_until_settled(stack.client(), &job_id)["status"], "delivered");
-    // Webhooks of later jobs are delivered, too.
+    // Webhooks of later jobs are also delivered.
     let job_id = stack.client().submit(&hook);
     assert_eq!(wait_until_settled(stack.client(), &job_id)["status"], "delivered");
 }

@@ -19,7 +19,7 @@ use crate::stack::{Gateway, Worker, wait_until_ready};
 const FAULTY_WORKERS_MAX: usize = 2;
 /// Minimum time between two faults of the broker.
 const BROKER_FAULT_INTERVAL_MIN: Duration = Duration::from_secs(6);
-/// Longest wait for a service to exit after SIGTERM, including its shutdown grace period.
+/// Maximum wait for a service to exit after SIGTERM, including its shutdown grace period.
 const EXIT_TIME_MAX: Duration = Duration::from_secs(20);
 
 /// State of a process.
@@ -353,7 +353,7 @@ impl Fleet {
     }
 }
 
-/// Returns the state, with its end changed to now.
+/// Returns a state that ends now.
 fn end_fault_now(state: State) -> State {
     let until = Instant::now();
     match state {

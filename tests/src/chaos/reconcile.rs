@@ -1,4 +1,4 @@
-//! Compares the accepted jobs with their outcome. Each rule is a promise of the README.
+//! Compares the outcome of each submission with its plan. Each rule checks a promise of the README.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, SystemTime};
@@ -34,7 +34,7 @@ pub struct Evidence {
     pub visits: HashMap<String, Vec<SystemTime>>,
     /// All faults.
     pub incidents: Vec<Incident>,
-    /// Unexpected events that the fleet has noticed.
+    /// Unexpected events, for example a service that exited without a fault.
     pub unexpected_events: Vec<String>,
     /// A gateway that is used to read results.
     pub gateway: Client,
@@ -43,7 +43,7 @@ pub struct Evidence {
 /// A violated promise.
 #[derive(Debug, Clone)]
 pub struct Difference {
-    /// Name of the submission, unless the whole run is concerned.
+    /// Name of the submission, or `None` for a violation that concerns the entire run.
     pub name: Option<String>,
     /// Description of the violation.
     pub description: String,
@@ -84,7 +84,7 @@ impl Evidence {
         differences
     }
 
-    /// Returns whether the record is an orphan: the gateway wrote it, but declined the job or
+    /// Returns whether the record is an orphan: the gateway wrote it, but then refused the job or
     /// crashed before the queue accepted the message. Such a job was not accepted, and the sweeper
     /// has ended it.
     pub fn is_orphan(submission: &Submission, record: &Record) -> bool {
@@ -134,7 +134,7 @@ impl Evidence {
                 wrong.push("not accepted, but a record exists".to_owned());
             }
             (Verdict::Unavailable | Verdict::Refused, true) if visits > 0 => {
-                wrong.push("not accepted, but its page was requested".to_owned());
+                wrong.push("not accepted, but the page was requested".to_owned());
             }
             _ => {}
         }
@@ -197,10 +197,9 @@ impl Evidence {
         }
     }
 
-    /// Returns the minimum and maximum number of requests for the page. Every recorded run requests
-    /// it once. After a fault, two causes may add requests: a worker that crashed before its run
-    /// was recorded, and a redelivery per fault of the broker, which may lose the count of
-    /// deliveries.
+    /// Returns the minimum and maximum number of requests for the page. Each recorded run requests
+    /// it once. Faults may add requests: one by a worker that crashed before its run was recorded,
+    /// and one for each fault of the broker, which may lose the count of deliveries.
     fn expected_requests(
         &self,
         record: &Record,
@@ -241,8 +240,8 @@ impl Evidence {
                 continue;
             };
             let worker = attempt["worker"].as_str().unwrap_or_default();
-            // A worker that resumes after a pause may take its job back from the worker that has
-            // got it meanwhile. So a fault of the worker of the next attempt also explains the
+            // A worker that resumes after a pause may take its job from the worker that received it
+            // in the meantime. So a fault of the worker of the next attempt also explains the
             // failure.
             let next_worker = next.and_then(|next| next["worker"].as_str()).unwrap_or(worker);
             let disturbed = self.incidents.iter().any(|one| {
@@ -285,7 +284,7 @@ impl Evidence {
                     wrong.push("failed before its last attempt".to_owned());
                 }
             }
-            // All attempts were lost. `compare_attempts` has checked the reason of each.
+            // All attempts failed. `compare_attempts` has checked the reason of each.
             (_, "failed") if has_used_all_attempts(job) && job["dead_lettered"] == true => {}
             (_, "cancelled") => {}
             (expected, _) => {

@@ -29,7 +29,7 @@ impl Names {
         self.known.insert(name, value.into());
     }
 
-    /// Replaces all names in a text by their values. Panics if a name has no value.
+    /// Replaces all names in a text with their values. Panics if a name has no value.
     fn fill(&self, text: &str) -> String {
         let mut filled = text.to_owned();
         for (name, value) in &self.known {
@@ -53,7 +53,7 @@ fn find_name(text: &str) -> Option<(usize, usize)> {
     })
 }
 
-/// How a body is sent.
+/// Way to send a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Sending {
     Complete,
@@ -184,14 +184,14 @@ fn is_older(path: &str) -> bool {
     path.starts_with("/word-count") || path == "/health"
 }
 
-/// One operation of the description and its promised answers.
+/// One operation of the description and its possible answers.
 #[derive(Debug)]
 pub struct Operation {
     pub id: String,
     pub method: String,
     pub path: String,
     pub is_older: bool,
-    /// In the form of [`Case::expected`].
+    /// Possible answers, in the format of [`Case::expected`].
     pub answers: BTreeSet<String>,
 }
 

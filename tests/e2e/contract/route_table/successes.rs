@@ -68,7 +68,7 @@ fn submitting() -> Vec<Case> {
     ]
 }
 
-/// Requests exactly at their limits. Those beyond the limits are in `refusals`.
+/// Requests exactly at their limits. Requests above the limits are in `refusals`.
 fn largest() -> Vec<Case> {
     let labels: Value = (0..16).map(|n| (format!("{n:064}"), json!("a".repeat(256)))).collect();
     let start = "http://127.0.0.1:9/";
@@ -126,7 +126,7 @@ fn older() -> Vec<Case> {
     ]
 }
 
-/// Creates everything that the cases name.
+/// Creates all jobs and batches that the cases refer to.
 fn prepare_names(stack: &Stack, site: &Site) -> Names {
     let client = stack.client();
     let mut names = Names::default();
