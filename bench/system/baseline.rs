@@ -1,5 +1,5 @@
-//! Baselines other than the raw broker: an HTTP server with minimal handlers (empty, one direct get,
-//! or one publish and create), and pages counted without a broker.
+//! Baselines other than the raw broker: an HTTP server with minimal handlers (empty, one direct
+//! get, or one publish and create), and pages counted without a broker.
 
 use std::env;
 use std::io::{self, Read};
@@ -107,7 +107,8 @@ pub fn make_fetcher() -> Result<Fetcher> {
     Ok(Fetcher::try_new(&Settings { allow, ..Settings::default() })?)
 }
 
-/// Fetches and counts a page `count` times, `depth` times concurrently, with the code of the worker.
+/// Fetches and counts a page `count` times, `depth` times concurrently, with the code of the
+/// worker.
 pub async fn fetch_and_count(
     fetcher: &Fetcher,
     site: &Site,

@@ -24,7 +24,7 @@ pub async fn measure(bench: &mut Bench, folder: &Path) -> Result<()> {
     let working_tree = &bench.stack;
     let other = &other;
     println!(
-        "| what | working tree, per s | other, per s | ratio (rounds) \
+        "| measurement | working tree, per s | other, per s | ratio (rounds) \
          | CPU µs per job, working tree: gateway, worker, nats-server | other |"
     );
     println!("|---|---|---|---|---|---|");

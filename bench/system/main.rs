@@ -3,10 +3,9 @@
 //! Everything runs on loopback, on this machine, in one run: the release binaries with their
 //! default settings (tracing off, the log on and discarded), nats-server with `nats/server.conf`,
 //! the load generator, and a web site with pages to count. Each figure has a *baseline*: the same
-//! broker driven by its client library with the same bytes and nothing else, a bare HTTP handler,
-//! or pages counted without a broker. Wordmill and the baseline run short slices of work in turns,
-//! so that the ratio of a round is valid even if the machine has other work. Requires Linux, for
-//! `/proc`.
+//! broker, driven by its client library with the same bytes, a minimal HTTP handler, or pages
+//! counted without a broker. Wordmill and the baseline run short slices of work in turns, so that
+//! the ratio of a round is valid even under other load. Requires Linux, for `/proc`.
 //!
 //! Arguments:
 //! - `--full` measures larger backlogs.
@@ -213,8 +212,8 @@ impl Bench {
         Ok(())
     }
 
-    /// Adds the CPU time and the memory of the raw broker to the report. `before` is its CPU time at
-    /// the start of the measurement, in seconds.
+    /// Adds the CPU time and the memory of the raw broker to the report. `before` is its CPU time
+    /// at the start of the measurement, in seconds.
     fn record_baseline_expense(&mut self, name: &str, jobs: usize, before: f64) -> Result<()> {
         let broker = &self.raw_server.process;
         let cpu_us = (broker.cpu_seconds()? - before) / jobs as f64 * 1e6;

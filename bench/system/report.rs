@@ -253,8 +253,8 @@ impl Report {
     ) -> String {
         let mut text = format!("{}\n\n", self.conditions);
         text.push_str(
-            "| what | Wordmill | baseline | ratio (rounds) | target | p50 ms | p99 ms | p99.9 ms \
-             |\n",
+            "| measurement | Wordmill | baseline | ratio (rounds) | target | p50 ms | p99 ms \
+             | p99.9 ms |\n",
         );
         text.push_str("|---|---|---|---|---|---|---|---|\n");
         for row in rows {

@@ -173,11 +173,11 @@ fn the_commands_of_the_nats_readme_work() {
             .find(|(begin, _)| block.commands.starts_with(begin))
             .unwrap_or_else(|| panic!("no entry of EXPECTED_OUTPUTS matches {}", block.commands));
         match block.commands.as_str() {
-            // The test replaces the addresses of `make run` by its own.
+            // The addresses of `make run` are replaced with those of the test.
             commands if commands.starts_with("BROKER=") => {
                 let gateway = client.url("");
                 let ours = format!("BROKER=nats://{address}\nGATEWAY={gateway}");
-                assert!(shell.run(&ours).0, "variables are set");
+                assert!(shell.run(&ours).0, "the variables were not set");
                 continue;
             }
             commands if commands.starts_with("nats stream subjects DEAD") => {
@@ -234,7 +234,7 @@ fn the_commands_of_the_nats_readme_work() {
     assert_eq!(
         blocks.len(),
         EXPECTED_OUTPUTS.len(),
-        "each block of the page has one entry in EXPECTED_OUTPUTS"
+        "EXPECTED_OUTPUTS must have one entry for each block of the page"
     );
 }
 

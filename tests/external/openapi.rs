@@ -13,7 +13,7 @@ use wordmill_tests::{LIMIT, repository, setting};
 const EXAMPLES: &str = "200";
 /// Seed of the random requests, unless `API_SEEDS` lists others. A run takes about two minutes.
 const SEED: &str = "1";
-/// Number of dead letters at the beginning.
+/// Number of dead letters at the start of the test.
 const DEAD: usize = 40;
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 

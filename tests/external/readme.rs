@@ -80,7 +80,7 @@ fn make_run_with(
         .env("DATA_DIR", data.path())
         .envs(settings.iter().map(|(name, value)| (name, value)))
         .process_group(0);
-    // Without cargo's variables for tests, as in a reader's shell. With them, cargo would rebuild.
+    // Remove the variables that cargo sets for tests, which would cause a rebuild.
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy().into_owned();
         let keeps = ["CARGO_HOME", "CARGO_TARGET_DIR"].contains(&name.as_str());
@@ -102,17 +102,18 @@ fn the_guide_to_the_api_works_as_printed() {
     assert_works_as_printed("docs/api.md", 16);
 }
 
-/// Runs the blocks of a page, at least `least`, and compares their outputs.
-fn assert_works_as_printed(page: &str, least: usize) {
+/// Runs the blocks of a page, and compares their outputs. The page must have at least `blocks_min`
+/// blocks.
+fn assert_works_as_printed(page: &str, blocks_min: usize) {
     let page = std::fs::read_to_string(repository().join(page)).expect("the page");
     let blocks = blocks(&page);
-    assert!(blocks.len() >= least, "only {} blocks", blocks.len());
+    assert!(blocks.len() >= blocks_min, "only {} blocks", blocks.len());
     let (port, nats_port, pages_port) = (port::reserve(), port::reserve(), port::reserve());
     let data = TempDir::new().expect("a directory");
     let mut run = make_run(port, nats_port, &data);
     wait_until_ready(&mut run);
 
-    // One session, as for a reader. Only the ports differ from the page.
+    // All blocks run in one session. Only the ports differ from the page.
     let mut script = String::from("set -u\n");
     for block in &blocks {
         script += &format!("{}\necho '{END}'\n", block.commands);
@@ -243,7 +244,7 @@ fn wait_until_ready(run: &mut Process) {
     });
 }
 
-/// Stops the run as Ctrl-C does.
+/// Stops the run like Ctrl-C in a terminal.
 fn stop(run: &mut Process) {
     run.signal_group(Signal::INT);
     run.wait_for_exit(Duration::from_secs(60));

@@ -55,8 +55,7 @@ fn replicas(address: &str) -> &'static str {
     if address.contains(',') { "3" } else { "1" }
 }
 
-/// Provisions the topology, asserts that all of it is unchanged, and waits until the jobs are
-/// counted.
+/// Provisions the topology, asserts that it is unchanged, and waits until the jobs have succeeded.
 fn finish(address: &str, jobs: &[String; 2]) {
     let settings = [("WORDMILL_REPLICAS", replicas(address))];
     let report = provision(address, &settings);

@@ -15,7 +15,7 @@ use crate::{assert_below, start_stack};
 
 #[test]
 fn unauthenticated_connections_use_bounded_memory() {
-    /// Far more than may be open at once.
+    /// Far more than the maximum number of concurrent connections without a key.
     const CONNECTIONS: usize = 4000;
     /// Documented memory of all connections without a key. Measured: 26 to 30 MiB.
     const GROWTH_BYTES_MAX: u64 = 64 << 20;
@@ -86,7 +86,7 @@ fn unread_unauthenticated_responses_use_little_memory() {
                 stream
             })
             .collect();
-        wait_for("answers wait to be read", LIMIT, || {
+        wait_for("each connection has unread answers", LIMIT, || {
             let unsent = kernel_send_queues(client);
             (unsent.iter().filter(|bytes| **bytes > 0).count() >= CONNECTIONS).then_some(())
         });

@@ -8,7 +8,7 @@ use crate::{assert_below, start_stack};
 #[test]
 fn pages_of_large_dead_letters_are_short_and_linked() {
     const LETTERS: usize = 100;
-    /// Measured: 64 to 82 MiB. With all letters on one page, it would be 148 MiB.
+    /// Measured: 64 to 82 MiB. With all dead letters on one page, it would be 148 MiB.
     const GROWTH_BYTES_MAX: u64 = 120 << 20;
     let stack = start_stack(1, 0, &[]);
     let client = stack.client();
@@ -35,5 +35,5 @@ fn pages_of_large_dead_letters_are_short_and_linked() {
     listed_ids.reverse();
     assert_eq!(listed_ids, expected);
     let grown = gateway.peak_memory_bytes() - before;
-    assert_below(GROWTH_BYTES_MAX, grown, "pages of large letters");
+    assert_below(GROWTH_BYTES_MAX, grown, "pages of large dead letters");
 }

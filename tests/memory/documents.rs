@@ -17,14 +17,14 @@ use wordmill_tests::wait_for;
 
 use crate::{assert_below, start_stack};
 
-/// Longest time of a job with the largest allowed document.
+/// Maximum time of a job with the largest allowed document.
 pub const DOCUMENT_TIME_MAX: Duration = Duration::from_secs(120);
 const GB: usize = 1_000_000_000;
-/// Maximum memory of a service besides the word table. Measured: 21 MiB of a gateway, 19 MiB of a
+/// Maximum memory of a service without the word table. Measured: 21 MiB for a gateway, 19 MiB for a
 /// worker.
 const SERVICE_BYTES_MAX: u64 = 32 << 20;
-/// Maximum memory per form of a word: its entries in the table and in the histogram, with room to
-/// grow. Measured: 143 bytes in the largest histogram, 125 bytes in the largest table.
+/// Maximum memory for a form of a word: its entries in the table and in the histogram, with spare
+/// capacity. Measured: 143 bytes in the largest histogram, 125 bytes in the largest table.
 const FORM_BYTES_MAX: u64 = 200;
 /// Maximum number of distinct words in a document.
 const WORDS_MAX: u64 = 2_000_000;

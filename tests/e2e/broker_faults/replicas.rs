@@ -33,8 +33,8 @@ fn find_follower(admin: &Admin, cluster: &Cluster) -> usize {
     })
 }
 
-/// Delays the replication to one server while `check` runs. Repeats this until `check` has seen the
-/// server's outdated state and has ended within [`LAG_MAX`].
+/// Delays the replication to one server while `check` runs. Repeats this until `check` has returned
+/// `true` within [`LAG_MAX`]: the server was outdated before and after the reads.
 fn with_lagging_server(cluster: &Cluster, admin: &Admin, mut check: impl FnMut(usize) -> bool) {
     let end = Instant::now() + LIMIT;
     while Instant::now() < end {
@@ -42,8 +42,8 @@ fn with_lagging_server(cluster: &Cluster, admin: &Admin, mut check: impl FnMut(u
         let started = Instant::now();
         cluster.delay_replication(lagging);
         let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| check(lagging)));
-        // On a busy machine `check` may take too long. Then its result is meaningless, even a failed
-        // assertion, and the round is repeated.
+        // On a busy machine `check` may take too long. Then its result is meaningless, even a
+        // failed assertion, and the round is repeated.
         let was_in_time = started.elapsed() < LAG_MAX;
         cluster.resume_replication();
         cluster.wait_until_healthy();
@@ -53,7 +53,7 @@ fn with_lagging_server(cluster: &Cluster, admin: &Admin, mut check: impl FnMut(u
             Ok(_) | Err(_) => {}
         }
     }
-    panic!("no read met the lagging server in time");
+    panic!("in no round did the server lag during all reads");
 }
 
 fn record_subject(job_id: &str) -> String {
