@@ -56,7 +56,7 @@ fn replicas(address: &str) -> &'static str {
 }
 
 /// Provisions the topology, asserts that it is unchanged, and waits until the jobs have succeeded.
-fn finish(address: &str, jobs: &[String; 2]) {
+fn assert_upgrade_succeeded(address: &str, jobs: &[String; 2]) {
     let settings = [("WORDMILL_REPLICAS", replicas(address))];
     let report = provision(address, &settings);
     assert_eq!(report.matches(": unchanged").count(), 11, "{report}");
@@ -79,7 +79,7 @@ fn upgrading_a_server_keeps_its_jobs() {
     nats.process.stop();
     run(1, directory.path(), &[("STORE", store)]);
     nats.restart_configured(&shipped_configuration());
-    finish(&nats.address(), &jobs);
+    assert_upgrade_succeeded(&nats.address(), &jobs);
 }
 
 #[test]
@@ -102,5 +102,5 @@ fn upgrading_a_cluster_keeps_its_jobs() {
     wait_for("all streams are restored", LIMIT, || {
         (!run(4, directory.path(), &variables).contains("not restored: ")).then_some(())
     });
-    finish(&addresses.join(","), &jobs);
+    assert_upgrade_succeeded(&addresses.join(","), &jobs);
 }

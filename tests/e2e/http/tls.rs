@@ -214,7 +214,7 @@ fn nats_with_tls(folder: &Folder, authority: &Authority, more: &[&str]) -> Nats 
 }
 
 /// Waits until a gateway reports this reason for not being ready.
-fn wait_until_waiting_because(gateway: &Gateway, reason: &str) {
+fn wait_for_unready_reason(gateway: &Gateway, reason: &str) {
     wait_for(&format!("the gateway reports {reason}"), LIMIT, || {
         let answer = gateway.client.get("/readyz");
         assert_eq!(answer.status, 503, "{answer:?}");
@@ -239,7 +239,7 @@ fn an_untrusted_broker_is_refused_over_tls() {
 
     let other = folder.write("other.pem", &Authority::new().pem);
     let wrong = [("WORDMILL_NATS_CA", other.as_str())];
-    wait_until_waiting_because(&Gateway::start(&nats.address(), &wrong), TRUST_ERROR);
+    wait_for_unready_reason(&Gateway::start(&nats.address(), &wrong), TRUST_ERROR);
     let quick = [wrong[0], ("WORDMILL_NATS_WAIT", "2s")];
     let mut command = service_command("wordmill-nats", "admin", &nats.address(), &quick);
     let output = command.arg("provision").output().expect("wordmill-nats runs");
@@ -247,7 +247,7 @@ fn an_untrusted_broker_is_refused_over_tls() {
     assert!(!output.status.success() && text.contains(TRUST_ERROR), "{text}");
     // A host name that the certificate does not contain.
     let by_name = nats.address().replace("127.0.0.1", "localhost");
-    wait_until_waiting_because(&Gateway::start(&by_name, &settings[..1]), TRUST_ERROR);
+    wait_for_unready_reason(&Gateway::start(&by_name, &settings[..1]), TRUST_ERROR);
 
     for (file, reason) in [("nowhere.pem", "No such file"), ("key.pem", "no PEM certificate")] {
         let path = folder.path().join(file);
@@ -269,7 +269,7 @@ fn a_broker_without_tls_gets_no_password_if_tls_is_required() {
     let ca = folder.write("ca.pem", &authority.pem);
     let settings = [("WORDMILL_NATS_CA", ca.as_str())];
     let gateway = Gateway::start(&nats.address(), &settings);
-    wait_until_waiting_because(&gateway, "no connection to the broker");
+    wait_for_unready_reason(&gateway, "no connection to the broker");
 }
 
 #[test]
@@ -288,7 +288,7 @@ fn services_send_a_client_certificate_if_the_broker_requires_it() {
     ];
     nats.provision(&settings);
     wait_until_ready(&Gateway::start(&nats.address(), &settings).client);
-    wait_until_waiting_because(
+    wait_for_unready_reason(
         &Gateway::start(&nats.address(), &settings[..1]),
         "no connection to the broker",
     );

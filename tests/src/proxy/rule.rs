@@ -151,7 +151,7 @@ impl Rule {
     fn matches(&self, frame: &Frame, direction: Direction) -> bool {
         let subject = |word: &String| word.starts_with(&self.subject);
         let has_ended = self.times == 0 || self.handle.0.1.load(Ordering::SeqCst);
-        let matches_direction = self.direction.is_none_or(|wanted| wanted == direction);
+        let matches_direction = self.direction.is_none_or(|expected| expected == direction);
         matches_direction
             && !has_ended
             && frame.words.iter().skip(1).any(subject)

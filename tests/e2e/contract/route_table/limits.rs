@@ -26,11 +26,11 @@ use crate::jobs::document_retention::crash_worker;
 
 /// A short grace period, so that the services do not wait for slow pages when a test ends.
 pub const SHORT_SHUTDOWN_GRACE: (&str, &str) = ("WORDMILL_SHUTDOWN_GRACE", "100ms");
-const ONE: &str = "0198f0c2-0000-7000-8000-000000000001";
+const JOB_ID: &str = "0198f0c2-0000-7000-8000-000000000001";
 const TEXT: (&str, &str) = ("content-type", "text/plain");
 
 fn put() -> String {
-    format!("PUT /v1/jobs/{ONE}")
+    format!("PUT /v1/jobs/{JOB_ID}")
 }
 
 /// Returns a small submission for each way to submit a job.
@@ -115,7 +115,9 @@ pub fn stalled_bodies() -> Vec<Case> {
         timed_out("POST /v1/jobs").json(&text).with_stalled_body(),
         timed_out(&put).json(&text).with_stalled_body(),
         timed_out("POST /v1/batches").lines(&[text]).with_stalled_body(),
-        timed_out("POST /v1/dead-letters/replay").json(&json!({"ids": [ONE]})).with_stalled_body(),
+        timed_out("POST /v1/dead-letters/replay")
+            .json(&json!({"ids": [JOB_ID]}))
+            .with_stalled_body(),
     ]
 }
 
@@ -165,7 +167,7 @@ pub fn full_webhooks() -> Vec<Case> {
 pub fn exhausted_budget() -> Vec<Case> {
     let mut cases = submissions("503 overloaded");
     // A replay reserves budget for the size of its body.
-    let replay = format!("{}{{\"ids\": [\"{ONE}\"]}}", " ".repeat(40 << 10));
+    let replay = format!("{}{{\"ids\": [\"{JOB_ID}\"]}}", " ".repeat(40 << 10));
     let request = "POST /v1/dead-letters/replay";
     cases.push(Case::new("503 overloaded", request).body("application/json", &replay));
     cases
