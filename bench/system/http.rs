@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 
 use crate::measure::Slice;
 
-/// Longest wait for one response.
+/// Maximum wait for one response.
 const RESPONSE_TIME_MAX: Duration = Duration::from_secs(90);
 
 /// A response.

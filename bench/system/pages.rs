@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 /// The number of hosts that one worker needs to use all its slots: it fetches at most four pages of
 /// a host concurrently.
 pub const HOSTS: u8 = 4;
-/// Longest head of a request.
+/// Maximum size of the head of a request.
 const HEAD_MAX: usize = 8 << 10;
 
 const STEMS: &str = "\

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use crate::http::Connection;
 use crate::process::Process;
 
-/// Longest wait for a service or for jobs.
+/// Maximum wait for a service or for jobs.
 const WAIT_MAX: Duration = Duration::from_secs(120);
 /// Interval between checks of the queue length, short compared with a slice.
 const POLL_INTERVAL: Duration = Duration::from_millis(4);

@@ -12,7 +12,7 @@ use wordmill_tests::{pause, wait_for};
 use crate::{assert_below, start_stack};
 
 const JSON: [(&str, &str); 1] = [("content-type", "application/json")];
-/// Longest wait for an answer, and for changes of the in-flight budget.
+/// Maximum wait for an answer, and for changes of the in-flight budget.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// A request with an incomplete body.

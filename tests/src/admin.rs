@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::stack::{Nats, password};
 use crate::{runtime, wait_for};
 
-/// Longest wait for a stream, or for the next message of a stream.
+/// Maximum wait for a stream, or for the next message of a stream.
 const READ_MAX: Duration = Duration::from_secs(30);
 
 /// A message stored in a stream.

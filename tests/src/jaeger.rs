@@ -12,7 +12,7 @@ use crate::process::Process;
 use crate::traces::{Attributes, Kind, Span, Trace};
 use crate::{repository, setting, wait_for};
 
-/// Longest wait for Jaeger to start.
+/// Maximum wait for Jaeger to start.
 const START_MAX: Duration = Duration::from_secs(60);
 
 /// A running Jaeger with in-memory storage.

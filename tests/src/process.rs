@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::{pause, repository, setting, wait_for};
 
-/// Longest wait for a process to exit after a signal.
+/// Maximum wait for a process to exit after a signal.
 const STOP_MAX: Duration = Duration::from_secs(30);
 
 /// Maximum wait for the remaining output of an exited process. Its children may keep the pipe open

@@ -10,7 +10,7 @@ use crate::client::Client;
 use crate::process::{Process, Version, binary_of, nats_server};
 use crate::{port, repository, setting, wait_for};
 
-/// Longest wait for a process to start.
+/// Maximum wait for a process to start.
 const START_MAX: Duration = Duration::from_secs(30);
 /// Roles of the broker, as in `nats/server.conf`.
 pub const ROLES: [&str; 5] = ["gateway", "worker", "sweeper", "inspector", "admin"];
