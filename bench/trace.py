@@ -4,9 +4,9 @@
 Runs the same text jobs of 1 kB on three stacks of one broker, one gateway and one worker each: with
 tracing off, at 1 % and at 100 %. All three run at the same time and get slices of jobs in turns, a
 fraction of a second each, so that other load and the speed of the machine affect all of them alike.
-A sink receives the spans and discards them. CPU time is that of gateway and worker over a whole
-round, including the export of the last spans. Everything listens on loopback and is stopped at the
-end.
+A sink receives the spans and discards them. CPU time is measured for gateway and worker over a
+complete round, including the export of the last spans. All processes listen on loopback and are
+stopped at the end.
 
 Settings: ROUNDS, JOBS (per mode and round), CONNECTIONS, WORDMILL_BIN_DIR, NATS_SERVER.
 """
@@ -46,7 +46,7 @@ def free_port():
 
 def cpu_seconds(process):
     """Returns the CPU time of all threads of a process so far. The clock counts nanoseconds."""
-    # The clock id of another process, built like clock_getcpuclockid(3) does on Linux.
+    # The clock id of another process, as clock_getcpuclockid(3) computes it on Linux.
     return time.clock_gettime((~process.pid << 3) | 2)
 
 
@@ -105,7 +105,7 @@ class Submitter(asyncio.Protocol):
         if not found or len(body) < int(re.search(rb"(?i)content-length: *(\d+)", head).group(1)):
             return
         if not head.startswith(b"HTTP/1.1 202"):
-            raise SystemExit(f"a job was not accepted: {head!r}")
+            raise SystemExit(f"job not accepted: {head!r}")
         self.buffer = b""
         self.next()
 
@@ -144,11 +144,11 @@ def finished(port):
     return number(port, "wordmill_jobs_finished_total")
 
 
-def wait(what, condition):
+def wait(condition_name, condition):
     end = time.monotonic() + WAIT_SECONDS
     while not condition():
         if time.monotonic() > end:
-            raise SystemExit(f"not within {WAIT_SECONDS} s: {what}")
+            raise SystemExit(f"timed out after {WAIT_SECONDS} s: {condition_name}")
         time.sleep(0.05)
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Counts the words of texts with ICU, an independent program, for tests/external/texts.rs.
+"""Counts the words of texts with ICU, independently of Wordmill, for tests/external/texts.rs.
 
 The arguments are plain-text files, or translation catalogs (.mo), from which it reads one translation per line.
 It prints a line of JSON for each file: the text, and the number of occurrences of each word. The definition of a

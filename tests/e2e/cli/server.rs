@@ -19,7 +19,7 @@ use crate::cli::count::create_folder;
 #[test]
 fn missing_and_failing_servers_have_different_errors() {
     let files = create_folder(&[("a.txt", b"a")]);
-    let port = wordmill_tests::port::reserved();
+    let port = wordmill_tests::port::reserve();
     let unreachable = Wordmill::for_server(&format!("http://127.0.0.1:{port}"), files.path());
     let missing = unreachable.run(&["count", "a.txt", "a.txt"]);
     assert_eq!(missing.expect_failure(3, &["cannot be reached", &port.to_string(), "refused"]), "");

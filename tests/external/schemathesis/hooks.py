@@ -1,11 +1,11 @@
-"""Extends schemathesis by rules that the OpenAPI description cannot express.
+"""Extends schemathesis with rules that the OpenAPI description cannot express.
 
-The services really fetch pages and send webhooks. Every valid generated URL therefore refers to an unused port of
-loopback, so that a test sends no request to another host. Invalid URLs are generated freely.
+The services fetch pages and send webhooks during the test. So every valid generated URL refers to an unused port of
+loopback, and no request is sent to another host. Invalid URLs are sent as generated.
 
-A job id or an idempotency key of a client belongs to one submission: the service refuses the same name with other
-contents. Valid names are therefore replaced by names that are derived from the whole request, in the same form and
-length. A repeated request repeats its name. Invalid names are sent as generated.
+A job id or idempotency key belongs to one submission: the service refuses the same name with other contents. So valid
+names are replaced with names derived from the request, in the same form and length. A repeated request has the same
+name. Invalid names are sent as generated.
 """
 
 import hashlib
@@ -40,16 +40,16 @@ def lines(context, value):
 def filter_query(context, query):
     """Rejects queries that do not fit into the head of a request.
 
-    The description states the limit of 16 KiB once, in its introduction.
+    The description states the limit of 16 KiB only in its introduction.
     """
     return len(urlencode(query or {}, doseq=True, errors="surrogatepass")) <= QUERY_BYTES_MAX
 
 
 @schemathesis.hook
 def before_call(context, case, kwargs):
-    """Replaces valid job ids and idempotency keys by names derived from the request."""
-    said = repr((case.method, case.path, case.path_parameters, case.query, case.media_type, case.body)).encode("utf-8", "surrogatepass")
-    digest = hashlib.sha256(said)
+    """Replaces valid job ids and idempotency keys with names derived from the request."""
+    contents = repr((case.method, case.path, case.path_parameters, case.query, case.media_type, case.body)).encode("utf-8", "surrogatepass")
+    digest = hashlib.sha256(contents)
     if case.method == "PUT" and is_uuid(case.path_parameters.get("id")):
         case.path_parameters["id"] = str(uuid.UUID(bytes=digest.digest()[:16], version=5))
     names = [name for name in case.headers if name.lower() == "idempotency-key"]
