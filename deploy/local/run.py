@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Runs all of Wordmill on this machine in the foreground. `make run` calls it.
+"""Runs all services of Wordmill on this machine in the foreground. `make run` calls it.
 
 Starts and provisions nats-server, then starts one gateway and the workers. TRACE=1 also starts Jaeger,
 which receives their traces. Prefixes every line of output with the name of its process, restarts services

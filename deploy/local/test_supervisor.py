@@ -77,7 +77,7 @@ class Restarts(unittest.TestCase):
         return supervisor
 
     def serve(self, supervisor):
-        """Runs `supervisor` to its end, and returns the `Stop` that ended it."""
+        """Runs `supervisor` until it raises `Stop`, and returns the exception."""
         with self.assertRaises(Stop) as raised:
             supervisor.serve()
         return raised.exception
