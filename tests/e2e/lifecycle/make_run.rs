@@ -181,7 +181,7 @@ fn ctrl_c_ends_a_run_that_waits_for_a_restart() {
 #[test]
 fn invalid_settings_end_the_run_immediately() {
     let mut run = Run::start(&[("WORDMILL_SLOTS", "many")]);
-    run.wait_for_line("worker 1 rejects its settings (exit code 64): stopping");
+    run.wait_for_line("worker 1 has invalid settings (exit code 64): stopping");
     assert_eq!(run.process.wait_for_exit(LIMIT).code(), Some(64));
     let output = run.process.output();
     assert!(output.contains("WORDMILL_SLOTS"), "{output}");
