@@ -31,11 +31,11 @@ const PAGE_EXPENSES: &[&str] = &[
 #[derive(Clone, Copy)]
 pub enum Target {
     /// Minimum ratio to the baseline.
-    Share(f64),
+    MinRatio(f64),
     /// Maximum ratio to the baseline.
-    Times(f64),
+    MaxRatio(f64),
     /// Maximum value of Wordmill, in the unit of the row.
-    Below(f64),
+    MaxValue(f64),
 }
 
 /// One measurement of Wordmill and its baseline.
