@@ -2,8 +2,8 @@
 //!
 //! Words of up to 16 bytes are packed into 24 bytes with their count, longer ones are in a map.
 //! Words are counted in the form in which they are added: until they are normalized, `The` and
-//! `the` are two words. Each distinct form is normalized only once, when the table exceeds its limit
-//! or is finished, instead of at every occurrence.
+//! `the` are two words. Each distinct form is normalized only once, when the table exceeds its
+//! limit or is finished, instead of at every occurrence.
 
 mod packed_word;
 
