@@ -148,7 +148,7 @@ fn drift_of_the_topology_is_reported_before_it_is_corrected() {
     let output = command.args(["provision", "--correct"]).output().expect("wordmill-nats runs");
     let report = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{output:?}");
-    assert!(report.contains("stream JOBS: corrected\n  max_msgs is 1000"), "{report}");
+    assert!(report.contains("stream JOBS: corrected\n  max_msgs: 1000"), "{report}");
     assert_eq!(max_messages(), 2_000_000);
     assert_eq!(nats.provision(&[]).matches(": unchanged").count(), 11);
     runtime().block_on(jetstream.get_stream("OTHER")).expect("an unknown stream is unchanged");

@@ -188,8 +188,8 @@ fn invalid_certificates_are_reported_at_start() {
     let nothing = folder.write("nothing.pem", "nothing");
     let stranger = folder.write("stranger.pem", &authority.certify("localhost").key);
     for (certificate, key, reason) in [
-        (&nothing, &key, "WORDMILL_TLS_CERT has no certificate"),
-        (&certificate, &nothing, "WORDMILL_TLS_KEY has no private key"),
+        (&nothing, &key, "WORDMILL_TLS_CERT contains no PEM certificate"),
+        (&certificate, &nothing, "WORDMILL_TLS_KEY contains no PEM private key"),
         (
             &certificate,
             &stranger,
