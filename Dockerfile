@@ -1,14 +1,14 @@
 # syntax=docker/dockerfile:1
 
-# One build and three small images: gateway, worker, provision. The version of the compiler is that
-# of rust-toolchain.toml. Both stages use the same Debian release, because the binaries link its C
-# library.
+# Builds three small images: gateway, worker and provision. The compiler has the version of
+# rust-toolchain.toml. Build and base image use the same Debian release, because the binaries link
+# its C library.
 FROM rust:1.95.0-bookworm AS build
 WORKDIR /src
 COPY . .
-# jemalloc is compiled for a maximum page size: 64 KiB on ARM, regardless of the kernel of the build
-# machine. The cache mounts keep the registry and the compiled dependencies, so that a rebuild
-# compiles only the changed crates.
+# jemalloc fails on kernels with larger memory pages than it was compiled for, by default those of
+# the build machine. ARM kernels have pages of up to 64 KiB (2^16 bytes). The cache mounts keep the
+# registry and the compiled dependencies, so that a rebuild compiles only the changed crates.
 RUN --mount=type=cache,id=wordmill-registry,target=/usr/local/cargo/registry \
     --mount=type=cache,id=wordmill-target,target=/src/target,sharing=locked \
     case "$(uname -m)" in aarch64) export JEMALLOC_SYS_WITH_LG_PAGE=16 ;; esac \

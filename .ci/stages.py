@@ -1,6 +1,6 @@
-"""Runs targets of the Makefile one by one, within a time limit, and prints the duration of each.
+"""Runs targets of the Makefile one after another within a time limit, and prints the duration of each.
 
-.ci/run runs it: `stages.py MINUTES TARGET...`. .ci/slow imports it.
+.ci/run calls it as `stages.py MINUTES TARGET...`, and .ci/slow imports it.
 """
 
 import contextlib
@@ -12,7 +12,7 @@ import sys
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-# Time for a stage to clean up after SIGTERM, before it is killed.
+# Time that a stage has to clean up after SIGTERM before it is killed.
 STOP_SECONDS_MAX = 30
 POLL_SECONDS = 0.1
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -30,8 +30,8 @@ class Stage:
 
     def run(self, seconds_max):
         """Runs `make <target>` for at most `seconds_max` seconds."""
-        begun = time.monotonic()
-        # Without the options and variables of a `make` that runs this script.
+        started = time.monotonic()
+        # Removes the options and variables of a `make` that runs this script.
         environment = {name: value for name, value in os.environ.items() if name not in MAKE_VARIABLES}
         command = ["make", "--no-print-directory", self.target]
         command += [f"{name}={value}" for name, value in self.variables.items()]
@@ -44,7 +44,7 @@ class Stage:
             self.failure = "stopped at the time limit"
         finally:
             stop(process)
-            self.seconds = time.monotonic() - begun
+            self.seconds = time.monotonic() - started
 
     def __str__(self):
         minutes = "not run" if self.seconds is None else f"{self.seconds / 60:.1f} min"
@@ -52,7 +52,7 @@ class Stage:
 
 
 def stop(process):
-    """Ends a stage and everything that it started. A further signal does not interrupt this."""
+    """Ends a stage and all processes that it started. Ignores further signals in the meantime."""
     handlers = {number: signal.signal(number, signal.SIG_IGN) for number in STOP_SIGNALS}
     with contextlib.suppress(ProcessLookupError):
         if process.poll() is None:
@@ -71,18 +71,18 @@ def stop(process):
 
 def run(stages, minutes_max):
     """Runs stages until one fails, prints the table, and returns whether all passed in time."""
-    begun = time.monotonic()
+    started = time.monotonic()
     for number in STOP_SIGNALS:
         signal.signal(number, signal.default_int_handler)
     try:
         for stage in stages:
             print(f"=== {stage.target}", flush=True)
-            stage.run(minutes_max * 60 - (time.monotonic() - begun))
+            stage.run(minutes_max * 60 - (time.monotonic() - started))
             if stage.failure:
                 break
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
-    total = (time.monotonic() - begun) / 60
+    total = (time.monotonic() - started) / 60
     print(*["=== duration", *stages], f"  {'all':<18} {total:4.1f} min of {minutes_max:g}", sep="\n", flush=True)
     return all(stage.seconds is not None and not stage.failure for stage in stages)
 

@@ -2,11 +2,10 @@
 """Measures the cost of tracing, for `make bench-trace`.
 
 Runs the same text jobs of 1 kB on three stacks of one broker, one gateway and one worker each: with
-tracing off, at 1 % and at 100 %. All three run at the same time and get slices of jobs in turns, a
-fraction of a second each, so that other load and the speed of the machine affect all of them alike.
-A sink receives the spans and discards them. CPU time is that of gateway and worker over a whole
-round, including the export of the last spans. Everything listens on loopback and is stopped at the
-end.
+tracing off, at 1 % and at 100 %. All stacks run concurrently and get slices of jobs in turns, a
+fraction of a second each, so that other load and the speed of the machine affect all of them equally.
+A sink receives the spans and discards them. The CPU time is that of gateway and worker in a complete
+round, including the export of the last spans. Everything listens on loopback, and stops at the end.
 
 Settings: ROUNDS, JOBS (per mode and round), CONNECTIONS, WORDMILL_BIN_DIR, NATS_SERVER.
 """
@@ -45,13 +44,13 @@ def free_port():
 
 
 def cpu_seconds(process):
-    """Returns the CPU time of all threads of a process so far. The clock counts nanoseconds."""
-    # The clock id of another process, built like clock_getcpuclockid(3) does on Linux.
+    """Returns the CPU time that all threads of a process have used, with a resolution of nanoseconds."""
+    # Clock id of another process, as clock_getcpuclockid(3) computes it on Linux.
     return time.clock_gettime((~process.pid << 3) | 2)
 
 
-def sink(port, received):
-    """Answers every request, discards its body, and adds the length of the body to `received`."""
+def run_sink(port, received):
+    """Serves HTTP requests: discards each body, and adds its length to `received`."""
 
     class Sink(asyncio.Protocol):
         def connection_made(self, transport):
@@ -82,7 +81,7 @@ def sink(port, received):
 
 
 class Submitter(asyncio.Protocol):
-    """A connection that submits one job after the other."""
+    """A connection that submits one job after another."""
 
     def __init__(self, request, todo, done):
         self.request, self.todo, self.done = request, todo, done
@@ -90,9 +89,9 @@ class Submitter(asyncio.Protocol):
 
     def connection_made(self, transport):
         self.transport = transport
-        self.next()
+        self.submit_next()
 
-    def next(self):
+    def submit_next(self):
         if self.todo[0] == 0:
             self.transport.close()
         else:
@@ -105,16 +104,16 @@ class Submitter(asyncio.Protocol):
         if not found or len(body) < int(re.search(rb"(?i)content-length: *(\d+)", head).group(1)):
             return
         if not head.startswith(b"HTTP/1.1 202"):
-            raise SystemExit(f"a job was not accepted: {head!r}")
+            raise SystemExit(f"the gateway did not accept a job: {head!r}")
         self.buffer = b""
-        self.next()
+        self.submit_next()
 
     def connection_lost(self, error):
         self.done.set_result(error)
 
 
 def submit(port, jobs):
-    """Submits jobs over several connections and returns the elapsed seconds."""
+    """Submits jobs over `CONNECTIONS` connections, and returns the elapsed seconds."""
     body = json.dumps({"text": (WORDS * 12)[:1024]}).encode()
     head = f"POST /v1/jobs HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     todo = [jobs]
@@ -132,36 +131,36 @@ def submit(port, jobs):
     return time.monotonic() - started
 
 
-def number(port, name):
+def read_metric(port, name):
     """Returns a metric of a service, summed over its labels."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
-        lines = answer.read().decode().splitlines()
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as response:
+        lines = response.read().decode().splitlines()
     return sum(float(line.rsplit(" ", 1)[1]) for line in lines if re.match(rf"{name}[ {{]", line))
 
 
-def finished(port):
+def count_finished(port):
     """Returns the number of jobs that the worker has finished."""
-    return number(port, "wordmill_jobs_finished_total")
+    return read_metric(port, "wordmill_jobs_finished_total")
 
 
-def wait(what, condition):
-    end = time.monotonic() + WAIT_SECONDS
+def wait_until(description, condition):
+    deadline = time.monotonic() + WAIT_SECONDS
     while not condition():
-        if time.monotonic() > end:
-            raise SystemExit(f"not within {WAIT_SECONDS} s: {what}")
+        if time.monotonic() > deadline:
+            raise SystemExit(f"timeout after {WAIT_SECONDS} s while waiting until {description}")
         time.sleep(0.05)
 
 
 def is_ready(port):
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5) as answer:
-            return answer.status == 200
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5) as response:
+            return response.status == 200
     except OSError:
         return False
 
 
 class Stack:
-    """One broker, one gateway, one worker."""
+    """One broker, one gateway and one worker, which trace the share `ratio` of jobs."""
 
     def __init__(self, ratio, endpoint, folder):
         self.nats, self.gateway, self.worker = free_port(), free_port(), free_port()
@@ -170,21 +169,22 @@ class Stack:
         server = os.environ.get("NATS_SERVER") or "nats-server"
         command = [server, "-c", ROOT / "nats/server.conf", "--addr", "127.0.0.1", "--port", str(self.nats), "--store_dir", folder]
         self.start(command, passwords)
-        wait("nats-server listens", lambda: socket.socket().connect_ex(("127.0.0.1", self.nats)) == 0)
+        wait_until("nats-server listens", lambda: socket.socket().connect_ex(("127.0.0.1", self.nats)) == 0)
         settings = {"WORDMILL_LOG": "warn", "WORDMILL_RESULT_TTL": "1h"}
         if ratio:
             settings |= {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, "OTEL_TRACES_SAMPLER": "parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG": ratio}
-        subprocess.run([BIN / "wordmill-nats", "provision"], env=self.role("admin", settings), check=True, stdout=subprocess.DEVNULL)
+        subprocess.run([BIN / "wordmill-nats", "provision"], env=self.environment("admin", settings), check=True, stdout=subprocess.DEVNULL)
         listen = {"WORDMILL_LISTEN": f"127.0.0.1:{self.gateway}", "WORDMILL_WORKER_LISTEN": f"127.0.0.1:{self.worker}"}
-        self.gateway_process = self.start([BIN / "wordmill-gateway"], self.role("gateway", settings | listen))
-        self.worker_process = self.start([BIN / "wordmill-worker"], self.role("worker", settings | listen))
+        self.gateway_process = self.start([BIN / "wordmill-gateway"], self.environment("gateway", settings | listen))
+        self.worker_process = self.start([BIN / "wordmill-worker"], self.environment("worker", settings | listen))
         for port in (self.gateway, self.worker):
-            wait("the services are ready", lambda: is_ready(port))
+            wait_until("the services are ready", lambda: is_ready(port))
 
-    def role(self, role, settings):
-        plain = {name: value for name, value in os.environ.items() if not name.startswith(("WORDMILL_", "OTEL_"))}
-        own = {"WORDMILL_NATS_URL": f"nats://127.0.0.1:{self.nats}", "WORDMILL_NATS_USER": role, "WORDMILL_NATS_PASSWORD": f"bench-{role}"}
-        return plain | own | settings
+    def environment(self, role, settings):
+        """Returns the environment of a service: our own without its settings, the credentials of a role, and `settings`."""
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("WORDMILL_", "OTEL_"))}
+        broker = {"WORDMILL_NATS_URL": f"nats://127.0.0.1:{self.nats}", "WORDMILL_NATS_USER": role, "WORDMILL_NATS_PASSWORD": f"bench-{role}"}
+        return inherited | broker | settings
 
     def start(self, command, environment):
         process = subprocess.Popen(command, env={**os.environ, **environment}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -192,16 +192,16 @@ class Stack:
         return process
 
     def cpu(self):
-        """Returns the CPU seconds of gateway and worker so far."""
+        """Returns the CPU seconds that gateway and worker have used."""
         return [cpu_seconds(self.gateway_process), cpu_seconds(self.worker_process)]
 
     def run(self, jobs):
         """Runs jobs. Returns the seconds until all are submitted and until all are finished."""
-        before = finished(self.worker)
+        before = count_finished(self.worker)
         started = time.monotonic()
-        submitting = submit(self.gateway, jobs)
-        wait("all jobs are finished", lambda: finished(self.worker) >= before + jobs)
-        return submitting, time.monotonic() - started
+        submit_seconds = submit(self.gateway, jobs)
+        wait_until("all jobs are finished", lambda: count_finished(self.worker) >= before + jobs)
+        return submit_seconds, time.monotonic() - started
 
     def stop(self):
         for process in reversed(self.processes):
@@ -212,8 +212,9 @@ class Stack:
 def measure(stacks):
     """Runs one round of jobs on every stack.
 
-    Returns for each mode the jobs submitted and finished per second, and the CPU time of gateway
-    and worker in microseconds per job."""
+    Returns for each mode the submitted and the finished jobs per second, and the CPU time of gateway
+    and worker in microseconds per job.
+    """
     before = {name: stack.cpu() for name, stack in stacks.items()}
     seconds = {name: [0.0, 0.0] for name in stacks}
     order = list(stacks)
@@ -229,27 +230,27 @@ def measure(stacks):
 
 def main():
     received, port = multiprocessing.Value("q", 0), free_port()
-    taking = multiprocessing.Process(target=sink, args=(port, received), daemon=True)
-    taking.start()
+    sink = multiprocessing.Process(target=run_sink, args=(port, received), daemon=True)
+    sink.start()
     rounds, stacks = [], {}
     with tempfile.TemporaryDirectory() as folder:
         try:
-            for place, (name, ratio) in enumerate(MODES):
-                stacks[name] = Stack(ratio, f"http://127.0.0.1:{port}", f"{folder}/{place}")
+            for index, (name, ratio) in enumerate(MODES):
+                stacks[name] = Stack(ratio, f"http://127.0.0.1:{port}", f"{folder}/{index}")
                 stacks[name].run(WARM_UP)
-            for turn in range(ROUNDS):
+            for number in range(1, ROUNDS + 1):
                 rounds.append(measure(stacks))
                 figures = (f"{name} {gateway:.0f} + {worker:.0f} µs" for name, (_, _, gateway, worker) in rounds[-1].items())
-                print(f"round {turn + 1}: " + ", ".join(figures), file=sys.stderr, flush=True)
+                print(f"round {number}: " + ", ".join(figures), file=sys.stderr, flush=True)
             for stack in stacks.values():
-                if any(number(port, "wordmill_telemetry_dropped_spans_total") for port in (stack.gateway, stack.worker)):
-                    raise SystemExit("spans were dropped, so the cost of tracing was not measured")
+                if any(read_metric(port, "wordmill_telemetry_dropped_spans_total") for port in (stack.gateway, stack.worker)):
+                    raise SystemExit("a service dropped spans, so the measured cost of tracing is too low")
         finally:
             for stack in stacks.values():
                 stack.stop()
-    taking.terminate()
+    sink.terminate()
     if received.value == 0:
-        raise SystemExit("no spans reached the sink, so nothing was measured")
+        raise SystemExit("the sink received no spans, so the cost of tracing was not measured")
     print(f"{ROUNDS} rounds of {JOBS} jobs over {CONNECTIONS} connections, medians; {received.value / 1e6:.1f} MB of spans received\n")
     print("| tracing | submitted/s | finished/s | CPU µs per job, gateway | worker | both | more than off (range of rounds) |")
     print("|---|---|---|---|---|---|---|")

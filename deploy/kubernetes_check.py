@@ -1,7 +1,7 @@
-"""Checks deploy/kubernetes: each manifest against the schema of its kind, and all manifests against each other and the rest of the tree.
+"""Checks the manifests in deploy/kubernetes: each against its schema, and all against each other and the rest of the tree.
 
-Uses real programs: `kubernetes-validate`, which contains the schemas of Kubernetes, the definition of KEDA, nats-server for its
-configuration, and promtool for the queries that set the number of workers. Part of deploy/validate.
+Uses `kubernetes-validate`, which contains the schemas of Kubernetes, and KEDA's own schema. Runs nats-server to
+check its configuration, and promtool to check the queries that set the number of workers. Part of deploy/validate.
 """
 
 import json
@@ -18,27 +18,27 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "deploy/kubernetes"
 VALIDATOR_VERSION = "1.37.0"
 KEDA = "github.com/kedacore/keda/v2@v2.21.0"
-# Runs in the environment of the validator, which has PyYAML, too. Prints all manifests and their
-# problems as JSON.
+# Runs in the environment of the validator, which also contains PyYAML. Prints all manifests and
+# their problems as JSON.
 VALIDATE = """
 import json, pathlib, sys
 import jsonschema, kubernetes_validate, yaml
 folder, version, keda = pathlib.Path(sys.argv[1]), sys.argv[2], yaml.safe_load(open(sys.argv[3]))
 scaled = next(v for v in keda["spec"]["versions"] if v["name"] == "v1alpha1")["schema"]["openAPIV3Schema"]
 
-def strict(schema):
+def refuse_unknown_fields(schema):
     if isinstance(schema, dict):
-        known = schema.get("properties")
-        if isinstance(known, dict) and "additionalProperties" not in schema and not schema.get("x-kubernetes-preserve-unknown-fields"):
+        fields = schema.get("properties")
+        if isinstance(fields, dict) and "additionalProperties" not in schema and not schema.get("x-kubernetes-preserve-unknown-fields"):
             schema["additionalProperties"] = False
         for part in schema.values():
-            strict(part)
+            refuse_unknown_fields(part)
     elif isinstance(schema, list):
         for part in schema:
-            strict(part)
+            refuse_unknown_fields(part)
 
-strict(scaled)
-# KEDA's definition leaves the metadata to Kubernetes.
+refuse_unknown_fields(scaled)
+# KEDA's schema leaves the metadata to Kubernetes: any object is accepted here.
 scaled["properties"]["metadata"] = {"type": "object"}
 manifests, problems = [], []
 for path in sorted(folder.glob("*.yaml")):
@@ -56,8 +56,8 @@ json.dump({"manifests": manifests, "problems": problems}, sys.stdout)
 """
 
 
-def validator():
-    """Returns the Python of an environment with the validator. Creates the environment if it is missing."""
+def find_or_install_validator():
+    """Returns the Python interpreter of an environment that contains the validator. Creates the environment if it is missing."""
     home = pinned.TOOLS / f"kubernetes-validate-{VALIDATOR_VERSION}"
     python = home / "bin/python"
     with pinned.lock():
@@ -70,8 +70,8 @@ def validator():
     return str(python)
 
 
-def keda_definition():
-    """Returns the path of KEDA's definition of a ScaledObject, which is in the source of the release."""
+def download_keda_definition():
+    """Downloads the source of KEDA's release. Returns the path of its schema of a ScaledObject."""
     output = pinned.attempt(["go", "mod", "download", "-json", KEDA], "go mod download", {"GOFLAGS": "-mod=mod", "GOWORK": "off"}, "/")
     return f"{json.loads(output)['Dir']}/config/crd/bases/keda.sh_scaledobjects.yaml"
 
@@ -83,12 +83,12 @@ def containers(manifest):
 def find_problems(nats_server):
     """Returns all problems as sentences."""
     try:
-        command = [validator(), "-c", VALIDATE, str(FOLDER), VALIDATOR_VERSION, keda_definition()]
+        command = [find_or_install_validator(), "-c", VALIDATE, str(FOLDER), VALIDATOR_VERSION, download_keda_definition()]
     except pinned.Unavailable as error:
-        raise SystemExit(f"deploy/kubernetes cannot be checked: {error}") from error
+        raise SystemExit(f"cannot check deploy/kubernetes: {error}") from error
     run = subprocess.run(command, capture_output=True, text=True)
     if run.returncode != 0:
-        raise SystemExit(f"deploy/kubernetes cannot be checked: {run.stderr.strip()}")
+        raise SystemExit(f"cannot check deploy/kubernetes: {run.stderr.strip()}")
     checked = json.loads(run.stdout)
     manifests = {(manifest["kind"], manifest.get("metadata", {}).get("name")): manifest for manifest in checked["manifests"]}
     return [
@@ -103,14 +103,14 @@ def find_problems(nats_server):
 
 
 def check_selectors(manifests):
-    """Checks that selectors match pods, and that probed ports and mounted volumes exist."""
+    """Checks that selectors match pods, that probed ports and mounted volumes exist, and that containers are restricted."""
     labels = {name: manifest["spec"]["template"]["metadata"]["labels"] for (_, name), manifest in manifests.items() if containers(manifest)}
     for (kind, name), manifest in manifests.items():
         selector = manifest.get("spec", {}).get("selector")
         if selector:
-            wanted = selector.get("matchLabels", selector)
-            if labels.get(name) != wanted:
-                yield f"{kind} {name} selects {wanted}, the pods have {labels.get(name)}"
+            selected = selector.get("matchLabels", selector)
+            if labels.get(name) != selected:
+                yield f"{kind} {name} selects {selected}, but the pods have {labels.get(name)}"
         for container in containers(manifest):
             ports = {port["name"] for port in container.get("ports", [])}
             for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
@@ -133,7 +133,7 @@ def check_selectors(manifests):
 
 
 def check_settings(manifests):
-    """Checks that the services read every variable, and that all ports of a service agree."""
+    """Checks that the services read every variable, and that all manifests use the same port for a service."""
     code = "".join(path.read_text() for crate in ("common", "nats", "gateway", "worker") for path in (ROOT / crate).glob("**/src/**/*.rs"))
     names = set(manifests["ConfigMap", "wordmill"]["data"])
     for (_, name), manifest in manifests.items():
@@ -147,7 +147,7 @@ def check_settings(manifests):
         port = str(containers(manifests["Deployment", name])[0]["ports"][0]["containerPort"])
         scraped = manifests["Deployment", name]["spec"]["template"]["metadata"]["annotations"]["prometheus.io/port"]
         if {port, scraped} != {listen.rpartition(":")[2]}:
-            yield f"{name} listens on {listen}, its port is {port}, and Prometheus scrapes {scraped}"
+            yield f"{name} listens on {listen}, but its container port is {port}, and Prometheus scrapes port {scraped}"
 
 
 def check_references(manifests):
@@ -169,11 +169,11 @@ def check_references(manifests):
     kustomization = next(m for (kind, _), m in manifests.items() if kind == "Kustomization")
     existing = {path.name for path in FOLDER.glob("*.yaml")} - {"kustomization.yaml"}
     if set(kustomization["resources"]) != existing:
-        yield f"kustomization.yaml names {sorted(kustomization['resources'])}, the folder has {sorted(existing)}"
+        yield f"kustomization.yaml lists {sorted(kustomization['resources'])}, but the folder contains {sorted(existing)}"
 
 
 def check_images(manifests):
-    """Checks that the images, and the version of the broker, are those of the compose stack."""
+    """Checks that docker-compose.yml has the same images, including the version of the broker."""
     compose = (ROOT / "docker-compose.yml").read_text()
     known = set(re.findall(r"^    image: (\S+)", compose, re.M))
     kustomization = next(m for (kind, _), m in manifests.items() if kind == "Kustomization")
@@ -183,11 +183,11 @@ def check_images(manifests):
             if container["image"] not in known:
                 yield f"{kind} {name}: the image {container['image']} is not in docker-compose.yml"
             if ":" not in container["image"] and container["image"] not in named:
-                yield f"{kind} {name}: kustomization.yaml does not name {container['image']}"
+                yield f"{kind} {name}: kustomization.yaml does not list the image {container['image']}"
 
 
 def check_broker_configuration(manifests, nats_server):
-    """Checks that nats-server accepts the configuration with the environment of its manifest, and that the numbers of servers agree."""
+    """Checks that nats-server accepts its configuration with the environment of its manifest, and that all files name three servers."""
     environment = {}
     for variable in containers(manifests["StatefulSet", "nats"])[0]["env"]:
         value = variable.get("value", f"p{len(environment)}")
@@ -202,9 +202,9 @@ def check_broker_configuration(manifests, nats_server):
     replicas = manifests["StatefulSet", "nats"]["spec"]["replicas"]
     routes = sum(name.startswith("ROUTE_") for name in environment)
     urls = manifests["ConfigMap", "wordmill"]["data"]["WORDMILL_NATS_URL"].count("nats://")
-    copies = int(manifests["ConfigMap", "wordmill"]["data"]["WORDMILL_REPLICAS"])
-    if {replicas, routes, urls, copies} != {3}:
-        yield f"{replicas} servers, {routes} routes, {urls} addresses and {copies} stream replicas: all must be 3"
+    stream_replicas = int(manifests["ConfigMap", "wordmill"]["data"]["WORDMILL_REPLICAS"])
+    if {replicas, routes, urls, stream_replicas} != {3}:
+        yield f"{replicas} servers, {routes} routes, {urls} URLs and {stream_replicas} stream replicas: there must be 3 of each"
 
 
 CASES = [
@@ -217,7 +217,7 @@ SERIES = {"age": "wordmill_queue_oldest_age_seconds", "waiting": "wordmill_jobs_
 
 
 def check_scaling_queries(manifests):
-    """Checks the results of the queries with promtool, and that their metrics are documented."""
+    """Checks that the queries return the expected values, with promtool, and that their metrics are documented."""
     scaled = manifests["ScaledObject", "worker"]["spec"]
     if scaled["scaleTargetRef"]["name"] != "worker":
         yield "the ScaledObject does not scale the workers"
@@ -242,7 +242,7 @@ def check_scaling_queries(manifests):
         ]
         tests.append({"interval": "1m", "input_series": series, "promql_expr_test": promql})
     with tempfile.NamedTemporaryFile("w", suffix=".yml") as file:
-        # JSON is YAML.
+        # promtool reads YAML, and every JSON document is one.
         json.dump({"rule_files": [], "evaluation_interval": "1m", "tests": tests}, file)
         file.flush()
         run = subprocess.run(["promtool", "test", "rules", file.name], capture_output=True, text=True)

@@ -1,4 +1,4 @@
-"""Runs nginx with deploy/nginx.conf in front of a mock gateway, and reports requests and responses that are lost or changed."""
+"""Runs nginx with deploy/nginx.conf in front of a mock gateway, and reports requests and responses that nginx loses or changes."""
 
 import contextlib
 import http.client
@@ -17,13 +17,13 @@ TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 BODY_BYTES = 3 * 1024 * 1024  # more than nginx's own default limit of 1 MiB
 
 
-class Gateway(http.server.BaseHTTPRequestHandler):
+class MockGateway(http.server.BaseHTTPRequestHandler):
     """Echoes requests. /v1/jobs/x/events sends one event and stays open."""
 
     protocol_version = "HTTP/1.1"
-    release = threading.Event()
+    release_events = threading.Event()
 
-    def answer(self):
+    def respond(self):
         length = int(self.headers.get("Content-Length") or 0)
         body = self.rfile.read(length)
         if self.path.endswith("/events"):
@@ -32,7 +32,7 @@ class Gateway(http.server.BaseHTTPRequestHandler):
             self.send_header("Connection", "close")
             self.end_headers()
             self.wfile.write(b"data: 1\n\n")
-            self.release.wait(START_SECONDS)
+            self.release_events.wait(START_SECONDS)
             return
         status = 413 if self.path == "/too-large" else 200
         echo = {"path": self.path, "headers": {k.lower(): v for k, v in self.headers.items()}, "bytes": len(body)}
@@ -43,7 +43,7 @@ class Gateway(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(data)
 
-    do_GET = do_POST = answer
+    do_GET = do_POST = respond
 
     def log_message(self, *arguments):
         pass
@@ -56,9 +56,9 @@ def find_problems(nginx, conf):
         if test.returncode != 0:
             return [f"nginx rejects deploy/nginx.conf: {test.stderr.strip()}"]
         port, gateway_port = free_ports(2)
-        text, places = local_copy(conf.read_text(), scratch, port, gateway_port)
-        if places != [1, 1]:
-            return [f"nginx.conf must set its port and the gateway once each, found {places}"]
+        text, replaced = make_local(conf.read_text(), scratch, port, gateway_port)
+        if replaced != [1, 1]:
+            return [f"nginx.conf must set its port and the address of the gateway once each, but sets them {replaced} times"]
         local = pathlib.Path(scratch) / "nginx.conf"
         local.write_text(text)
         log = open(pathlib.Path(scratch) / "log", "w+")
@@ -67,63 +67,63 @@ def find_problems(nginx, conf):
                 log.seek(0)
                 return [f"nginx did not start with deploy/nginx.conf (exit code {process.poll()}): {log.read().strip()}"]
             try:
-                return list(observe(port, gateway_port))
+                return list(check_responses(port, gateway_port))
             except (OSError, http.client.HTTPException, ValueError) as error:
                 return [f"nginx with deploy/nginx.conf broke a connection: {error!r}"]
 
 
-def local_copy(text, scratch, port, gateway_port):
-    """Returns the configuration with local ports and folders, and the numbers of replaced ports."""
+def make_local(text, scratch, port, gateway_port):
+    """Returns the configuration with local addresses and folders, and how often it set the port and the gateway."""
     text, listens = re.subn(r"listen \d+;", f"listen 127.0.0.1:{port};", text)
     text, gateways = re.subn(r"set \$gateway \S+;", f"set $gateway 127.0.0.1:{gateway_port};", text)
     return text.replace(" /tmp/", f" {scratch}/"), [listens, gateways]
 
 
-def observe(port, gateway_port):
-    """Yields a sentence for each difference that a client or a gateway would notice."""
-    status, headers, body = ask(port, "GET", "/v1/jobs/1")
+def check_responses(port, gateway_port):
+    """Checks the responses of nginx without a gateway, with a gateway, and after its restart."""
+    status, headers, body = request(port, "GET", "/v1/jobs/1")
     if status != 503 or headers.get("Content-Type") != "application/problem+json" or json.loads(body)["code"] != "gateway_unavailable":
-        yield f"nginx without a gateway answers {status} {headers.get('Content-Type')}, not a problem document"
+        yield f"without a gateway nginx answers {status} {headers.get('Content-Type')} instead of a 503 problem document"
 
-    for life in ("first", "restarted"):
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", gateway_port), Gateway)
+    for start in ("first", "restarted"):
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", gateway_port), MockGateway)
         server.daemon_threads = True
         threading.Thread(target=server.serve_forever, daemon=True).start()
         try:
-            yield from observe_gateway(port, life)
+            yield from check_gateway(port, start)
         finally:
             server.shutdown()
             server.server_close()
 
 
-def observe_gateway(port, life):
+def check_gateway(port, start):
+    """Yields a sentence for each difference that a client or a gateway would notice."""
     sent = {"traceparent": TRACEPARENT, "Idempotency-Key": "k", "X-Forwarded-For": "192.0.2.7", "Content-Type": "text/plain"}
     path = "/v1/jobs?lane=bulk&label=a%3Ab"
-    status, _, body = ask(port, "POST", path, b"x" * BODY_BYTES, sent)
+    status, _, body = request(port, "POST", path, b"x" * BODY_BYTES, sent)
     if status != 200:
-        yield f"nginx does not reach a {life} gateway, and answers {status}"
+        yield f"nginx does not reach a {start} gateway, and answers {status}"
         return
     echo = json.loads(body)
-    got = echo["headers"]
+    received = echo["headers"]
     if echo["path"] != path or echo["bytes"] != BODY_BYTES:
         yield f"nginx changes the request: {echo['path']}, {echo['bytes']} bytes"
-    for name, wanted in [("traceparent", TRACEPARENT), ("idempotency-key", "k"), ("x-forwarded-for", "192.0.2.7, 127.0.0.1")]:
-        if got.get(name) != wanted:
-            yield f"the gateway receives {name}: {got.get(name)} instead of {wanted}"
-    if got.get("host") != f"127.0.0.1:{port}":
-        yield f"the gateway receives host: {got.get('host')}"
+    host = f"127.0.0.1:{port}"
+    for name, expected in [("host", host), ("traceparent", TRACEPARENT), ("idempotency-key", "k"), ("x-forwarded-for", "192.0.2.7, 127.0.0.1")]:
+        if received.get(name) != expected:
+            yield f"the gateway receives {name}: {received.get(name)} instead of {expected}"
 
-    status, _, body = ask(port, "GET", "/word-count", b'{"job_id":"1"}')
+    status, _, body = request(port, "GET", "/word-count", b'{"job_id":"1"}')
     if json.loads(body).get("bytes") != 14:
-        yield "nginx drops the body of a GET"
-    status, _, body = ask(port, "GET", "/metrics")
+        yield "nginx drops the body of a GET request"
+    status, _, body = request(port, "GET", "/metrics")
     if (status, json.loads(body).get("code")) != (404, "route_not_found"):
-        yield f"/metrics reaches a gateway from outside: nginx answers {status}"
-    status, headers, _ = ask(port, "POST", "/too-large", b"x" * BODY_BYTES)
+        yield f"nginx does not hide /metrics, and answers {status}"
+    status, headers, _ = request(port, "POST", "/too-large", b"x" * BODY_BYTES)
     if (status, headers.get("Content-Type")) != (413, "application/problem+json"):
-        yield f"the gateway's own 413 arrives as {status} {headers.get('Content-Type')}"
+        yield f"nginx changes the gateway's response 413 to {status} {headers.get('Content-Type')}"
 
-    Gateway.release.clear()
+    MockGateway.release_events.clear()
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=3)
     connection.request("GET", "/v1/jobs/1/events")
     try:
@@ -132,25 +132,25 @@ def observe_gateway(port, life):
     except TimeoutError:
         yield "nginx buffers an event until its stream ends"
     finally:
-        Gateway.release.set()
+        MockGateway.release_events.set()
         connection.close()
 
 
-def ask(port, method, path, body=None, headers=None):
+def request(port, method, path, body=None, headers=None):
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=15)
     try:
         connection.request(method, path, body, headers or {})
-        answer = connection.getresponse()
-        return answer.status, answer.headers, answer.read()
+        response = connection.getresponse()
+        return response.status, response.headers, response.read()
     finally:
         connection.close()
 
 
 def free_ports(count):
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
+    ports = [listener.getsockname()[1] for listener in sockets]
+    for listener in sockets:
+        listener.close()
     return ports
 
 

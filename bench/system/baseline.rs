@@ -1,4 +1,4 @@
-//! Baselines apart from the raw broker: an HTTP server with minimal handlers (nothing, one direct
+//! Baselines other than the raw broker: an HTTP server with minimal handlers (empty, one direct
 //! get, or one publish and create), and pages counted without a broker.
 
 use std::env;
@@ -33,7 +33,7 @@ use crate::{INTERACTIVE, stack};
 
 /// Command-line argument that starts this program as the baseline server.
 pub const SERVE_ARGUMENT: &str = "serve-baseline";
-/// Number of chunks of a page that may wait to be counted, as in the worker.
+/// Maximum number of buffered chunks of a page, as in the worker.
 const CHUNKS_WAITING_MAX: usize = 4;
 
 /// Starts the server in its own process, like the gateway.
@@ -70,7 +70,7 @@ struct BaselineState {
     jetstream: jetstream::Context,
     records: JetStream<()>,
     raw: RawBroker,
-    /// Templates of the job that the first request names.
+    /// Templates, loaded from the job in the path of the first request.
     templates: OnceCell<JobTemplates>,
 }
 
@@ -107,7 +107,8 @@ pub fn make_fetcher() -> Result<Fetcher> {
     Ok(Fetcher::try_new(&Settings { allow, ..Settings::default() })?)
 }
 
-/// Fetches and counts a page `count` times, `depth` at once, with the worker's own code.
+/// Fetches and counts a page `count` times, `depth` times concurrently, with the code of the
+/// worker.
 pub async fn fetch_and_count(
     fetcher: &Fetcher,
     site: &Site,
@@ -138,7 +139,7 @@ async fn count_page(fetcher: &Fetcher, url: &Url) -> Result<u64> {
         wordmill_count::count(reader, &hints, &Options::default(), &|_| true)
     });
     while let Some(chunk) = page.chunk().await? {
-        sender.send(chunk).await.context("the counter ended early")?;
+        sender.send(chunk).await.context("the counting thread has stopped")?;
     }
     drop(sender);
     Ok(counting.await??.totals.words)

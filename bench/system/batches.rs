@@ -1,4 +1,5 @@
-//! Accepted lines of batches, compared with the same publish and create without Wordmill.
+//! Accepted lines of batches, compared with the same broker operations without Wordmill: publish
+//! the message and create the record.
 
 use std::sync::Arc;
 
@@ -7,20 +8,21 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use crate::http::{Connection, Requests, load, post};
-use crate::measure::{Bounds, Side, best, run_in_turns};
+use crate::measure::{Bounds, Variant, best, run_in_turns};
 use crate::raw_broker::JobTemplates;
 use crate::report::{Row, Target};
 use crate::submissions::DEPTHS;
 use crate::{BULK, Bench};
 
-/// Lines of one request, and requests of one slice.
+/// Number of lines of one request.
 const LINES: usize = 2000;
+/// Number of requests of one slice.
 const CALLS: usize = 2;
 const BOUNDS: Bounds = Bounds { rounds: 12, seconds: 30 };
 const CONTENT_TYPE: &str = "Content-Type: application/x-ndjson\r\n";
 
 pub async fn measure(bench: &mut Bench) -> Result<()> {
-    let what = "batch lines, text of 1 kB";
+    let name = "batch lines, text of 1 kB";
     let address = bench.stack.address;
     let batch = |lines: usize| {
         let line = format!("{}\n", bench.text.body(0));
@@ -40,29 +42,29 @@ pub async fn measure(bench: &mut Bench) -> Result<()> {
     let requests: &Requests = &(Arc::new(move |_| request.clone()) as Requests);
     let raw = &bench.raw;
     let templates = &templates;
-    let wordmill = [1, CALLS].map(|at_once| {
-        Side::new(format!("{at_once} at once"), move || async move {
-            let mut slice = load(address, at_once, CALLS, requests, 202).await?;
+    let wordmill = [1, CALLS].map(|requests_in_flight| {
+        Variant::new(format!("{requests_in_flight} concurrently"), move || async move {
+            let mut slice = load(address, requests_in_flight, CALLS, requests, 202).await?;
             slice.count *= LINES;
             slice.latencies.clear();
             Ok(slice)
         })
     });
     let baseline = DEPTHS.map(|depth| {
-        let name = format!("raw, {depth} at once");
-        Side::new(name, move || raw.submit(templates, LINES * CALLS, depth))
+        let name = format!("raw, {depth} concurrently");
+        Variant::new(name, move || raw.submit(templates, LINES * CALLS, depth))
     });
-    let sides: Vec<Side<'_>> = wordmill.into_iter().chain(baseline).collect();
-    let measured = run_in_turns(&sides, BOUNDS).await?;
+    let variants: Vec<Variant<'_>> = wordmill.into_iter().chain(baseline).collect();
+    let measured = run_in_turns(&variants, BOUNDS).await?;
     let (wordmill, baseline) = measured.split_at(2);
     let [jobs, baseline_jobs] =
-        [wordmill, baseline].map(|sides| sides.iter().map(|side| side.done).sum());
-    let wordmill = best(wordmill).context("no side")?;
-    let baseline = best(baseline).context("no side")?;
-    let row = Row::rate(format!("{what}, {}", wordmill.name), wordmill, baseline);
-    drop(sides);
-    bench.report.add(row.with_target(Target::Share(0.85)));
-    bench.note_expense(what, jobs, &before)?;
-    bench.note_baseline_expense(what, baseline_jobs, baseline_before)?;
+        [wordmill, baseline].map(|variants| variants.iter().map(|variant| variant.done).sum());
+    let wordmill = best(wordmill).context("no variant")?;
+    let baseline = best(baseline).context("no variant")?;
+    let row = Row::rate(format!("{name}, {}", wordmill.name), wordmill, baseline);
+    drop(variants);
+    bench.report.add(row.with_target(Target::MinRatio(0.85)));
+    bench.record_expense(name, jobs, &before)?;
+    bench.record_baseline_expense(name, baseline_jobs, baseline_before)?;
     bench.purge_jobs().await
 }

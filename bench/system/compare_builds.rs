@@ -7,76 +7,81 @@ use anyhow::Result;
 
 use crate::http::{Requests, load};
 use crate::jobs::{PAGES, TEXTS, run_jobs};
-use crate::measure::{Bounds, Side, Spread, run_in_turns};
+use crate::measure::{Bounds, Spread, Variant, run_in_turns};
 use crate::polls::{self, Job};
 use crate::stack::{Cost, Stack};
 use crate::submissions::CONNECTIONS;
-use crate::{Bench, expense};
+use crate::{Bench, compute_expense};
 
 const BOUNDS: Bounds = Bounds { rounds: 10, seconds: 25 };
 /// Polls of one slice.
 const POLLS: usize = 4000;
 
-/// Prints the speed of both builds for each kind of work, and the CPU time of each process.
+/// Prints the speed of both builds for each kind of job, and the CPU time of each process.
 pub async fn measure(bench: &mut Bench, folder: &Path) -> Result<()> {
     let mut other = Stack::start_from(folder.to_owned()).await?;
     other.start_worker().await?;
     let working_tree = &bench.stack;
     let other = &other;
     println!(
-        "| what | working tree, per s | other, per s | ratio (rounds) \
+        "| measurement | working tree, per s | other, per s | ratio (rounds) \
          | CPU µs per job, working tree: gateway, worker, nats-server | other |"
     );
     println!("|---|---|---|---|---|---|");
-    for (what, work, count) in
+    for (name, job_kind, count) in
         [("jobs, text", &bench.text, TEXTS), ("jobs, page", &bench.page, PAGES)]
     {
-        let requests = &work.requests("");
+        let requests = &job_kind.requests("");
         let run_jobs_at = |stack| move || run_jobs(stack, count, requests, CONNECTIONS[0]);
-        let sides = [
-            Side::new("working tree", run_jobs_at(working_tree)),
-            Side::new("other", run_jobs_at(other)),
+        let variants = [
+            Variant::new("working tree", run_jobs_at(working_tree)),
+            Variant::new("other", run_jobs_at(other)),
         ];
-        compare(what, &sides, [working_tree, other]).await?;
+        compare(name, &variants, [working_tree, other]).await?;
     }
     for stack in [working_tree, other] {
         stack.pause_workers(true)?;
     }
     let requests = &bench.text.requests("");
-    let submit = |stack: &Stack| submission_side(stack, requests.clone());
+    let submit = |stack: &Stack| submission_variant(stack, requests.clone());
     compare("submissions, text", &[submit(working_tree), submit(other)], [working_tree, other])
         .await?;
     for stack in [working_tree, other] {
         stack.pause_workers(false)?;
         stack.broker.wait_for_jobs(0).await?;
     }
-    let mut sides = Vec::new();
+    let mut variants = Vec::new();
     for stack in [working_tree, other] {
         let id = polls::submit_job(bench, stack, Job::Finished).await?;
-        sides.push(polls::side("polls", stack.address, format!("/v1/jobs/{id}"), CONNECTIONS[0]));
+        variants.push(polls::variant(
+            "polls",
+            stack.address,
+            format!("/v1/jobs/{id}"),
+            CONNECTIONS[0],
+        ));
     }
-    compare("polls, finished", &sides, [working_tree, other]).await
+    compare("polls, finished", &variants, [working_tree, other]).await
 }
 
-fn submission_side(stack: &Stack, requests: Requests) -> Side<'static> {
+fn submission_variant(stack: &Stack, requests: Requests) -> Variant<'static> {
     let address = stack.address;
-    Side::new("submissions", move || {
+    Variant::new("submissions", move || {
         let requests = requests.clone();
         async move { load(address, CONNECTIONS[0], POLLS, &requests, 202).await }
     })
 }
 
-async fn compare(what: &str, sides: &[Side<'_>], stacks: [&Stack; 2]) -> Result<()> {
+async fn compare(name: &str, variants: &[Variant<'_>], stacks: [&Stack; 2]) -> Result<()> {
     let before: [[Cost; 3]; 2] = [stacks[0].costs()?, stacks[1].costs()?];
-    let measured = run_in_turns(sides, BOUNDS).await?;
+    let measured = run_in_turns(variants, BOUNDS).await?;
     let [working_tree_result, other_result] = measured.as_slice() else { return Ok(()) };
-    let cpu_cells = |side: usize, jobs| -> Result<String> {
-        let cpu = expense(what, jobs, &before[side], &stacks[side].costs()?).cpu_us;
+    let cpu_cells = |variant: usize, jobs| -> Result<String> {
+        let cpu = compute_expense(name, jobs, &before[variant], &stacks[variant].costs()?).cpu_us;
         Ok(format!("{:.0}, {:.0}, {:.0}", cpu[0], cpu[1], cpu[2]))
     };
     let Spread { median, low, high } = working_tree_result.ratio_to(other_result);
     println!(
-        "| {what} | {:.0} | {:.0} | {median:.2} ({low:.2} to {high:.2}) | {} | {} |",
+        "| {name} | {:.0} | {:.0} | {median:.2} ({low:.2} to {high:.2}) | {} | {} |",
         working_tree_result.rate().median,
         other_result.rate().median,
         cpu_cells(0, working_tree_result.done)?,

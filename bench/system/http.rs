@@ -1,6 +1,6 @@
-//! An HTTP client with a minimal cost: prepared requests over connections that stay open.
+//! An HTTP client with minimal overhead: prepared requests over persistent connections.
 //!
-//! It supports only the responses of Wordmill: with a `Content-Length`, or without a body.
+//! It supports only responses with a `Content-Length` or without a body, as Wordmill sends them.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 
 use crate::measure::Slice;
 
-/// Longest wait for one response.
+/// Maximum wait for one response.
 const RESPONSE_TIME_MAX: Duration = Duration::from_secs(90);
 
 /// A response.
@@ -24,7 +24,7 @@ pub struct Response {
     pub body: Bytes,
 }
 
-/// A connection for one request after the other.
+/// A connection that sends one request at a time.
 pub struct Connection {
     stream: TcpStream,
     buffer: BytesMut,
@@ -47,7 +47,7 @@ impl Connection {
             self.stream.write_all(request).await?;
             self.read_response().await
         };
-        tokio::time::timeout(RESPONSE_TIME_MAX, exchange).await.context("no response in time")?
+        tokio::time::timeout(RESPONSE_TIME_MAX, exchange).await.context("response timed out")?
     }
 
     /// Sends a request and reads until its response contains `pattern`.

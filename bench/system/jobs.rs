@@ -1,4 +1,4 @@
-//! Rate of finished jobs, and the time of one job from its submission to its end.
+//! Rate of finished jobs, and the time from the submission of a job to its final status.
 
 use std::time::Instant;
 
@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::baseline::{fetch_and_count, make_fetcher};
 use crate::http::{Requests, load, load_at_rate};
-use crate::measure::{Bounds, Side, SideResult, Slice, best, run_in_turns};
+use crate::measure::{Bounds, Slice, Variant, VariantResult, best, run_in_turns};
 use crate::report::{Row, Target};
 use crate::stack::Stack;
 use crate::submissions::{CONNECTIONS, DEPTHS};
@@ -17,9 +17,9 @@ pub const TEXTS: usize = 6000;
 pub const PAGES: usize = 1200;
 const LARGE_PAGES: usize = 72;
 const BOUNDS: Bounds = Bounds { rounds: 12, seconds: 30 };
-/// Numbers of pages that are fetched concurrently without a broker: at most the slots of one lane.
+/// Numbers of pages that the baseline fetches concurrently, at most the slots of one lane.
 const FETCHES: [usize; 3] = [4, 8, 16];
-/// Header field with which the gateway responds when the job is final, after 30 s at the latest.
+/// Header field that makes the gateway respond when the job is final, after at most 30 s.
 const WAIT: &str = "Prefer: wait=30\r\n";
 /// Duration of the load at half of the maximum rate, and its number of connections.
 const PACED_SECONDS: f64 = 10.0;
@@ -34,26 +34,28 @@ pub async fn measure(bench: &mut Bench) -> Result<()> {
     let stack = &bench.stack;
     let wordmill = CONNECTIONS.map(|connections| {
         let requests = &requests;
-        Side::new(format!("{connections} connections"), move || {
+        Variant::new(format!("{connections} connections"), move || {
             run_jobs(stack, TEXTS, requests, connections)
         })
     });
     let baseline = DEPTHS.map(|depth| {
-        Side::new(format!("raw, {depth} at once"), move || raw.run_jobs(templates, TEXTS, depth))
+        Variant::new(format!("raw, {depth} concurrently"), move || {
+            raw.run_jobs(templates, TEXTS, depth)
+        })
     });
-    let sides: Vec<Side<'_>> = wordmill.into_iter().chain(baseline).collect();
-    let measured = run_in_turns(&sides, BOUNDS).await?;
+    let variants: Vec<Variant<'_>> = wordmill.into_iter().chain(baseline).collect();
+    let measured = run_in_turns(&variants, BOUNDS).await?;
     let (wordmill, baseline) = measured.split_at(CONNECTIONS.len());
     let [jobs, baseline_jobs] =
-        [wordmill, baseline].map(|sides| sides.iter().map(|side| side.done).sum());
-    let baseline = best(baseline).context("no side")?;
-    let row = Row::rate("full jobs, text of 1 kB", best(wordmill).context("no side")?, baseline);
-    drop(sides);
-    finish(bench, row.with_target(Target::Share(0.6)), jobs, before).await?;
-    bench.note_baseline_expense("full jobs, text of 1 kB", baseline_jobs, baseline_before)?;
+        [wordmill, baseline].map(|variants| variants.iter().map(|variant| variant.done).sum());
+    let baseline = best(baseline).context("no variant")?;
+    let row = Row::rate("full jobs, text of 1 kB", best(wordmill).context("no variant")?, baseline);
+    drop(variants);
+    finish(bench, row.with_target(Target::MinRatio(0.6)), jobs, before).await?;
+    bench.record_baseline_expense("full jobs, text of 1 kB", baseline_jobs, baseline_before)?;
     bench.purge_jobs().await?;
 
-    let target = Some(Target::Share(0.5));
+    let target = Some(Target::MinRatio(0.5));
     measure_pages(bench, "full jobs, page of 40 kB", PAGES, target, |bench| &bench.page).await?;
     measure_pages(bench, "full jobs, page of 2 MB", LARGE_PAGES, None, |bench| &bench.large_page)
         .await
@@ -61,28 +63,29 @@ pub async fn measure(bench: &mut Bench) -> Result<()> {
 
 async fn measure_pages(
     bench: &mut Bench,
-    what: &str,
+    name: &str,
     slice: usize,
     target: Option<Target>,
-    work: impl Fn(&Bench) -> &JobKind,
+    job_kind: impl Fn(&Bench) -> &JobKind,
 ) -> Result<()> {
     let before = (bench.stack.costs()?, bench.stack.finished().await?);
     let fetcher = &make_fetcher()?;
-    let requests = &work(bench).requests("");
-    let site = work(bench).site.as_ref().context("no site")?;
+    let requests = &job_kind(bench).requests("");
+    let site = job_kind(bench).site.as_ref().context("no site")?;
     let stack = &bench.stack;
-    let wordmill = Side::new("Wordmill", move || run_jobs(stack, slice, requests, CONNECTIONS[0]));
+    let wordmill =
+        Variant::new("Wordmill", move || run_jobs(stack, slice, requests, CONNECTIONS[0]));
     let baseline = FETCHES.map(|depth| {
-        let name = format!("fetched and counted, {depth} at once");
-        Side::new(name, move || fetch_and_count(fetcher, site, slice, depth))
+        let name = format!("fetched and counted, {depth} concurrently");
+        Variant::new(name, move || fetch_and_count(fetcher, site, slice, depth))
     });
-    let sides: Vec<Side<'_>> = std::iter::once(wordmill).chain(baseline).collect();
-    let measured = run_in_turns(&sides, BOUNDS).await?;
-    let (wordmill, baseline) = measured.split_first().context("no side")?;
-    let mut row = Row::rate(what, wordmill, best(baseline).context("no side")?);
+    let variants: Vec<Variant<'_>> = std::iter::once(wordmill).chain(baseline).collect();
+    let measured = run_in_turns(&variants, BOUNDS).await?;
+    let (wordmill, baseline) = measured.split_first().context("no variant")?;
+    let mut row = Row::rate(name, wordmill, best(baseline).context("no variant")?);
     row.target = target;
     let jobs = wordmill.done;
-    drop(sides);
+    drop(variants);
     finish(bench, row, jobs, before).await?;
     bench.purge_jobs().await
 }
@@ -101,12 +104,12 @@ async fn finish(
         finished == succeeded && finished == jobs as u64,
         "{finished} of {jobs} jobs finished, {succeeded} succeeded"
     );
-    let what = row.what.clone();
+    let name = row.name.clone();
     bench.report.add(row);
-    bench.note_expense(what, jobs, &costs)
+    bench.record_expense(name, jobs, &costs)
 }
 
-/// Submits jobs, and waits until the queue is as short as before.
+/// Submits jobs, and waits until the queue has its previous length.
 pub async fn run_jobs(
     stack: &Stack,
     count: usize,
@@ -141,9 +144,10 @@ pub async fn measure_latency(bench: &mut Bench) -> Result<()> {
         load_at_rate(bench.stack.address, PACED_CONNECTIONS, per_second, count, &requests, 200)
             .await?;
     let name = format!("text of 1 kB, at {per_second:.0} per s (half of the maximum), p99");
-    let measured = SideResult { name, done: count, rates: Vec::new(), latencies: slice.latencies };
+    let measured =
+        VariantResult { name, done: count, rates: Vec::new(), latencies: slice.latencies };
     let mut row =
-        Row::time(measured.name.clone(), &measured, None).with_target(Target::Below(25.0));
+        Row::time(measured.name.clone(), &measured, None).with_target(Target::MaxValue(25.0));
     let p99 = measured.percentile_ms(990);
     row.wordmill = crate::measure::Spread { median: p99, low: p99, high: p99 };
     bench.report.add(row);
@@ -152,23 +156,23 @@ pub async fn measure_latency(bench: &mut Bench) -> Result<()> {
 
 async fn measure_one_at_a_time(
     bench: &mut Bench,
-    what: &str,
+    name: &str,
     slice: usize,
-    work: impl Fn(&Bench) -> &JobKind,
+    job_kind: impl Fn(&Bench) -> &JobKind,
 ) -> Result<()> {
     let address = bench.stack.address;
-    let work = work(bench);
-    let requests = &work.requests(WAIT);
+    let job_kind = job_kind(bench);
+    let requests = &job_kind.requests(WAIT);
     let raw = &bench.raw;
-    let sides = [
-        Side::new("Wordmill", move || load(address, 1, slice, requests, 200)),
-        Side::new("raw, one at a time", move || raw.run_jobs(&work.templates, slice, 1)),
+    let variants = [
+        Variant::new("Wordmill", move || load(address, 1, slice, requests, 200)),
+        Variant::new("raw, one at a time", move || raw.run_jobs(&job_kind.templates, slice, 1)),
     ];
-    let measured = run_in_turns(&sides, Bounds { rounds: 15, seconds: 30 }).await?;
+    let measured = run_in_turns(&variants, Bounds { rounds: 15, seconds: 30 }).await?;
     let [wordmill, baseline] = measured.as_slice() else { return Ok(()) };
-    let mut row = Row::time(what, wordmill, Some(baseline));
-    row.target = work.site.is_none().then_some(Target::Times(3.0));
-    drop(sides);
+    let mut row = Row::time(name, wordmill, Some(baseline));
+    row.target = job_kind.site.is_none().then_some(Target::MaxRatio(3.0));
+    drop(variants);
     bench.report.add(row);
     Ok(())
 }
@@ -177,7 +181,8 @@ async fn measure_one_at_a_time(
 async fn capacity(bench: &Bench) -> Result<f64> {
     let stack = &bench.stack;
     let requests = &bench.text.requests("");
-    let side = Side::new("Wordmill", move || run_jobs(stack, TEXTS, requests, CONNECTIONS[0]));
-    let measured = run_in_turns(&[side], Bounds { rounds: 5, seconds: 10 }).await?;
-    Ok(measured.first().context("no side")?.rate().median)
+    let variant =
+        Variant::new("Wordmill", move || run_jobs(stack, TEXTS, requests, CONNECTIONS[0]));
+    let measured = run_in_turns(&[variant], Bounds { rounds: 5, seconds: 10 }).await?;
+    Ok(measured.first().context("no variant")?.rate().median)
 }

@@ -3,15 +3,18 @@
 //! Everything runs on loopback, on this machine, in one run: the release binaries with their
 //! default settings (tracing off, the log on and discarded), nats-server with `nats/server.conf`,
 //! the load generator, and a web site with pages to count. Each figure has a *baseline*: the same
-//! broker driven by its client library with the same bytes and nothing else, a bare HTTP handler,
-//! or pages counted without a broker. Wordmill and the baseline run short slices of work in turns,
-//! so that the ratio of a round is valid even if the machine has other work. Requires Linux, for
-//! `/proc`.
+//! broker, driven by its client library with the same bytes, a minimal HTTP handler, or pages
+//! counted without a broker. Wordmill and the baseline run short slices of work in turns, so that
+//! the ratio of a round is valid even under other load. Requires Linux, for `/proc`.
 //!
-//! Arguments: `--full` for larger backlogs, `--only <part of a name>` for some measurements,
-//! `--update` to write the main tables and the picture into `docs/`. `--against <folder>` only
-//! compares the services with another build, for example of an earlier commit; the folder may
-//! contain its own `server.conf`. Environment: `WORDMILL_BIN_DIR`, `NATS_SERVER`.
+//! Arguments:
+//! - `--full` measures larger backlogs.
+//! - `--only <part of a name>` selects measurements.
+//! - `--update` writes the main tables and the picture into `docs/`.
+//! - `--against <folder>` only compares the services with another build, for example of an earlier
+//!   commit. The folder may contain its own `server.conf`.
+//!
+//! Environment variables: `WORDMILL_BIN_DIR`, `NATS_SERVER`.
 
 #![expect(
     clippy::disallowed_methods,
@@ -52,7 +55,7 @@ use self::raw_broker::{JobTemplates, RawBroker};
 use self::report::{Expense, Report};
 use self::stack::{Broker, Cost, Stack, binaries, repository};
 
-/// The allocator of the services, which the baseline uses, too.
+/// Allocator of the services. The baseline must use the same one.
 #[cfg(feature = "jemalloc")]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
@@ -201,22 +204,22 @@ impl Bench {
 
     /// Lets the worker finish a job of each kind, and loads its final record.
     async fn store_final_records(&mut self) -> Result<()> {
-        for work in [&mut self.text, &mut self.page, &mut self.large_page] {
-            let id = self.stack.submit(&work.body(0)).await?;
+        for job_kind in [&mut self.text, &mut self.page, &mut self.large_page] {
+            let id = self.stack.submit(&job_kind.body(0)).await?;
             self.stack.broker.wait_for_jobs(0).await?;
-            work.templates.add_final_record(&self.stack.broker.jetstream, &id).await?;
+            job_kind.templates.add_final_record(&self.stack.broker.jetstream, &id).await?;
         }
         Ok(())
     }
 
-    /// Adds the CPU time of the raw broker since `before` (in seconds), and its memory, to the
-    /// report.
-    fn note_baseline_expense(&mut self, what: &str, jobs: usize, before: f64) -> Result<()> {
+    /// Adds the CPU time and the memory of the raw broker to the report. `before` is its CPU time
+    /// at the start of the measurement, in seconds.
+    fn record_baseline_expense(&mut self, name: &str, jobs: usize, before: f64) -> Result<()> {
         let broker = &self.raw_server.process;
         let cpu_us = (broker.cpu_seconds()? - before) / jobs as f64 * 1e6;
         let memory_mib = broker.memory_bytes()? as f64 / f64::from(1 << 20);
         self.report.add_expense(Expense {
-            what: format!("{what}, raw"),
+            name: format!("{name}, raw"),
             jobs,
             cpu_us: [0.0, 0.0, cpu_us],
             memory_mib: [0.0, 0.0, memory_mib],
@@ -224,22 +227,27 @@ impl Bench {
         Ok(())
     }
 
-    /// Adds the CPU time of the processes since `before` for `jobs` jobs, and their memory, to the
+    /// Adds the CPU time of the services since `before`, for `jobs` jobs, and their memory to the
     /// report.
-    fn note_expense(
+    fn record_expense(
         &mut self,
-        what: impl Into<String>,
+        name: impl Into<String>,
         jobs: usize,
         before: &[Cost; 3],
     ) -> Result<()> {
         let after = self.stack.costs()?;
-        self.report.add_expense(expense(what, jobs, before, &after));
+        self.report.add_expense(compute_expense(name, jobs, before, &after));
         Ok(())
     }
 }
 
-fn expense(what: impl Into<String>, jobs: usize, before: &[Cost; 3], after: &[Cost; 3]) -> Expense {
-    let mut expense = Expense { what: what.into(), jobs, cpu_us: [0.0; 3], memory_mib: [0.0; 3] };
+fn compute_expense(
+    name: impl Into<String>,
+    jobs: usize,
+    before: &[Cost; 3],
+    after: &[Cost; 3],
+) -> Expense {
+    let mut expense = Expense { name: name.into(), jobs, cpu_us: [0.0; 3], memory_mib: [0.0; 3] };
     for (index, (before, after)) in before.iter().zip(after).enumerate() {
         expense.cpu_us[index] = (after.cpu_seconds - before.cpu_seconds) / jobs as f64 * 1e6;
         expense.memory_mib[index] = after.memory_bytes as f64 / f64::from(1 << 20);
@@ -249,14 +257,15 @@ fn expense(what: impl Into<String>, jobs: usize, before: &[Cost; 3], after: &[Co
 
 impl JobKind {
     async fn text(stack: &Stack) -> Result<Self> {
-        Self::of(stack, None, pages::text(TEXT_BYTES)).await
+        Self::load(stack, None, pages::text(TEXT_BYTES)).await
     }
 
     async fn page(stack: &Stack, bytes: usize) -> Result<Self> {
-        Self::of(stack, Some(Site::serve(&pages::page(bytes)).await?), String::new()).await
+        Self::load(stack, Some(Site::serve(&pages::page(bytes)).await?), String::new()).await
     }
 
-    async fn of(stack: &Stack, site: Option<Site>, text: String) -> Result<Self> {
+    /// Submits one job, and loads its message and record as templates for the raw broker.
+    async fn load(stack: &Stack, site: Option<Site>, text: String) -> Result<Self> {
         let body = body(site.as_ref(), &text, 0);
         let id = stack.submit(&body).await?;
         Ok(Self {

@@ -1,5 +1,6 @@
-//! The method of measurement: the sides run slices of work in turns, so that other load and the
-//! speed of the machine affect all of them alike. Ratios are formed within one round.
+//! Measures several variants of the same work, for example Wordmill and its baseline. They run
+//! slices of the work in turns, so that other load and the speed of the machine affect all of them
+//! alike. Ratios are computed within one round.
 
 use std::time::{Duration, Instant};
 
@@ -19,13 +20,13 @@ impl Slice {
     }
 }
 
-/// One way to do the work.
-pub struct Side<'a> {
+/// One variant of the measured work.
+pub struct Variant<'a> {
     pub name: String,
     run: Box<dyn Fn() -> LocalBoxFuture<'a, Result<Slice>> + 'a>,
 }
 
-impl<'a> Side<'a> {
+impl<'a> Variant<'a> {
     pub fn new<F: Future<Output = Result<Slice>> + 'a>(
         name: impl Into<String>,
         run: impl Fn() -> F + 'a,
@@ -42,11 +43,11 @@ pub struct Bounds {
     pub seconds: u64,
 }
 
-/// Minimum number of rounds; fewer show no spread.
+/// Minimum number of rounds. Fewer would not show the spread.
 const ROUNDS_MIN: usize = 3;
 
-/// The results of one side, round by round.
-pub struct SideResult {
+/// The results of one variant, round by round.
+pub struct VariantResult {
     pub name: String,
     /// The number of jobs or requests, including the warm-up round.
     pub done: usize,
@@ -54,37 +55,37 @@ pub struct SideResult {
     pub latencies: Vec<Duration>,
 }
 
-/// Runs the sides in turns, each round starting with another side. The first round is a warm-up and
-/// does not count.
-pub async fn run_in_turns(sides: &[Side<'_>], bounds: Bounds) -> Result<Vec<SideResult>> {
-    let empty = |side: &Side<'_>| SideResult {
-        name: side.name.clone(),
+/// Runs the variants in turns. Each round starts with another variant. A warm-up round precedes the
+/// measurement.
+pub async fn run_in_turns(variants: &[Variant<'_>], bounds: Bounds) -> Result<Vec<VariantResult>> {
+    let empty = |variant: &Variant<'_>| VariantResult {
+        name: variant.name.clone(),
         done: 0,
         rates: Vec::new(),
         latencies: Vec::new(),
     };
-    let mut measured: Vec<SideResult> = sides.iter().map(empty).collect();
-    for (side, measured) in sides.iter().zip(&mut measured) {
-        measured.done += (side.run)().await?.count;
+    let mut measured: Vec<VariantResult> = variants.iter().map(empty).collect();
+    for (variant, measured) in variants.iter().zip(&mut measured) {
+        measured.done += (variant.run)().await?.count;
     }
     let end = Instant::now() + Duration::from_secs(bounds.seconds);
     for round in 0..bounds.rounds {
         if round >= ROUNDS_MIN && Instant::now() > end {
             break;
         }
-        for turn in 0..sides.len() {
-            let index = (round + turn) % sides.len();
-            let slice = (sides[index].run)().await?;
-            let side = &mut measured[index];
-            side.done += slice.count;
-            side.rates.push(slice.per_second());
-            side.latencies.extend(slice.latencies);
+        for turn in 0..variants.len() {
+            let index = (round + turn) % variants.len();
+            let slice = (variants[index].run)().await?;
+            let variant = &mut measured[index];
+            variant.done += slice.count;
+            variant.rates.push(slice.per_second());
+            variant.latencies.extend(slice.latencies);
         }
     }
     Ok(measured)
 }
 
-/// The median of values, the lowest and the highest one.
+/// Median, minimum and maximum of some values.
 #[derive(Clone, Copy)]
 pub struct Spread {
     pub median: f64,
@@ -107,17 +108,18 @@ impl Spread {
     }
 }
 
-impl SideResult {
+impl VariantResult {
     pub fn rate(&self) -> Spread {
         Spread::of(self.rates.iter().copied())
     }
 
-    /// Returns the ratio of this side's rate to that of `baseline`, paired by round.
+    /// Returns the ratio of this variant's rate to the rate of `baseline`, paired by round.
     pub fn ratio_to(&self, baseline: &Self) -> Spread {
         Spread::of(self.rates.iter().zip(&baseline.rates).map(|(rate, baseline)| rate / baseline))
     }
 
-    /// Returns the latency that `per_mille` of a thousand do not exceed, in milliseconds.
+    /// Returns a percentile of the latencies, in milliseconds: `per_mille` 990 is the 99th
+    /// percentile.
     pub fn percentile_ms(&self, per_mille: usize) -> f64 {
         let mut sorted = self.latencies.clone();
         sorted.sort_unstable();
@@ -126,7 +128,9 @@ impl SideResult {
     }
 }
 
-/// Returns the side with the highest median rate.
-pub fn best<'a>(sides: impl IntoIterator<Item = &'a SideResult>) -> Option<&'a SideResult> {
-    sides.into_iter().max_by(|a, b| a.rate().median.total_cmp(&b.rate().median))
+/// Returns the variant with the highest median rate.
+pub fn best<'a>(
+    variants: impl IntoIterator<Item = &'a VariantResult>,
+) -> Option<&'a VariantResult> {
+    variants.into_iter().max_by(|a, b| a.rate().median.total_cmp(&b.rate().median))
 }

@@ -1,4 +1,4 @@
-//! Pages to count, made of the same words in every run, and a server for them.
+//! Generates pages to count, the same in every run, and serves them.
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 /// The number of hosts that one worker needs to use all its slots: it fetches at most four pages of
 /// a host concurrently.
 pub const HOSTS: u8 = 4;
-/// Longest head of a request.
+/// Maximum size of the head of a request.
 const HEAD_MAX: usize = 8 << 10;
 
 const STEMS: &str = "\
@@ -34,9 +34,9 @@ const LINKS: [&str; 14] =
     ["the", "of", "and", "a", "to", "in", "is", "that", "it", "was", "for", "on", "with", "as"];
 
 /// Pseudo-random numbers (xorshift), the same in every run.
-struct Numbers(u64);
+struct Random(u64);
 
-impl Numbers {
+impl Random {
     fn below(&mut self, bound: usize) -> usize {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
@@ -45,27 +45,27 @@ impl Numbers {
     }
 }
 
-/// Returns a text of at least `bytes_min` bytes. As in any text, few words are frequent and many
-/// rare.
+/// Returns a text of at least `bytes_min` bytes. As in natural texts, few words are frequent and
+/// many are rare.
 pub fn text(bytes_min: usize) -> String {
-    let mut numbers = Numbers(0x5eed);
+    let mut random = Random(0x5eed);
     let mut text = String::with_capacity(bytes_min + 16);
     while text.len() < bytes_min {
-        push_sentence(&mut text, &mut numbers);
+        push_sentence(&mut text, &mut random);
     }
     text
 }
 
-fn push_sentence(text: &mut String, numbers: &mut Numbers) {
+fn push_sentence(text: &mut String, random: &mut Random) {
     let stems: Vec<&str> = STEMS.split_whitespace().collect();
-    for _ in 0..8 + numbers.below(12) {
-        if numbers.below(5) < 2 {
-            text.push_str(LINKS[numbers.below(LINKS.len())]);
+    for _ in 0..8 + random.below(12) {
+        if random.below(5) < 2 {
+            text.push_str(LINKS[random.below(LINKS.len())]);
         } else {
-            let range = 1 + numbers.below(stems.len());
-            text.push_str(stems[numbers.below(range)]);
-            let range = 1 + numbers.below(ENDINGS.len());
-            text.push_str(ENDINGS[numbers.below(range)]);
+            let range = 1 + random.below(stems.len());
+            text.push_str(stems[random.below(range)]);
+            let range = 1 + random.below(ENDINGS.len());
+            text.push_str(ENDINGS[random.below(range)]);
         }
         text.push(' ');
     }
@@ -75,7 +75,7 @@ fn push_sentence(text: &mut String, numbers: &mut Numbers) {
 
 /// Returns a page of at least `bytes_min` bytes, with a typical amount of markup.
 pub fn page(bytes_min: usize) -> String {
-    let mut numbers = Numbers(0xfeed);
+    let mut random = Random(0xfeed);
     let mut page = String::from(
         "<!DOCTYPE html><html lang=\"en\"><head><meta charset=\"utf-8\">\
          <title>A page of words</title>\n\
@@ -96,10 +96,10 @@ pub fn page(bytes_min: usize) -> String {
             page,
             "<section id=\"part-{number}\" class=\"part\"><h2>Part {number} &amp; more</h2>"
         );
-        for _ in 0..3 + numbers.below(4) {
+        for _ in 0..3 + random.below(4) {
             page.push_str("<p class=\"text\">");
-            for _ in 0..2 + numbers.below(4) {
-                let (open, close) = match numbers.below(4) {
+            for _ in 0..2 + random.below(4) {
+                let (open, close) = match random.below(4) {
                     0 => {
                         ("<a href=\"/elsewhere?from=here&amp;to=there\" title=\"further\">", "</a>")
                     }
@@ -107,7 +107,7 @@ pub fn page(bytes_min: usize) -> String {
                     _ => ("<span>", "</span>"),
                 };
                 page.push_str(open);
-                push_sentence(&mut page, &mut numbers);
+                push_sentence(&mut page, &mut random);
                 page.push_str(close);
                 page.push_str("&nbsp;");
             }

@@ -1,4 +1,4 @@
-//! The ratios as a picture: a bar for each, and a mark at its target.
+//! Draws the ratios as a bar chart, with a mark at each target.
 
 use std::fmt::Write as _;
 
@@ -8,7 +8,7 @@ const LABELS_WIDTH: f64 = 330.0;
 const BARS_WIDTH: f64 = 420.0;
 const ROW_HEIGHT: f64 = 22.0;
 const TOP: f64 = 34.0;
-/// The end of the scale of ratios.
+/// Highest ratio on the scale.
 const SCALE_END: f64 = 1.25;
 
 /// Draws the rows that compare rates with a baseline.
@@ -47,7 +47,7 @@ fn draw_bar(svg: &mut String, row: &Row, top: f64) {
     let middle = top + ROW_HEIGHT / 2.0;
     let left = x_of(0.0);
     let right = x_of(ratio.median);
-    let label = row.what.replace('&', "&amp;").replace('<', "&lt;");
+    let label = row.name.replace('&', "&amp;").replace('<', "&lt;");
     let _ = writeln!(
         svg,
         "<text x=\"{}\" y=\"{}\" text-anchor=\"end\" fill=\"#333\">{label}</text>",
@@ -67,7 +67,7 @@ fn draw_bar(svg: &mut String, row: &Row, top: f64) {
         x_of(ratio.low),
         x_of(ratio.high)
     );
-    if let Some(Target::Share(target)) = row.target {
+    if let Some(Target::MinRatio(target)) = row.target {
         let _ = writeln!(
             svg,
             "<path d=\"M{:.1} {:.1}v{}\" stroke=\"#c0392b\" stroke-width=\"2\"/>",

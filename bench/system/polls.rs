@@ -1,4 +1,5 @@
-//! Requests for the state of a job, compared with a handler that does only one direct get.
+//! Requests for the status of a job, compared with a handler that only reads the record by a direct
+//! get.
 
 use std::net::SocketAddr;
 
@@ -6,7 +7,7 @@ use anyhow::{Context, Result};
 
 use crate::Bench;
 use crate::http::{always, get, load};
-use crate::measure::{Bounds, Side, best, run_in_turns};
+use crate::measure::{Bounds, Variant, best, run_in_turns};
 use crate::report::{Row, Target};
 use crate::stack::Stack;
 use crate::submissions::CONNECTIONS;
@@ -15,43 +16,43 @@ use crate::submissions::CONNECTIONS;
 const SLICE: usize = 8000;
 const BOUNDS: Bounds = Bounds { rounds: 10, seconds: 20 };
 
-/// The state of the polled job.
+/// Status of the polled job.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Job {
-    /// Queued: requires that no worker runs.
+    /// The job is queued. No worker may run.
     Queued,
-    /// Finished: requires a running worker.
+    /// The job is final. A worker must run.
     Finished,
 }
 
 pub async fn measure(bench: &mut Bench, job: Job) -> Result<()> {
-    let what = match job {
+    let name = match job {
         Job::Queued => "polls, queued job",
         Job::Finished => "polls, finished job",
     };
     let id = submit_job(bench, &bench.stack, job).await?;
     let before = bench.stack.costs()?;
     let with_each = |name: &'static str, address, path: String| {
-        CONNECTIONS.map(|connections| side(name, address, path.clone(), connections))
+        CONNECTIONS.map(|connections| variant(name, address, path.clone(), connections))
     };
     let wordmill = with_each("Wordmill", bench.stack.address, format!("/v1/jobs/{id}"));
     let baseline =
         with_each("handler and direct get", bench.baseline_address, format!("/get/{id}"));
     let empty = with_each("empty handler", bench.baseline_address, "/empty".to_owned());
-    let sides: Vec<Side<'_>> = wordmill.into_iter().chain(baseline).chain(empty).collect();
-    let measured = run_in_turns(&sides, BOUNDS).await?;
+    let variants: Vec<Variant<'_>> = wordmill.into_iter().chain(baseline).chain(empty).collect();
+    let measured = run_in_turns(&variants, BOUNDS).await?;
     let kinds: Vec<_> = measured.chunks(CONNECTIONS.len()).collect();
     let [wordmill, baseline, empty] = kinds.as_slice() else { return Ok(()) };
-    let polls = wordmill.iter().map(|side| side.done).sum();
-    let wordmill = best(*wordmill).context("no side")?;
-    let baseline = best(*baseline).context("no side")?;
-    let empty = best(*empty).context("no side")?;
-    bench.report.add(Row::rate(what, wordmill, baseline).with_target(Target::Share(0.7)));
-    bench.report.add(Row::rate(format!("{what}, against an empty handler"), wordmill, empty));
-    bench.note_expense(what, polls, &before)
+    let polls = wordmill.iter().map(|variant| variant.done).sum();
+    let wordmill = best(*wordmill).context("no variant")?;
+    let baseline = best(*baseline).context("no variant")?;
+    let empty = best(*empty).context("no variant")?;
+    bench.report.add(Row::rate(name, wordmill, baseline).with_target(Target::MinRatio(0.7)));
+    bench.report.add(Row::rate(format!("{name}, against an empty handler"), wordmill, empty));
+    bench.record_expense(name, polls, &before)
 }
 
-/// Submits a job to poll, waits for its state, and returns its id.
+/// Submits a job, waits until it has the status to poll, and returns its id.
 pub async fn submit_job(bench: &Bench, stack: &Stack, job: Job) -> Result<String> {
     let id = stack.submit(&bench.text.body(0)).await?;
     if job == Job::Finished {
@@ -60,10 +61,15 @@ pub async fn submit_job(bench: &Bench, stack: &Stack, job: Job) -> Result<String
     Ok(id)
 }
 
-/// Returns a side that requests one path.
-pub fn side<'a>(name: &str, address: SocketAddr, path: String, connections: usize) -> Side<'a> {
+/// Returns a variant that requests one path.
+pub fn variant<'a>(
+    name: &str,
+    address: SocketAddr,
+    path: String,
+    connections: usize,
+) -> Variant<'a> {
     let requests = always(get(&path));
-    Side::new(name, move || {
+    Variant::new(name, move || {
         let requests = requests.clone();
         async move { load(address, connections, SLICE, &requests, 200).await }
     })

@@ -1,4 +1,4 @@
-//! Child processes: their CPU time, their memory, and their end.
+//! Child processes: their CPU time and memory, and how they are stopped.
 
 use std::fs;
 use std::process::{Child, Command, Stdio};
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 
-/// Longest wait after SIGTERM before a process is killed.
+/// Time after SIGTERM until a process is killed.
 const STOP_MAX: Duration = Duration::from_secs(30);
 
 /// A running child. It is stopped when dropped.
@@ -18,14 +18,15 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts `command` and discards its output, which a log collector would receive elsewhere.
+    /// Starts `command` and discards its output.
     pub fn start(name: &'static str, mut command: Command) -> Result<Self> {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let child = command.spawn().with_context(|| format!("cannot start {name}: {command:?}"))?;
         Ok(Self { name, child })
     }
 
-    /// Returns the CPU time of all its threads so far, in seconds. Fails if the process has ended.
+    /// Returns the CPU time of all threads of the process so far, in seconds. Fails if the process
+    /// has exited.
     pub fn cpu_seconds(&self) -> Result<f64> {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
         // The name (field 2, in parentheses) may contain spaces. The rest begins with field 3, the
@@ -40,7 +41,7 @@ impl Process {
         Ok(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
     }
 
-    /// Returns its resident memory, in bytes.
+    /// Returns the resident memory of the process, in bytes.
     pub fn memory_bytes(&self) -> Result<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
@@ -48,7 +49,7 @@ impl Process {
         Ok(kib.trim().parse::<u64>()? * 1024)
     }
 
-    /// Pauses it, or resumes it.
+    /// Pauses or resumes the process.
     pub fn pause(&self, paused: bool) -> Result<()> {
         self.signal(if paused { Signal::STOP } else { Signal::CONT })
     }
@@ -61,8 +62,8 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // A paused process handles SIGTERM only after SIGCONT. Errors are ignored, since it may
-        // have ended already.
+        // A paused process handles SIGTERM only after SIGCONT. Errors are ignored, because the
+        // process may have exited already.
         let _ = self.pause(false);
         let _ = self.signal(Signal::TERM);
         let end = Instant::now() + STOP_MAX;

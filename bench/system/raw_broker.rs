@@ -1,4 +1,4 @@
-//! The baseline of jobs: the same broker, driven by its client library and nothing else.
+//! The baseline for jobs: the same broker, driven only by its client library.
 //!
 //! It sends the same bytes as the services: the message of one job and its first and last record
 //! are read from the broker and sent again with the ids of other jobs, including their headers.
@@ -91,7 +91,7 @@ impl JobTemplates {
     pub async fn add_final_record(&mut self, broker: &jetstream::Context, id: &str) -> Result<()> {
         let record = MessageTemplate::load(broker, "KV_job_state", &record_subject(id), id).await?;
         let status = record.headers.get("Wordmill-Status").map(|status| status.as_str());
-        ensure!(status == Some("succeeded"), "the job is not finished but {status:?}");
+        ensure!(status == Some("succeeded"), "the status of the job is {status:?}");
         self.succeeded = Some(record);
         Ok(())
     }
@@ -105,7 +105,7 @@ fn record_subject(id: &str) -> String {
     format!("$KV.job_state.public.{id}")
 }
 
-/// The broker alone. As in Wordmill, submitter and worker have a connection each.
+/// The broker without Wordmill. As in Wordmill, submitter and worker have separate connections.
 pub struct RawBroker {
     submitter: jetstream::Context,
     worker: jetstream::Context,
@@ -202,8 +202,8 @@ impl RawBroker {
             let subject = format!("events.{}", record_subject(&ids[number % records]));
             subscriptions.push(client.subscribe(subject).await?);
         }
-        // The broker processes commands in order, so this answer shows that it has the
-        // subscriptions.
+        // The broker processes commands in order, so it has the subscriptions once it answers this
+        // request.
         self.records.get_info().await?;
         let started = Instant::now();
         for id in &ids {

@@ -4,10 +4,10 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use crate::measure::{SideResult, Spread};
+use crate::measure::{Spread, VariantResult};
 
-/// Rows of the page docs/performance.md, by the beginning of their names. Each selects the first
-/// row that matches: variants, for example with more workers, are measured later.
+/// Rows of docs/performance.md, by the beginning of their names. Each entry selects the first
+/// matching row. Later rows, for example with more workers, are omitted.
 const PAGE_ROWS: &[&str] = &[
     "submissions, text of 1 kB",
     "batch lines, text of 1 kB",
@@ -31,16 +31,16 @@ const PAGE_EXPENSES: &[&str] = &[
 #[derive(Clone, Copy)]
 pub enum Target {
     /// Minimum ratio to the baseline.
-    Share(f64),
+    MinRatio(f64),
     /// Maximum ratio to the baseline.
-    Times(f64),
-    /// Maximum of Wordmill's own figure, in the unit of the row.
-    Below(f64),
+    MaxRatio(f64),
+    /// Maximum value of Wordmill, in the unit of the row.
+    MaxValue(f64),
 }
 
 /// One measurement of Wordmill and its baseline.
 pub struct Row {
-    pub what: String,
+    pub name: String,
     /// The unit of `wordmill` and `baseline`.
     pub unit: &'static str,
     pub wordmill: Spread,
@@ -53,9 +53,13 @@ pub struct Row {
 
 impl Row {
     /// Compares rates per second.
-    pub fn rate(what: impl Into<String>, wordmill: &SideResult, baseline: &SideResult) -> Self {
+    pub fn rate(
+        name: impl Into<String>,
+        wordmill: &VariantResult,
+        baseline: &VariantResult,
+    ) -> Self {
         Self {
-            what: what.into(),
+            name: name.into(),
             unit: "per s",
             wordmill: wordmill.rate(),
             baseline: Some((baseline.name.clone(), baseline.rate())),
@@ -67,13 +71,13 @@ impl Row {
 
     /// Compares median latencies.
     pub fn time(
-        what: impl Into<String>,
-        wordmill: &SideResult,
-        baseline: Option<&SideResult>,
+        name: impl Into<String>,
+        wordmill: &VariantResult,
+        baseline: Option<&VariantResult>,
     ) -> Self {
-        let median = |measured: &SideResult| single_value(measured.percentile_ms(500));
+        let median = |measured: &VariantResult| single_value(measured.percentile_ms(500));
         Self {
-            what: what.into(),
+            name: name.into(),
             unit: "ms",
             wordmill: median(wordmill),
             baseline: baseline.map(|baseline| (baseline.name.clone(), median(baseline))),
@@ -94,9 +98,9 @@ impl Row {
     pub fn is_met(&self) -> Option<bool> {
         let ratio = self.ratio.map_or(f64::NAN, |ratio| ratio.median);
         Some(match self.target? {
-            Target::Share(least) => ratio >= least,
-            Target::Times(most) => ratio <= most,
-            Target::Below(most) => self.wordmill.median <= most,
+            Target::MinRatio(least) => ratio >= least,
+            Target::MaxRatio(most) => ratio <= most,
+            Target::MaxValue(most) => self.wordmill.median <= most,
         })
     }
 
@@ -107,9 +111,9 @@ impl Row {
         });
         let target = match self.target {
             None => String::new(),
-            Some(Target::Share(least)) => format!("≥ {least}"),
-            Some(Target::Times(most)) => format!("≤ {most}"),
-            Some(Target::Below(most)) => format!("≤ {most} {}", self.unit),
+            Some(Target::MinRatio(least)) => format!("≥ {least}"),
+            Some(Target::MaxRatio(most)) => format!("≤ {most}"),
+            Some(Target::MaxValue(most)) => format!("≤ {most} {}", self.unit),
         };
         let verdict = self.is_met().map_or("", |met| if met { ", met" } else { ", **missed**" });
         let ratio = self.ratio.map_or(String::new(), |ratio| {
@@ -124,7 +128,7 @@ impl Row {
             format!("{p50} | {p99} | {p999} |")
         });
         let wordmill = format!("{} {}", format_number(self.wordmill.median), self.unit);
-        format!("| {} | {wordmill} | {baseline} | {ratio} | {target}{verdict} | {times}", self.what)
+        format!("| {} | {wordmill} | {baseline} | {ratio} | {target}{verdict} | {times}", self.name)
     }
 
     pub fn json(&self) -> Value {
@@ -133,12 +137,12 @@ impl Row {
             json!({"median": median, "low": low, "high": high})
         };
         let target = self.target.map(|target| match target {
-            Target::Share(least) => json!({"ratio_min": least}),
-            Target::Times(most) => json!({"ratio_max": most}),
-            Target::Below(most) => json!({"value_max": most}),
+            Target::MinRatio(least) => json!({"ratio_min": least}),
+            Target::MaxRatio(most) => json!({"ratio_max": most}),
+            Target::MaxValue(most) => json!({"value_max": most}),
         });
         json!({
-            "what": self.what,
+            "what": self.name,
             "unit": self.unit,
             "wordmill": spread(&self.wordmill),
             "baseline": self
@@ -157,7 +161,7 @@ fn single_value(value: f64) -> Spread {
     Spread { median: value, low: value, high: value }
 }
 
-fn latencies_ms(measured: &SideResult) -> [f64; 3] {
+fn latencies_ms(measured: &VariantResult) -> [f64; 3] {
     [500, 990, 999].map(|per_mille| measured.percentile_ms(per_mille))
 }
 
@@ -174,7 +178,7 @@ fn format_number(value: f64) -> String {
 
 /// CPU time and memory of the processes for one kind of work.
 pub struct Expense {
-    pub what: String,
+    pub name: String,
     pub jobs: usize,
     /// CPU time per job in microseconds: gateway, workers, broker.
     pub cpu_us: [f64; 3],
@@ -186,9 +190,9 @@ impl Expense {
     fn line(&self) -> String {
         let [gateway, worker, broker] = self.cpu_us.map(|cpu| format!("{cpu:.0}"));
         let [gateway_mib, worker_mib, broker_mib] = self.memory_mib.map(|mib| format!("{mib:.0}"));
-        let Self { what, jobs, .. } = self;
+        let Self { name, jobs, .. } = self;
         format!(
-            "| {what} | {jobs} | {gateway} | {worker} | {broker} | {gateway_mib} | {worker_mib} \
+            "| {name} | {jobs} | {gateway} | {worker} | {broker} | {gateway_mib} | {worker_mib} \
              | {broker_mib} |"
         )
     }
@@ -199,7 +203,7 @@ impl Expense {
             json!({"gateway": gateway, "worker": worker, "broker": broker})
         };
         json!({
-            "what": self.what,
+            "what": self.name,
             "jobs": self.jobs,
             "cpu_us_per_job": by_service(self.cpu_us),
             "memory_mib": by_service(self.memory_mib),
@@ -235,10 +239,10 @@ impl Report {
     pub fn page_markdown(&self) -> String {
         let rows = PAGE_ROWS
             .iter()
-            .filter_map(|name| self.rows.iter().find(|row| row.what.starts_with(*name)));
+            .filter_map(|name| self.rows.iter().find(|row| row.name.starts_with(*name)));
         let expenses = PAGE_EXPENSES
             .iter()
-            .filter_map(|name| self.expenses.iter().find(|row| row.what.starts_with(*name)));
+            .filter_map(|name| self.expenses.iter().find(|row| row.name.starts_with(*name)));
         self.tables(rows, expenses)
     }
 
@@ -249,8 +253,8 @@ impl Report {
     ) -> String {
         let mut text = format!("{}\n\n", self.conditions);
         text.push_str(
-            "| what | Wordmill | baseline | ratio (rounds) | target | p50 ms | p99 ms | p99.9 ms \
-             |\n",
+            "| measurement | Wordmill | baseline | ratio (rounds) | target | p50 ms | p99 ms \
+             | p99.9 ms |\n",
         );
         text.push_str("|---|---|---|---|---|---|---|---|\n");
         for row in rows {

@@ -15,9 +15,9 @@ use tokio::time::Instant;
 use crate::http::Connection;
 use crate::process::Process;
 
-/// Longest wait for a service or for jobs.
+/// Maximum wait for a service or for jobs.
 const WAIT_MAX: Duration = Duration::from_secs(120);
-/// Interval of the checks whether the queue is empty: short compared with a slice, and cheap.
+/// Interval between checks of the queue length, short compared with a slice.
 const POLL_INTERVAL: Duration = Duration::from_millis(4);
 const ROLES: [&str; 5] = ["gateway", "worker", "sweeper", "inspector", "admin"];
 
@@ -76,7 +76,7 @@ impl Broker {
     pub async fn wait_for_jobs(&self, jobs_max: u64) -> Result<()> {
         let end = Instant::now() + WAIT_MAX;
         while self.jobs().await? > jobs_max {
-            ensure!(Instant::now() < end, "jobs are not finished within {WAIT_MAX:?}");
+            ensure!(Instant::now() < end, "jobs did not finish within {WAIT_MAX:?}");
             tokio::time::sleep(POLL_INTERVAL).await;
         }
         Ok(())
@@ -179,7 +179,7 @@ impl Stack {
         Ok(job["job_id"].as_str().context("no job_id")?.to_owned())
     }
 
-    /// Returns the costs of gateway, workers and broker so far. Fails if one of them has ended.
+    /// Returns the costs of gateway, workers and broker so far. Fails if one of them has exited.
     pub fn costs(&self) -> Result<[Cost; 3]> {
         let mut workers = Cost { cpu_seconds: 0.0, memory_bytes: 0 };
         for worker in &self.workers {
@@ -214,7 +214,7 @@ pub async fn wait_until_ready(address: SocketAddr) -> Result<()> {
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    bail!("{address} is not ready within {WAIT_MAX:?}")
+    bail!("{address} did not become ready within {WAIT_MAX:?}")
 }
 
 /// Connects to a broker as its administrator.

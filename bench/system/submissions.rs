@@ -1,4 +1,5 @@
-//! Accepted jobs, compared with the same publish and create without Wordmill.
+//! Accepted jobs, compared with the same broker operations without Wordmill: publish the message
+//! and create the record.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -6,7 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 
 use crate::http::{Requests, load};
-use crate::measure::{Bounds, Side, best, run_in_turns};
+use crate::measure::{Bounds, Variant, best, run_in_turns};
 use crate::report::{Row, Target};
 use crate::{Bench, JobKind};
 
@@ -26,66 +27,69 @@ pub async fn measure(bench: &mut Bench) -> Result<()> {
 
 async fn measure_kind(
     bench: &mut Bench,
-    what: &str,
-    work: impl Fn(&Bench) -> &JobKind,
+    name: &str,
+    job_kind: impl Fn(&Bench) -> &JobKind,
 ) -> Result<()> {
     let before = bench.stack.costs()?;
     let baseline_before = bench.raw_server.process.cpu_seconds()?;
     let address = bench.stack.address;
-    let requests = &work(bench).requests("");
+    let requests = &job_kind(bench).requests("");
     let raw = &bench.raw;
-    let templates = &work(bench).templates;
+    let templates = &job_kind(bench).templates;
     let wordmill = CONNECTIONS.map(|connections| {
-        Side::new(format!("{connections} connections"), move || {
+        Variant::new(format!("{connections} connections"), move || {
             load(address, connections, SLICE, requests, 202)
         })
     });
     let baseline = DEPTHS.map(|depth| {
-        Side::new(format!("raw, {depth} at once"), move || raw.submit(templates, SLICE, depth))
+        Variant::new(format!("raw, {depth} concurrently"), move || {
+            raw.submit(templates, SLICE, depth)
+        })
     });
-    let sides: Vec<Side<'_>> = wordmill.into_iter().chain(baseline).collect();
-    let measured = run_in_turns(&sides, BOUNDS).await?;
+    let variants: Vec<Variant<'_>> = wordmill.into_iter().chain(baseline).collect();
+    let measured = run_in_turns(&variants, BOUNDS).await?;
     let (wordmill, baseline) = measured.split_at(CONNECTIONS.len());
     let [jobs, baseline_jobs] =
-        [wordmill, baseline].map(|sides| sides.iter().map(|side| side.done).sum());
-    let wordmill = best(wordmill).context("no side")?;
-    let baseline = best(baseline).context("no side")?;
-    let row_name = format!("{what}, {}", wordmill.name);
-    let row = Row::rate(row_name, wordmill, baseline).with_target(Target::Share(0.6));
-    drop(sides);
+        [wordmill, baseline].map(|variants| variants.iter().map(|variant| variant.done).sum());
+    let wordmill = best(wordmill).context("no variant")?;
+    let baseline = best(baseline).context("no variant")?;
+    let row_name = format!("{name}, {}", wordmill.name);
+    let row = Row::rate(row_name, wordmill, baseline).with_target(Target::MinRatio(0.6));
+    drop(variants);
     bench.report.add(row);
-    bench.note_expense(what, jobs, &before)?;
-    bench.note_baseline_expense(what, baseline_jobs, baseline_before)?;
-    compare_with_handler(bench, what, work).await?;
+    bench.record_expense(name, jobs, &before)?;
+    bench.record_baseline_expense(name, baseline_jobs, baseline_before)?;
+    compare_with_handler(bench, name, job_kind).await?;
     bench.purge_jobs().await
 }
 
-/// Compares with a handler that does only publish and create, to include the cost of HTTP.
+/// Compares the gateway with a handler that only publishes and creates, to include the cost of HTTP
+/// in the baseline.
 async fn compare_with_handler(
     bench: &mut Bench,
-    what: &str,
-    work: impl Fn(&Bench) -> &JobKind,
+    name: &str,
+    job_kind: impl Fn(&Bench) -> &JobKind,
 ) -> Result<()> {
-    let id = bench.stack.submit(&work(bench).body(0)).await?;
-    let requests = work(bench).requests("");
+    let id = bench.stack.submit(&job_kind(bench).body(0)).await?;
+    let requests = job_kind(bench).requests("");
     let handler_requests = with_path(&requests, "/v1/jobs", &format!("/submit/{id}"));
-    let side = |name: &str, address: SocketAddr, requests: Requests| {
-        Side::new(name, move || {
+    let variant = |name: &str, address: SocketAddr, requests: Requests| {
+        Variant::new(name, move || {
             let requests = Arc::clone(&requests);
             async move { load(address, CONNECTIONS[1], SLICE, &requests, 202).await }
         })
     };
-    let sides = [
-        side("Wordmill", bench.stack.address, requests),
-        side("handler, publish and create", bench.baseline_address, handler_requests),
+    let variants = [
+        variant("Wordmill", bench.stack.address, requests),
+        variant("handler, publish and create", bench.baseline_address, handler_requests),
     ];
-    let measured = run_in_turns(&sides, BOUNDS_OVER_HTTP).await?;
+    let measured = run_in_turns(&variants, BOUNDS_OVER_HTTP).await?;
     let [wordmill, baseline] = measured.as_slice() else { return Ok(()) };
-    bench.report.add(Row::rate(format!("{what}, against a handler"), wordmill, baseline));
+    bench.report.add(Row::rate(format!("{name}, against a handler"), wordmill, baseline));
     Ok(())
 }
 
-/// Returns the same requests for another path.
+/// Returns the same requests with another path.
 fn with_path(requests: &Requests, path: &str, other: &str) -> Requests {
     let requests = Arc::clone(requests);
     let path = path.to_owned();

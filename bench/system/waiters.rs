@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 
 use crate::Bench;
 use crate::http::{Connection, get, post};
-use crate::measure::{Bounds, Side, Slice, run_in_turns};
+use crate::measure::{Bounds, Slice, Variant, run_in_turns};
 use crate::report::Row;
 
 const WAITERS: usize = 1000;
@@ -16,16 +16,16 @@ const BOUNDS: Bounds = Bounds { rounds: 8, seconds: 30 };
 
 pub async fn measure(bench: &mut Bench) -> Result<()> {
     let shared = &*bench;
-    let sides = [
-        Side::new("event streams", move || notify_waiters(shared)),
-        Side::new("subscriptions", move || {
+    let variants = [
+        Variant::new("event streams", move || notify_waiters(shared)),
+        Variant::new("subscriptions", move || {
             shared.raw.notify_subscribers(&shared.text.templates, JOBS, WAITERS)
         }),
     ];
-    let measured = run_in_turns(&sides, BOUNDS).await?;
+    let measured = run_in_turns(&variants, BOUNDS).await?;
     let [wordmill, baseline] = measured.as_slice() else { return Ok(()) };
     let row = Row::rate(format!("waiters notified, {WAITERS} of {JOBS} jobs"), wordmill, baseline);
-    drop(sides);
+    drop(variants);
     bench.report.add(row);
     Ok(())
 }

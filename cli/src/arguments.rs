@@ -1,5 +1,7 @@
 //! Command line arguments, parsed by clap. Doc comments of fields become texts of `--help`.
 
+mod values;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -8,6 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 use url::Url;
 
+use self::values::{parse_content_type, parse_duration, parse_pair, parse_server_url};
 use crate::exit;
 
 /// Address on which `make run` listens.
@@ -52,7 +55,7 @@ pub(crate) struct ServerArguments {
         env = "WORDMILL_URL",
         value_name = "URL",
         default_value = DEFAULT_SERVER,
-        value_parser = server_url,
+        value_parser = parse_server_url,
         value_hint = ValueHint::Url,
     )]
     pub(crate) server: Url,
@@ -66,10 +69,16 @@ pub(crate) struct ServerArguments {
     )]
     pub(crate) key_file: Option<PathBuf>,
     /// Stop after TIME, for example 30s, 10m or 2h; submitted jobs continue
-    #[arg(long, global = true, value_name = "TIME", value_parser = duration)]
+    #[arg(long, global = true, value_name = "TIME", value_parser = parse_duration)]
     pub(crate) timeout: Option<Duration>,
     /// How long to retry a request after a transient error (408, 429, 5xx, lost connection)
-    #[arg(long, global = true, value_name = "TIME", default_value = "60s", value_parser = duration)]
+    #[arg(
+        long,
+        global = true,
+        value_name = "TIME",
+        default_value = "60s",
+        value_parser = parse_duration,
+    )]
     pub(crate) retry_time: Duration,
 }
 
@@ -80,21 +89,21 @@ pub(crate) enum Action {
     Count(CountArguments),
     /// Show the status of jobs
     Status(SelectionArguments),
-    /// Wait until jobs are finished, and show their final status
+    /// Wait until jobs are final, and show their status
     Wait(SelectionArguments),
     /// Print the result of a job
     Result(ResultArguments),
-    /// Print why two rules count differently, for a job counted with --explain
+    /// Explain why two rules count differently, for a job counted with --explain
     Explain(ExplainArguments),
     /// Cancel jobs
     Cancel(SelectionArguments),
-    /// Submit finished jobs again, as new jobs
+    /// Submit final jobs again, as new jobs
     Retry(SelectionArguments),
-    /// Delete finished jobs and their results
+    /// Delete final jobs and their results
     Delete(DeleteArguments),
     /// List jobs, the most recently changed first
     List(ListArguments),
-    /// Show waiting and running jobs, and the workers
+    /// Show queued and running jobs, and the workers
     Queue(PrintArguments),
     /// List, show, replay or delete jobs that failed for good
     #[command(subcommand)]
@@ -116,11 +125,11 @@ Examples:
 /// Output format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
-    /// Text for people; may change between versions
+    /// Human-readable text; the layout may change between versions
     Table,
     /// All fields of the API; jobs and dead letters as one object per line
     Json,
-    /// For spreadsheets: one row for each source, job or word
+    /// Spreadsheet rows, one for each source, job or word
     Csv,
 }
 
@@ -150,7 +159,7 @@ pub(crate) struct CountArguments {
     /// Also show the N most frequent words; with --merge and JSON or CSV, print only these
     #[arg(long, value_name = "N")]
     pub(crate) top: Option<usize>,
-    /// Also show why two rules count differently (default: unicode,whitespace)
+    /// Also explain why two rules count differently (default: unicode,whitespace)
     #[arg(
         long,
         conflicts_with = "merge",
@@ -173,9 +182,9 @@ pub(crate) struct CountArguments {
 }
 
 const COUNTING: &str = "\
-In folders, all text files are counted except hidden ones; symbolic links are skipped. A file that \
-is named is always sent: the server rejects it if it does not support its format. The server also \
-fetches the URLs, so it must be able to reach them.";
+In folders, all text files are counted except hidden ones; symbolic links are skipped. Files given \
+by name are always sent; the server refuses unsupported formats. The server fetches the URLs, so \
+it must be able to reach them.";
 
 /// Options of counting, labels and lane.
 #[derive(Debug, Args)]
@@ -187,35 +196,35 @@ pub(crate) struct OptionArguments {
         value_parser = PossibleValuesParser::new(["unicode", "whitespace", "office", "gmx"]),
     )]
     pub(crate) rule: Option<String>,
-    /// Letter case handling
+    /// Letter case of the counted words
     #[arg(long, value_parser = PossibleValuesParser::new(["lower", "fold", "keep"]))]
     pub(crate) case: Option<String>,
-    /// Count the whole page or only the main article
+    /// Count the whole page or only its main content
     #[arg(long, value_parser = PossibleValuesParser::new(["page", "main"]))]
     pub(crate) scope: Option<String>,
-    /// Language of the sources, for example ja or pt-BR
+    /// Language of the sources, for example ja (used by the rule gmx)
     #[arg(long, value_name = "TAG")]
     pub(crate) language: Option<String>,
     #[arg(
         long = "option",
         value_name = "NAME=VALUE",
-        value_parser = pair,
-        help = "Another option of docs/counting.md, for example min_len=3 or stop_words=the"
+        value_parser = parse_pair,
+        help = "Any other option in docs/counting.md, for example min_len=3 or stop_words=the"
     )]
     pub(crate) others: Vec<(String, String)>,
-    /// Attach a label to the jobs, to filter lists by it
-    #[arg(long = "label", short = 'l', value_name = "NAME=VALUE", value_parser = pair)]
+    /// Label for the jobs, used to filter lists
+    #[arg(long = "label", short = 'l', value_name = "NAME=VALUE", value_parser = parse_pair)]
     pub(crate) labels: Vec<(String, String)>,
     /// Lane of the queue (default: bulk for more than 20 sources, otherwise interactive)
     #[arg(long, value_parser = PossibleValuesParser::new(["interactive", "bulk"]))]
     pub(crate) lane: Option<String>,
     /// Content type of files and standard input, for example text/html (default: derived from the
     /// file extension, otherwise detected by the server)
-    #[arg(long = "type", value_name = "TYPE", value_parser = content_type)]
+    #[arg(long = "type", value_name = "TYPE", value_parser = parse_content_type)]
     pub(crate) content_type: Option<String>,
 }
 
-/// Arguments of the actions that take job ids.
+/// Arguments of actions on jobs: their ids, and the output options.
 #[derive(Debug, Args)]
 pub(crate) struct SelectionArguments {
     /// Job ids
@@ -228,7 +237,7 @@ pub(crate) struct SelectionArguments {
 /// Arguments of `delete`.
 #[derive(Debug, Args)]
 pub(crate) struct DeleteArguments {
-    /// Ids of finished jobs
+    /// Ids of final jobs
     #[arg(value_name = "ID", required = true)]
     pub(crate) ids: Vec<String>,
 }
@@ -272,7 +281,7 @@ pub(crate) struct ListArguments {
     )]
     pub(crate) status: Option<String>,
     /// Only jobs with this label
-    #[arg(long, short = 'l', value_name = "NAME=VALUE", value_parser = pair)]
+    #[arg(long, short = 'l', value_name = "NAME=VALUE", value_parser = parse_pair)]
     pub(crate) label: Option<(String, String)>,
     /// Maximum number of jobs
     #[arg(
@@ -291,7 +300,7 @@ pub(crate) struct ListArguments {
 pub(crate) enum DeadLettersAction {
     /// List dead letters, the newest first
     List(DeadLettersListArguments),
-    /// Show one dead letter and the reason of the failure
+    /// Show one dead letter and the reason for the failure
     Show(ShowArguments),
     /// Submit the jobs of dead letters again, each at most once
     Replay(ReplayArguments),
@@ -366,102 +375,23 @@ pub(crate) struct DeleteLettersArguments {
     pub(crate) ids: Vec<String>,
 }
 
-/// Parses the address of a server.
-fn server_url(text: &str) -> Result<Url, String> {
-    let url: Url = text.parse().map_err(|error| format!("{error}; expected http://host:port"))?;
-    if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
-        return Err("the URL must begin with http:// or https://".to_owned());
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err("the URL must not contain a user name or password; use --key-file".to_owned());
-    }
-    if url.query().is_some() || url.fragment().is_some() {
-        return Err("the URL must not contain a query (?) or a fragment (#)".to_owned());
-    }
-    Ok(url)
-}
-
-/// Parses a duration as the service does in its settings: `250ms`, `30s`, `5m`, `12h`, `7d`. A
-/// number without a unit is in seconds.
-fn duration(text: &str) -> Result<Duration, String> {
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let unit_ms = match unit {
-        "ms" => 1,
-        "" | "s" => 1000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        "d" => 86_400_000,
-        _ => return Err("a time has the form 250ms, 30s, 5m, 12h or 7d".to_owned()),
-    };
-    let number: u64 = number.parse().map_err(|_| "not a valid number".to_owned())?;
-    number.checked_mul(unit_ms).map(Duration::from_millis).ok_or_else(|| "too long".into())
-}
-
-/// Parses `name=value`.
-fn pair(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-        _ => Err("write NAME=VALUE".to_owned()),
-    }
-}
-
-/// Validates a content type, which is written into a header line of a multipart form.
-fn content_type(text: &str) -> Result<String, String> {
-    let is_visible = text.chars().all(|c| c == ' ' || c.is_ascii_graphic());
-    if is_visible && text.contains('/') && text.len() <= 255 {
-        Ok(text.to_owned())
-    } else {
-        Err("a content type has the form text/plain".to_owned())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
 
     use super::*;
 
-    fn parsed(line: &str) -> Result<Arguments, clap::Error> {
+    fn parse(line: &str) -> Result<Arguments, clap::Error> {
         Arguments::try_parse_from(line.split(' '))
     }
 
     #[test]
-    fn the_definition_holds_together() {
+    fn the_clap_definition_is_valid() {
         Arguments::command().debug_assert();
     }
 
     #[test]
-    fn times_are_written_as_in_settings() {
-        for (text, ms) in [
-            ("250ms", 250),
-            ("30s", 30_000),
-            ("90", 90_000),
-            ("5m", 300_000),
-            ("12h", 43_200_000),
-            ("7d", 604_800_000),
-            ("0s", 0),
-        ] {
-            assert_eq!(duration(text), Ok(Duration::from_millis(ms)), "{text}");
-        }
-        for text in ["", "s", "1.5s", "-1s", "1w", "1 s", "99999999999999999999s"] {
-            assert!(duration(text).is_err(), "{text}");
-        }
-        assert!(duration(&format!("{}d", u64::MAX)).is_err());
-    }
-
-    #[test]
-    fn addresses_of_servers_are_plain() {
-        for text in ["http://127.0.0.1:8080", "https://a.example/words/"] {
-            assert!(server_url(text).is_ok(), "{text}");
-        }
-        for text in ["127.0.0.1:8080", "ftp://a", "http://", "http://u:p@a", "http://a/?x", "a#b"] {
-            assert!(server_url(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn contradicting_arguments_are_refused() {
+    fn conflicting_arguments_are_refused() {
         for line in [
             "wordmill",
             "wordmill count --rule words a",
@@ -476,7 +406,7 @@ mod tests {
             "wordmill list --limit 0",
             "wordmill --timeout soon queue",
         ] {
-            assert!(parsed(line).is_err(), "{line}");
+            assert!(parse(line).is_err(), "{line}");
         }
         for line in [
             "wordmill count a --server http://b --timeout 1m --explain --top 3",
@@ -485,19 +415,19 @@ mod tests {
             "wordmill dead-letters replay --code internal --lane bulk --dry-run",
             "wordmill dead-letters replay a b",
         ] {
-            assert!(parsed(line).is_ok(), "{line}");
+            assert!(parse(line).is_ok(), "{line}");
         }
     }
 
     #[test]
-    fn the_last_of_wait_and_no_wait_counts() {
+    fn the_last_of_wait_and_no_wait_wins() {
         for (line, waits) in [
             ("wordmill count --no-wait --wait a", true),
             ("wordmill count --wait a", true),
             ("wordmill count a", true),
             ("wordmill count --no-wait a", false),
         ] {
-            let Action::Count(count) = parsed(line).unwrap().action else { panic!("{line}") };
+            let Action::Count(count) = parse(line).unwrap().action else { panic!("{line}") };
             assert_eq!(!count.no_wait, waits, "{line}");
         }
     }

@@ -1,4 +1,4 @@
-//! Request bodies. A document is streamed from its file, again for each attempt.
+//! Request bodies. Each attempt streams a document from its file again.
 
 use std::fs::File;
 use std::io;
@@ -17,8 +17,8 @@ use serde_json::Value;
 
 use crate::error::Error;
 
-/// Maximum number of bytes that are read from a file at once.
-const PIECE_BYTES: usize = 64 << 10;
+/// Maximum number of bytes of one read from a file.
+const CHUNK_BYTES: usize = 64 << 10;
 
 /// Type of the bodies that hyper sends.
 pub(crate) type Body = UnsyncBoxBody<Bytes, io::Error>;
@@ -43,7 +43,7 @@ pub(crate) struct Form {
     head: Bytes,
     tail: Bytes,
     content_type: HeaderValue,
-    /// Number of file bytes that the current attempt has sent.
+    /// Number of file bytes that the current attempt has passed to hyper.
     sent: Arc<AtomicU64>,
     /// Sum of `sent` over all forms, for the progress line.
     progress: Arc<AtomicU64>,
@@ -63,7 +63,7 @@ impl SendAttempt {
     }
 
     /// Takes the error that ended the body early, for example if the file could not be read.
-    pub(crate) fn failure(&self) -> Option<Error> {
+    pub(crate) fn take_failure(&self) -> Option<Error> {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
@@ -92,12 +92,12 @@ impl Payload {
     pub(crate) fn size_bytes(&self) -> u64 {
         match self {
             Self::Nothing => 0,
-            Self::Json(json) | Self::Lines(json) => length(json),
-            Self::Form(form) => form.size_bytes + length(&form.head) + length(&form.tail),
+            Self::Json(json) | Self::Lines(json) => byte_length(json),
+            Self::Form(form) => form.size_bytes + byte_length(&form.head) + byte_length(&form.tail),
         }
     }
 
-    /// Creates the body for an attempt. It starts at the beginning.
+    /// Creates a new body for an attempt, which starts with the first byte.
     pub(crate) fn body(&self, attempt: &Arc<SendAttempt>) -> Body {
         match self {
             Self::Nothing => Empty::new().map_err(|never| match never {}).boxed_unsync(),
@@ -118,8 +118,8 @@ enum FormPart {
 }
 
 impl Form {
-    /// Creates a form with a file of `size_bytes`. Messages use `name`, the server gets
-    /// `file_name`. The content type defaults to `application/octet-stream`.
+    /// Creates a form with a file of `size_bytes`. `name` appears in error messages, `file_name` in
+    /// the form. The content type defaults to `application/octet-stream`.
     pub(crate) fn new(
         name: &str,
         file: Arc<File>,
@@ -128,7 +128,7 @@ impl Form {
         content_type: Option<&str>,
         progress: Arc<AtomicU64>,
     ) -> Result<Self, Error> {
-        let boundary = boundary()?;
+        let boundary = new_boundary()?;
         let content_type = content_type.unwrap_or("application/octet-stream");
         let head = format!(
             "--{boundary}\r\n\
@@ -151,19 +151,20 @@ impl Form {
     }
 
     fn body(&self, attempt: &Arc<SendAttempt>) -> Body {
-        // A retry sends the file again, so the bytes of the previous attempt do not count.
+        // A retry starts at the beginning of the file, so the bytes of the previous attempt are
+        // subtracted.
         self.progress.fetch_sub(self.sent.swap(0, Ordering::Relaxed), Ordering::Relaxed);
         let form = self.clone();
         let attempt = Arc::clone(attempt);
-        let pieces = stream::try_unfold(FormPart::Head, move |part| {
+        let chunks = stream::try_unfold(FormPart::Head, move |part| {
             let form = form.clone();
             let attempt = Arc::clone(&attempt);
-            async move { form.frame(part, &attempt).await }
+            async move { form.next_frame(part, &attempt).await }
         });
-        StreamBody::new(pieces).boxed_unsync()
+        StreamBody::new(chunks).boxed_unsync()
     }
 
-    async fn frame(
+    async fn next_frame(
         &self,
         part: FormPart,
         attempt: &SendAttempt,
@@ -171,17 +172,19 @@ impl Form {
         let (data, next) = match part {
             FormPart::Head => (self.head.clone(), FormPart::File(0)),
             FormPart::File(offset) if offset < self.size_bytes => {
-                let piece = self.piece(offset).await.map_err(|source| {
+                let chunk = self.read_chunk(offset).await.map_err(|source| {
                     let kind = source.kind();
-                    attempt
-                        .fail(Error::File { what: format!("cannot read {}", self.name), source });
+                    attempt.fail(Error::File {
+                        operation: format!("cannot read {}", self.name),
+                        source,
+                    });
                     kind
                 })?;
-                let length = length(&piece);
+                let length = byte_length(&chunk);
                 for counter in [&attempt.sent, &self.sent, &self.progress] {
                     counter.fetch_add(length, Ordering::Relaxed);
                 }
-                (piece, FormPart::File(offset.saturating_add(length)))
+                (chunk, FormPart::File(offset.saturating_add(length)))
             }
             FormPart::File(_) => (self.tail.clone(), FormPart::End),
             FormPart::End => return Ok(None),
@@ -189,28 +192,28 @@ impl Form {
         Ok(Some((Frame::data(data), next)))
     }
 
-    /// Reads a piece of the file on a blocking thread.
-    async fn piece(&self, offset: u64) -> io::Result<Bytes> {
+    /// Reads a chunk of the file on a blocking thread.
+    async fn read_chunk(&self, offset: u64) -> io::Result<Bytes> {
         let file = Arc::clone(&self.file);
         let left = usize::try_from(self.size_bytes - offset).unwrap_or(usize::MAX);
-        let reading = tokio::task::spawn_blocking(move || {
-            let mut piece = vec![0; left.min(PIECE_BYTES)];
-            let read = file.read_at(&mut piece, offset)?;
-            piece.truncate(read);
-            Ok::<_, io::Error>(piece)
+        let read_task = tokio::task::spawn_blocking(move || {
+            let mut chunk = vec![0; left.min(CHUNK_BYTES)];
+            let read = file.read_at(&mut chunk, offset)?;
+            chunk.truncate(read);
+            Ok::<_, io::Error>(chunk)
         });
-        let piece = reading.await.map_err(io::Error::other)??;
-        if piece.is_empty() {
+        let chunk = read_task.await.map_err(io::Error::other)??;
+        if chunk.is_empty() {
             return Err(io::Error::new(
                 io::ErrorKind::UnexpectedEof,
                 "the file became shorter while it was sent",
             ));
         }
-        Ok(piece.into())
+        Ok(chunk.into())
     }
 }
 
-fn length(bytes: &Bytes) -> u64 {
+fn byte_length(bytes: &Bytes) -> u64 {
     u64::try_from(bytes.len()).unwrap_or(u64::MAX)
 }
 
@@ -231,7 +234,7 @@ fn quote_file_name(name: &str) -> String {
 }
 
 /// Returns a boundary. The probability that a document contains it is 1 in 2^128.
-fn boundary() -> Result<String, Error> {
+fn new_boundary() -> Result<String, Error> {
     Ok(format!("wordmill-{}", nonce()?))
 }
 
@@ -239,7 +242,7 @@ fn boundary() -> Result<String, Error> {
 pub(crate) fn nonce() -> Result<String, Error> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).map_err(|error| Error::File {
-        what: "cannot get random bytes".to_owned(),
+        operation: "cannot get random bytes".to_owned(),
         source: io::Error::other(error),
     })?;
     Ok(HEXLOWER.encode(&bytes))
@@ -261,9 +264,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_form_has_its_announced_length_every_time() {
+    async fn every_attempt_sends_the_announced_length() {
         let progress = Arc::new(AtomicU64::new(0));
-        let content = vec![b'w'; 3 * PIECE_BYTES + 5];
+        let content = vec![b'w'; 3 * CHUNK_BYTES + 5];
         let size = u64::try_from(content.len()).unwrap();
         let payload = form(&content, size, &progress);
         for _ in 0..2 {
@@ -279,11 +282,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_file_that_shrinks_is_not_sent_as_if_it_were_whole() {
+    async fn a_file_that_shrinks_ends_the_body_with_an_error() {
         let payload = form(b"short", 100, &Arc::default());
         let attempt = Arc::default();
         assert!(payload.body(&attempt).collect().await.is_err());
-        let failure = attempt.failure().unwrap().to_string();
+        let failure = attempt.take_failure().unwrap().to_string();
         assert_eq!(failure, "cannot read x: the file became shorter while it was sent");
     }
 }

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
+use hyper::Method;
 use hyper::body::Incoming;
 use hyper::header::{
     AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, RETRY_AFTER,
     USER_AGENT,
 };
-use hyper::{Method, Response};
 use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client as Http;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -29,11 +29,11 @@ use crate::request::Request;
 use crate::retry;
 
 /// Timeout of opening a connection.
-const CONNECT_TIME_MAX: Duration = Duration::from_secs(10);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Idle timeout: maximum time without progress in sending a request or receiving a response.
-const SILENCE_TIME_MAX: Duration = Duration::from_secs(60);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Maximum size of a buffered response. Results are streamed instead.
-const ANSWER_BYTES_MAX: usize = 64 << 20;
+const RESPONSE_BYTES_MAX: usize = 64 << 20;
 /// Maximum number of idle connections in the pool.
 const IDLE_CONNECTIONS_MAX: usize = 32;
 
@@ -52,14 +52,14 @@ pub(crate) struct Server {
 pub(crate) struct Client {
     http: Http<HttpsConnector<HttpConnector>, Body>,
     server: Server,
-    /// Whether the server has answered a request before. Until then a failed connection is not
+    /// Whether the server has responded to a request. Until then, a failed connection is not
     /// retried, because the address is probably wrong.
-    has_answered: AtomicBool,
+    has_responded: AtomicBool,
 }
 
 /// Response of the server.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct Response {
     pub(crate) status: u16,
     headers: HeaderMap,
     /// Complete body; empty if the response is streamed.
@@ -69,7 +69,7 @@ pub(crate) struct Answer {
     server: String,
 }
 
-impl Answer {
+impl Response {
     /// Returns the entity tag (`ETag`).
     pub(crate) fn etag(&self) -> Option<&HeaderValue> {
         self.headers.get(ETAG)
@@ -85,24 +85,29 @@ impl Answer {
         serde_json::from_slice(&self.body).map_err(|error| self.unexpected(error))
     }
 
-    /// Creates an [`Error::UnexpectedAnswer`] for this response.
+    /// Creates an [`Error::UnexpectedResponse`] for this response.
     pub(crate) fn unexpected(&self, detail: impl std::fmt::Display) -> Error {
-        Error::UnexpectedAnswer { server: self.server.clone(), detail: detail.to_string() }
+        Error::UnexpectedResponse { server: self.server.clone(), detail: detail.to_string() }
     }
 
-    /// Returns the next piece of a streamed body, or `None` at its end.
+    /// Returns the next chunk of a streamed body, or `None` at its end.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, Error> {
-        let cut = |detail: String| Error::Unreachable { server: self.server.clone(), detail };
+        let incomplete =
+            |detail: String| Error::Unreachable { server: self.server.clone(), detail };
         let Some(body) = &mut self.rest else {
             return Ok(None);
         };
         loop {
-            let frame = tokio::time::timeout(SILENCE_TIME_MAX, body.frame()).await;
-            let frame = frame.map_err(|_| cut("the response stopped before its end".to_owned()))?;
+            let frame = tokio::time::timeout(IDLE_TIMEOUT, body.frame()).await;
+            let frame = frame.map_err(|_| {
+                incomplete("the server stopped sending before the response was complete".to_owned())
+            })?;
             match frame {
                 None => return Ok(None),
                 Some(Err(_)) => {
-                    return Err(cut("the connection broke within the response".to_owned()));
+                    return Err(incomplete(
+                        "the connection was closed before the response was complete".to_owned(),
+                    ));
                 }
                 Some(Ok(frame)) => {
                     if let Ok(data) = frame.into_data() {
@@ -132,18 +137,18 @@ impl Client {
         let provider = Arc::new(ring::default_provider());
         let config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
-            .map_err(|error| Error::LimitExceeded(format!("TLS cannot be set up: {error}")))?;
+            .map_err(|error| Error::LimitExceeded(format!("cannot set up TLS: {error}")))?;
         // Loading the root certificates takes time, and only HTTPS needs them.
         let config = if server.url.scheme() == "https" {
             config.with_native_roots().map_err(Error::file(
-                "cannot read this machine's root certificates (SSL_CERT_FILE can name others)",
+                "cannot read the root certificates (set SSL_CERT_FILE to use other certificates)",
             ))?
         } else {
             config.with_root_certificates(RootCertStore::empty())
         };
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
-        tcp.set_connect_timeout(Some(CONNECT_TIME_MAX));
+        tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
         tcp.set_nodelay(true);
         let connector = HttpsConnectorBuilder::new()
             .with_tls_config(config.with_no_client_auth())
@@ -152,7 +157,7 @@ impl Client {
             .wrap_connector(tcp);
         let mut http = Http::builder(TokioExecutor::new());
         let http = http.pool_max_idle_per_host(IDLE_CONNECTIONS_MAX).build(connector);
-        Ok(Self { http, server, has_answered: AtomicBool::new(false) })
+        Ok(Self { http, server, has_responded: AtomicBool::new(false) })
     }
 
     /// Returns the address of the server for messages.
@@ -164,87 +169,87 @@ impl Client {
     ///
     /// # Errors
     /// The error of the last attempt.
-    pub(crate) async fn send(&self, request: &Request) -> Result<Answer, Error> {
-        // The retry time starts at the first failure: the first attempt may have sent a long
-        // document, or waited for a job.
+    pub(crate) async fn send(&self, request: &Request) -> Result<Response, Error> {
+        // The retry time starts at the first failure, because the first attempt may have taken long
+        // to send a document or to wait for a job.
         let mut end = None;
-        let mut tries = 0;
+        let mut attempts = 0;
         loop {
-            tries += 1;
-            let tried = self.try_once(request).await;
-            let (retry_after, outcome) = match tried {
-                Ok(answer) if retry::is_transient(answer.status) => {
-                    (answer.retry_after(), self.check_status(answer))
+            attempts += 1;
+            let (retry_after, outcome) = match self.try_once(request).await {
+                Ok(response) if retry::is_transient(response.status) => {
+                    (response.retry_after(), self.check_status(response))
                 }
-                // The first attempt deleted the resource, but its response was lost.
-                Ok(answer)
-                    if tries > 1
+                // An earlier attempt deleted the resource, but its response was lost.
+                Ok(response)
+                    if attempts > 1
                         && request.method == Method::DELETE
-                        && matches!(answer.status, 404 | 410) =>
+                        && matches!(response.status, 404 | 410) =>
                 {
-                    return Ok(answer);
+                    return Ok(response);
                 }
-                Ok(answer) => return self.check_status(answer),
+                Ok(response) => return self.check_status(response),
                 Err(SendError::Permanent(error)) => return Err(error),
                 Err(SendError::Transient(error)) => (None, Err(error)),
             };
             let now = Instant::now();
             let left = end.get_or_insert(now + self.server.retry_time).duration_since(now);
-            match retry::pause(tries, retry_after, jitter(), left) {
-                Some(pause) => tokio::time::sleep(pause).await,
+            match retry::compute_delay(attempts, retry_after, random_fraction(), left) {
+                Some(delay) => tokio::time::sleep(delay).await,
                 None => return outcome,
             }
         }
     }
 
     /// Returns responses with status 2xx and 304, and turns all others into errors.
-    fn check_status(&self, answer: Answer) -> Result<Answer, Error> {
-        match answer.status {
-            200..300 | 304 => Ok(answer),
+    fn check_status(&self, response: Response) -> Result<Response, Error> {
+        match response.status {
+            200..300 | 304 => Ok(response),
             300..400 => {
-                let to = answer.headers.get("location").and_then(|to| to.to_str().ok());
+                let to = response.headers.get("location").and_then(|to| to.to_str().ok());
                 let detail = format!("it redirects to {}", to.unwrap_or("an unknown address"));
-                Err(answer.unexpected(detail))
+                Err(response.unexpected(detail))
             }
             status => {
-                let mut problem = Problem::read(status, &answer.body);
+                let mut problem = Problem::parse(status, &response.body);
                 if status == 401 && self.server.key.is_none() {
-                    problem.add("No API key was sent: set --key-file or WORDMILL_API_KEY.");
+                    problem
+                        .add_sentence("No API key was sent: set --key-file or WORDMILL_API_KEY.");
                 }
                 Err(Error::Problem(Box::new(problem)))
             }
         }
     }
 
-    async fn try_once(&self, request: &Request) -> Result<Answer, SendError> {
+    async fn try_once(&self, request: &Request) -> Result<Response, SendError> {
         let unreachable = |detail: String| Error::Unreachable { server: self.name(), detail };
         let attempt = Arc::new(SendAttempt::default());
         let built = self.build(request, &attempt).map_err(SendError::Permanent)?;
-        let allowed = SILENCE_TIME_MAX + request.waits;
-        let answered = with_idle_timeout(self.http.request(built), &attempt, allowed).await;
+        let idle_time_max = IDLE_TIMEOUT + request.server_wait;
+        let result = with_idle_timeout(self.http.request(built), &attempt, idle_time_max).await;
         // If the file could not be read, hyper reports a broken connection: the read error is the
         // cause.
-        if let Some(error) = attempt.failure() {
+        if let Some(error) = attempt.take_failure() {
             return Err(SendError::Permanent(error));
         }
-        let Some(answered) = answered else {
-            let detail = format!("no response for {} s", allowed.as_secs());
+        let Some(result) = result else {
+            let detail = format!("no response for {} s", idle_time_max.as_secs());
             return Err(SendError::Transient(unreachable(detail)));
         };
-        let response = match answered {
+        let response = match result {
             Ok(response) => response,
             Err(error) => {
                 let was_reachable =
-                    !error.is_connect() || self.has_answered.load(Ordering::Relaxed);
-                let error = unreachable(causes(&error));
+                    !error.is_connect() || self.has_responded.load(Ordering::Relaxed);
+                let error = unreachable(join_causes(&error));
                 return Err(match was_reachable {
                     true => SendError::Transient(error),
                     false => SendError::Permanent(error),
                 });
             }
         };
-        self.has_answered.store(true, Ordering::Relaxed);
-        self.read(request, response).await
+        self.has_responded.store(true, Ordering::Relaxed);
+        self.receive(request, response).await
     }
 
     fn build(
@@ -271,52 +276,64 @@ impl Client {
             .map_err(|error| Error::Usage(format!("cannot build a request for {url}: {error}")))
     }
 
-    async fn read(
+    async fn receive(
         &self,
         request: &Request,
-        response: Response<Incoming>,
-    ) -> Result<Answer, SendError> {
+        response: hyper::Response<Incoming>,
+    ) -> Result<Response, SendError> {
         let (parts, mut body) = response.into_parts();
         let status = parts.status.as_u16();
-        let answer =
-            |body, rest| Answer { status, headers: parts.headers, body, rest, server: self.name() };
+        let build_response = |body, rest| Response {
+            status,
+            headers: parts.headers,
+            body,
+            rest,
+            server: self.name(),
+        };
         if request.is_streamed && parts.status.is_success() {
-            return Ok(answer(Bytes::new(), Some(body)));
+            return Ok(build_response(Bytes::new(), Some(body)));
         }
-        let cut = |detail: &str| {
+        let incomplete = |detail: &str| {
             let detail = detail.to_owned();
             SendError::Transient(Error::Unreachable { server: self.name(), detail })
         };
         let mut received = BytesMut::new();
         loop {
-            let frame = tokio::time::timeout(SILENCE_TIME_MAX, body.frame()).await;
-            match frame.map_err(|_| cut("the response stopped before its end"))? {
-                None => return Ok(answer(received.freeze(), None)),
-                Some(Err(_)) => return Err(cut("the connection broke within the response")),
+            let frame = tokio::time::timeout(IDLE_TIMEOUT, body.frame()).await;
+            match frame.map_err(|_| {
+                incomplete("the server stopped sending before the response was complete")
+            })? {
+                None => return Ok(build_response(received.freeze(), None)),
+                Some(Err(_)) => {
+                    return Err(incomplete(
+                        "the connection was closed before the response was complete",
+                    ));
+                }
                 Some(Ok(frame)) => {
                     received.extend_from_slice(&frame.into_data().unwrap_or_default());
                 }
             }
-            if received.len() > ANSWER_BYTES_MAX {
-                let detail = "a response of the server is too large to be held in memory";
-                return Err(SendError::Permanent(Error::LimitExceeded(detail.to_owned())));
+            if received.len() > RESPONSE_BYTES_MAX {
+                let detail =
+                    format!("the server's response exceeds {} MiB", RESPONSE_BYTES_MAX >> 20);
+                return Err(SendError::Permanent(Error::LimitExceeded(detail)));
             }
         }
     }
 }
 
-/// Waits for an exchange while its body makes progress. Returns `None` if no byte of the body was
-/// sent within `allowed`.
+/// Waits for a response as long as the request body makes progress. Returns `None` if no byte of
+/// the body was sent within `idle_time_max`.
 async fn with_idle_timeout<T>(
     exchange: impl Future<Output = T>,
     attempt: &SendAttempt,
-    allowed: Duration,
+    idle_time_max: Duration,
 ) -> Option<T> {
     let mut exchange = std::pin::pin!(exchange);
     let mut previous = 0;
     loop {
-        if let Ok(answered) = tokio::time::timeout(allowed, &mut exchange).await {
-            return Some(answered);
+        if let Ok(response) = tokio::time::timeout(idle_time_max, &mut exchange).await {
+            return Some(response);
         }
         let sent = attempt.sent();
         if sent == previous {
@@ -327,7 +344,7 @@ async fn with_idle_timeout<T>(
 }
 
 /// Joins the causes of an error, from the most general to the most specific.
-fn causes(error: &hyper_util::client::legacy::Error) -> String {
+fn join_causes(error: &hyper_util::client::legacy::Error) -> String {
     let mut causes: Vec<String> = Vec::new();
     let mut cause = error.source();
     while let Some(source) = cause {
@@ -341,7 +358,7 @@ fn causes(error: &hyper_util::client::legacy::Error) -> String {
     if causes.is_empty() { error.to_string() } else { causes.join(": ") }
 }
 
-fn jitter() -> f64 {
-    // Without randomness all clients retry at the same time. That is better than failing.
+fn random_fraction() -> f64 {
+    // Without randomness, clients may retry at the same time, which is better than failing.
     f64::from(getrandom::u32().unwrap_or(0)) / f64::from(u32::MAX)
 }

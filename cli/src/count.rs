@@ -22,33 +22,36 @@ const SUBMISSIONS_IN_FLIGHT_MAX: usize = 8;
 /// Runs `wordmill count`.
 ///
 /// # Errors
-/// Errors that affect every source. An error of a single source is printed, and the others
-/// continue.
+/// Errors that affect every source. An error of a single source is printed, and the command
+/// continues with the others.
 pub(crate) async fn run(session: &Session, arguments: CountArguments) -> Result<(), Error> {
     if arguments.explain.is_some() && arguments.print.format == Format::Csv {
         return Err(Error::Usage(
             "an explanation cannot be printed as CSV; use --format json".to_owned(),
         ));
     }
-    let out = session.out(&arguments.print)?;
-    let named = arguments.sources.clone();
-    let finding = tokio::task::spawn_blocking(move || {
-        let sources = source::find(&named)?;
+    let out = session.open_output(&arguments.print)?;
+    let source_arguments = arguments.sources.clone();
+    let find_task = tokio::task::spawn_blocking(move || {
+        let sources = source::find(&source_arguments)?;
         let size_bytes: u64 = sources.all.iter().map(Source::size_bytes).sum();
         Ok::<_, Error>((sources, size_bytes))
     });
     let (sources, size_bytes) =
-        finding.await.map_err(|error| Error::LimitExceeded(error.to_string()))??;
+        find_task.await.map_err(|error| Error::LimitExceeded(error.to_string()))??;
     if sources.skipped_files > 0 {
-        session.note(&format!("{} skipped: not text", pluralize(sources.skipped_files, "file")));
+        let verb = if sources.skipped_files == 1 { "is" } else { "are" };
+        let files = pluralize(sources.skipped_files, "file");
+        session.print_message(&format!("skipped {files} that {verb} not text"));
     }
     let plan = Plan::new(&arguments.options, arguments.explain.is_some(), sources.all.len())?;
-    session.progress.begin("sending", sources.all.len(), size_bytes);
+    session.progress.begin("submitting", sources.all.len(), size_bytes);
     if arguments.merge && batch::can_be_batch(&sources.all) {
         return count_as_batch(session, &arguments, &plan, &sources.all, out).await;
     }
     if arguments.merge && arguments.no_wait {
-        let detail = "files are merged on this machine: remove --no-wait, or name only URLs";
+        let detail = "--merge with files cannot be combined with --no-wait: the command must wait to \
+                      merge the results";
         return Err(Error::Usage(detail.to_owned()));
     }
     let mut rows = submit(session, &plan, sources.all).await?;
@@ -59,7 +62,7 @@ pub(crate) async fn run(session: &Session, arguments: CountArguments) -> Result<
     wait(session, &mut rows).await?;
     if arguments.merge {
         let mut merged = merge(session, &mut rows).await?;
-        let words = merged.words(report::printed_words_max(&arguments));
+        let words = merged.take_words(report::printed_words_max(&arguments));
         return report::print_merged(out, arguments.print.format, &rows, &merged, &words);
     }
     if arguments.explain.is_some() || arguments.top.is_some() {
@@ -68,7 +71,7 @@ pub(crate) async fn run(session: &Session, arguments: CountArguments) -> Result<
     report::print_rows(out, &arguments, &rows)
 }
 
-/// Counts URLs as one batch, which the server merges.
+/// Counts URLs as one batch, whose results the server merges.
 async fn count_as_batch(
     session: &Session,
     arguments: &CountArguments,
@@ -86,7 +89,7 @@ async fn count_as_batch(
     if fetched.job.has_succeeded() {
         merged.add(&session.client, &fetched.job).await?;
     }
-    let words = merged.words(report::printed_words_max(arguments));
+    let words = merged.take_words(report::printed_words_max(arguments));
     report::print_merged(out, format, &batch.rows, &merged, &words)
 }
 
@@ -117,12 +120,12 @@ async fn wait(session: &Session, rows: &mut [Row]) -> Result<(), Error> {
         rows.iter().map(|row| Some(row.fetched.as_ref()?.job.job_id.clone())).collect();
     let following = stream::iter(ids).map(|id| async move {
         let id = id?;
-        let ended = follow::wait_for_end(session, &id, |job| {
-            session.progress.set_part(job.progress_thousandths());
+        let fetched = follow::wait_until_final(session, &id, |job| {
+            session.progress.set_job_progress(job.progress_thousandths());
         })
         .await;
         session.progress.step();
-        Some(ended)
+        Some(fetched)
     });
     let mut following = following.buffered(follow::FOLLOWED_JOBS_MAX);
     for row in rows {
@@ -154,7 +157,7 @@ async fn fetch_details(
     arguments: &CountArguments,
     rows: &mut [Row],
 ) -> Result<(), Error> {
-    session.progress.begin("reading", rows.len(), 0);
+    session.progress.begin("fetching results", rows.len(), 0);
     for row in rows {
         let Some(job_id) = row.succeeded().map(|fetched| fetched.job.job_id.clone()) else {
             continue;
@@ -168,7 +171,7 @@ async fn fetch_details(
         if let Some(rules) = &arguments.explain {
             let request = Request::get(&["v1", "jobs", &job_id, "explain"]);
             match session.client.send(&request.query("rules", rules)).await {
-                Ok(answer) => row.explanation = Some(answer.json()?),
+                Ok(response) => row.explanation = Some(response.json()?),
                 Err(error) => row.record_error(session, error)?,
             }
         }

@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fields_survive_and_no_formula_does() {
+    fn fields_are_quoted_and_formulas_are_escaped() {
         for (text, expected) in [
             ("a.txt", "a.txt"),
             ("", ""),

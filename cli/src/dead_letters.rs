@@ -16,7 +16,7 @@ use crate::json;
 use crate::request::Request;
 use crate::session::Session;
 use crate::table::{Alignment, Table};
-use crate::text::{pluralize, replace_control_chars, size};
+use crate::text::{format_size, pluralize, replace_control_chars};
 
 /// Maximum number of ids in one replay request.
 const REPLAY_MAX: usize = 100;
@@ -61,22 +61,22 @@ pub(crate) async fn run(session: &Session, action: DeadLettersAction) -> Result<
         DeadLettersAction::Show(arguments) => show(session, arguments).await,
         DeadLettersAction::Replay(arguments) => replay(session, arguments).await,
         DeadLettersAction::Delete(arguments) => {
-            jobs::remove(session, "dead-letters", &arguments.ids).await
+            jobs::delete_each(session, "dead-letters", &arguments.ids).await
         }
     }
 }
 
-fn read<T: for<'de> Deserialize<'de>>(session: &Session, value: &Value) -> Result<T, Error> {
-    T::deserialize(value).map_err(|error| Error::UnexpectedAnswer {
+fn parse_value<T: for<'de> Deserialize<'de>>(session: &Session, value: &Value) -> Result<T, Error> {
+    T::deserialize(value).map_err(|error| Error::UnexpectedResponse {
         server: session.client.name(),
         detail: error.to_string(),
     })
 }
 
 impl FilterArguments {
-    fn pairs(&self) -> Vec<(String, String)> {
-        let pairs = [("code", &self.code), ("lane", &self.lane)].into_iter();
-        pairs.filter_map(|(name, value)| Some((name.to_owned(), value.clone()?))).collect()
+    fn query(&self) -> Vec<(String, String)> {
+        let parameters = [("code", &self.code), ("lane", &self.lane)].into_iter();
+        parameters.filter_map(|(name, value)| Some((name.to_owned(), value.clone()?))).collect()
     }
 }
 
@@ -85,11 +85,11 @@ impl DeadLetter {
         self.failure.code.clone().unwrap_or_default()
     }
 
-    fn source(&self) -> String {
+    fn source_name(&self) -> String {
         let source = self.source.as_ref();
         let name = source.and_then(|source| {
-            let named = source.get("url").or_else(|| source.get("file_name"));
-            named.and_then(Value::as_str).map(str::to_owned)
+            let name = source.get("url").or_else(|| source.get("file_name"));
+            name.and_then(Value::as_str).map(str::to_owned)
         });
         let kind = source.and_then(|source| source.get("kind")?.as_str());
         name.unwrap_or_else(|| format!("({})", kind.unwrap_or("unreadable")))
@@ -97,16 +97,17 @@ impl DeadLetter {
 }
 
 async fn list(session: &Session, arguments: DeadLettersListArguments) -> Result<(), Error> {
-    let mut out = session.out(&arguments.print)?;
+    let mut out = session.open_output(&arguments.print)?;
     let data =
-        jobs::pages(session, "dead-letters", &arguments.filter.pairs(), arguments.limit).await?;
+        jobs::fetch_list(session, "dead-letters", &arguments.filter.query(), arguments.limit)
+            .await?;
     let letters: Result<Vec<DeadLetter>, Error> =
-        data.iter().map(|value| read(session, value)).collect();
+        data.iter().map(|value| parse_value(session, value)).collect();
     let letters = letters?;
     match arguments.print.format {
         Format::Table if letters.is_empty() => {}
         Format::Table => {
-            let titles = ["id", "failed", "code", "lane", "source"];
+            let titles = ["id", "failed at", "code", "lane", "source"];
             let columns = titles.map(|title| (title, Alignment::Left));
             let mut table = Table::new(&columns);
             for letter in &letters {
@@ -117,7 +118,7 @@ async fn list(session: &Session, arguments: DeadLettersListArguments) -> Result<
                     without_fraction(&letter.dead_at),
                     letter.code(),
                     lane,
-                    letter.source(),
+                    letter.source_name(),
                 ]);
             }
             out.text(&table.render())?;
@@ -131,7 +132,7 @@ async fn list(session: &Session, arguments: DeadLettersListArguments) -> Result<
                     &letter.dead_at,
                     &letter.code(),
                     &letter.lane,
-                    &letter.source(),
+                    &letter.source_name(),
                     letter.trace_id.as_deref().unwrap_or_default(),
                 ]))?;
             }
@@ -141,10 +142,10 @@ async fn list(session: &Session, arguments: DeadLettersListArguments) -> Result<
 }
 
 async fn show(session: &Session, arguments: ShowArguments) -> Result<(), Error> {
-    let mut out = session.out(&arguments.print)?;
+    let mut out = session.open_output(&arguments.print)?;
     let request = Request::get(&["v1", "dead-letters", &arguments.id]);
     let value: Value = session.client.send(&request).await?.json()?;
-    let letter: DeadLetter = read(session, &value)?;
+    let letter: DeadLetter = parse_value(session, &value)?;
     match arguments.print.format {
         Format::Json => out.text(&json::pretty(&value)?)?,
         Format::Csv => {
@@ -157,11 +158,11 @@ async fn show(session: &Session, arguments: ShowArguments) -> Result<(), Error> 
             for (name, value) in [
                 ("dead letter", Some(letter.id.clone())),
                 ("reason", Some(letter.code())),
-                ("failed", Some(without_fraction(&letter.dead_at))),
+                ("failed at", Some(without_fraction(&letter.dead_at))),
                 ("attempts", letter.attempts.map(|attempts| attempts.to_string())),
-                ("source", Some(letter.source())),
+                ("source", Some(letter.source_name())),
                 ("lane", Some(letter.lane.clone())),
-                ("size", Some(size(letter.size_bytes))),
+                ("size", Some(format_size(letter.size_bytes))),
                 ("trace", letter.trace_id.clone()),
             ] {
                 if let Some(value) = value {
@@ -176,14 +177,15 @@ async fn show(session: &Session, arguments: ShowArguments) -> Result<(), Error> 
     out.finish()
 }
 
-/// Replays dead letters in batches: by id, or page by page all that match the filter.
+/// Replays dead letters, either those with the given ids or all that match the filter. Each request
+/// replays a bounded number.
 async fn replay(session: &Session, arguments: ReplayArguments) -> Result<(), Error> {
-    let mut out = session.out(&arguments.print)?;
+    let mut out = session.open_output(&arguments.print)?;
     let mut data: Vec<Value> = Vec::new();
     let dry_run = arguments.dry_run;
     if arguments.ids.is_empty() {
         let filter: Value = json!(
-            arguments.filter.pairs().into_iter().collect::<std::collections::BTreeMap<_, _>>()
+            arguments.filter.query().into_iter().collect::<std::collections::BTreeMap<_, _>>()
         );
         let mut cursor: Option<String> = None;
         for _ in 0..REQUESTS_MAX {
@@ -203,28 +205,32 @@ async fn replay(session: &Session, arguments: ReplayArguments) -> Result<(), Err
         let page = replay_page(session, &json!({"ids": ids, "dry_run": dry_run})).await?;
         data.extend(page.data);
     }
-    let lines: Result<Vec<ReplayOutcome>, Error> =
-        data.iter().map(|value| read(session, value)).collect();
-    let lines = lines?;
+    let outcomes: Result<Vec<ReplayOutcome>, Error> =
+        data.iter().map(|value| parse_value(session, value)).collect();
+    let outcomes = outcomes?;
     match arguments.print.format {
-        Format::Table => out.text(&table(&lines))?,
+        Format::Table => out.text(&outcome_table(&outcomes))?,
         Format::Json => out.text(&json::lines(&data))?,
         Format::Csv => {
             out.text(&csv::line(["id", "outcome", "job_id", "code"]))?;
-            for line in &lines {
-                let job_id = line.job_id.as_deref().unwrap_or_default();
-                let code = line.code.as_deref().unwrap_or_default();
-                out.text(&csv::line([line.id.as_str(), &line.outcome, job_id, code]))?;
+            for outcome in &outcomes {
+                let job_id = outcome.job_id.as_deref().unwrap_or_default();
+                let code = outcome.code.as_deref().unwrap_or_default();
+                out.text(&csv::line([outcome.id.as_str(), &outcome.outcome, job_id, code]))?;
             }
         }
     }
     out.finish()?;
-    let is_good =
-        |line: &&ReplayOutcome| matches!(line.outcome.as_str(), "replayed" | "would_replay");
-    let good = lines.iter().filter(is_good).count();
-    let done = if dry_run { "would be replayed" } else { "replayed" };
-    session.note(&format!("{} of {} {done}", good, pluralize(lines.len(), "dead letter")));
-    if good < lines.len() {
+    let is_replayed =
+        |outcome: &&ReplayOutcome| matches!(outcome.outcome.as_str(), "replayed" | "would_replay");
+    let replayed = outcomes.iter().filter(is_replayed).count();
+    let verb = if dry_run { "would be replayed" } else { "replayed" };
+    session.print_message(&format!(
+        "{} of {} {verb}",
+        replayed,
+        pluralize(outcomes.len(), "dead letter")
+    ));
+    if replayed < outcomes.len() {
         session.raise_exit_code(exit::REQUEST_REFUSED);
     }
     Ok(())
@@ -235,16 +241,16 @@ async fn replay_page(session: &Session, body: &Value) -> Result<ListPage, Error>
     session.client.send(&request).await?.json()
 }
 
-fn table(lines: &[ReplayOutcome]) -> String {
-    if lines.is_empty() {
+fn outcome_table(outcomes: &[ReplayOutcome]) -> String {
+    if outcomes.is_empty() {
         return String::new();
     }
-    let titles = ["dead letter", "outcome", "new job", ""];
+    let titles = ["dead letter", "outcome", "new job", "reason"];
     let mut table = Table::new(&titles.map(|title| (title, Alignment::Left)));
-    for line in lines {
-        let why = line.detail.clone().or_else(|| line.code.clone()).unwrap_or_default();
-        let job_id = line.job_id.clone().unwrap_or_default();
-        table.row([line.id.clone(), line.outcome.replace('_', " "), job_id, why]);
+    for outcome in outcomes {
+        let reason = outcome.detail.clone().or_else(|| outcome.code.clone()).unwrap_or_default();
+        let job_id = outcome.job_id.clone().unwrap_or_default();
+        table.row([outcome.id.clone(), outcome.outcome.replace('_', " "), job_id, reason]);
     }
     table.render()
 }

@@ -1,4 +1,4 @@
-//! Errors, with a message for people, a stable code for programs, and an exit code.
+//! Errors with a human-readable message, a stable code for programs, and an exit code.
 
 use std::fmt;
 use std::io;
@@ -8,16 +8,16 @@ use serde_json::{Value, json};
 
 use crate::exit;
 
-/// Codes of the problems if the result of a failed or cancelled job is requested.
+/// Codes of the problems for a request for the result of a failed or cancelled job.
 const UNSUCCESSFUL_JOB_CODES: [&str; 2] = ["job_failed", "job_cancelled"];
-/// Codes of problems that every source would get, for example because of a wrong option.
+/// Codes of problems that do not depend on the source, for example because of an invalid option.
 const SOURCE_INDEPENDENT_CODES: [&str; 5] =
     ["unauthenticated", "invalid_option", "invalid_label", "invalid_query", "route_not_found"];
 
 /// Error of the command.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// The server answered with a problem.
+    /// The server returned a problem.
     #[error("{0}")]
     Problem(Box<Problem>),
     /// The server cannot be reached, or its response is incomplete.
@@ -30,21 +30,21 @@ pub(crate) enum Error {
     },
     /// The response does not follow the API.
     #[error("unexpected response from {server}, which may not be Wordmill: {detail}")]
-    UnexpectedAnswer {
+    UnexpectedResponse {
         /// Address of the server.
         server: String,
         /// Difference from the expected response.
         detail: String,
     },
     /// A local file cannot be read or written.
-    #[error("{what}: {source}")]
+    #[error("{operation}: {source}")]
     File {
         /// Failed operation, for example `cannot read a.txt`.
-        what: String,
+        operation: String,
         /// Cause.
         source: io::Error,
     },
-    /// A limit of this command is exceeded, or it cannot work on this machine.
+    /// A limit of this command is exceeded, or a local operation failed.
     #[error("{0}")]
     LimitExceeded(String),
     /// The command line is invalid.
@@ -57,9 +57,9 @@ pub(crate) enum Error {
 
 impl Error {
     /// Returns a function that turns an I/O error into [`Error::File`], for `map_err`.
-    pub(crate) fn file(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
-        let what = what.into();
-        |source| Self::File { what, source }
+    pub(crate) fn file(operation: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        let operation = operation.into();
+        |source| Self::File { operation, source }
     }
 
     /// Returns the exit code.
@@ -69,7 +69,7 @@ impl Error {
                 exit::JOB_FAILED
             }
             Self::Problem(problem) if problem.status < 500 => exit::REQUEST_REFUSED,
-            Self::Problem(_) | Self::Unreachable { .. } | Self::UnexpectedAnswer { .. } => {
+            Self::Problem(_) | Self::Unreachable { .. } | Self::UnexpectedResponse { .. } => {
                 exit::UNAVAILABLE
             }
             Self::File { .. } | Self::LimitExceeded(_) => exit::LOCAL_ERROR,
@@ -83,7 +83,7 @@ impl Error {
         match self {
             Self::Problem(problem) => problem.code(),
             Self::Unreachable { .. } => "unreachable",
-            Self::UnexpectedAnswer { .. } => "strange_answer",
+            Self::UnexpectedResponse { .. } => "strange_answer",
             Self::File { .. } => "unreadable",
             Self::LimitExceeded(_) => "too_much",
             Self::Usage(_) => "usage",
@@ -101,14 +101,14 @@ impl Error {
         json!({"code": code, "detail": self.to_string()})
     }
 
-    /// Returns whether every further source would fail in the same way.
+    /// Returns whether the submission of every other source would fail in the same way.
     pub(crate) fn affects_every_source(&self) -> bool {
         match self {
             Self::Problem(problem) => {
                 problem.status >= 500 || SOURCE_INDEPENDENT_CODES.contains(&problem.code())
             }
             Self::Unreachable { .. }
-            | Self::UnexpectedAnswer { .. }
+            | Self::UnexpectedResponse { .. }
             | Self::Usage(_)
             | Self::ClosedPipe => true,
             Self::File { .. } | Self::LimitExceeded(_) => false,
@@ -116,7 +116,7 @@ impl Error {
     }
 }
 
-/// Error response of the API (RFC 9457). If another server answered, only the status is set.
+/// Error response of the API (RFC 9457). If it is from another server, only the status is set.
 #[derive(Debug, Clone, Default, Deserialize)]
 pub(crate) struct Problem {
     #[serde(skip)]
@@ -133,11 +133,11 @@ pub(crate) struct Problem {
 }
 
 impl Problem {
-    /// Parses the body of an error response. If it is not from the API, for example from a proxy,
-    /// only the status is known.
-    pub(crate) fn read(status: u16, body: &[u8]) -> Self {
-        let read = serde_json::from_slice(body).unwrap_or_default();
-        Self { status, ..read }
+    /// Parses the body of an error response. If it is from another server, for example a proxy,
+    /// only the status is set.
+    pub(crate) fn parse(status: u16, body: &[u8]) -> Self {
+        let parsed = serde_json::from_slice(body).unwrap_or_default();
+        Self { status, ..parsed }
     }
 
     /// Returns the outcome of each line of a refused batch.
@@ -146,7 +146,7 @@ impl Problem {
     }
 
     /// Appends a sentence to the detail.
-    pub(crate) fn add(&mut self, sentence: &str) {
+    pub(crate) fn add_sentence(&mut self, sentence: &str) {
         self.detail = format!("{} {sentence}", self.detail.trim_end());
     }
 
@@ -159,7 +159,7 @@ impl Problem {
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(code) = &self.code else {
-            return write!(f, "the server answered with status {} and no details", self.status);
+            return write!(f, "the server returned status {} without details", self.status);
         };
         write!(f, "{} ({code}", self.detail.trim_end())?;
         // Problems of batch lines have no status.
@@ -180,25 +180,25 @@ impl fmt::Display for Problem {
 mod tests {
     use super::*;
 
-    fn answered(status: u16, body: &str) -> Error {
-        Error::Problem(Box::new(Problem::read(status, body.as_bytes())))
+    fn problem(status: u16, body: &str) -> Error {
+        Error::Problem(Box::new(Problem::parse(status, body.as_bytes())))
     }
 
     #[test]
     fn a_problem_is_shown_with_its_code_and_trace() {
         let body = r#"{"code":"invalid_url","detail":"Not a URL.","trace_id":"4bf9","more":1}"#;
-        let error = answered(422, body);
+        let error = problem(422, body);
         assert_eq!(error.to_string(), "Not a URL. (invalid_url, status 422, trace 4bf9)");
-        let body = r#"{"code":"broker_unavailable","detail":"Who knows.","job_id":"0198"}"#;
-        let error = answered(503, body);
-        assert_eq!(error.to_string(), "Who knows. (broker_unavailable, status 503, job 0198)");
+        let body = r#"{"code":"broker_unavailable","detail":"Try again.","job_id":"0198"}"#;
+        let error = problem(503, body);
+        assert_eq!(error.to_string(), "Try again. (broker_unavailable, status 503, job 0198)");
     }
 
     #[test]
-    fn an_answer_of_another_server_is_an_error() {
+    fn a_response_of_another_server_is_an_error() {
         for body in ["", "<html>502</html>", "[]", "{\"code\": 7}", "\u{0}"] {
-            let error = answered(502, body);
-            let expected = "the server answered with status 502 and no details";
+            let error = problem(502, body);
+            let expected = "the server returned status 502 without details";
             assert_eq!(error.to_string(), expected, "{body:?}");
             assert_eq!(error.exit_code(), exit::UNAVAILABLE);
         }
@@ -206,10 +206,10 @@ mod tests {
 
     #[test]
     fn every_error_has_its_exit_code() {
-        let coded = |status, code: &str| answered(status, &format!("{{\"code\":\"{code}\"}}"));
+        let coded = |status, code: &str| problem(status, &format!("{{\"code\":\"{code}\"}}"));
         let io = || io::Error::from(io::ErrorKind::NotFound);
         let server = || "http://x".to_owned();
-        for (error, code, for_all) in [
+        for (error, code, affects_all) in [
             (coded(404, "job_not_found"), 4, false),
             (coded(401, "unauthenticated"), 4, true),
             (coded(422, "invalid_option"), 4, true),
@@ -218,17 +218,17 @@ mod tests {
             (coded(409, "job_not_finished"), 4, false),
             (coded(429, "rate_limited"), 4, false),
             (coded(503, "queue_full"), 3, true),
-            (answered(301, ""), 4, false),
+            (problem(301, ""), 4, false),
             (Error::Unreachable { server: server(), detail: String::new() }, 3, true),
-            (Error::UnexpectedAnswer { server: server(), detail: String::new() }, 3, true),
-            (Error::File { what: String::new(), source: io() }, 5, false),
+            (Error::UnexpectedResponse { server: server(), detail: String::new() }, 3, true),
+            (Error::File { operation: String::new(), source: io() }, 5, false),
             (Error::LimitExceeded(String::new()), 5, false),
             (Error::Usage(String::new()), 2, true),
             (Error::ClosedPipe, 0, true),
         ] {
             assert_eq!(
                 (error.exit_code(), error.affects_every_source()),
-                (code, for_all),
+                (code, affects_all),
                 "{error:?}"
             );
         }

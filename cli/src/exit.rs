@@ -1,12 +1,12 @@
 //! Exit codes.
 
-/// Success, or the reader of the output closed the pipe early, for example `head`.
+/// Success, even if the reader of the output, for example `head`, closed the pipe early.
 pub(crate) const OK: u8 = 0;
 /// A job failed or was cancelled.
 pub(crate) const JOB_FAILED: u8 = 1;
 /// The command line is invalid.
 pub(crate) const USAGE: u8 = 2;
-/// The server cannot be reached, or answered with 5xx until the retry time was over.
+/// The server cannot be reached, or returned 5xx until `--retry-time` expired.
 pub(crate) const UNAVAILABLE: u8 = 3;
 /// The server refused a request (4xx).
 pub(crate) const REQUEST_REFUSED: u8 = 4;
@@ -25,7 +25,7 @@ Exit codes:
     0  success
     1  a job failed or was cancelled
     2  invalid command line
-    3  the server cannot be reached, or answered with 5xx until --retry-time was over
+    3  the server cannot be reached, or returned 5xx until --retry-time expired
     4  the server refused a request (4xx); docs/errors.md explains the codes
     5  a local file cannot be read or written
   124  time limit reached (--timeout); submitted jobs continue

@@ -1,4 +1,4 @@
-//! Explanations why two rules count differently: `wordmill explain` and `count --explain`.
+//! Explanations of why two rules count differently: `wordmill explain` and `count --explain`.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -10,12 +10,12 @@ use crate::json;
 use crate::request::Request;
 use crate::session::Session;
 use crate::table::{Alignment, Table};
-use crate::text::{number, replace_control_chars, size};
+use crate::text::{format_number, format_size, replace_control_chars};
 
 /// Maximum number of tokens in a table.
-const TABLE_TOKENS: usize = 20;
-/// Characters of context on each side of a token.
-const CONTEXT_CHARS: usize = 16;
+const TABLE_TOKENS_MAX: usize = 20;
+/// Maximum number of characters of context on each side of a token.
+const CONTEXT_CHARS_MAX: usize = 16;
 
 #[derive(Debug, Deserialize)]
 struct Explanation {
@@ -53,26 +53,26 @@ pub(crate) async fn run(session: &Session, arguments: ExplainArguments) -> Resul
             "an explanation cannot be printed as CSV; use --format json".to_owned(),
         ));
     }
-    let mut out = session.out(&arguments.print)?;
+    let mut out = session.open_output(&arguments.print)?;
     let request = Request::get(&["v1", "jobs", &arguments.id, "explain"]);
-    let answer = session.client.send(&request.query("rules", arguments.rules)).await?;
-    let explanation: Value = answer.json()?;
+    let response = session.client.send(&request.query("rules", arguments.rules)).await?;
+    let explanation: Value = response.json()?;
     match arguments.print.format {
-        Format::Table => out.text(&table(&explanation))?,
+        Format::Table => out.text(&format_table(&explanation))?,
         Format::Json | Format::Csv => out.text(&json::pretty(&explanation)?)?,
     }
     out.finish()
 }
 
 /// Formats an explanation as a table, or as JSON if it does not have the expected fields.
-pub(crate) fn table(explanation: &Value) -> String {
-    let Ok(read) = Explanation::deserialize(explanation) else {
+pub(crate) fn format_table(explanation: &Value) -> String {
+    let Ok(parsed) = Explanation::deserialize(explanation) else {
         return format!("{}\n", replace_control_chars(&explanation.to_string()));
     };
-    let [left, right] = read.rules.as_slice() else {
+    let [left, right] = parsed.rules.as_slice() else {
         return format!("{}\n", replace_control_chars(&explanation.to_string()));
     };
-    let total = |rule: &String| number(read.totals.get(rule).copied().unwrap_or_default());
+    let total = |rule: &String| format_number(parsed.totals.get(rule).copied().unwrap_or_default());
     let mut text = format!(
         "{} {}, {} {}\n",
         replace_control_chars(left),
@@ -80,46 +80,60 @@ pub(crate) fn table(explanation: &Value) -> String {
         replace_control_chars(right),
         total(right)
     );
-    if read.tokens.is_empty() {
-        text += "Both rules count the same.\n";
+    if parsed.tokens.is_empty() {
+        text += "Both rules count every token alike.\n";
     }
     let titles = [left.as_str(), right, "count", "reason", "context"];
-    let sides =
+    let alignments =
         [Alignment::Right, Alignment::Right, Alignment::Right, Alignment::Left, Alignment::Left];
-    let columns: Vec<(&str, Alignment)> = titles.into_iter().zip(sides).collect();
+    let columns: Vec<(&str, Alignment)> = titles.into_iter().zip(alignments).collect();
     let mut table = Table::new(&columns);
-    for token in read.tokens.iter().take(TABLE_TOKENS) {
+    for token in parsed.tokens.iter().take(TABLE_TOKENS_MAX) {
         let words = |rule: &String| {
             let words = token.words.get(rule).copied().unwrap_or_default();
             let text = format!("{words:.2}");
             text.trim_end_matches('0').trim_end_matches('.').to_owned()
         };
-        let around = token.samples.first().map(|sample| {
-            let skipped = sample.before.chars().count().saturating_sub(CONTEXT_CHARS);
+        let in_context = token.samples.first().map(|sample| {
+            let skipped = sample.before.chars().count().saturating_sub(CONTEXT_CHARS_MAX);
             let before: String = sample.before.chars().skip(skipped).collect();
-            let after: String = sample.after.chars().take(CONTEXT_CHARS).collect();
+            let after: String = sample.after.chars().take(CONTEXT_CHARS_MAX).collect();
             format!("{before}[{}]{after}", token.token)
         });
         table.row([
             words(left),
             words(right),
-            number(token.count),
+            format_number(token.count),
             token.reason.replace('_', " "),
-            around.unwrap_or_else(|| token.token.clone()),
+            in_context.unwrap_or_else(|| token.token.clone()),
         ]);
     }
-    if !read.tokens.is_empty() {
+    if !parsed.tokens.is_empty() {
         text += &table.render();
     }
-    if read.tokens.len() > TABLE_TOKENS {
-        text +=
-            &format!("and {} more; --format json shows all\n", read.tokens.len() - TABLE_TOKENS);
+    if parsed.tokens.len() > TABLE_TOKENS_MAX {
+        text += &format!(
+            "and {} more; --format json shows all\n",
+            parsed.tokens.len() - TABLE_TOKENS_MAX
+        );
     }
-    for (kind, bytes) in &read.dropped_bytes {
-        text +=
-            &format!("left out of the page: {}, {}\n", replace_control_chars(kind), size(*bytes));
+    for (kind, bytes) in &parsed.dropped_bytes {
+        text += &format!(
+            "Not counted: {} ({})\n",
+            replace_control_chars(describe_dropped(kind)),
+            format_size(*bytes)
+        );
     }
     text
+}
+
+/// Describes a kind of text that no rule counts.
+fn describe_dropped(kind: &str) -> &str {
+    match kind {
+        "hidden" => "hidden parts",
+        "replaced" => "the title, form fields, and fallback content of media and scripts",
+        _ => kind,
+    }
 }
 
 #[cfg(test)]
@@ -136,17 +150,17 @@ mod tests {
             "tokens": [{"token": "図書館", "count": 2, "words": {"unicode": 1.0, "whitespace": 0.5},
                         "reason": "written_without_spaces",
                         "samples": [{"before": "far too long to be shown at all, a long ", "after": " b"}]}],
-            "dropped_bytes": {"script": 1200},
+            "dropped_bytes": {"hidden": 1200},
         });
         let expected = "\
 unicode 3, whitespace 1,234
 unicode  whitespace  count  reason                  context
       1         0.5      2  written without spaces   at all, a long [図書館] b
-left out of the page: script, 1.2 kB
+Not counted: hidden parts (1.2 kB)
 ";
-        assert_eq!(table(&explanation), expected);
+        assert_eq!(format_table(&explanation), expected);
         let same = json!({"rules": ["a", "b"], "totals": {"a": 1, "b": 1}});
-        assert_eq!(table(&same), "a 1, b 1\nBoth rules count the same.\n");
-        assert_eq!(table(&json!([])), "[]\n");
+        assert_eq!(format_table(&same), "a 1, b 1\nBoth rules count every token alike.\n");
+        assert_eq!(format_table(&json!([])), "[]\n");
     }
 }

@@ -1,4 +1,4 @@
-//! Waiting for jobs by long polls.
+//! Waits for jobs by long polling.
 
 use hyper::header::{HeaderValue, IF_NONE_MATCH};
 
@@ -7,7 +7,7 @@ use crate::job::{FetchedJob, Job};
 use crate::request::Request;
 use crate::session::Session;
 
-/// Length of a long poll in seconds. Proxies usually wait longer for a response.
+/// Length of a long poll in seconds. Most proxies wait longer than that for a response.
 const WAIT_S: u64 = 20;
 
 /// Maximum number of jobs that are followed at the same time.
@@ -16,8 +16,8 @@ pub(crate) const FOLLOWED_JOBS_MAX: usize = 16;
 /// Waits until a job is final. Calls `on_change` with each earlier version of it.
 ///
 /// # Errors
-/// Errors of the requests, and [`Error::UnexpectedAnswer`] if an unfinished job has no `ETag`.
-pub(crate) async fn wait_for_end(
+/// Errors of the requests, and [`Error::UnexpectedResponse`] if an unfinished job has no `ETag`.
+pub(crate) async fn wait_until_final(
     session: &Session,
     job_id: &str,
     on_change: impl Fn(&Job),
@@ -28,20 +28,20 @@ pub(crate) async fn wait_for_end(
         if let Some(etag) = &etag {
             request = request.header(IF_NONE_MATCH, etag.clone());
         }
-        let answer = session.client.send(&request).await?;
+        let response = session.client.send(&request).await?;
         // The long poll ended without a change.
-        if answer.status == 304 {
+        if response.status == 304 {
             continue;
         }
-        etag = answer.etag().cloned();
-        let fetched = FetchedJob::of(&answer)?;
+        etag = response.etag().cloned();
+        let fetched = FetchedJob::parse(&response)?;
         if fetched.job.is_final() {
-            session.forget_job(job_id);
+            session.remove_unfinished_job(job_id);
             return Ok(fetched);
         }
         if etag.is_none() {
-            // Without an `ETag` the server answers immediately, and this would be a busy loop.
-            return Err(answer.unexpected("an unfinished job has no ETag"));
+            // Without an `ETag`, the server would respond immediately, and this loop would be busy.
+            return Err(response.unexpected("an unfinished job has no ETag"));
         }
         on_change(&fetched.job);
     }

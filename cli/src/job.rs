@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::client::Answer;
+use crate::client::Response;
 use crate::error::Error;
 
 /// A job, with the complete JSON of the response.
@@ -92,13 +92,13 @@ impl FetchedJob {
     /// Parses a response with one job.
     ///
     /// # Errors
-    /// [`Error::UnexpectedAnswer`] if it is not a job.
-    pub(crate) fn of(answer: &Answer) -> Result<Self, Error> {
-        Self::read(answer.json()?).map_err(|error| answer.unexpected(error))
+    /// [`Error::UnexpectedResponse`] if it is not a job.
+    pub(crate) fn parse(response: &Response) -> Result<Self, Error> {
+        Self::from_value(response.json()?).map_err(|error| response.unexpected(error))
     }
 
     /// Parses one job.
-    pub(crate) fn read(value: Value) -> Result<Self, serde_json::Error> {
+    pub(crate) fn from_value(value: Value) -> Result<Self, serde_json::Error> {
         Ok(Self { job: Job::deserialize(&value)?, value })
     }
 }
@@ -130,14 +130,15 @@ impl Job {
         }
     }
 
-    /// Returns the progress in thousandths: the finished members of a batch, or the counted bytes.
-    /// `None` if it is unknown.
+    /// Returns the progress in thousandths, or `None` if it is unknown. The progress of a batch is
+    /// its share of final members, that of other jobs the share of counted bytes.
     pub(crate) fn progress_thousandths(&self) -> Option<u64> {
         if let Some(counts) = &self.counts {
-            let of = |status: &str| counts.get(status).copied().unwrap_or_default();
-            let all = counts.values().sum::<u64>().saturating_sub(of("refused"));
-            let ended = all.saturating_sub(of("queued")).saturating_sub(of("running"));
-            return (all > 0).then(|| ended.saturating_mul(1000) / all);
+            let count = |status: &str| counts.get(status).copied().unwrap_or_default();
+            let all = counts.values().sum::<u64>().saturating_sub(count("refused"));
+            let final_members =
+                all.saturating_sub(count("queued")).saturating_sub(count("running"));
+            return (all > 0).then(|| final_members.saturating_mul(1000) / all);
         }
         let progress = self.progress?;
         let total = progress.total_bytes.filter(|total| *total > 0)?;

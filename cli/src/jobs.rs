@@ -21,14 +21,14 @@ use crate::report;
 use crate::request::Request;
 use crate::session::Session;
 use crate::table::{Alignment, Table};
-use crate::text::{number, replace_control_chars, size};
+use crate::text::{format_number, format_size, replace_control_chars};
 use crate::words::CountedWords;
 
 /// Maximum number of requests in flight.
 const REQUESTS_IN_FLIGHT_MAX: usize = 16;
 /// Maximum number of jobs on one page of a list.
 const PAGE_ITEMS_MAX: u32 = 100;
-/// Maximum number of pages that are read for one list. A page may be empty and have a successor.
+/// Maximum number of pages that are read for one list. Even an empty page may have a successor.
 const PAGES_MAX: u32 = 1000;
 
 /// One page of a list.
@@ -43,9 +43,9 @@ pub(crate) struct ListPage {
 /// # Errors
 /// Errors that affect every job. An error of a single job is printed.
 pub(crate) async fn status(session: &Session, arguments: SelectionArguments) -> Result<(), Error> {
-    let out = session.out(&arguments.print)?;
+    let out = session.open_output(&arguments.print)?;
     let jobs = for_each_id(session, &arguments.ids, |id| async move {
-        FetchedJob::of(&session.client.send(&Request::get(&["v1", "jobs", &id])).await?)
+        FetchedJob::parse(&session.client.send(&Request::get(&["v1", "jobs", &id])).await?)
     });
     print(out, arguments.print.format, &jobs.await?)
 }
@@ -55,22 +55,22 @@ pub(crate) async fn status(session: &Session, arguments: SelectionArguments) -> 
 /// # Errors
 /// Errors that affect every job. An error of a single job is printed.
 pub(crate) async fn wait(session: &Session, arguments: SelectionArguments) -> Result<(), Error> {
-    let out = session.out(&arguments.print)?;
-    arguments.ids.iter().for_each(|id| session.remember_job(id));
+    let out = session.open_output(&arguments.print)?;
+    arguments.ids.iter().for_each(|id| session.add_unfinished_job(id));
     session.progress.begin("waiting", arguments.ids.len(), 0);
     let jobs = for_each_id(session, &arguments.ids, |id| async move {
-        let ended = follow::wait_for_end(session, &id, |job| {
-            session.progress.set_part(job.progress_thousandths());
+        let fetched = follow::wait_until_final(session, &id, |job| {
+            session.progress.set_job_progress(job.progress_thousandths());
         })
         .await;
         session.progress.step();
-        // Also after an error: waiting for this job again would not help.
-        session.forget_job(&id);
-        ended
+        // Even after an error: another `wordmill wait` for this job would fail, too.
+        session.remove_unfinished_job(&id);
+        fetched
     });
     let jobs = jobs.await?;
-    for end in jobs.iter().filter_map(|job| job.job.failure_text()) {
-        session.note(&end);
+    for reason in jobs.iter().filter_map(|job| job.job.failure_text()) {
+        session.print_message(&reason);
         session.raise_exit_code(exit::JOB_FAILED);
     }
     print(out, arguments.print.format, &jobs)
@@ -81,10 +81,10 @@ pub(crate) async fn wait(session: &Session, arguments: SelectionArguments) -> Re
 /// # Errors
 /// Errors that affect every job. An error of a single job is printed.
 pub(crate) async fn cancel(session: &Session, arguments: SelectionArguments) -> Result<(), Error> {
-    let out = session.out(&arguments.print)?;
+    let out = session.open_output(&arguments.print)?;
     let jobs = for_each_id(session, &arguments.ids, |id| async move {
         let request = Request::post(&["v1", "jobs", &id, "cancel"], Payload::Nothing);
-        FetchedJob::of(&session.client.send(&request).await?)
+        FetchedJob::parse(&session.client.send(&request).await?)
     });
     print(out, arguments.print.format, &jobs.await?)
 }
@@ -94,14 +94,14 @@ pub(crate) async fn cancel(session: &Session, arguments: SelectionArguments) -> 
 /// # Errors
 /// Errors that affect every job. An error of a single job is printed.
 pub(crate) async fn retry(session: &Session, arguments: SelectionArguments) -> Result<(), Error> {
-    let out = session.out(&arguments.print)?;
+    let out = session.open_output(&arguments.print)?;
     let nonce = &nonce()?;
     let jobs = for_each_id(session, &arguments.ids, |id| async move {
         let key = HeaderValue::try_from(format!("wordmill-{nonce}-{id}"));
         let key = key.map_err(|_| Error::Usage(format!("{id} is not a valid job id")))?;
         let request = Request::post(&["v1", "jobs", &id, "retry"], Payload::Nothing);
         let request = request.header(HeaderName::from_static("idempotency-key"), key);
-        FetchedJob::of(&session.client.send(&request).await?)
+        FetchedJob::parse(&session.client.send(&request).await?)
     });
     print(out, arguments.print.format, &jobs.await?)
 }
@@ -111,14 +111,18 @@ pub(crate) async fn retry(session: &Session, arguments: SelectionArguments) -> R
 /// # Errors
 /// Errors that affect every job. An error of a single job is printed.
 pub(crate) async fn delete(session: &Session, arguments: DeleteArguments) -> Result<(), Error> {
-    remove(session, "jobs", &arguments.ids).await
+    delete_each(session, "jobs", &arguments.ids).await
 }
 
 /// Deletes resources of one kind: `jobs` or `dead-letters`.
 ///
 /// # Errors
 /// Errors that affect every resource. An error of a single one is printed.
-pub(crate) async fn remove(session: &Session, kind: &str, ids: &[String]) -> Result<(), Error> {
+pub(crate) async fn delete_each(
+    session: &Session,
+    kind: &str,
+    ids: &[String],
+) -> Result<(), Error> {
     for_each_id(session, ids, |id| async move {
         session.client.send(&Request::new(Method::DELETE, &["v1", kind, &id])).await.map(drop)
     })
@@ -126,24 +130,24 @@ pub(crate) async fn remove(session: &Session, kind: &str, ids: &[String]) -> Res
     Ok(())
 }
 
-/// Sends one request for each id, several at a time, and returns the answers in the order of the
+/// Sends one request for each id, several at a time, and returns the responses in the order of the
 /// ids. An error of a single id is printed.
-async fn for_each_id<T, Answer: Future<Output = Result<T, Error>>>(
+async fn for_each_id<T, F: Future<Output = Result<T, Error>>>(
     session: &Session,
     ids: &[String],
-    send: impl Fn(String) -> Answer,
+    send: impl Fn(String) -> F,
 ) -> Result<Vec<T>, Error> {
-    let answers = stream::iter(ids.to_vec()).map(|id| {
-        let answer = send(id.clone());
-        async move { (id, answer.await) }
+    let responses = stream::iter(ids.to_vec()).map(|id| {
+        let response = send(id.clone());
+        async move { (id, response.await) }
     });
-    let mut answers = answers.buffered(REQUESTS_IN_FLIGHT_MAX);
+    let mut responses = responses.buffered(REQUESTS_IN_FLIGHT_MAX);
     let mut all = Vec::new();
-    while let Some((id, answer)) = answers.next().await {
-        match answer {
-            Ok(one) => all.push(one),
+    while let Some((id, response)) = responses.next().await {
+        match response {
+            Ok(value) => all.push(value),
             Err(error) if error.affects_every_source() => return Err(error),
-            Err(error) => session.fail(&id, &error),
+            Err(error) => session.report_error(&id, &error),
         }
     }
     Ok(all)
@@ -154,17 +158,17 @@ async fn for_each_id<T, Answer: Future<Output = Result<T, Error>>>(
 /// # Errors
 /// Errors of the request and of the output.
 pub(crate) async fn result(session: &Session, arguments: ResultArguments) -> Result<(), Error> {
-    let mut out = session.out(&arguments.print)?;
+    let mut out = session.open_output(&arguments.print)?;
     let mut request = Request::get(&["v1", "jobs", &arguments.id, "result"]);
-    if let Some(least) = arguments.min_count {
-        request = request.query("min_count", least.to_string());
+    if let Some(min_count) = arguments.min_count {
+        request = request.query("min_count", min_count.to_string());
     }
     let format = match arguments.print.format {
         Format::Csv => "csv",
         Format::Json | Format::Table => "json",
     };
     let is_table = arguments.print.format == Format::Table;
-    if let Some(top) = arguments.top.or_else(|| is_table.then_some(report::TABLE_WORDS)) {
+    if let Some(top) = arguments.top.or_else(|| is_table.then_some(report::TABLE_WORDS_DEFAULT)) {
         request = request.query("top", top.to_string());
     }
     request = request.query("format", format);
@@ -172,14 +176,14 @@ pub(crate) async fn result(session: &Session, arguments: ResultArguments) -> Res
         let counted: CountedWords = session.client.send(&request).await?.json()?;
         let by_rule = counted.totals_by_rule.unwrap_or_default();
         let totals = counted.totals.unwrap_or_default();
-        out.text(&report::totals_text(&totals, &by_rule, counted.rule.as_ref()))?;
+        out.text(&report::format_totals(&totals, &by_rule, counted.rule.as_ref()))?;
         out.text(&report::format_words(&counted.word_count))?;
         return out.finish();
     }
-    // Streams the JSON or CSV of the service unchanged.
-    let mut answer = session.client.send(&request.streamed()).await?;
-    while let Some(piece) = answer.next().await? {
-        out.bytes(&piece)?;
+    // Copies the JSON or CSV of the service unchanged, without buffering all of it.
+    let mut response = session.client.send(&request.streamed()).await?;
+    while let Some(chunk) = response.next().await? {
+        out.bytes(&chunk)?;
     }
     if format == "json" {
         out.text("\n")?;
@@ -192,15 +196,15 @@ pub(crate) async fn result(session: &Session, arguments: ResultArguments) -> Res
 /// # Errors
 /// Errors of the requests and of the output.
 pub(crate) async fn list(session: &Session, arguments: ListArguments) -> Result<(), Error> {
-    let out = session.out(&arguments.print)?;
+    let out = session.open_output(&arguments.print)?;
     let mut request = Vec::new();
     request.extend(arguments.status.map(|status| ("status".to_owned(), status)));
     let label = arguments.label.map(|(name, value)| format!("{name}:{value}"));
     request.extend(label.map(|label| ("label".to_owned(), label)));
-    let data = pages(session, "jobs", &request, arguments.limit).await?;
+    let data = fetch_list(session, "jobs", &request, arguments.limit).await?;
     let PrintArguments { format, .. } = arguments.print;
-    let jobs: Result<Vec<FetchedJob>, _> = data.into_iter().map(FetchedJob::read).collect();
-    let jobs = jobs.map_err(|error| Error::UnexpectedAnswer {
+    let jobs: Result<Vec<FetchedJob>, _> = data.into_iter().map(FetchedJob::from_value).collect();
+    let jobs = jobs.map_err(|error| Error::UnexpectedResponse {
         server: session.client.name(),
         detail: error.to_string(),
     })?;
@@ -214,7 +218,7 @@ pub(crate) async fn list(session: &Session, arguments: ListArguments) -> Result<
 ///
 /// # Errors
 /// Errors of the requests.
-pub(crate) async fn pages(
+pub(crate) async fn fetch_list(
     session: &Session,
     kind: &str,
     query: &[(String, String)],
@@ -243,10 +247,10 @@ pub(crate) async fn pages(
     Ok(all)
 }
 
-/// Prints jobs. A table shows a single job with all details, several with one row each.
+/// Prints jobs. As a table, a single job is shown with all details, and several with one row each.
 fn print(mut out: Output<'_>, format: Format, jobs: &[FetchedJob]) -> Result<(), Error> {
     match (format, jobs) {
-        (Format::Table, [one]) => out.text(&details(&one.job))?,
+        (Format::Table, [single]) => out.text(&format_details(&single.job))?,
         (Format::Table, _) => return print_table(out, jobs),
         (Format::Json, _) => out.text(&json::lines(jobs.iter().map(|job| &job.value)))?,
         (Format::Csv, _) => {
@@ -274,16 +278,18 @@ fn print_table(mut out: Output<'_>, jobs: &[FetchedJob]) -> Result<(), Error> {
     let mut table = Table::new(&[
         ("job", Alignment::Left),
         ("status", Alignment::Left),
+        ("code", Alignment::Left),
         ("created", Alignment::Left),
         ("words", Alignment::Right),
         ("source", Alignment::Left),
     ]);
     for job in jobs.iter().map(|job| &job.job) {
-        let failure = job.failure.as_ref().map(|failure| failure.code.clone());
-        let words = job.totals.map(|totals| number(totals.words));
+        let code = job.failure.as_ref().map(|failure| failure.code.clone());
+        let words = job.totals.map(|totals| format_number(totals.words));
         table.row([
             job.job_id.clone(),
-            failure.unwrap_or_else(|| job.status.clone()),
+            job.status.clone(),
+            code.unwrap_or_default(),
             without_fraction(&job.created_at),
             words.unwrap_or_else(|| "-".to_owned()),
             job.source.name(),
@@ -304,49 +310,49 @@ pub(crate) fn without_fraction(time: &str) -> String {
 }
 
 /// Formats the details of one job.
-fn details(job: &Job) -> String {
+fn format_details(job: &Job) -> String {
     let mut table = Table::new(&[("", Alignment::Left), ("", Alignment::Left)]);
-    let mut fact = |name: &str, value: Option<String>| {
+    let mut add_row = |name: &str, value: Option<String>| {
         if let Some(value) = value {
             table.row([name.to_owned(), value]);
         }
     };
-    fact("job", Some(job.job_id.clone()));
-    fact("status", Some(job.status.clone()));
+    add_row("job", Some(job.job_id.clone()));
+    add_row("status", Some(job.status.clone()));
     let failure = job.failure.as_ref();
-    fact("reason", failure.map(|failure| failure.code.clone()));
-    fact("dead letter", job.dead_lettered.then(|| "yes".to_owned()));
-    fact("source", Some(job.source.name()));
-    fact("size", job.source.size_bytes().map(size));
-    fact(
+    add_row("reason", failure.map(|failure| failure.code.clone()));
+    add_row("dead letter", job.dead_lettered.then(|| "yes".to_owned()));
+    add_row("source", Some(job.source.name()));
+    add_row("size", job.source.size_bytes().map(format_size));
+    add_row(
         "progress",
         job.progress_thousandths()
             .filter(|_| !job.is_final())
             .map(|part| format!("{} %", part / 10)),
     );
     let counts = job.counts.iter().flatten().filter(|(_, count)| **count > 0);
-    let counts: Vec<String> = counts.map(|(how, count)| format!("{count} {how}")).collect();
-    fact("jobs", (!counts.is_empty()).then(|| counts.join(", ")));
-    fact("lane", Some(job.lane.clone()));
+    let counts: Vec<String> = counts.map(|(status, count)| format!("{count} {status}")).collect();
+    add_row("members", (!counts.is_empty()).then(|| counts.join(", ")));
+    add_row("lane", Some(job.lane.clone()));
     let labels: Vec<String> =
         job.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
-    fact("labels", (!labels.is_empty()).then(|| labels.join(" ")));
-    fact("words", job.totals.map(|totals| number(totals.words)));
-    fact("unique words", job.totals.map(|totals| number(totals.unique_words)));
-    fact("created", Some(without_fraction(&job.created_at)));
-    fact("next attempt", job.next_attempt_at.as_deref().map(without_fraction));
-    fact("finished", job.finished_at.as_deref().map(without_fraction));
-    fact("kept until", job.expires_at.as_deref().map(without_fraction));
-    fact("retry of", job.retry_of.clone());
+    add_row("labels", (!labels.is_empty()).then(|| labels.join(" ")));
+    add_row("words", job.totals.map(|totals| format_number(totals.words)));
+    add_row("unique words", job.totals.map(|totals| format_number(totals.unique_words)));
+    add_row("created", Some(without_fraction(&job.created_at)));
+    add_row("next attempt", job.next_attempt_at.as_deref().map(without_fraction));
+    add_row("finished", job.finished_at.as_deref().map(without_fraction));
+    add_row("kept until", job.expires_at.as_deref().map(without_fraction));
+    add_row("retry of", job.retry_of.clone());
     for attempt in &job.attempts {
-        let how = attempt.failure.as_ref().map(|failure| format!(": {}", failure.code));
+        let failure = attempt.failure.as_ref().map(|failure| format!(": {}", failure.code));
         let name = format!("attempt {}", attempt.number);
-        fact(&name, Some(format!("{}{}", attempt.worker, how.unwrap_or_default())));
+        add_row(&name, Some(format!("{}{}", attempt.worker, failure.unwrap_or_default())));
     }
-    fact("trace", Some(job.trace_id.clone()));
+    add_row("trace", Some(job.trace_id.clone()));
     let link = job.links.get("trace").and_then(Value::as_str);
     let mut text = table.render();
-    // Below the table and in full: cells are truncated.
+    // The detail follows the table, because cells are truncated.
     if let Some(failure) = failure {
         text += &format!("{}\n", replace_control_chars(&failure.detail));
     }

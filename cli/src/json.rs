@@ -17,7 +17,7 @@ pub(crate) fn compact(value: &impl Serialize) -> Result<String, Error> {
     serde_json::to_string(value).map_err(|error| serialization_error(&error))
 }
 
-/// Formats values as NDJSON. A single value has the same format as one of many.
+/// Formats values as NDJSON: one JSON value per line, even for a single value.
 pub(crate) fn lines<'a>(values: impl IntoIterator<Item = &'a Value>) -> String {
     values.into_iter().map(|value| format!("{value}\n")).collect()
 }

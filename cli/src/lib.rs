@@ -50,7 +50,7 @@ use crate::session::{Session, print_error};
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     if let Action::Completions { shell } = arguments.action {
-        return ExitCode::from(exit_code_of(completions(shell)));
+        return ExitCode::from(report_result(print_completions(shell)));
     }
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -65,34 +65,34 @@ pub fn main() -> ExitCode {
     ExitCode::from(code)
 }
 
-/// How a session ended: by itself, or stopped by a signal or the time limit.
+/// End of a session: the action completed, or a signal or the time limit stopped it.
 enum Ending {
-    Done(Result<(), Error>),
+    Completed(Result<(), Error>),
     Stopped(&'static str, u8),
 }
 
 async fn run(arguments: Arguments) -> u8 {
     let session = match Session::open(&arguments.server) {
         Ok(session) => session,
-        Err(error) => return exit_code_of(Err(error)),
+        Err(error) => return report_result(Err(error)),
     };
     let timeout = arguments.server.timeout;
-    let ended = tokio::select! {
+    let ending = tokio::select! {
         // A signal or the time limit wins, even if the action finishes at the same time.
         biased;
         stopped = wait_for_signal() => stopped,
         () = wait_for_timeout(timeout) => {
             Ending::Stopped("time limit reached (--timeout)", exit::TIMED_OUT)
         }
-        done = session.progress.show_during(run_action(&session, arguments.action)) => {
-            Ending::Done(done)
+        result = session.progress.show_during(run_action(&session, arguments.action)) => {
+            Ending::Completed(result)
         }
     };
     session.progress.clear();
-    let code = match ended {
-        Ending::Done(done) => exit_code_of(done),
-        Ending::Stopped(how, code) => {
-            print_error(how);
+    let code = match ending {
+        Ending::Completed(result) => report_result(result),
+        Ending::Stopped(reason, code) => {
+            print_error(reason);
             code
         }
     };
@@ -115,13 +115,13 @@ async fn run_action(session: &Session, action: Action) -> Result<(), Error> {
         Action::List(arguments) => jobs::list(session, arguments).await,
         Action::Queue(arguments) => queue::run(session, arguments).await,
         Action::DeadLetters(action) => dead_letters::run(session, action).await,
-        Action::Completions { shell } => completions(shell),
+        Action::Completions { shell } => print_completions(shell),
     }
 }
 
 /// Prints the error, if there is one, and returns the exit code.
-fn exit_code_of(done: Result<(), Error>) -> u8 {
-    match done {
+fn report_result(result: Result<(), Error>) -> u8 {
+    match result {
         Ok(()) => exit::OK,
         Err(Error::ClosedPipe) => Error::ClosedPipe.exit_code(),
         Err(error) => {
@@ -151,7 +151,7 @@ async fn wait_for_timeout(limit: Option<Duration>) {
     }
 }
 
-fn completions(shell: Shell) -> Result<(), Error> {
+fn print_completions(shell: Shell) -> Result<(), Error> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Arguments::command(), "wordmill", &mut script);
     let progress = Progress::new(true);

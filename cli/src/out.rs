@@ -16,7 +16,7 @@ use crate::text::is_control;
 pub(crate) struct Output<'a> {
     progress: &'a Progress,
     destination: Destination,
-    /// Start of a UTF-8 character whose other bytes are still missing. Used for terminals.
+    /// Start of a UTF-8 character whose other bytes are missing. Used for terminals.
     buffered: Vec<u8>,
 }
 
@@ -72,10 +72,10 @@ impl<'a> Output<'a> {
             Destination::New(out, _) => out.write_all(bytes),
             Destination::Device(out, _) => out.write_all(bytes),
         };
-        written.map_err(|error| self.failed(error))
+        written.map_err(|error| self.to_error(error))
     }
 
-    /// Flushes the output. A new file appears under its name now.
+    /// Flushes the output, and renames a temporary file to its path.
     ///
     /// # Errors
     /// Those of [`Self::text`].
@@ -85,17 +85,17 @@ impl<'a> Output<'a> {
             Destination::New(out, _) => out.flush(),
             Destination::Device(out, _) => out.flush(),
         };
-        flushed.map_err(|error| self.failed(error))?;
+        flushed.map_err(|error| self.to_error(error))?;
         if let Destination::New(out, path) = self.destination {
-            let what = cannot_write(&path);
+            let operation = cannot_write(&path);
             let file = out.into_inner().map_err(|error| error.into_error());
             let persisted = file.and_then(|file| file.persist(&path).map_err(|error| error.error));
-            persisted.map_err(Error::file(what))?;
+            persisted.map_err(Error::file(operation))?;
         }
         Ok(())
     }
 
-    fn failed(&self, error: io::Error) -> Error {
+    fn to_error(&self, error: io::Error) -> Error {
         match &self.destination {
             _ if error.kind() == io::ErrorKind::BrokenPipe => Error::ClosedPipe,
             Destination::Terminal(_) | Destination::Pipe(_) => {
@@ -129,7 +129,7 @@ fn open(path: &Path) -> io::Result<Destination> {
 }
 
 /// Removes the complete characters from `buffered`, and returns them with control characters
-/// replaced. Line feeds are kept, carriage returns removed.
+/// replaced. Keeps line feeds and removes carriage returns.
 fn take_printable(buffered: &mut Vec<u8>) -> String {
     let complete_bytes = match std::str::from_utf8(buffered) {
         Err(error) if error.error_len().is_none() => error.valid_up_to(),
@@ -150,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_terminal_gets_whole_characters_and_nothing_to_obey() {
+    fn terminal_output_has_no_control_characters() {
         let mut buffered = b"a\x1b[2J\r\n\xe6\x97".to_vec();
         assert_eq!(take_printable(&mut buffered), "a\u{fffd}[2J\n");
         assert_eq!(buffered, b"\xe6\x97");
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_appears_whole_or_not_at_all() {
+    fn a_file_is_replaced_only_when_the_output_is_complete() {
         let progress = Progress::new(true);
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.csv");

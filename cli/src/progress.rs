@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::text::{cut, number, size};
+use crate::text::{format_number, format_size, truncate};
 
 /// Interval between two updates of the line.
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -33,13 +33,14 @@ struct State {
     all: u64,
     /// Total number of bytes to send; 0 if unknown.
     all_bytes: u64,
-    /// Progress of a single job in thousandths. Used if `all` is 1.
-    part: Option<u64>,
+    /// Progress of a single job. Used if `all` is 1.
+    job_thousandths: Option<u64>,
     is_drawn: bool,
 }
 
 impl Progress {
-    /// Creates the progress line. It is shown if standard error is a terminal and not a dumb one.
+    /// Creates the progress line. It is shown if standard error is a terminal, unless `is_dumb`
+    /// (`TERM=dumb`).
     pub(crate) fn new(is_dumb: bool) -> Self {
         Self {
             is_shown: !is_dumb && io::stderr().is_terminal(),
@@ -55,17 +56,17 @@ impl Progress {
         *self.state.borrow_mut() = State { activity, all, all_bytes, is_drawn, ..State::default() };
     }
 
-    /// Counts a finished step.
+    /// Counts a completed step.
     pub(crate) fn step(&self) {
         self.state.borrow_mut().done += 1;
     }
 
     /// Sets the progress of a single job in thousandths.
-    pub(crate) fn set_part(&self, part: Option<u64>) {
-        self.state.borrow_mut().part = part;
+    pub(crate) fn set_job_progress(&self, thousandths: Option<u64>) {
+        self.state.borrow_mut().job_thousandths = thousandths;
     }
 
-    /// Runs a future, and updates the line meanwhile.
+    /// Runs a future to completion, and updates the line at intervals.
     pub(crate) async fn show_during<T>(&self, work: impl Future<Output = T>) -> T {
         let mut work = std::pin::pin!(work);
         loop {
@@ -80,7 +81,7 @@ impl Progress {
         }
     }
 
-    /// Removes the line until the next activity starts.
+    /// Removes the line. It is not drawn again before the next activity starts.
     pub(crate) fn end(&self) {
         self.clear();
         self.state.borrow_mut().all = 0;
@@ -89,7 +90,7 @@ impl Progress {
     /// Removes the line, so that other output can be printed. The next update draws it again.
     pub(crate) fn clear(&self) {
         if std::mem::take(&mut self.state.borrow_mut().is_drawn) {
-            show(CLEAR);
+            write(CLEAR);
         }
     }
 
@@ -102,7 +103,7 @@ impl Progress {
             .map_or(TERMINAL_COLUMNS_DEFAULT, |size| size.ws_col);
         let columns = if columns == 0 { TERMINAL_COLUMNS_DEFAULT } else { columns };
         let line = state.line(self.sent_bytes.load(Ordering::Relaxed));
-        show(&format!("{CLEAR}{}", cut(&line, usize::from(columns).saturating_sub(1))));
+        write(&format!("{CLEAR}{}", truncate(&line, usize::from(columns).saturating_sub(1))));
         state.is_drawn = true;
     }
 }
@@ -110,26 +111,26 @@ impl Progress {
 impl State {
     fn line(&self, sent_bytes: u64) -> String {
         let steps = self.done.saturating_mul(1000) / self.all.max(1);
-        let part = match (self.part, self.all_bytes) {
-            (Some(part), _) if self.all == 1 => part,
+        let thousandths = match (self.job_thousandths, self.all_bytes) {
+            (Some(thousandths), _) if self.all == 1 => thousandths,
             (_, 0) => steps,
             (_, all_bytes) => sent_bytes.min(all_bytes).saturating_mul(1000) / all_bytes,
         };
-        let full = usize::try_from(part * BAR_CHARS / 1000).unwrap_or(0);
+        let full = usize::try_from(thousandths * BAR_CHARS / 1000).unwrap_or(0);
         let empty = usize::try_from(BAR_CHARS).unwrap_or(0).saturating_sub(full);
         let bar = format!("{}{}", "#".repeat(full), "-".repeat(empty));
-        let mut line = format!("{} [{bar}] {:>3} %", self.activity, part / 10);
+        let mut line = format!("{} [{bar}] {:>3} %", self.activity, thousandths / 10);
         if self.all > 1 {
-            line += &format!("  {} of {}", number(self.done), number(self.all));
+            line += &format!("  {} of {}", format_number(self.done), format_number(self.all));
         }
         if self.all_bytes > 0 {
-            line += &format!("  {} of {}", size(sent_bytes), size(self.all_bytes));
+            line += &format!("  {} of {}", format_size(sent_bytes), format_size(self.all_bytes));
         }
         line
     }
 }
 
-fn show(text: &str) {
+fn write(text: &str) {
     let mut err = io::stderr().lock();
     // Errors are ignored: the line is only a convenience.
     let _ = err.write_all(text.as_bytes()).and_then(|()| err.flush());
@@ -141,12 +142,12 @@ mod tests {
 
     #[test]
     fn the_line_shows_the_progress() {
-        let state = |done, all, all_bytes, part| State {
+        let state = |done, all, all_bytes, job_thousandths| State {
             activity: "counting",
             done,
             all,
             all_bytes,
-            part,
+            job_thousandths,
             is_drawn: false,
         };
         for (state, sent_bytes, line) in [

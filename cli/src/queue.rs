@@ -1,4 +1,4 @@
-//! `wordmill queue`: shows waiting and running jobs, and the workers.
+//! `wordmill queue`: shows queued and running jobs, and the workers.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::json;
 use crate::request::Request;
 use crate::session::Session;
 use crate::table::{Alignment, Table};
-use crate::text::number;
+use crate::text::format_number;
 
 #[derive(Debug, Deserialize)]
 struct Queue {
@@ -42,44 +42,44 @@ struct Worker {
 /// # Errors
 /// Errors of the request and of the output.
 pub(crate) async fn run(session: &Session, arguments: PrintArguments) -> Result<(), Error> {
-    let mut out = session.out(&arguments)?;
-    let answer = session.client.send(&Request::get(&["v1", "queue"])).await?;
-    let value: Value = answer.json()?;
-    let queue: Queue = answer.json()?;
+    let mut out = session.open_output(&arguments)?;
+    let response = session.client.send(&Request::get(&["v1", "queue"])).await?;
+    let value: Value = response.json()?;
+    let queue: Queue = response.json()?;
     let text = match arguments.format {
-        Format::Table => table(&queue),
+        Format::Table => format_table(&queue),
         Format::Json => json::pretty(&value)?,
-        Format::Csv => lines(&queue),
+        Format::Csv => format_csv(&queue),
     };
     out.text(&text)?;
     out.finish()
 }
 
-fn table(queue: &Queue) -> String {
-    let titles = ["jobs", "waiting", "running", "for retry", "redelivered", "oldest"];
+fn format_table(queue: &Queue) -> String {
+    let titles = ["unfinished", "waiting", "running", "for retry", "redelivered", "oldest"];
     let mut columns = vec![("lane", Alignment::Left)];
     columns.extend(titles.map(|title| (title, Alignment::Right)));
     let mut table = Table::new(&columns);
     for (name, lane) in &queue.lanes {
-        let oldest = lane.oldest_age_ms.map_or_else(|| "-".to_owned(), age);
-        let numbers = lane.numbers().map(number);
+        let oldest = lane.oldest_age_ms.map_or_else(|| "-".to_owned(), format_age);
+        let numbers = lane.numbers().map(format_number);
         table.row([name.clone()].into_iter().chain(numbers).chain([oldest]));
     }
     let lanes = table.render();
     if queue.workers.is_empty() {
-        return format!("{lanes}\nNo worker has been seen.\n");
+        return format!("{lanes}\nNo worker is running. Jobs stay queued until one starts.\n");
     }
     let columns =
         [("worker", Alignment::Left), ("running", Alignment::Right), ("slots", Alignment::Right)];
     let mut table = Table::new(&columns);
     for worker in &queue.workers {
         let in_work = worker.in_work.values().sum();
-        table.row([worker.name.clone(), number(in_work), number(worker.slots)]);
+        table.row([worker.name.clone(), format_number(in_work), format_number(worker.slots)]);
     }
     format!("{lanes}\n{}", table.render())
 }
 
-fn lines(queue: &Queue) -> String {
+fn format_csv(queue: &Queue) -> String {
     let titles = [
         "lane",
         "depth",
@@ -106,7 +106,7 @@ impl Lane {
 }
 
 /// Formats an age in the largest unit that fits, rounded down, for example `2 h`.
-fn age(ms: u64) -> String {
+fn format_age(ms: u64) -> String {
     let seconds = ms / 1000;
     match seconds {
         0..60 => format!("{seconds} s"),
@@ -121,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ages_are_short() {
+    fn ages_are_rounded_down_to_one_unit() {
         for (ms, text) in [
             (999, "0 s"),
             (59_999, "59 s"),
@@ -129,7 +129,7 @@ mod tests {
             (7_200_000, "2 h"),
             (200_000_000, "2 d"),
         ] {
-            assert_eq!(age(ms), text);
+            assert_eq!(format_age(ms), text);
         }
     }
 
@@ -138,12 +138,15 @@ mod tests {
         let lane = r#"{"depth":1200,"waiting":1200,"in_work":0,"waiting_for_retry":0,"redelivered":3,"oldest_age_ms":61000}"#;
         let queue = format!(r#"{{"lanes":{{"bulk":{lane}}},"workers":[],"depth":7}}"#);
         let queue: Queue = serde_json::from_str(&queue).unwrap();
-        let text = table(&queue);
+        let text = format_table(&queue);
         assert!(
-            text.contains("bulk  1,200    1,200        0          0            3   1 min"),
+            text.contains("bulk       1,200    1,200        0          0            3   1 min"),
             "{text}"
         );
-        assert!(text.ends_with("No worker has been seen.\n"), "{text}");
-        assert!(lines(&queue).ends_with("bulk,1200,1200,0,0,3,61000\r\n"));
+        assert!(
+            text.ends_with("\nNo worker is running. Jobs stay queued until one starts.\n"),
+            "{text}"
+        );
+        assert!(format_csv(&queue).ends_with("bulk,1200,1200,0,0,3,61000\r\n"));
     }
 }

@@ -13,18 +13,18 @@ use crate::json;
 use crate::out::Output;
 use crate::row::Row;
 use crate::table::{Alignment, Table};
-use crate::text::{number, pluralize, replace_control_chars};
+use crate::text::{format_number, pluralize, replace_control_chars};
 use crate::words::{self, MergedHistogram, Words};
 
 /// Default number of words in a table.
-pub(crate) const TABLE_WORDS: usize = 20;
+pub(crate) const TABLE_WORDS_DEFAULT: usize = 20;
 /// Titles of the columns with totals.
-const TOTALS: [&str; 3] = ["words", "unique", "characters"];
+const TOTAL_TITLES: [&str; 3] = ["words", "unique", "characters"];
 
 /// Returns how many words of a merged histogram are printed; `None` for all.
 pub(crate) fn printed_words_max(arguments: &CountArguments) -> Option<usize> {
     let is_table = arguments.print.format == Format::Table;
-    arguments.top.or_else(|| is_table.then_some(TABLE_WORDS))
+    arguments.top.or_else(|| is_table.then_some(TABLE_WORDS_DEFAULT))
 }
 
 /// Prints the submitted jobs of `--no-wait`: their ids, or all rows as JSON or CSV.
@@ -42,7 +42,7 @@ pub(crate) fn print_submitted(
                 out.text(&format!("{}\n", replace_control_chars(&fetched.job.job_id)))?;
             }
         }
-        Format::Json => out.text(&json::pretty(&json!({"sources": sources(rows)}))?)?,
+        Format::Json => out.text(&json::pretty(&json!({"sources": source_views(rows)}))?)?,
         Format::Csv => out.text(&csv_rows(rows))?,
     }
     out.finish()
@@ -56,9 +56,9 @@ pub(crate) fn print_batch(mut out: Output<'_>, format: Format, batch: &Batch) ->
     let id = replace_control_chars(&batch.batch_id);
     out.text(&match format {
         Format::Table => format!("{id}\n"),
-        Format::Json => {
-            json::pretty(&json!({"batch_id": batch.batch_id, "sources": sources(&batch.rows)}))?
-        }
+        Format::Json => json::pretty(
+            &json!({"batch_id": batch.batch_id, "sources": source_views(&batch.rows)}),
+        )?,
         Format::Csv => csv_rows(&batch.rows),
     })?;
     out.finish()
@@ -75,10 +75,14 @@ pub(crate) fn print_rows(
 ) -> Result<(), Error> {
     let text = match arguments.print.format {
         Format::Table => match rows {
-            [row] => row.succeeded().map(|fetched| details(row, &fetched.job)).unwrap_or_default(),
-            _ => summary(rows),
+            [row] => {
+                row.succeeded().map(|fetched| format_details(row, &fetched.job)).unwrap_or_default()
+            }
+            _ => format_summary(rows),
         },
-        Format::Json => json::pretty(&json!({"sources": sources(rows), "totals": sum(rows)}))?,
+        Format::Json => {
+            json::pretty(&json!({"sources": source_views(rows), "totals": sum_totals(rows)}))?
+        }
         Format::Csv if arguments.top.is_some() => csv_words(rows),
         Format::Csv => csv_rows(rows),
     };
@@ -99,8 +103,9 @@ pub(crate) fn print_merged(
 ) -> Result<(), Error> {
     match format {
         Format::Table => {
-            let facts = totals_text(&merged.totals, &merged.totals_by_rule, merged.rule.as_ref());
-            out.text(&format!("{}\n{facts}", pluralize(merged.sources, "source")))?;
+            let totals =
+                format_totals(&merged.totals, &merged.totals_by_rule, merged.rule.as_ref());
+            out.text(&format!("{}\n{totals}", pluralize(merged.sources, "source")))?;
             out.text(&format_words(words))?;
         }
         Format::Json => {
@@ -108,7 +113,7 @@ pub(crate) fn print_merged(
                 "totals": merged.totals,
                 "totals_by_rule": merged.totals_by_rule,
                 "rule": merged.rule,
-                "sources": sources(rows),
+                "sources": source_views(rows),
             });
             // The histogram is the last member, as in a result. A `Value` would sort its words, so
             // it is serialized separately.
@@ -148,12 +153,12 @@ struct WordView<'a> {
     count: u64,
 }
 
-fn sources(rows: &[Row]) -> Vec<SourceView<'_>> {
-    rows.iter().map(SourceView::of).collect()
+fn source_views(rows: &[Row]) -> Vec<SourceView<'_>> {
+    rows.iter().map(SourceView::new).collect()
 }
 
 impl<'a> SourceView<'a> {
-    fn of(row: &'a Row) -> Self {
+    fn new(row: &'a Row) -> Self {
         let words = row.top.as_ref().map(|top| {
             top.0.iter().map(|(word, count)| WordView { word, count: *count }).collect()
         });
@@ -167,9 +172,9 @@ impl<'a> SourceView<'a> {
     }
 }
 
-/// Returns the sum of all totals, without `unique_words`: only `--merge` can tell how many distinct
-/// words the sources have together.
-fn sum(rows: &[Row]) -> Value {
+/// Returns the sum of all totals, without `unique_words`: only `--merge` determines how many unique
+/// words the sources contain together.
+fn sum_totals(rows: &[Row]) -> Value {
     let mut sum = Totals::default();
     for totals in rows.iter().filter_map(|row| row.succeeded()?.job.totals) {
         words::add_totals(&mut sum, &totals);
@@ -196,14 +201,14 @@ fn csv_rows(rows: &[Row]) -> String {
     for row in rows {
         let job = row.fetched.as_ref().map(|fetched| &fetched.job);
         let totals = job.and_then(|job| job.totals);
-        let total = |of: fn(&Totals) -> u64| {
-            totals.as_ref().map(|totals| of(totals).to_string()).unwrap_or_default()
+        let total = |field: fn(&Totals) -> u64| {
+            totals.as_ref().map(|totals| field(totals).to_string()).unwrap_or_default()
         };
         let failure = job.and_then(|job| job.failure.as_ref()).map(|failure| failure.code.as_str());
         text += &csv::line([
             row.name.as_str(),
             job.map_or("", |job| &job.job_id),
-            job.map_or_else(|| status(row), |job| &job.status),
+            job.map_or_else(|| status_without_job(row), |job| &job.status),
             &total(|totals| totals.words),
             &total(|totals| totals.unique_words),
             &total(|totals| totals.characters),
@@ -215,7 +220,7 @@ fn csv_rows(rows: &[Row]) -> String {
 }
 
 /// Returns the status of a source without a job.
-fn status(row: &Row) -> &'static str {
+fn status_without_job(row: &Row) -> &'static str {
     match row.error {
         Some(Error::Problem(_)) => "refused",
         _ => "not_sent",
@@ -233,10 +238,10 @@ fn csv_words(rows: &[Row]) -> String {
 }
 
 /// Formats a table with a row for each source. Names follow the numbers, as in the output of `wc`,
-/// so that wide and right-to-left letters do not disturb the columns of numbers.
-fn summary(rows: &[Row]) -> String {
+/// so that wide and right-to-left letters do not misalign the columns of numbers.
+fn format_summary(rows: &[Row]) -> String {
     let has_words = rows.iter().any(|row| row.top.is_some());
-    let mut columns = TOTALS.map(|title| (title, Alignment::Right)).to_vec();
+    let mut columns = TOTAL_TITLES.map(|title| (title, Alignment::Right)).to_vec();
     columns.push(("source", Alignment::Left));
     if has_words {
         columns.push(("most frequent", Alignment::Left));
@@ -248,59 +253,60 @@ fn summary(rows: &[Row]) -> String {
         let mut cells = match totals {
             Some(totals) => {
                 words::add_totals(&mut sum, &totals);
-                [totals.words, totals.unique_words, totals.characters].map(number).to_vec()
+                [totals.words, totals.unique_words, totals.characters].map(format_number).to_vec()
             }
-            None => vec!["-".to_owned(); TOTALS.len()],
+            None => vec!["-".to_owned(); TOTAL_TITLES.len()],
         };
         cells.push(row.name.clone());
         if let Some(top) = &row.top {
-            let words = top.0.iter().map(|(word, count)| format!("{} {word}", number(*count)));
+            let words =
+                top.0.iter().map(|(word, count)| format!("{} {word}", format_number(*count)));
             cells.push(words.collect::<Vec<_>>().join(", "));
         }
         table.row(cells);
     }
     let total = "total".to_owned();
-    table.row([number(sum.words), String::new(), number(sum.characters), total]);
+    table.row([format_number(sum.words), String::new(), format_number(sum.characters), total]);
     let mut text = table.render();
     for row in rows.iter().filter(|row| row.explanation.is_some()) {
         text += &format!("\n{}\n", replace_control_chars(&row.name));
-        text += &row.explanation.as_ref().map(explain::table).unwrap_or_default();
+        text += &row.explanation.as_ref().map(explain::format_table).unwrap_or_default();
     }
     text
 }
 
 /// Formats the details of a single source.
-fn details(row: &Row, job: &Job) -> String {
+fn format_details(row: &Row, job: &Job) -> String {
     let totals = job.totals.unwrap_or_default();
     let by_rule = job.totals_by_rule.clone().unwrap_or_default();
     let mut text = format!(
         "{}\n{}",
         replace_control_chars(&row.name),
-        totals_text(&totals, &by_rule, job.rule.as_ref())
+        format_totals(&totals, &by_rule, job.rule.as_ref())
     );
     text += &row.top.as_ref().map(format_words).unwrap_or_default();
     if let Some(explanation) = &row.explanation {
-        text += &format!("\n{}", explain::table(explanation));
+        text += &format!("\n{}", explain::format_table(explanation));
     }
     text
 }
 
 /// Formats the totals, and the words by other rules.
-pub(crate) fn totals_text(
+pub(crate) fn format_totals(
     totals: &Totals,
     by_rule: &std::collections::BTreeMap<String, u64>,
     rule: Option<&Rule>,
 ) -> String {
     let mut table =
         Table::new(&[("", Alignment::Left), ("", Alignment::Right), ("", Alignment::Left)]);
-    let by = rule.map(|rule| format!("by the rule {}, version {}", rule.name, rule.version));
-    let without = format!("{} without spaces", number(totals.characters_no_spaces));
-    table.row(["words".to_owned(), number(totals.words), by.unwrap_or_default()]);
-    table.row(["unique words".to_owned(), number(totals.unique_words), String::new()]);
-    table.row(["characters".to_owned(), number(totals.characters), without]);
-    let counting = rule.map(|rule| rule.name.as_str());
-    for (rule, words) in by_rule.iter().filter(|(rule, _)| Some(rule.as_str()) != counting) {
-        table.row([format!("words by {rule}"), number(*words), String::new()]);
+    let rule_text = rule.map(|rule| format!("by the rule {}, version {}", rule.name, rule.version));
+    let without_spaces = format!("{} without spaces", format_number(totals.characters_no_spaces));
+    table.row(["words".to_owned(), format_number(totals.words), rule_text.unwrap_or_default()]);
+    table.row(["unique words".to_owned(), format_number(totals.unique_words), String::new()]);
+    table.row(["characters".to_owned(), format_number(totals.characters), without_spaces]);
+    let own_rule = rule.map(|rule| rule.name.as_str());
+    for (rule, words) in by_rule.iter().filter(|(rule, _)| Some(rule.as_str()) != own_rule) {
+        table.row([format!("words by {rule}"), format_number(*words), String::new()]);
     }
     table.render()
 }
@@ -309,8 +315,8 @@ pub(crate) fn totals_text(
 pub(crate) fn format_words(words: &Words) -> String {
     let mut table = Table::new(&[("", Alignment::Right), ("", Alignment::Left)]);
     for (word, count) in &words.0 {
-        table.row([number(*count), word.clone()]);
+        table.row([format_number(*count), word.clone()]);
     }
-    let listed = table.render();
-    if listed.is_empty() { listed } else { format!("\n{listed}") }
+    let lines = table.render();
+    if lines.is_empty() { lines } else { format!("\n{lines}") }
 }

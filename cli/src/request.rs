@@ -1,4 +1,4 @@
-//! Requests to the API, which can be sent several times.
+//! Requests to the API. A request can be sent several times.
 
 use std::time::Duration;
 
@@ -16,8 +16,8 @@ pub(crate) struct Request {
     query: Vec<(String, String)>,
     pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
     pub(crate) payload: Payload,
-    /// Time that the server may wait before it answers (`?wait`). Extends the idle timeout.
-    pub(crate) waits: Duration,
+    /// Time that the server may wait before it responds (`?wait`). Extends the idle timeout.
+    pub(crate) server_wait: Duration,
     /// Whether the body of a successful response is streamed instead of buffered.
     pub(crate) is_streamed: bool,
 }
@@ -31,7 +31,7 @@ impl Request {
             query: Vec::new(),
             headers: Vec::new(),
             payload: Payload::Nothing,
-            waits: Duration::ZERO,
+            server_wait: Duration::ZERO,
             is_streamed: false,
         }
     }
@@ -64,9 +64,9 @@ impl Request {
         self
     }
 
-    /// Lets the server wait up to `seconds` for a change before it answers.
+    /// Lets the server wait up to `seconds` for a change before it responds.
     pub(crate) fn wait(mut self, seconds: u64) -> Self {
-        self.waits = Duration::from_secs(seconds);
+        self.server_wait = Duration::from_secs(seconds);
         self.query("wait", seconds.to_string())
     }
 
@@ -76,7 +76,7 @@ impl Request {
         self
     }
 
-    /// Returns the URL of the request. The path of `base`, if it has one, is kept.
+    /// Returns the URL of the request. The path is appended to that of `base`.
     pub(crate) fn url(&self, base: &Url) -> Url {
         let mut url = base.clone();
         if let Ok(mut segments) = url.path_segments_mut() {
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_may_have_a_path_and_names_cannot_leave_theirs() {
+    fn the_server_url_may_have_a_path_and_ids_are_percent_encoded() {
         let request = Request::get(&["v1", "jobs", "../a b/?#"]).query("label", "a:b c&d=é");
         let rest = "v1/jobs/..%2Fa%20b%2F%3F%23?label=a%3Ab+c%26d%3D%C3%A9";
         assert_eq!(url("http://127.0.0.1:8080", &request), format!("http://127.0.0.1:8080/{rest}"));

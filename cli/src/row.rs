@@ -8,7 +8,7 @@ use crate::job::FetchedJob;
 use crate::session::Session;
 use crate::words::Words;
 
-/// A source with its job, or with the error that prevented one.
+/// Source with its job, or with the error that prevented one.
 #[derive(Debug)]
 pub(crate) struct Row {
     pub(crate) name: String,
@@ -30,8 +30,8 @@ impl Row {
 
     /// Sets the final job, and prints the reason if it has no result.
     pub(crate) fn set_job(&mut self, session: &Session, fetched: FetchedJob) {
-        if let Some(end) = fetched.job.failure_text() {
-            session.note(&format!("{}: {end}", self.name));
+        if let Some(reason) = fetched.job.failure_text() {
+            session.print_message(&format!("{}: {reason}", self.name));
             session.raise_exit_code(exit::JOB_FAILED);
         }
         self.fetched = Some(fetched);
@@ -45,7 +45,7 @@ impl Row {
         if error.affects_every_source() {
             return Err(error);
         }
-        session.fail(&self.name, &error);
+        session.report_error(&self.name, &error);
         self.error = Some(error);
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! State of one invocation: client, messages on standard error, exit code.
+//! State of one invocation: client, messages on standard error, and exit code.
 
 use std::cell::{Cell, RefCell};
 use std::ffi::OsString;
@@ -29,7 +29,7 @@ pub(crate) struct Session {
     pub(crate) client: Client,
     pub(crate) progress: Progress,
     /// Ids of accepted jobs that are not known to be final.
-    open: RefCell<Vec<String>>,
+    unfinished_jobs: RefCell<Vec<String>>,
     exit_code: Cell<u8>,
 }
 
@@ -40,17 +40,17 @@ impl Session {
     /// [`Error::File`] if the key cannot be read, [`Error::Usage`] if it is not a valid key.
     pub(crate) fn open(arguments: &ServerArguments) -> Result<Self, Error> {
         let key = match &arguments.key_file {
-            Some(path) => Some(key_of(path)?),
-            None => variable(KEY_VARIABLE).map(|key| key.to_string_lossy().into_owned()),
+            Some(path) => Some(read_key_file(path)?),
+            None => env_variable(KEY_VARIABLE).map(|key| key.to_string_lossy().into_owned()),
         };
-        let key = key.as_deref().map(|key| bearer(key.trim())).transpose()?;
+        let key = key.as_deref().map(|key| bearer_header(key.trim())).transpose()?;
         let url = arguments.server.clone();
         let client = Client::new(Server { url, key, retry_time: arguments.retry_time })?;
-        let is_dumb = variable("TERM").is_some_and(|kind| kind == "dumb");
+        let is_dumb = env_variable("TERM").is_some_and(|kind| kind == "dumb");
         Ok(Self {
             client,
             progress: Progress::new(is_dumb),
-            open: RefCell::default(),
+            unfinished_jobs: RefCell::default(),
             exit_code: Cell::new(exit::OK),
         })
     }
@@ -60,28 +60,28 @@ impl Session {
     ///
     /// # Errors
     /// [`Error::File`].
-    pub(crate) fn out(&self, arguments: &PrintArguments) -> Result<Output<'_>, Error> {
+    pub(crate) fn open_output(&self, arguments: &PrintArguments) -> Result<Output<'_>, Error> {
         Output::open(&self.progress, arguments.output.as_deref())
     }
 
     /// Prints a message on standard error.
-    pub(crate) fn note(&self, text: &str) {
+    pub(crate) fn print_message(&self, text: &str) {
         self.progress.clear();
         print_error(text);
     }
 
-    /// Prints the error of one source or id, and remembers its exit code.
-    pub(crate) fn fail(&self, name: &str, error: &Error) {
-        // The text of an error with a file already names it.
+    /// Prints the error of one source or id, and raises the exit code.
+    pub(crate) fn report_error(&self, name: &str, error: &Error) {
+        // The messages of these errors contain the name of the file.
         if matches!(error, Error::File { .. } | Error::LimitExceeded(_)) {
-            self.note(&error.to_string());
+            self.print_message(&error.to_string());
         } else {
-            self.note(&format!("{name}: {error}"));
+            self.print_message(&format!("{name}: {error}"));
         }
         self.raise_exit_code(error.exit_code());
     }
 
-    /// Remembers an exit code; the highest one counts.
+    /// Sets the exit code, unless a higher one is set already.
     pub(crate) fn raise_exit_code(&self, code: u8) {
         self.exit_code.set(self.exit_code.get().max(code));
     }
@@ -91,29 +91,31 @@ impl Session {
         self.exit_code.get()
     }
 
-    /// Remembers an unfinished job, for [`Self::print_unfinished_jobs`].
-    pub(crate) fn remember_job(&self, job_id: &str) {
-        self.open.borrow_mut().push(job_id.to_owned());
+    /// Adds an unfinished job, for [`Self::print_unfinished_jobs`].
+    pub(crate) fn add_unfinished_job(&self, job_id: &str) {
+        self.unfinished_jobs.borrow_mut().push(job_id.to_owned());
     }
 
-    /// Forgets a job that is final.
-    pub(crate) fn forget_job(&self, job_id: &str) {
-        self.open.borrow_mut().retain(|open| open != job_id);
+    /// Removes a job that is final.
+    pub(crate) fn remove_unfinished_job(&self, job_id: &str) {
+        self.unfinished_jobs.borrow_mut().retain(|unfinished| unfinished != job_id);
     }
 
     /// Prints the command that waits for the unfinished jobs.
     pub(crate) fn print_unfinished_jobs(&self) {
-        let open = self.open.borrow();
-        if open.is_empty() {
+        let job_ids = self.unfinished_jobs.borrow();
+        if job_ids.is_empty() {
             return;
         }
         let ids: Vec<String> =
-            open.iter().take(LISTED_IDS_MAX).map(|id| replace_control_chars(id)).collect();
-        let verb = if open.len() == 1 { "continues" } else { "continue" };
-        let mut text = format!("{} {verb}; to wait for the results:", pluralize(open.len(), "job"));
+            job_ids.iter().take(LISTED_IDS_MAX).map(|id| replace_control_chars(id)).collect();
+        let verb = if job_ids.len() == 1 { "continues" } else { "continue" };
+        let mut text =
+            format!("{} {verb}; to wait for the results:", pluralize(job_ids.len(), "job"));
         text += &format!("\n  wordmill wait {}", ids.join(" "));
-        if open.len() > LISTED_IDS_MAX {
-            text += &format!("\n  wordmill list   shows {} more", open.len() - LISTED_IDS_MAX);
+        if job_ids.len() > LISTED_IDS_MAX {
+            text +=
+                &format!("\nand {} more: see \"wordmill list\"", job_ids.len() - LISTED_IDS_MAX);
         }
         self.progress.clear();
         print_line(&text);
@@ -130,12 +132,12 @@ fn print_line(text: &str) {
     let _ = writeln!(io::stderr(), "wordmill: {text}");
 }
 
-/// Returns an environment variable. An empty one counts as not set.
-fn variable(name: &str) -> Option<OsString> {
+/// Returns an environment variable. An empty one is treated as unset.
+fn env_variable(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
 }
 
-fn key_of(path: &Path) -> Result<String, Error> {
+fn read_key_file(path: &Path) -> Result<String, Error> {
     let cannot = || Error::file(format!("cannot read the key in {}", path.display()));
     let metadata = fs::metadata(path).map_err(cannot())?;
     if metadata.is_file() && metadata.len() > KEY_BYTES_MAX {
@@ -144,12 +146,14 @@ fn key_of(path: &Path) -> Result<String, Error> {
     fs::read_to_string(path).map_err(cannot())
 }
 
-fn bearer(key: &str) -> Result<HeaderValue, Error> {
+fn bearer_header(key: &str) -> Result<HeaderValue, Error> {
     let is_key = !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_graphic());
     let value = HeaderValue::try_from(format!("Bearer {key}")).ok().filter(|_| is_key);
     // The message must not contain the value, which may be a secret.
     let mut value = value.ok_or_else(|| {
-        Error::Usage(format!("the value of --key-file or {KEY_VARIABLE} is not an API key (wm_…)"))
+        Error::Usage(format!(
+            "the key in the --key-file or in {KEY_VARIABLE} is not a valid API key (wm_…)"
+        ))
     })?;
     value.set_sensitive(true);
     Ok(value)
@@ -160,11 +164,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_is_one_word() {
-        assert_eq!(bearer("wm_1").unwrap(), "Bearer wm_1");
-        assert!(!format!("{:?}", bearer("wm_1")).contains("wm_1"));
+    fn a_key_must_be_visible_ascii_and_is_never_shown() {
+        assert_eq!(bearer_header("wm_1").unwrap(), "Bearer wm_1");
+        assert!(!format!("{:?}", bearer_header("wm_1")).contains("wm_1"));
         for wrong in ["", "two words", "a\nb", "ü"] {
-            let error = bearer(wrong).unwrap_err();
+            let error = bearer_header(wrong).unwrap_err();
             assert_eq!(error.exit_code(), exit::USAGE, "{wrong:?}");
             assert!(wrong.is_empty() || !error.to_string().contains(wrong));
         }
@@ -174,10 +178,10 @@ mod tests {
     fn the_key_is_read_from_a_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("key");
-        assert_eq!(key_of(&path).unwrap_err().exit_code(), exit::LOCAL_ERROR);
+        assert_eq!(read_key_file(&path).unwrap_err().exit_code(), exit::LOCAL_ERROR);
         fs::write(&path, "wm_1\n").unwrap();
-        assert_eq!(key_of(&path).unwrap(), "wm_1\n");
+        assert_eq!(read_key_file(&path).unwrap(), "wm_1\n");
         fs::write(&path, vec![b'a'; 5000]).unwrap();
-        assert_eq!(key_of(&path).unwrap_err().exit_code(), exit::USAGE);
+        assert_eq!(read_key_file(&path).unwrap_err().exit_code(), exit::USAGE);
     }
 }

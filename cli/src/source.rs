@@ -14,7 +14,7 @@ pub(crate) const SOURCES_MAX: usize = 10_000;
 const PIPED_BYTES_MAX: u64 = 4 << 30;
 /// Number of bytes that decide whether a file in a folder is text.
 const SNIFFED_BYTES: u64 = 8 << 10;
-/// Maximum depth of folders below a named one.
+/// Maximum depth of folders below one that is given as an argument.
 const DEPTH_MAX: usize = 100;
 /// Argument for standard input.
 const STDIN: &str = "-";
@@ -55,7 +55,7 @@ impl Source {
         }
     }
 
-    /// Returns the size of a file in bytes. The size of other sources is unknown: 0.
+    /// Returns the size of a file in bytes, or 0 for other sources, whose size is unknown.
     pub(crate) fn size_bytes(&self) -> u64 {
         match self {
             Self::File(path) => fs::metadata(path).map_or(0, |metadata| metadata.len()),
@@ -64,24 +64,25 @@ impl Source {
     }
 }
 
-/// Finds the sources that the arguments name. Blocks while it reads folders.
+/// Finds the sources for the arguments. Blocks while it reads folders.
 ///
 /// # Errors
 /// [`Error::Usage`] if there are no sources or too many, [`Error::File`] if a folder cannot be
 /// read.
-pub(crate) fn find(named: &[PathBuf]) -> Result<Sources, Error> {
-    if named.is_empty() {
+pub(crate) fn find(arguments: &[PathBuf]) -> Result<Sources, Error> {
+    if arguments.is_empty() {
         if io::stdin().is_terminal() {
-            let detail = "nothing to count: name files, folders or URLs, or pipe text in";
+            let detail =
+                "nothing to count: give files, folders or URLs, or pipe text to standard input";
             return Err(Error::Usage(detail.to_owned()));
         }
         return Ok(Sources { all: vec![Source::Stdin], skipped_files: 0 });
     }
     let mut sources = Sources::default();
-    for name in named {
+    for name in arguments {
         if name.as_os_str() == STDIN {
             if sources.all.contains(&Source::Stdin) {
-                return Err(Error::Usage("standard input (-) is named twice".to_owned()));
+                return Err(Error::Usage("standard input (-) is given more than once".to_owned()));
             }
             sources.add(Source::Stdin)?;
         } else if let Some(url) = name.to_str().filter(|name| is_url(name)) {
@@ -93,7 +94,7 @@ pub(crate) fn find(named: &[PathBuf]) -> Result<Sources, Error> {
         }
     }
     if sources.all.is_empty() {
-        let detail = "the named folders contain no text files";
+        let detail = "the given folders contain no text files";
         return Err(Error::Usage(detail.to_owned()));
     }
     Ok(sources)
@@ -107,7 +108,7 @@ fn is_url(name: &str) -> bool {
 impl Sources {
     fn add(&mut self, source: Source) -> Result<(), Error> {
         if self.all.len() >= SOURCES_MAX {
-            let detail = format!("more than {SOURCES_MAX} sources; name fewer at once");
+            let detail = format!("more than {SOURCES_MAX} sources; give fewer");
             return Err(Error::Usage(detail));
         }
         self.all.push(source);
@@ -115,10 +116,10 @@ impl Sources {
     }
 
     /// Adds the text files below a folder, sorted by name. Skips hidden files, and symbolic links,
-    /// which may form a circle or lead to files that are already included.
+    /// which may form a cycle or lead to files that are already included.
     fn add_folder(&mut self, top: &Path) -> Result<(), Error> {
-        let mut waiting = vec![(top.to_owned(), 0)];
-        while let Some((folder, depth)) = waiting.pop() {
+        let mut pending = vec![(top.to_owned(), 0)];
+        while let Some((folder, depth)) = pending.pop() {
             let cannot = || Error::file(format!("cannot read the folder {}", folder.display()));
             let mut files = Vec::new();
             let mut folders = Vec::new();
@@ -145,30 +146,31 @@ impl Sources {
             }
             folders.retain(|(_, depth)| *depth <= DEPTH_MAX);
             // Reversed, because the last folder is visited first.
-            waiting.extend(folders.into_iter().rev());
+            pending.extend(folders.into_iter().rev());
         }
         Ok(())
     }
 }
 
-/// Returns whether a file is text. Pictures, archives and programs contain zero bytes. UTF-16 does,
-/// too, but starts with a byte order mark.
+/// Returns whether a file seems to be text. Images, archives and programs contain zero bytes.
+/// UTF-16 text does, too, but starts with a byte order mark.
 fn looks_like_text(path: &Path) -> io::Result<bool> {
-    let mut begin = Vec::new();
-    File::open(path)?.take(SNIFFED_BYTES).read_to_end(&mut begin)?;
-    Ok(is_text(&begin))
+    let mut start = Vec::new();
+    File::open(path)?.take(SNIFFED_BYTES).read_to_end(&mut start)?;
+    Ok(is_text(&start))
 }
 
-fn is_text(begin: &[u8]) -> bool {
-    let is_utf16 = begin.starts_with(&[0xff, 0xfe]) || begin.starts_with(&[0xfe, 0xff]);
-    (is_utf16 || !begin.contains(&0)) && !begin.starts_with(b"%PDF-")
+fn is_text(start: &[u8]) -> bool {
+    let is_utf16 = start.starts_with(&[0xff, 0xfe]) || start.starts_with(&[0xfe, 0xff]);
+    (is_utf16 || !start.contains(&0)) && !start.starts_with(b"%PDF-")
 }
 
 impl Document {
     /// Opens a file, or copies a pipe to a temporary file. Blocks.
     ///
     /// # Errors
-    /// [`Error::File`], or [`Error::LimitExceeded`] if a pipe has more than [`PIPED_BYTES_MAX`].
+    /// [`Error::File`], or [`Error::LimitExceeded`] if a pipe contains more than
+    /// [`PIPED_BYTES_MAX`].
     pub(crate) fn open(source: &Source) -> Result<Self, Error> {
         let name = source.name();
         let cannot = || Error::file(format!("cannot read {name}"));
@@ -192,14 +194,14 @@ impl Document {
         let size_bytes = io::copy(&mut piped, &mut file)
             .map_err(Error::file(format!("cannot copy {name} to a temporary file")))?;
         if size_bytes > PIPED_BYTES_MAX {
-            let detail = format!("{name} has more than {} GiB", PIPED_BYTES_MAX >> 30);
+            let detail = format!("{name} is larger than {} GiB", PIPED_BYTES_MAX >> 30);
             return Err(Error::LimitExceeded(detail));
         }
         Ok(Self { file: Arc::new(file), size_bytes })
     }
 }
 
-/// Returns the content type for a file extension. `None` lets the service detect it.
+/// Returns the content type for the file extension. With `None`, the service detects the type.
 pub(crate) fn content_type(source: &Source) -> Option<&'static str> {
     let Source::File(path) = source else {
         return None;
@@ -232,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn the_media_type_follows_from_the_name() {
+    fn the_content_type_follows_from_the_extension() {
         let of = |name: &str| content_type(&Source::File(name.into()));
         assert_eq!(of("a/b.HTML"), Some("text/html"));
         assert_eq!(of("b.md"), Some("text/markdown"));
@@ -242,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn folders_are_walked_without_hidden_linked_and_binary_files() {
+    fn hidden_linked_and_binary_files_in_folders_are_skipped() {
         let top = tempfile::tempdir().unwrap();
         let path = |name: &str| top.path().join(name);
         for folder in ["b", "b/deep", ".git"] {
@@ -261,15 +263,15 @@ mod tests {
         ] {
             fs::write(path(name), content).unwrap();
         }
-        std::os::unix::fs::symlink(top.path(), path("b/circle")).unwrap();
+        std::os::unix::fs::symlink(top.path(), path("b/cycle")).unwrap();
         let sources = find(&[top.path().to_owned()]).unwrap();
         let names: Vec<String> = sources.all.iter().map(Source::name).collect();
         let expected = ["a.txt", "z.txt", "b/c.md", "b/utf16.txt", "b/deep/d"];
         let expected = expected.map(|name| path(name).to_string_lossy().into_owned());
         assert_eq!((names.as_slice(), sources.skipped_files), (&expected[..], 2));
-        // A named file is always sent, even if it is not text.
-        let named = [path("picture.png"), path("nowhere"), PathBuf::from("-")];
-        assert_eq!(find(&named).unwrap().all.len(), 3);
+        // A file given by name is always sent, even if it is not text.
+        let arguments = [path("picture.png"), path("nowhere"), PathBuf::from("-")];
+        assert_eq!(find(&arguments).unwrap().all.len(), 3);
         assert!(find(&[PathBuf::from("-"), PathBuf::from("-")]).is_err());
         assert!(find(&[path(".git")]).is_ok());
     }
@@ -278,8 +280,8 @@ mod tests {
     fn a_pipe_can_be_read_again() {
         let document = Document::copy_pipe("-", b"to be".as_slice()).unwrap();
         assert_eq!(document.size_bytes, 5);
-        let mut again = [0; 5];
-        std::os::unix::fs::FileExt::read_exact_at(&*document.file, &mut again, 0).unwrap();
-        assert_eq!(&again, b"to be");
+        let mut content = [0; 5];
+        std::os::unix::fs::FileExt::read_exact_at(&*document.file, &mut content, 0).unwrap();
+        assert_eq!(&content, b"to be");
     }
 }

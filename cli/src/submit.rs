@@ -13,10 +13,10 @@ use crate::request::Request;
 use crate::session::Session;
 use crate::source::{Document, Source, content_type};
 
-/// Maximum number of sources for the lane `interactive`, unless `--lane` is given.
-const BULK_FROM_SOURCES: usize = 20;
-/// Options that are lists, and may be given several times.
-const LISTS: [&str; 1] = ["stop_words"];
+/// Maximum number of sources that go into the lane `interactive`, unless `--lane` is given.
+const INTERACTIVE_SOURCES_MAX: usize = 20;
+/// Options that are lists and may be given several times.
+const LIST_OPTIONS: [&str; 1] = ["stop_words"];
 /// Header that makes a repeated submission idempotent.
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
@@ -35,10 +35,10 @@ impl Plan {
     /// Creates the plan for a number of sources.
     ///
     /// # Errors
-    /// [`Error::Usage`] if an option or a label is given twice.
+    /// [`Error::Usage`] if an option or a label is given more than once.
     pub(crate) fn new(
         arguments: &OptionArguments,
-        explains: bool,
+        with_explanation: bool,
         sources: usize,
     ) -> Result<Self, Error> {
         let mut options = Vec::new();
@@ -51,14 +51,14 @@ impl Plan {
         for (name, value) in named {
             options.extend(value.as_ref().map(|value| (name.to_owned(), value.clone())));
         }
-        if explains {
+        if with_explanation {
             options.push(("explain".to_owned(), "true".to_owned()));
         }
         options.extend_from_slice(&arguments.others);
-        let lists = |name: &str| LISTS.contains(&name);
-        refuse_repeats(options.iter().filter(|(name, _)| !lists(name)), "the option")?;
+        let is_list = |name: &str| LIST_OPTIONS.contains(&name);
+        refuse_repeats(options.iter().filter(|(name, _)| !is_list(name)), "the option")?;
         refuse_repeats(arguments.labels.iter(), "the label")?;
-        let is_many = sources > BULK_FROM_SOURCES;
+        let is_many = sources > INTERACTIVE_SOURCES_MAX;
         let lane = arguments.lane.clone().or_else(|| is_many.then(|| "bulk".to_owned()));
         let labels = arguments.labels.clone();
         let content_type = arguments.content_type.clone();
@@ -83,9 +83,9 @@ impl Plan {
             }
         };
         let request = self.with_idempotency_key(request, &number.to_string())?;
-        let answer = session.client.send(&request).await?;
-        let fetched = FetchedJob::of(&answer)?;
-        session.remember_job(&fetched.job.job_id);
+        let response = session.client.send(&request).await?;
+        let fetched = FetchedJob::parse(&response)?;
+        session.add_unfinished_job(&fetched.job.job_id);
         Ok(fetched)
     }
 
@@ -142,12 +142,12 @@ impl Plan {
     }
 }
 
-/// Converts options to JSON: values that look like numbers or booleans, and texts. The service
-/// parses query parameters in the same way.
+/// Converts options to JSON. A value becomes a number or a boolean if it can be parsed as one, and
+/// a string otherwise. The service parses query parameters in the same way.
 fn options(pairs: &[(String, String)]) -> Value {
     let mut options = Map::new();
     for (name, text) in pairs {
-        if LISTS.contains(&name.as_str()) {
+        if LIST_OPTIONS.contains(&name.as_str()) {
             let list = options.entry(name.as_str()).or_insert_with(|| json!([]));
             if let Value::Array(values) = list {
                 values.push(json!(text));
@@ -163,12 +163,12 @@ fn options(pairs: &[(String, String)]) -> Value {
 
 fn refuse_repeats<'a>(
     pairs: impl Iterator<Item = &'a (String, String)>,
-    what: &str,
+    kind: &str,
 ) -> Result<(), Error> {
     let mut names: Vec<&String> = pairs.map(|(name, _)| name).collect();
     names.sort_unstable();
-    match names.array_windows().find(|[one, other]| one == other) {
-        Some([name, _]) => Err(Error::Usage(format!("{what} {name} is given twice"))),
+    match names.array_windows().find(|[name, next]| name == next) {
+        Some([name, _]) => Err(Error::Usage(format!("{kind} {name} is given more than once"))),
         None => Ok(()),
     }
 }
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_and_a_document_are_counted_alike() {
+    fn urls_and_documents_get_the_same_options() {
         let line = "wordmill count a --rule office --option min_len=2 --option stop_words=the \
                     --option stop_words=7 --explain -l book=2600 -l from=a:b --lane bulk";
         let plan = plan(line, 1).unwrap();
@@ -209,8 +209,8 @@ mod tests {
     fn many_sources_are_bulk_by_default() {
         assert_eq!(plan("wordmill count a", 20).unwrap().job("u"), json!({"url": "u"}));
         assert_eq!(plan("wordmill count a", 21).unwrap().job("u")["lane"], "bulk");
-        let printed = plan("wordmill count a --lane interactive", 21).unwrap();
-        assert_eq!(printed.job("u")["lane"], "interactive");
+        let interactive = plan("wordmill count a --lane interactive", 21).unwrap();
+        assert_eq!(interactive.job("u")["lane"], "interactive");
     }
 
     #[test]

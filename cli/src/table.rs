@@ -1,6 +1,6 @@
 //! Text tables for terminals, aligned by the width of the characters.
 
-use crate::text::{cut, replace_control_chars, width};
+use crate::text::{display_width, replace_control_chars, truncate};
 
 /// Maximum width of a cell in columns.
 const CELL_COLUMNS_MAX: usize = 72;
@@ -24,7 +24,8 @@ pub(crate) struct Table {
 impl Table {
     /// Creates a table without rows.
     pub(crate) fn new(columns: &[(&str, Alignment)]) -> Self {
-        let columns = columns.iter().map(|(title, side)| ((*title).to_owned(), *side)).collect();
+        let columns =
+            columns.iter().map(|(title, alignment)| ((*title).to_owned(), *alignment)).collect();
         Self { columns, rows: Vec::new() }
     }
 
@@ -33,7 +34,7 @@ impl Table {
         self.rows.push(
             cells
                 .into_iter()
-                .map(|cell| cut(&replace_control_chars(&cell), CELL_COLUMNS_MAX))
+                .map(|cell| truncate(&replace_control_chars(&cell), CELL_COLUMNS_MAX))
                 .collect(),
         );
     }
@@ -45,16 +46,18 @@ impl Table {
         let lines = has_titles.then_some(&titles).into_iter().chain(&self.rows);
         let mut widths = vec![0; self.columns.len()];
         for line in lines.clone() {
-            for (most, cell) in widths.iter_mut().zip(line) {
-                *most = width(cell).max(*most);
+            for (column_width, cell) in widths.iter_mut().zip(line) {
+                *column_width = display_width(cell).max(*column_width);
             }
         }
         let mut text = String::new();
         for line in lines {
             let mut written = String::new();
-            for ((cell, (_, side)), most) in line.iter().zip(&self.columns).zip(&widths) {
-                let padding = " ".repeat(most.saturating_sub(width(cell)));
-                match side {
+            for ((cell, (_, alignment)), column_width) in
+                line.iter().zip(&self.columns).zip(&widths)
+            {
+                let padding = " ".repeat(column_width.saturating_sub(display_width(cell)));
+                match alignment {
                     Alignment::Left => written += &format!("{cell}{padding}{GAP}"),
                     Alignment::Right => written += &format!("{padding}{cell}{GAP}"),
                 }
@@ -71,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn columns_are_as_wide_as_their_characters() {
+    fn columns_are_aligned_by_display_width() {
         let mut table = Table::new(&[
             ("words", Alignment::Right),
             ("source", Alignment::Left),
@@ -85,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn tables_without_titles_are_rows_alone() {
+    fn tables_without_titles_have_no_header() {
         let mut table = Table::new(&[("", Alignment::Left), ("", Alignment::Right)]);
         table.row(["a".into(), "1".into()]);
         table.row(["bb".into(), "10".into()]);
@@ -94,9 +97,9 @@ mod tests {
     }
 
     #[test]
-    fn a_cell_has_a_bound() {
+    fn long_cells_are_truncated() {
         let mut table = Table::new(&[("", Alignment::Left)]);
         table.row(["x".repeat(10_000)]);
-        assert_eq!(width(table.render().trim_end()), CELL_COLUMNS_MAX);
+        assert_eq!(display_width(table.render().trim_end()), CELL_COLUMNS_MAX);
     }
 }

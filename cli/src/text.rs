@@ -18,35 +18,35 @@ pub(crate) fn replace_control_chars(text: &str) -> String {
 /// Returns whether a terminal interprets the character instead of showing it.
 pub(crate) fn is_control(c: char) -> bool {
     let separates_lines = matches!(c, '\u{2028}' | '\u{2029}');
-    let turns = matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    c.is_control() || separates_lines || turns
+    let overrides_direction = matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    c.is_control() || separates_lines || overrides_direction
 }
 
-/// Returns the width of a text in columns.
-pub(crate) fn width(text: &str) -> usize {
+/// Returns the width of a text in columns of a terminal.
+pub(crate) fn display_width(text: &str) -> usize {
     text.width()
 }
 
-/// Truncates a text to a number of columns.
-pub(crate) fn cut(text: &str, columns: usize) -> String {
-    if width(text) <= columns {
+/// Truncates a text to a number of columns, which includes the ellipsis.
+pub(crate) fn truncate(text: &str, columns: usize) -> String {
+    if display_width(text) <= columns {
         return text.to_owned();
     }
-    let mut cut = String::new();
+    let mut truncated = String::new();
     let mut width_so_far = 0;
     for c in text.chars() {
         width_so_far += c.width().unwrap_or(0);
         if width_so_far >= columns {
             break;
         }
-        cut.push(c);
+        truncated.push(c);
     }
-    cut.push(ELLIPSIS);
-    cut
+    truncated.push(ELLIPSIS);
+    truncated
 }
 
 /// Formats a number with commas between thousands.
-pub(crate) fn number(number: u64) -> String {
+pub(crate) fn format_number(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {
@@ -59,7 +59,7 @@ pub(crate) fn number(number: u64) -> String {
 }
 
 /// Formats a size in decimal units, rounded down, for example `1.9 kB`.
-pub(crate) fn size(bytes: u64) -> String {
+pub(crate) fn format_size(bytes: u64) -> String {
     let mut unit = 1;
     for name in ["B", "kB", "MB", "GB", "TB"] {
         if bytes / unit < 1000 || name == "TB" {
@@ -76,9 +76,9 @@ pub(crate) fn size(bytes: u64) -> String {
 }
 
 /// Formats a count with a noun, for example `1 job` or `2 jobs`.
-pub(crate) fn pluralize(count: usize, what: &str) -> String {
+pub(crate) fn pluralize(count: usize, noun: &str) -> String {
     let count = u64::try_from(count).unwrap_or(u64::MAX);
-    format!("{} {what}{}", number(count), if count == 1 { "" } else { "s" })
+    format!("{} {noun}{}", format_number(count), if count == 1 { "" } else { "s" })
 }
 
 #[cfg(test)]
@@ -86,8 +86,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_that_a_terminal_obeys_is_shown() {
-        for (text, shown) in [
+    fn control_characters_are_replaced() {
+        for (text, expected) in [
             ("mill", "mill"),
             ("\u{1b}[31mred\u{7}", "\u{fffd}[31mred\u{fffd}"),
             ("\u{9b}31m\u{7f}", "\u{fffd}31m\u{fffd}"),
@@ -97,12 +97,12 @@ mod tests {
             ("مرحبا\u{200c}", "مرحبا\u{200c}"),
             ("日本語 👩‍👩‍👧", "日本語 👩‍👩‍👧"),
         ] {
-            assert_eq!(replace_control_chars(text), shown, "{text:?}");
+            assert_eq!(replace_control_chars(text), expected, "{text:?}");
         }
     }
 
     #[test]
-    fn texts_are_cut_by_columns() {
+    fn texts_are_truncated_by_display_width() {
         for (text, columns, expected) in [
             ("windmill", 8, "windmill"),
             ("windmill", 7, "windmi…"),
@@ -111,15 +111,15 @@ mod tests {
             ("図書館", 4, "図…"),
             ("e\u{301}e\u{301}", 2, "e\u{301}e\u{301}"),
         ] {
-            assert_eq!(cut(text, columns), expected);
-            assert!(width(&cut(text, columns)) <= columns);
+            assert_eq!(truncate(text, columns), expected);
+            assert!(display_width(&truncate(text, columns)) <= columns);
         }
     }
 
     #[test]
-    fn numbers_and_sizes_are_easy_to_read() {
+    fn numbers_sizes_and_counts_are_formatted() {
         for (n, text) in [(0, "0"), (999, "999"), (1000, "1,000"), (1_234_567, "1,234,567")] {
-            assert_eq!(number(n), text);
+            assert_eq!(format_number(n), text);
         }
         for (bytes, text) in [
             (0, "0 B"),
@@ -130,7 +130,7 @@ mod tests {
             (3_904_127, "3.9 MB"),
             (u64::MAX, "18446744 TB"),
         ] {
-            assert_eq!(size(bytes), text);
+            assert_eq!(format_size(bytes), text);
         }
         assert_eq!(
             (pluralize(1, "job"), pluralize(1000, "job")),

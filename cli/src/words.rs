@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::job::{Job, Rule, Totals};
 use crate::request::Request;
 
-/// Maximum number of distinct words in merged histograms: about 1 GB.
+/// Maximum number of distinct words in merged histograms, which take about 1 GB of memory.
 const MERGED_WORDS_MAX: usize = 10_000_000;
 /// Maximum length of a line of a histogram in bytes.
 const LINE_BYTES_MAX: usize = 1 << 20;
@@ -100,27 +100,27 @@ impl MergedHistogram {
     pub(crate) async fn add(&mut self, client: &Client, job: &Job) -> Result<(), Error> {
         let request = Request::get(&["v1", "jobs", &job.job_id, "result"]);
         let request = request.query("format", "ndjson").streamed();
-        let mut answer = client.send(&request).await?;
+        let mut response = client.send(&request).await?;
         let mut buffer = Vec::new();
-        while let Some(piece) = answer.next().await? {
-            buffer.extend_from_slice(&piece);
+        while let Some(chunk) = response.next().await? {
+            buffer.extend_from_slice(&chunk);
             let Some(end) = buffer.iter().rposition(|byte| *byte == b'\n') else {
                 if buffer.len() > LINE_BYTES_MAX {
-                    return Err(answer.unexpected("a line of the result is too long"));
+                    return Err(response.unexpected("a line of the result is too long"));
                 }
                 continue;
             };
-            // Counts complete lines. The incomplete one continues in the next piece.
+            // Adds the complete lines. The rest of the last one follows in the next chunk.
             let rest = buffer.split_off(end + 1);
             for line in buffer.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
                 let Entry { word, count } =
-                    serde_json::from_slice(line).map_err(|error| answer.unexpected(error))?;
+                    serde_json::from_slice(line).map_err(|error| response.unexpected(error))?;
                 self.add_word(word, count)?;
             }
             buffer = rest;
         }
         if !buffer.is_empty() {
-            return Err(answer.unexpected("the result ends within a line"));
+            return Err(response.unexpected("the result ends within a line"));
         }
         self.add_job_totals(job);
         Ok(())
@@ -131,17 +131,17 @@ impl MergedHistogram {
         *counted = counted.saturating_add(count);
         if self.words.len() > MERGED_WORDS_MAX {
             let detail =
-                format!("the sources have more than {MERGED_WORDS_MAX} distinct words together");
+                format!("together, the sources have more than {MERGED_WORDS_MAX} unique words");
             return Err(Error::LimitExceeded(detail));
         }
         Ok(())
     }
 
     fn add_job_totals(&mut self, job: &Job) {
-        // A batch counts as its succeeded members.
+        // A batch adds the number of its succeeded members.
         let counts = job.counts.as_ref();
-        let of_batch = counts.and_then(|counts| usize::try_from(*counts.get("succeeded")?).ok());
-        self.sources += of_batch.unwrap_or(1);
+        let members = counts.and_then(|counts| usize::try_from(*counts.get("succeeded")?).ok());
+        self.sources += members.unwrap_or(1);
         add_totals(&mut self.totals, &job.totals.unwrap_or_default());
         self.totals.unique_words = u64::try_from(self.words.len()).unwrap_or(u64::MAX);
         for (rule, words) in job.totals_by_rule.iter().flatten() {
@@ -154,7 +154,7 @@ impl MergedHistogram {
     }
 
     /// Takes the words in the order of a result, at most `top` of them.
-    pub(crate) fn words(&mut self, top: Option<usize>) -> Words {
+    pub(crate) fn take_words(&mut self, top: Option<usize>) -> Words {
         let mut words: Vec<(String, u64)> = std::mem::take(&mut self.words).into_iter().collect();
         words.sort_unstable_by(|(a, a_count), (b, b_count)| {
             (Reverse(a_count), a).cmp(&(Reverse(b_count), b))
@@ -189,12 +189,12 @@ mod tests {
     }
 
     #[test]
-    fn merged_words_are_added_up_and_in_the_order_of_a_result() {
+    fn merged_words_are_added_up_and_sorted() {
         let mut merged = MergedHistogram::default();
         for (word, count) in [("b", 1), ("é", 5), ("a", 2), ("b", 1), ("z", 5)] {
             merged.add_word(word.to_owned(), count).unwrap();
         }
-        let words = merged.words(None).0;
+        let words = merged.take_words(None).0;
         let expected = [("z", 5), ("é", 5), ("a", 2), ("b", 2)];
         assert_eq!(words, expected.map(|(word, count)| (word.to_owned(), count)));
     }

@@ -96,7 +96,7 @@ impl Batch {
     /// Returns the id of the member that was created from a line of the batch `batch_id`.
     #[must_use]
     pub fn member(owner: &Owner, batch_id: JobId, line: u32) -> JobId {
-        JobId::derived("line", owner, &format!("{batch_id}.{line}"))
+        JobId::derive("line", owner, &format!("{batch_id}.{line}"))
     }
 
     /// Returns the accepted lines and the ids of their members.
@@ -106,7 +106,7 @@ impl Batch {
     }
 }
 
-/// Number of lines of a batch in each state.
+/// Number of lines of a batch by status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Counts {
     /// Members that wait for their first or their next attempt.
@@ -119,7 +119,7 @@ pub struct Counts {
     pub failed: u32,
     /// Members that were cancelled.
     pub cancelled: u32,
-    /// Members that were deleted or expired before the batch ended.
+    /// Members that were deleted or expired before the batch was final.
     pub gone: u32,
     /// Lines that are not valid jobs and were refused.
     pub refused: u32,
@@ -128,7 +128,7 @@ pub struct Counts {
 /// Progress of the members of a batch.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct BatchProgress {
-    /// Number of lines in each state.
+    /// Number of lines by status.
     pub counts: Counts,
     /// Lines whose member is final. They are not read again until the results are added up.
     #[serde(default, skip_serializing_if = "Lines::is_empty")]
@@ -140,8 +140,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_in_any_order_become_few_ranges() {
-        // Tries the lines in every order, by a walk through all permutations.
+    fn adjacent_lines_are_merged_into_ranges() {
+        // Adds the lines in every order, by recursion over all permutations.
         fn check(rest: &mut Vec<u32>, lines: &Lines, added: &mut Vec<u32>) {
             for line in 0..9 {
                 assert_eq!(lines.contains(line), added.contains(&line), "{line} in {lines:?}");
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn members_follow_from_the_batch_and_the_line() {
+    fn member_ids_are_derived_from_batch_and_line() {
         let owner = Owner::public();
         let batch_id = JobId::new();
         let refused = [2].into_iter().collect();

@@ -1,4 +1,4 @@
-//! Current time, with the precision that records and API answers use.
+//! Current time, with the precision that records and API responses use.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_in_the_future_has_no_age() {
+    fn the_age_of_a_future_time_is_zero() {
         let at = |s| Timestamp::from_second(s).unwrap();
         assert_eq!(age(at(10), at(70)), Duration::from_secs(60));
         assert_eq!(age(at(70), at(10)), Duration::ZERO);

@@ -27,7 +27,7 @@ pub struct Token {
     pub token: String,
     /// Number of occurrences.
     pub count: u64,
-    /// Reason of the difference.
+    /// Reason for the difference.
     pub reason: Reason,
     /// Number of words of one occurrence, by rule. Under `gmx` it can be a fraction.
     pub words: BTreeMap<RuleName, f64>,
@@ -48,12 +48,12 @@ pub struct Sample {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Reason {
-    /// The token has no letter or digit, for example a dash: a word for `whitespace` and `office`
-    /// only.
+    /// The token contains no letter or digit, for example a dash. It is a word only for
+    /// `whitespace` and `office`.
     NoLetterOrDigit,
-    /// The token has letters of a script that does not separate words by spaces.
+    /// The token contains letters of a script that does not separate words by spaces.
     WrittenWithoutSpaces,
-    /// The token has letters that `gmx` counts by the character.
+    /// The token contains letters that `gmx` counts by the character.
     CharactersDivided,
     /// The token contains signs, such as hyphens and slashes, that end a word for some rules.
     SignsInside,

@@ -61,38 +61,38 @@ failure_codes! {
     FetchDns = "fetch_dns", RETRYABLE;
     /// No connection to the host could be established.
     FetchConnect = "fetch_connect", RETRYABLE;
-    /// The host was too slow: to connect, to send the first byte, or to send the rest.
+    /// The host was too slow to accept the connection, to send the first byte, or to send the rest.
     FetchTimeout = "fetch_timeout", RETRYABLE;
     /// The TLS handshake failed.
     FetchTls = "fetch_tls", PERMANENT;
-    /// The host answered with a 4xx status.
+    /// The host responded with a 4xx status.
     FetchHttp4xx = "fetch_http_4xx", PERMANENT;
-    /// The host answered with a 5xx status.
+    /// The host responded with a 5xx status.
     FetchHttp5xx = "fetch_http_5xx", RETRYABLE;
-    /// The document exceeds a limit: of its transferred size, its decompressed size, or the ratio
-    /// of both.
+    /// The document exceeds the limit on its transferred size, its decompressed size, or the ratio
+    /// of the two.
     FetchTooLarge = "fetch_too_large", PERMANENT;
     /// The host redirected too often, or to an invalid location.
     FetchRedirects = "fetch_redirects", PERMANENT;
     /// The URL leads to an address that may not be fetched.
     UrlBlocked = "url_blocked", PERMANENT;
-    /// The words of this document format cannot be counted.
+    /// Words in this document format cannot be counted.
     UnsupportedFormat = "unsupported_format", PERMANENT;
     /// The document could not be decompressed or decoded.
     DecodeError = "decode_error", PERMANENT;
     /// The document or the URL could not be parsed.
     ParseError = "parse_error", PERMANENT;
-    /// The document has more distinct words than one count may have.
+    /// The document has more unique words than the limit allows.
     TooManyUniqueWords = "too_many_unique_words", PERMANENT;
     /// The attempt exceeded its deadline.
     DeadlineExceeded = "deadline_exceeded", RETRYABLE;
-    /// The worker stopped during the attempt.
+    /// The worker stopped responding during the attempt.
     WorkerCrashed = "worker_crashed", RETRYABLE;
     /// The document to count is no longer stored.
     SourceGone = "source_gone", PERMANENT;
     /// The job's message disappeared from the queue.
     Lost = "lost", PERMANENT;
-    /// A defect of the service.
+    /// A bug in the service.
     Internal = "internal", RETRYABLE;
 }
 
@@ -143,21 +143,21 @@ impl Failure {
         Self { code: code.into(), detail: detail.into(), retryable: code.is_retryable() }
     }
 
-    /// Returns the failure of an attempt that ended with its worker.
+    /// Returns the failure of an attempt whose worker stopped responding.
     #[must_use]
     pub fn worker_crashed() -> Self {
         Self::new(FailureCode::WorkerCrashed, "The worker stopped responding during the attempt.")
     }
 
-    /// Returns the failure for an HTTP answer with an error status.
+    /// Returns the failure for an HTTP response with an error status.
     ///
-    /// 408, 425 and 429 are retryable, unlike other 4xx statuses: with them the host asks for a
-    /// repetition of the request.
+    /// Unlike other 4xx statuses, 408, 425 and 429 are retryable: they mean that a later request
+    /// may succeed.
     #[must_use]
     pub fn http_status(status: u16) -> Self {
         let code =
             if status >= 500 { FailureCode::FetchHttp5xx } else { FailureCode::FetchHttp4xx };
-        let mut failure = Self::new(code, format!("The host answered with status {status}."));
+        let mut failure = Self::new(code, format!("The host responded with status {status}."));
         failure.retryable |= matches!(status, 408 | 425 | 429);
         failure
     }
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_few_4xx_answers_ask_to_come_back() {
+    fn some_4xx_statuses_are_retryable() {
         assert!(!Failure::http_status(404).retryable);
         assert!(Failure::http_status(429).retryable);
         assert!(Failure::http_status(503).retryable);

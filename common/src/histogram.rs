@@ -12,10 +12,10 @@ use serde::{
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub struct Totals {
-    /// Number of words. Every occurrence counts, and overlong words are included.
+    /// Number of words, including repeated and overlong ones.
     pub words: u64,
-    /// Number of distinct words, which is the number of entries of the histogram. Overlong words
-    /// are not included.
+    /// Number of unique words, which is the number of entries in the histogram. Overlong words are
+    /// not included.
     pub unique_words: u64,
     /// Number of code points (Unicode scalar values) of the extracted text.
     pub characters: u64,
@@ -26,7 +26,7 @@ pub struct Totals {
     pub overlong_words: u64,
 }
 
-/// Definition of a word by which a document was counted.
+/// Rule by which the words of a document were counted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub struct Rule {
@@ -107,8 +107,8 @@ impl Histogram {
 
     /// Creates a histogram from distinct words, and sorts them into canonical order.
     ///
-    /// `text` contains the words one after the other. For each word, `ends` has the byte offset of
-    /// its end and its count.
+    /// `text` contains the words one after the other. For each word, `ends` contains the byte
+    /// offset of its end and its count.
     #[must_use]
     pub fn from_distinct(text: String, ends: &[(usize, u64)]) -> Self {
         let starts = std::iter::once(0).chain(ends.iter().map(|(end, _)| *end));
@@ -120,15 +120,15 @@ impl Histogram {
         keys.sort_unstable();
         let mut sorted: Vec<Entry> =
             keys.iter().filter_map(|key| entries.get(key.position()).copied()).collect();
-        // A key has only the first bytes of the word and a capped count. Sort each group of equal
-        // keys again, by the full count and the full word.
+        // A key contains only the first bytes of the word and a capped count. Sort each group of
+        // equal keys again, by the full count and the full word.
         let mut start = 0;
-        for alike in keys.chunk_by(|left, right| left.has_same_prefix(*right)) {
-            let end = alike.len().saturating_add(start);
-            if alike.len() > 1
-                && let Some(these) = sorted.get_mut(start..end)
+        for group in keys.chunk_by(|left, right| left.is_tied_with(*right)) {
+            let end = group.len().saturating_add(start);
+            if group.len() > 1
+                && let Some(tied) = sorted.get_mut(start..end)
             {
-                these.sort_unstable_by(|left, right| {
+                tied.sort_unstable_by(|left, right| {
                     let by_count = right.count.cmp(&left.count);
                     by_count.then_with(|| word(&text, *left).cmp(word(&text, *right)))
                 });
@@ -146,7 +146,7 @@ fn word(text: &str, entry: Entry) -> &str {
 /// Key that sorts before another one if its word comes earlier in canonical order. From the highest
 /// bits: the complement of the count, the first bytes of the word, and the index of the word.
 ///
-/// Comparing integers instead of words is much of the reason why small histograms are fast.
+/// Comparing integers instead of words is a large part of the speed for small histograms.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct SortKey(u128);
 
@@ -158,15 +158,16 @@ impl SortKey {
     const COUNT_MAX: u64 = (1 << (u128::BITS - Self::PREFIX_BITS - Self::POSITION_BITS)) - 1;
 
     fn new(text: &str, entry: Entry, position: usize) -> Self {
-        let rareness = Self::COUNT_MAX.saturating_sub(entry.count);
-        let upper = u128::from(rareness) << Self::PREFIX_BITS | u128::from(prefix(text, entry));
+        let inverted_count = Self::COUNT_MAX.saturating_sub(entry.count);
+        let upper =
+            u128::from(inverted_count) << Self::PREFIX_BITS | u128::from(prefix(text, entry));
         // The index fits into 40 bits: 2^40 words do not fit into memory.
         Self(upper << Self::POSITION_BITS | position as u128)
     }
 
     /// Returns whether the keys do not decide the order of the two words: they have the same count
     /// and prefix, or both counts are capped.
-    const fn has_same_prefix(self, other: Self) -> bool {
+    const fn is_tied_with(self, other: Self) -> bool {
         // Shift that leaves the complement of the count, which is 0 for every capped count.
         const BOTH: u32 = SortKey::PREFIX_BITS + SortKey::POSITION_BITS;
         let are_most_frequent = (self.0 | other.0) >> BOTH == 0;
@@ -188,11 +189,11 @@ fn prefix(text: &str, entry: Entry) -> u64 {
         let shifts = (0..u64::BITS).step_by(8).rev();
         return bytes.zip(shifts).fold(0, |all, (byte, shift)| all | u64::from(*byte) << shift);
     };
-    // The eight bytes may include the start of the next word: clear the bits behind the end of this
+    // The eight bytes may include the start of the next word: clear the bits after the end of this
     // one.
     let bytes = u32::try_from(entry.end.saturating_sub(entry.start)).unwrap_or(u32::MAX);
-    let behind = u64::MAX.checked_shr(bytes.saturating_mul(8)).unwrap_or(0);
-    u64::from_be_bytes(*first) & !behind
+    let after = u64::MAX.checked_shr(bytes.saturating_mul(8)).unwrap_or(0);
+    u64::from_be_bytes(*first) & !after
 }
 
 impl fmt::Debug for Histogram {
@@ -288,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn order_is_that_of_counts_and_words_however_alike_they_are() {
+    fn the_order_is_correct_for_similar_words_and_counts() {
         let beginnings =
             ["", "a", "b", "\u{e9}", "\0", "mill", "millston", "millstone", "\u{6c34}\u{8eca}"];
         let ends = ["", "\0", "\0\0", "s", "\u{e9}s"];
@@ -314,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn words_are_left_out_without_a_change_of_order() {
+    fn retain_keeps_the_order() {
         let mut some = sample();
         some.retain(|word| word != "bread");
         let words: Vec<_> = some.iter().collect();
@@ -356,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn rule_and_totals_have_fixed_json() {
+    fn rule_and_totals_have_stable_json() {
         let rule = Rule { name: "unicode".to_owned(), version: 1, unicode: "18.0".to_owned() };
         assert_eq!(
             serde_json::to_string(&rule).unwrap(),

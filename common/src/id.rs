@@ -46,7 +46,7 @@ impl JobId {
     ///
     /// `purpose` separates kinds of names, for example idempotency keys and dead letters.
     #[must_use]
-    pub fn derived(purpose: &str, owner: &Owner, name: &str) -> Self {
+    pub fn derive(purpose: &str, owner: &Owner, name: &str) -> Self {
         let mut hash = Sha256::new();
         for part in [purpose, owner.as_str(), name] {
             // The length before each part makes the input unambiguous: ("ab", "c") and ("a", "bc")
@@ -146,7 +146,7 @@ impl fmt::Display for JobKey {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Lane {
-    /// For jobs with a client that waits for the result.
+    /// For jobs whose client waits for the result.
     #[default]
     Interactive,
     /// For batches and other jobs that are not urgent.
@@ -181,7 +181,8 @@ impl FromStr for Lane {
     }
 }
 
-/// Random nonce of one attempt. A run compares it to decide whether a record contains its own work.
+/// Random nonce of one attempt. A worker compares it to decide whether a record contains its own
+/// work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct RunNonce(Uuid);
@@ -226,14 +227,14 @@ mod tests {
     fn derived_ids_depend_on_every_part_and_on_nothing_else() {
         let public = Owner::public();
         let other = Owner::try_from("other".to_owned()).unwrap();
-        let id = JobId::derived("key", &public, "a");
-        assert_eq!(id, JobId::derived("key", &public, "a"));
+        let id = JobId::derive("key", &public, "a");
+        assert_eq!(id, JobId::derive("key", &public, "a"));
         assert_eq!(id.to_string().get(14..15), Some("8"));
         for different in [
-            JobId::derived("key", &public, "b"),
-            JobId::derived("key", &other, "a"),
-            JobId::derived("dead", &public, "a"),
-            JobId::derived("keyp", &Owner::try_from("ublic".to_owned()).unwrap(), "a"),
+            JobId::derive("key", &public, "b"),
+            JobId::derive("key", &other, "a"),
+            JobId::derive("dead", &public, "a"),
+            JobId::derive("keyp", &Owner::try_from("ublic".to_owned()).unwrap(), "a"),
         ] {
             assert_ne!(id, different);
         }

@@ -29,7 +29,7 @@ pub use self::result_ref::{ExplanationRef, ResultRef};
 /// Version of the record format. Readers refuse records with a higher version.
 pub const FORMAT: u32 = 1;
 
-/// State of a job.
+/// Status of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
@@ -43,18 +43,18 @@ pub enum Status {
     Failed,
     /// Final: the owner cancelled the job.
     Cancelled,
-    /// An unknown state, written by a newer version. It is not final, allows no event, and cannot
-    /// be serialized.
+    /// A status that this version does not support, written by a newer one. It is not final, allows
+    /// no event, and cannot be serialized.
     #[serde(skip)]
     Unknown,
 }
 
 impl Status {
-    /// All states except [`Status::Unknown`].
+    /// All statuses except [`Status::Unknown`].
     pub const ALL: [Self; 5] =
         [Self::Queued, Self::Running, Self::Succeeded, Self::Failed, Self::Cancelled];
 
-    /// Returns whether the state is final. A final job never changes again.
+    /// Returns whether the status is final. A final job never changes again.
     #[must_use]
     pub fn is_final(self) -> bool {
         match self {
@@ -76,7 +76,7 @@ impl Status {
         }
     }
 
-    /// Deserializes a status. An unknown name, for example of a newer version, becomes
+    /// Deserializes a status. An unknown name, for example from a newer version, becomes
     /// [`Status::Unknown`].
     ///
     /// # Errors
@@ -102,14 +102,15 @@ pub struct Attempt {
     pub number: u32,
     /// Name of the worker that runs the attempt.
     pub worker: String,
-    /// Nonce of the run, set by the worker. Only an event with this nonce can advance, fail or hand
-    /// back the attempt, so that two workers cannot disturb each other. The API does not show it.
+    /// Nonce of the run, set by the worker. Only an event with this nonce can advance, fail or
+    /// return the attempt, so that two workers cannot interfere with each other. The API does not
+    /// show it.
     pub run: RunNonce,
     /// Time at which the worker started the attempt.
     pub started_at: Timestamp,
     /// Time at which the attempt ended; absent while it runs.
     pub ended_at: Option<Timestamp>,
-    /// Reason of the failure. Absent while the attempt runs, after a success and after a
+    /// Reason for the failure. Absent while the attempt runs, after a success and after a
     /// cancellation.
     pub failure: Option<Failure>,
 }
@@ -120,7 +121,8 @@ pub struct Attempt {
 pub enum Stage {
     /// Downloads the document and counts the part that has arrived.
     Fetch,
-    /// Counts a text, an uploaded document or the results of a batch. Nothing is downloaded.
+    /// Counts a text or an uploaded document, or adds up the results of a batch. Nothing is
+    /// downloaded.
     Count,
 }
 
@@ -132,7 +134,7 @@ pub struct Progress {
     /// Number of bytes that are counted so far. For a batch: total size of the documents whose
     /// results are added up so far.
     pub done_bytes: u64,
-    /// Total number of bytes; absent if it is not known.
+    /// Total number of bytes; absent if it is unknown.
     pub total_bytes: Option<u64>,
 }
 
@@ -147,7 +149,7 @@ pub struct Job {
     /// Tenant that submitted the job, taken from its API key. Only callers with the same owner can
     /// see the job.
     pub owner: Owner,
-    /// Current state. Only [`Job::apply`] sets it.
+    /// Current status. Only [`Job::apply`] sets it.
     #[serde(deserialize_with = "Status::deserialize_or_unknown")]
     pub status: Status,
     /// Priority of the job, set by the client. It selects the consumer that delivers the job to
@@ -165,8 +167,8 @@ pub struct Job {
     /// All attempts, the oldest first. At most as many as the retry policy of the workers allows,
     /// since a job that has used up its attempts fails.
     pub attempts: Vec<Attempt>,
-    /// Progress of the running attempt, updated by its worker every few seconds. Absent in every
-    /// state but `running`, and until the first update.
+    /// Progress of the running attempt, updated by its worker every few seconds. Absent until the
+    /// first update, and while the job is not running.
     pub progress: Option<Progress>,
     /// Time of the submission, by the clock of the gateway.
     pub created_at: Timestamp,
@@ -178,8 +180,8 @@ pub struct Job {
     /// Records of unfinished jobs do not expire.
     pub expires_at: Option<Timestamp>,
     /// Earliest time of the next attempt, set when an attempt fails and another one follows. For a
-    /// batch: time of the next check of its members. Absent while an attempt runs and in final
-    /// states.
+    /// batch: time of the next check of its members. Absent while an attempt runs, and when the job
+    /// is final.
     pub next_attempt_at: Option<Timestamp>,
     /// Totals under the requested rule, set on success.
     pub totals: Option<Totals>,
@@ -192,8 +194,8 @@ pub struct Job {
     pub totals_by_scope: Option<BTreeMap<String, u64>>,
     /// Name and version of the rule that produced the histogram, set on success.
     pub rule: Option<Rule>,
-    /// Most frequent words, at most as many as the option `top`, in the order of the histogram. Set
-    /// on success.
+    /// Most frequent words, at most the number in the option `top`, in the order of the histogram.
+    /// Set on success.
     pub top_words: Option<RawJson<Vec<WordCount>>>,
     /// Histogram, or the name of the object that contains it. Set on success.
     pub result: Option<ResultRef>,
@@ -201,7 +203,7 @@ pub struct Job {
     /// Set on success if the option `explain` is set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub explanation: Option<ExplanationRef>,
-    /// Reason of the final failure, set if the job is `failed`.
+    /// Reason for the final failure, set if the job is `failed`.
     pub failure: Option<Failure>,
     /// Whether the job failed because its attempts are used up, so that its message is archived in
     /// `DEAD_JOBS` and can be replayed.
@@ -248,7 +250,7 @@ impl Job {
         self.attempts.last().is_some_and(|attempt| attempt.run == run)
     }
 
-    /// Returns whether the record has an attempt of `run`.
+    /// Returns whether the record contains an attempt of `run`.
     #[must_use]
     pub fn has_attempt_of(&self, run: RunNonce) -> bool {
         self.attempts.iter().any(|attempt| attempt.run == run)
@@ -270,15 +272,15 @@ impl Job {
     /// Applies `event` at `now`.
     ///
     /// # Errors
-    /// [`InvalidTransition`] if the state does not allow the event, or if the event belongs to a
+    /// [`InvalidTransition`] if the status does not allow the event, or if the event belongs to a
     /// run other than the current one. The record is then unchanged.
     pub fn apply(&mut self, event: Event, now: Timestamp) -> Result<(), InvalidTransition> {
         use Status::{Cancelled, Failed, Queued, Running, Succeeded};
 
         let refused = InvalidTransition { from: self.status, event: event.name() };
         match (self.status, event) {
-            // A redelivery finds the job in state `running`: its previous worker crashed or lost
-            // its connection. That attempt ends as crashed, and a new one starts.
+            // A redelivery finds the status `running`: the previous worker crashed or lost its
+            // connection. That attempt ends as crashed, and a new one starts.
             (Queued | Running, Event::Started { run, worker }) => {
                 self.close_attempt(now, Some(Failure::worker_crashed()));
                 self.open_attempt(run, worker, now);
@@ -292,9 +294,8 @@ impl Job {
                 self.members = Some(members);
                 self.next_attempt_at = Some(next_check_at);
             }
-            // Accepts the result of any run, even if the job was redelivered to another worker
-            // meanwhile: both counted the same source, so the first result is as good as a later
-            // one.
+            // Accepts the result of any run, even if the job has been redelivered to another
+            // worker: both counted the same source, so the first result is as good as a later one.
             (Queued | Running, Event::Counted { run, count }) => {
                 self.close_counted(run, now);
                 self.set_result(*count);
@@ -308,9 +309,9 @@ impl Job {
                 self.progress = None;
                 self.status = Queued;
             }
-            (Running, Event::HandedBack { run }) if self.is_running(run) => {
-                // An attempt that was handed back does not count: remove it, so that restarts of
-                // workers cannot use up the attempts.
+            (Running, Event::Returned { run }) if self.is_running(run) => {
+                // A returned attempt does not count: remove it, so that restarts of workers cannot
+                // use up the attempts.
                 self.attempts.pop();
                 self.progress = None;
                 self.status = Queued;
@@ -332,7 +333,7 @@ impl Job {
                 self.close_attempt(now, None);
                 self.finish(Cancelled, now);
             }
-            // All states are listed, so that a new one does not compile until its events are
+            // All statuses are listed, so that a new one does not compile until its events are
             // decided.
             (Queued | Running | Succeeded | Failed | Cancelled | Status::Unknown, _) => {
                 return Err(refused);

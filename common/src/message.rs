@@ -67,7 +67,7 @@ pub enum Error {
     Newer(u64),
     /// The message is valid, except for an unknown source or unknown options.
     #[error("the message has {} unknown to this version: {}", .0.part, .0.reason)]
-    Unknown(Box<UnknownJob>),
+    Unknown(Box<UnsupportedJob>),
 }
 
 /// Part of a message that is unknown to this version.
@@ -102,8 +102,8 @@ impl fmt::Display for UnknownPart {
 /// A job with an unknown source or unknown options, submitted through a newer version. It can be
 /// shown and cancelled, but not run, retried or replayed.
 #[derive(Debug, Clone, PartialEq)]
-pub struct UnknownJob {
-    /// Record of the job in state `queued`.
+pub struct UnsupportedJob {
+    /// Record of the job with status `queued`.
     pub job: Job,
     /// The unknown part; the source if both are unknown.
     pub part: UnknownPart,
@@ -111,13 +111,13 @@ pub struct UnknownJob {
     pub reason: String,
 }
 
-/// A parsed message, for callers that show, cancel or replay a job and do not run it.
+/// A parsed message, for callers that show, cancel or replay a job without running it.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ParsedMessage {
     /// This version can run the job.
     Known(Box<JobMessage>),
     /// Only a newer version can run the job.
-    Unknown(Box<UnknownJob>),
+    Unknown(Box<UnsupportedJob>),
 }
 
 impl ParsedMessage {
@@ -133,7 +133,7 @@ impl ParsedMessage {
         }
     }
 
-    /// Returns the record of the job in state `queued`.
+    /// Returns the record of the job with status `queued`.
     #[must_use]
     pub fn queued_job(&self) -> Job {
         match self {
@@ -187,7 +187,7 @@ impl JobMessage {
             // error.
             Err(error) => match serde_json::from_slice::<FormatField>(bytes) {
                 Ok(newer) if newer.format > FORMAT.into() => Err(Error::Newer(newer.format)),
-                Ok(_) | Err(_) => Err(match UnknownJob::detect(bytes) {
+                Ok(_) | Err(_) => Err(match UnsupportedJob::detect(bytes) {
                     Some(unknown) => Error::Unknown(Box::new(unknown)),
                     None => Error::Malformed(error),
                 }),
@@ -195,7 +195,7 @@ impl JobMessage {
         }
     }
 
-    /// Returns the record of the job in state `queued`.
+    /// Returns the record of the job with status `queued`.
     #[must_use]
     pub fn queued_job(&self) -> Job {
         Job {
@@ -263,10 +263,10 @@ impl JobMessage {
     }
 }
 
-impl UnknownJob {
-    /// Returns the job if only its source or its options are unknown, otherwise `None`. To find
-    /// out, replaces both with valid placeholders and parses the message again. For example,
-    /// `"options": {"stem": true}` in a message that is otherwise valid.
+impl UnsupportedJob {
+    /// Returns the job if the message is valid except for an unknown source or unknown options, for
+    /// example `"options": {"stem": true}`. Replaces both with valid placeholders and parses the
+    /// message again to find out.
     fn detect(bytes: &[u8]) -> Option<Self> {
         #[derive(Deserialize)]
         struct Parts<'a> {
@@ -325,7 +325,7 @@ mod tests {
         serde_json::to_vec(&message).unwrap()
     }
 
-    fn unknown(changes: &Value) -> UnknownJob {
+    fn unknown(changes: &Value) -> UnsupportedJob {
         match JobMessage::parse(&golden_message_with(changes)) {
             Err(Error::Unknown(unknown)) => *unknown,
             other => panic!("{changes}: {other:?}"),
@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_option_or_source_is_distinguished_from_nonsense() {
+    fn an_unknown_option_or_source_is_distinguished_from_a_malformed_message() {
         let message = unknown(&json!({"options": {"case": "fold", "stem": true}}));
         assert_eq!(message.part, UnknownPart::Options);
         assert!(message.reason.contains("unknown field `stem`"), "{}", message.reason);
@@ -376,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn a_parsed_message_shows_the_job_in_both_cases() {
+    fn a_message_with_unknown_options_still_yields_the_job() {
         let known = ParsedMessage::parse(&golden_message_with(&json!({}))).unwrap();
         let unknown =
             ParsedMessage::parse(&golden_message_with(&json!({"options": {"stem": true}})))
@@ -396,10 +396,10 @@ mod tests {
     }
 
     #[test]
-    fn a_newer_format_is_distinguished_from_nonsense() {
+    fn a_newer_format_is_distinguished_from_a_malformed_message() {
         let newer = JobMessage::parse(br#"{"format":2,"something":"else"}"#);
         assert!(matches!(newer, Err(Error::Newer(2))));
-        let nonsense = JobMessage::parse(b"hello");
-        assert!(matches!(nonsense, Err(Error::Malformed(_))));
+        let malformed = JobMessage::parse(b"hello");
+        assert!(matches!(malformed, Err(Error::Malformed(_))));
     }
 }

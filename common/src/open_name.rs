@@ -1,7 +1,7 @@
 //! Names from sets that newer versions extend, for example failure codes.
 //!
-//! During an upgrade, services of two versions run side by side. A reader keeps a name that it does
-//! not know, so that it can show the name and write it back unchanged.
+//! During an upgrade, services of two versions run side by side. A reader keeps unknown names, so
+//! that it can show them and write them back unchanged.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -75,8 +75,7 @@ impl<T: DeserializeOwned> Visitor<'_> for NameVisitor<T> {
     }
 }
 
-/// Schema of any string, in place of the enumeration that `T` has. Its description lists the known
-/// names.
+/// Schema of any string, instead of the enumeration of `T`. Its description lists the known names.
 impl<T: JsonSchema> JsonSchema for OpenName<T> {
     fn schema_name() -> Cow<'static, str> {
         T::schema_name()
@@ -110,7 +109,7 @@ mod tests {
     use crate::job::Stage;
 
     #[test]
-    fn an_unknown_name_reads_and_writes_as_itself() {
+    fn unknown_names_round_trip() {
         let known: OpenName<FailureCode> = serde_json::from_value(json!("fetch_http_4xx")).unwrap();
         assert_eq!(known, FailureCode::FetchHttp4xx);
         assert_eq!(json!(known), "fetch_http_4xx");

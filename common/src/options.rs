@@ -2,8 +2,8 @@
 //!
 //! Options are stored and sent as JSON. A field with its default value is omitted, except for the
 //! three oldest ones, so that a worker of an earlier version can run every job without newer
-//! options. A reader refuses unknown fields and values: a job that is counted with other options
-//! than requested would be wrong.
+//! options. A reader refuses unknown fields and values, because ignoring them would give wrong
+//! results.
 
 use std::borrow::Cow;
 use std::ops::RangeInclusive;
@@ -34,7 +34,7 @@ pub struct Options {
     pub rule: RuleName,
     /// Handling of letter case in the listed words. The default is `lower`.
     pub case: Case,
-    /// Part of a page to count. The default is `page`. Without effect on plain text.
+    /// Part of a page to count. The default is `page`. No effect on plain text.
     pub scope: Scope,
     /// Whether numbers count as words. The default is `count`.
     #[serde(skip_serializing_if = "is_default")]
@@ -42,7 +42,7 @@ pub struct Options {
     /// Whether different apostrophe characters are unified. The default is `unify`.
     #[serde(skip_serializing_if = "is_default")]
     pub apostrophe: Apostrophe,
-    /// Whether a hyphen ends a word, the default. Without effect on `whitespace` and `office`.
+    /// Whether a hyphen ends a word. The default is `split`. Ignored by `whitespace` and `office`.
     #[serde(skip_serializing_if = "is_default")]
     pub hyphen: Hyphen,
     /// Unicode normalization of the listed words. The default is `nfc`.
@@ -56,7 +56,7 @@ pub struct Options {
     /// default is none.
     #[serde(skip_serializing_if = "is_default")]
     pub stop_words: StopWords,
-    /// Number of most frequent words that the job itself shows, from 0 to 100. The default is 20.
+    /// Number of most frequent words in the job's `top_words`, from 0 to 100. The default is 20.
     #[serde(skip_serializing_if = "is_default")]
     pub top: Top,
     /// Language of the document, which decides how the rule `gmx` counts Han and Kana characters.
@@ -92,7 +92,7 @@ impl From<&Options> for RawJson<Options> {
     }
 }
 
-/// Schema of options in an answer, which may also contain options of a newer version.
+/// Schema of options in a response, which may also contain options of a newer version.
 impl JsonSchema for RawJson<Options> {
     fn schema_name() -> Cow<'static, str> {
         Options::schema_name()
@@ -131,12 +131,12 @@ pub enum RuleName {
     /// Unicode word segmentation, with dictionaries for scripts without spaces.
     #[default]
     Unicode,
-    /// Text between white space, as `wc -w` counts.
+    /// Text between white space, like `wc -w`.
     Whitespace,
-    /// As word processors count: text between white space, and each Han, Hiragana or Katakana
+    /// Like word processors: text between white space, and each Han, Hiragana or Katakana
     /// character.
     Office,
-    /// As translations are charged: Unicode words, but for some languages characters divided by a
+    /// As translations are priced: Unicode words, or for some languages, characters divided by a
     /// factor.
     Gmx,
 }
@@ -194,7 +194,7 @@ pub enum Numbers {
     /// Numbers count as words.
     #[default]
     Count,
-    /// Words that have a digit and no letter are not counted.
+    /// Words that contain a digit and no letter are not counted.
     Skip,
 }
 
@@ -216,7 +216,7 @@ pub enum Hyphen {
     /// A hyphen ends a word.
     #[default]
     Split,
-    /// A single hyphen between two words joins them to one word.
+    /// A single hyphen between two words joins them into one word.
     Join,
 }
 
@@ -251,7 +251,7 @@ impl TryFrom<f64> for MinLen {
         let min = MIN_LEN.start();
         let max = MIN_LEN.end();
         let invalid = || format!("the length must be {min} to {max} characters");
-        integer(MIN_LEN, length).map(Self).ok_or_else(invalid)
+        to_integer(MIN_LEN, length).map(Self).ok_or_else(invalid)
     }
 }
 
@@ -261,7 +261,7 @@ impl From<MinLen> for u32 {
     }
 }
 
-/// Number of most frequent words that the job itself shows.
+/// Number of most frequent words in the job's `top_words`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "f64", into = "u32")]
 #[schemars(extend("type" = "integer", "minimum" = TOP.start(), "maximum" = TOP.end()))]
@@ -280,7 +280,7 @@ impl TryFrom<f64> for Top {
         let min = TOP.start();
         let max = TOP.end();
         let invalid = || format!("the number of words must be {min} to {max}");
-        integer(TOP, words).map(Self).ok_or_else(invalid)
+        to_integer(TOP, words).map(Self).ok_or_else(invalid)
     }
 }
 
@@ -292,7 +292,7 @@ impl From<Top> for u32 {
 
 /// Converts a number to an integer in `range`; `None` if it is fractional or outside. Accepts 3.0,
 /// which is an integer in JSON.
-fn integer(range: RangeInclusive<u32>, number: f64) -> Option<u32> {
+fn to_integer(range: RangeInclusive<u32>, number: f64) -> Option<u32> {
     range.into_iter().find(|integer| f64::from(*integer) == number)
 }
 
@@ -382,7 +382,7 @@ fn volume_rule_schema() -> Value {
     json!({"required": ["rule"], "properties": {"rule": {"const": RuleName::Gmx}}})
 }
 
-/// Returns the schema of the options that are allowed with that rule.
+/// Returns the schema of the options that are allowed with the rule `gmx`.
 fn unfiltered_options_schema() -> Value {
     json!({"properties": {
         "numbers": {"const": Numbers::default()},
@@ -393,7 +393,7 @@ fn unfiltered_options_schema() -> Value {
 }
 
 impl Options {
-    /// Returns a sentence about two options that contradict each other, if there are any.
+    /// Returns an error message if two options contradict each other.
     #[must_use]
     pub fn find_contradiction(&self) -> Option<String> {
         let filters = [
@@ -402,7 +402,7 @@ impl Options {
             ("min_len", !is_default(&self.min_len)),
             ("stop_words", !self.stop_words.is_empty()),
         ];
-        // Each of these options leaves words out or joins them, which a volume does not allow.
+        // Each of these options omits or joins words, but a GMX-V volume includes every word.
         let filter = filters.into_iter().find(|(_, is_given)| *is_given);
         let (name, _) = filter.filter(|_| self.rule == RuleName::Gmx)?;
         Some(format!(
@@ -434,7 +434,7 @@ mod tests {
     }
 
     #[test]
-    fn every_option_survives_the_way() {
+    fn every_option_round_trips() {
         let json = json!({
             "rule": "office", "case": "keep", "scope": "main", "numbers": "skip",
             "apostrophe": "keep", "hyphen": "join", "normalize": "nfkc", "min_len": 3,
@@ -448,7 +448,7 @@ mod tests {
 
     #[test]
     fn unknown_or_out_of_range_options_are_refused() {
-        for (wrong, says) in [
+        for (wrong, expected) in [
             (json!({"rule": "words"}), "`unicode`, `whitespace`, `office`, `gmx`"),
             (json!({"case": "upper"}), "`lower`, `fold`, `keep`"),
             (json!({"colour": "red"}), "unknown field"),
@@ -462,12 +462,12 @@ mod tests {
             (json!({"explain": "yes"}), "boolean"),
         ] {
             let error = read(wrong.clone()).unwrap_err();
-            assert!(error.contains(says), "{wrong}: {error}");
+            assert!(error.contains(expected), "{wrong}: {error}");
         }
     }
 
     #[test]
-    fn a_volume_leaves_nothing_out() {
+    fn gmx_refuses_options_that_omit_words() {
         for filter in [
             json!({"numbers": "skip"}),
             json!({"hyphen": "join"}),
@@ -486,7 +486,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_those_of_the_json() {
+    fn rule_names_match_their_json() {
         for rule in RuleName::ALL {
             assert_eq!(json!(rule), json!(rule.as_str()));
             assert_eq!(RuleName::parse(rule.as_str()), Some(rule));

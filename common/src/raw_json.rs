@@ -89,7 +89,7 @@ mod tests {
     use crate::histogram::WordCount;
 
     #[test]
-    fn a_histogram_is_its_json_and_has_a_bound() {
+    fn a_raw_histogram_is_bounded() {
         let words = [("river", 2), ("mill", 3), ("bread", 2), ("\u{e9}t\u{e9}", 2)];
         let histogram: Histogram = words.into_iter().collect();
         let json = r#"{"mill":3,"bread":2,"river":2,"été":2}"#;
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn unexpected_json_is_passed_on_unread() {
+    fn raw_json_is_forwarded_without_parsing() {
         let json = r#"[ {"word":"mill", "count":3} ]"#;
         let written: RawJson<Vec<WordCount>> = serde_json::from_str(json).unwrap();
         assert_eq!(serde_json::to_string(&written).unwrap(), json);

@@ -2,21 +2,21 @@
 
 use std::time::Duration;
 
-/// Maximum wait that a host can request by `Retry-After`.
+/// Maximum delay that a host can request by `Retry-After`.
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(60 * 60);
 
-/// Maximum wait of the backoff itself, before jitter.
+/// Maximum delay of the backoff itself, before jitter.
 pub const BACKOFF_MAX: Duration = Duration::from_secs(10 * 60);
 
-/// Factor between two successive waits.
+/// Factor between two successive delays.
 const BACKOFF_FACTOR: u32 = 4;
 
-/// Maximum number of attempts of a job, and the waits between them.
+/// Maximum number of attempts of a job, and the delays between them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BackoffPolicy {
     /// Maximum number of attempts, including the first one. At least 1.
     pub attempts: u32,
-    /// Wait after the first failed attempt, before jitter.
+    /// Delay after the first failed attempt, before jitter.
     pub base: Duration,
 }
 
@@ -27,9 +27,9 @@ impl Default for BackoffPolicy {
 }
 
 impl BackoffPolicy {
-    /// Returns the wait after attempt number `attempt` (from 1) has failed.
+    /// Returns the delay after attempt number `attempt` (from 1) has failed.
     ///
-    /// The wait is `base * 4^(attempt - 1)`, at most [`BACKOFF_MAX`]. A `jitter` from 0 to 1
+    /// The delay is `base * 4^(attempt - 1)`, at most [`BACKOFF_MAX`]. A `jitter` from 0 to 1
     /// spreads it from 80 % to 120 %. A longer `retry_after` of the host replaces it, up to
     /// [`RETRY_AFTER_MAX`].
     #[must_use]
@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_schedule_in_real_values() {
+    fn the_default_delays_match_the_table() {
         let policy = BackoffPolicy::default();
         let table = [
             (1, 1_600, 2_000, 2_400),
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn a_servers_wish_lengthens_the_wait_within_bounds() {
+    fn retry_after_lengthens_the_delay_within_bounds() {
         let policy = BackoffPolicy::default();
         let seconds = |n| Some(Duration::from_secs(n));
         assert_eq!(policy.delay(1, 0.5, seconds(1)), Duration::from_secs(2));

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// A secret, for example a password. `Debug` prints `[redacted]` in its place.
+/// A secret, for example a password. `Debug` prints `[redacted]` instead.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct Secret(String);
 

@@ -1,4 +1,4 @@
-//! Source of a job: as it travels to the worker, and as the record describes it.
+//! Source of a job, as sent to the worker and as described in the record.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -17,7 +17,7 @@ pub enum Source {
         /// Absolute `http` or `https` URL, at most 8192 bytes as the client sent it.
         url: String,
     },
-    /// A text that travels in the message.
+    /// A text that the message contains.
     Text {
         /// The text itself.
         text: String,
@@ -177,11 +177,11 @@ pub struct SourceInfo {
     /// Compression of the uploaded document; absent if it is not compressed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content_encoding: Option<String>,
-    /// Media type. Before the count: as the client sent it. After it: the type by which the
-    /// document was read.
+    /// Media type. Before the count: as the client sent it. After it: the type that determined how
+    /// the document was parsed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content_type: Option<String>,
-    /// Character encoding by which the bytes were decoded, for example `utf-8`.
+    /// Character encoding with which the bytes were decoded, for example `utf-8`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub charset: Option<String>,
     /// Origin of the character encoding: `bom`, `header`, `meta`, `xml`, `detected` or `default`.
@@ -205,7 +205,7 @@ pub struct SourceInfo {
 /// Extractor that turned the bytes of a document into the counted text.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Extractor {
-    /// Format as which the document was read: `html`, `xhtml` or `text`.
+    /// Format in which the document was parsed: `html`, `xhtml` or `text`.
     pub name: String,
     /// Version of the extractor. It increases whenever the extracted text of some document may
     /// change.
@@ -240,7 +240,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_receipt_has_fixed_json_and_may_be_missing() {
+    fn source_info_has_stable_json() {
         let mut info = SourceInfo::new(SourceKind::Url);
         assert_eq!(serde_json::from_value::<SourceInfo>(json!({"kind": "url"})).unwrap(), info);
         info.charset = Some("utf-8".to_owned());
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn documents_have_fixed_json() {
+    fn documents_have_stable_json() {
         let inline = document(Content::Inline(vec![0, 255, 16]));
         let expected = json!({
             "kind": "document", "content": {"inline": "AP8Q"}, "content_type": "text/plain",
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn batches_have_fixed_json() {
+    fn batches_have_stable_json() {
         let batch_id = "0198f0c2-0000-7000-8000-000000000000";
         let refused = [2, 7, 8].into_iter().collect();
         let batch = Batch { batch_id: batch_id.parse().unwrap(), lines: 9, refused };
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn the_description_omits_the_place_of_the_bytes() {
+    fn the_description_does_not_depend_on_where_a_document_is_stored() {
         let inline = document(Content::Inline(vec![1, 2, 3])).describe();
         assert_eq!(inline, document(Content::Object("a.b".to_owned())).describe());
     }

@@ -1,7 +1,7 @@
 //! Trace context of a job, in the format of W3C Trace Context.
 //!
-//! Every job has a trace id, new or inherited from the request. Whether spans are recorded is
-//! decided elsewhere.
+//! Every job has a trace id, new or inherited from the request. The telemetry settings decide
+//! whether its spans are recorded.
 
 use std::fmt;
 use std::str::FromStr;
@@ -153,7 +153,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_traceparent_reads_back_as_written() {
+    fn a_traceparent_round_trips() {
         let text = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
         assert_eq!(text.parse::<TraceParent>().unwrap().to_string(), text);
         let random = TraceParent::random();
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn malformed_ones_are_refused() {
+    fn malformed_traceparents_are_refused() {
         for bad in [
             "",
             "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7",

@@ -1,10 +1,13 @@
 #!/usr/bin/env python3
-"""Runs all of Wordmill on this machine in the foreground. `make run` calls it.
+"""Runs all services of Wordmill on this machine in the foreground. `make run` calls it.
 
-Starts and provisions nats-server, then starts one gateway and the workers, with TRACE=1 also Jaeger for their traces. Prefixes every line
-of their output, restarts services that die (supervisor.py has the rules), and stops everything on Ctrl-C.
-Everything listens on loopback only, so the fixed development passwords are sufficient. Settings come from the environment: PORT,
-NATS_PORT, WORKERS, DATA_DIR, BIN_DIR, NATS_SERVER, TRACE, JAEGER and JAEGER_*PORT. OTEL_* and WORDMILL_* are passed to every service.
+Starts and provisions nats-server, then starts one gateway and the workers. TRACE=1 also starts Jaeger,
+which receives their traces. Prefixes every line of output with the name of its process, restarts services
+that die (see supervisor.py), and stops everything on Ctrl-C.
+
+Everything listens on loopback only, so fixed development passwords are sufficient. Settings come from the
+environment: PORT, NATS_PORT, WORKERS, DATA_DIR, BIN_DIR, NATS_SERVER, TRACE, JAEGER and JAEGER_*PORT.
+OTEL_* and WORDMILL_* are passed to every service.
 """
 
 import errno
@@ -25,11 +28,11 @@ from supervisor import EXIT_USAGE, Stop, Supervisor, die_with  # noqa: E402
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 HOST = "127.0.0.1"
 ROLES = ["gateway", "worker", "sweeper", "inspector", "admin"]
-# Variables that this program sets from PORT, NATS_PORT and the development passwords. All other
-# WORDMILL_* of the user take precedence.
+# Variables that this program always sets itself: from the ports, and from the development
+# passwords. Other WORDMILL_* variables of the user override the defaults of this program.
 PORT_VARIABLES = {"WORDMILL_LISTEN": "PORT", "WORDMILL_NATS_URL": "NATS_PORT"}
 CREDENTIALS = {"WORDMILL_NATS_USER", "WORDMILL_NATS_PASSWORD", "WORDMILL_NATS_SWEEPER_USER", *(f"WORDMILL_NATS_{role.upper()}_PASSWORD" for role in ROLES)}
-# Signs webhooks in development only: it is public, so everyone can sign with it.
+# Signs webhooks. Safe in development only, because it is public.
 WEBHOOK_SECRET = "development-secret-of-make-run-only"
 
 WORKERS_MAX = 64
@@ -42,7 +45,7 @@ JAEGER_START_SECONDS = 60
 
 
 class Settings:
-    """Settings from the environment. Reports all invalid settings at once."""
+    """Settings from the environment. Raises one `Stop` that lists all invalid settings."""
 
     def __init__(self, environment):
         problems = []
@@ -63,7 +66,7 @@ class Settings:
         if trace not in ("", "0", "1"):
             problems.append(f"TRACE={trace} must be 1, 0 or empty")
         self.trace = trace == "1"
-        # By the variables in jaeger.yaml.
+        # Ports of Jaeger, by their variables in jaeger.yaml.
         self.jaeger = {
             "JAEGER_HTTP": number("JAEGER_PORT", 16686, 1, 65535),
             "JAEGER_GRPC": number("JAEGER_GRPC_PORT", 16685, 1, 65535),
@@ -80,15 +83,15 @@ class Settings:
 
         for binary in ["wordmill-nats", "wordmill-gateway", "wordmill-worker"]:
             if not os.access(self.bin_dir / binary, os.X_OK):
-                problems.append(f"{self.bin_dir / binary} is missing: run `make services` first (`make run` does)")
+                problems.append(f"{self.bin_dir / binary} is missing: run `make services` first (`make run` does this)")
         if problems:
             raise Stop(EXIT_USAGE, "\n".join(problems))
 
 
 def lock_data_dir(path):
-    """Locks the data folder and returns its handle; None if another run holds the lock.
+    """Locks the data folder and returns its handle, or None if another run holds the lock.
 
-    The lock is on the folder itself. The kernel releases it when the process ends, so no lock file can be left behind.
+    Locks the folder itself. The kernel releases the lock when the process ends, so no stale lock file can remain.
     """
     path.mkdir(parents=True, exist_ok=True)
     handle = os.open(path, os.O_RDONLY)
@@ -101,7 +104,7 @@ def lock_data_dir(path):
 
 
 def port_problem(host, port):
-    """Returns why a port cannot be listened on, or None."""
+    """Returns the reason why no service can listen on a port, or None."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     address = host.strip("[]")
     with socket.socket(family, socket.SOCK_STREAM) as probe:
@@ -116,7 +119,7 @@ def port_problem(host, port):
 
 
 def check_start(settings):
-    """Checks data folder and ports before anything is started. Returns the lock on the data folder and the workers' ports."""
+    """Checks data folder and ports before anything starts. Returns the lock on the data folder and the workers' ports."""
     problems = []
     try:
         lock = lock_data_dir(settings.data_dir)
@@ -131,21 +134,21 @@ def check_start(settings):
         if problem:
             variable = "JAEGER_PORT" if name == "JAEGER_HTTP" else f"{name}_PORT"
             problems.append(f"port {port} for Jaeger is {problem}: choose another, for example `make run TRACE=1 {variable}={port + 10}`")
-    for what, variable, port, example in [
+    for owner, variable, port, example in [
         ("the gateway", "PORT", settings.port, 8081),
         ("NATS", "NATS_PORT", settings.nats_port, 4223),
     ]:
         problem = port_problem(HOST, port)
         if problem:
             example = example if example != port else example + 1
-            problems.append(f"port {port} for {what} is {problem}: choose another, for example `make run {variable}={example}`")
+            problems.append(f"port {port} for {owner} is {problem}: choose another, for example `make run {variable}={example}`")
     if problems:
         raise Stop(1, "\n".join(problems))
     return lock, worker_ports(settings)
 
 
 def worker_ports(settings):
-    """Returns the next free ports, starting at the first port for workers."""
+    """Returns a free port for each worker, from the first port for workers upwards."""
     ports = []
     last = min(settings.worker_port + WORKER_PORTS_TRIED_MAX, 65536)
     for port in range(settings.worker_port, last):
@@ -154,19 +157,20 @@ def worker_ports(settings):
         if port not in (settings.port, settings.nats_port) and port_problem(settings.worker_host, port) is None:
             ports.append(port)
     if len(ports) < settings.workers:
-        raise Stop(1, f"no free ports for {settings.workers} workers, starting at {settings.worker_host}:{settings.worker_port}")
+        first = f"{settings.worker_host}:{settings.worker_port}"
+        raise Stop(1, f"fewer than {settings.workers} ports are free for workers, from {first} upwards")
     return ports
 
 
-def find(installer):
-    """Returns the path of a program. Installs it if it is missing."""
-    found = subprocess.run([str(ROOT / installer)], stdout=subprocess.PIPE, text=True, preexec_fn=die_with(os.getpid()))
-    if found.returncode != 0:
+def find_or_install(installer):
+    """Returns the path of a program that an installer finds or installs."""
+    run = subprocess.run([str(ROOT / installer)], stdout=subprocess.PIPE, text=True, preexec_fn=die_with(os.getpid()))
+    if run.returncode != 0:
         raise Stop(1)  # the installer has printed the reason
-    return found.stdout.strip()
+    return run.stdout.strip()
 
 
-def service_environment(settings, user, **decided):
+def service_environment(settings, user, **overrides):
     """Returns the user's environment with the credentials of one role, and without those of the others."""
     environment = {name: value for name, value in os.environ.items() if name not in CREDENTIALS}
     environment.setdefault("WORDMILL_LOG_FORMAT", "pretty")  # for reading in a terminal
@@ -177,15 +181,15 @@ def service_environment(settings, user, **decided):
     if settings.trace:
         environment["OTEL_EXPORTER_OTLP_ENDPOINT"] = f"http://{HOST}:{settings.jaeger['JAEGER_OTLP']}"
         environment.setdefault("WORDMILL_TRACE_URL", f"http://{HOST}:{settings.jaeger['JAEGER_HTTP']}")
-    return {**environment, **decided}
+    return {**environment, **overrides}
 
 
 def nats_environment():
     return {**os.environ, **{f"WORDMILL_NATS_{role.upper()}_PASSWORD": f"dev-{role}" for role in ROLES}}
 
 
-def greeting_missing(port):
-    """Returns None if nats-server sends its greeting, else the reason."""
+def nats_problem(port):
+    """Returns None if nats-server sends its greeting on a port, else the reason."""
     try:
         with socket.create_connection((HOST, port), timeout=1) as connection:
             greeting = connection.recv(5)
@@ -194,22 +198,22 @@ def greeting_missing(port):
     return None if greeting == b"INFO " else "another program answers on its port"
 
 
-def not_ready(host, port, path="/readyz"):
-    """Returns None if the path answers with 200, else the error or the response."""
+def http_problem(host, port, path="/readyz"):
+    """Returns None if a GET request for the path has status 200, else the error or the response."""
     connection = http.client.HTTPConnection(host.strip("[]"), port, timeout=1)
     try:
         connection.request("GET", path)
-        answer = connection.getresponse()
-        body = answer.read(300).decode(errors="replace").strip()
+        response = connection.getresponse()
+        body = response.read(300).decode(errors="replace").strip()
     except (OSError, http.client.HTTPException) as error:
         return str(error) or type(error).__name__
     finally:
         connection.close()
-    return None if answer.status == 200 else f"{answer.status} {body}"
+    return None if response.status == 200 else f"{response.status} {body}"
 
 
 def inbox_prefix(role):
-    """Returns the inbox prefix that nats/server.conf allows for a role. NATS users can read only their own replies."""
+    """Returns the inbox prefix that nats/server.conf allows for a role, so that it reads only replies to its own requests."""
     return f"_INBOX_{role}"
 
 
@@ -222,20 +226,20 @@ def ready_text(settings, ports, nats_server):
     if settings.trace:
         rows.append(("Jaeger", f"http://{HOST}:{settings.jaeger['JAEGER_HTTP']} (`make trace JOB=$job` shows a job's trace in a terminal)"))
     rows += [("data", f"{settings.data_dir}"), ("server", nats_server)]
-    places = "\n".join(f"  {name:<8} {value}" for name, value in rows)
+    table = "\n".join(f"  {name:<8} {value}" for name, value in rows)
     return f"""
 ready
 
-{places}
+{table}
 
-Submit a text, show its job, show its words:
+Submit a text, then show its job and its words:
 
   job=$(curl -sS {gateway}/v1/jobs -H 'Content-Type: application/json' -d '{text}' \\
     | python3 -c 'import json, sys; print(json.load(sys.stdin)["job_id"])')
   curl -sS {gateway}/v1/jobs/$job
   curl -sS {gateway}/v1/jobs/$job/result
 
-Show the streams of NATS (nats/install-cli prints the path of the CLI, see nats/README.md):
+Show the NATS streams (nats/install-cli installs the CLI and prints its path, see nats/README.md):
 
   nats --server {nats} --user inspector --password dev-inspector --inbox-prefix {inbox_prefix("inspector")} stream report
 
@@ -245,12 +249,12 @@ Ctrl-C stops everything. The jobs are kept for the next run.
 
 
 def start_jaeger(settings, supervisor, jaeger):
-    """Starts Jaeger. It must be ready before the services that send traces to it."""
+    """Starts Jaeger, and waits until the services can send traces to it."""
     addresses = {name: f"{HOST}:{port}" for name, port in settings.jaeger.items()}
-    # Jaeger must not record traces of itself.
+    # Prevents Jaeger from recording traces of itself.
     environment = {**os.environ, **addresses, "OTEL_TRACES_SAMPLER": "always_off"}
     command = [jaeger, "--config", ROOT / "deploy" / "local" / "jaeger.yaml"]
-    check_readiness = functools.partial(not_ready, HOST, settings.jaeger["JAEGER_HTTP"], "/api/services")
+    check_readiness = functools.partial(http_problem, HOST, settings.jaeger["JAEGER_HTTP"], "/api/services")
     service = supervisor.start_service("jaeger", command, environment, check_readiness)
     supervisor.wait_until(service.check_readiness, JAEGER_START_SECONDS, "Jaeger did not start")
 
@@ -260,25 +264,25 @@ def run(settings, supervisor, ports, nats_server, jaeger):
         start_jaeger(settings, supervisor, jaeger)
     nats_command = [nats_server, "-c", ROOT / "nats" / "server.conf", "--addr", HOST, "--port", settings.nats_port]
     nats_command += ["--store_dir", (settings.data_dir / "nats").absolute()]
-    greeting = functools.partial(greeting_missing, settings.nats_port)
-    nats = supervisor.start_service("nats", nats_command, nats_environment(), greeting)
+    check_readiness = functools.partial(nats_problem, settings.nats_port)
+    nats = supervisor.start_service("nats", nats_command, nats_environment(), check_readiness)
     supervisor.wait_until(nats.check_readiness, NATS_START_SECONDS, "nats-server did not start")
 
     binaries = settings.bin_dir.absolute()
     admin = service_environment(settings, "admin")
     supervisor.run_once("provision", [binaries / "wordmill-nats", "provision"], admin, PROVISION_SECONDS)
 
-    # Only `make run` allows fetching from loopback, so that local pages can be counted.
+    # `make run` allows fetching from loopback by default, so that workers can count local pages.
     fetch_allow = os.environ.get("WORDMILL_FETCH_ALLOW", "127.0.0.0/8,::1/128")
     listen = f"{HOST}:{settings.port}"
-    # The sweeper runs in the gateway, but as another NATS user.
+    # The sweeper runs in the gateway as a separate NATS user.
     gateway = service_environment(settings, "gateway", WORDMILL_LISTEN=listen, WORDMILL_NATS_SWEEPER_PASSWORD="dev-sweeper")
-    check_readiness = functools.partial(not_ready, HOST, settings.port)
+    check_readiness = functools.partial(http_problem, HOST, settings.port)
     services = [supervisor.start_service("gateway", [binaries / "wordmill-gateway"], gateway, check_readiness)]
     for number, port in enumerate(ports, 1):
         at = f"{settings.worker_host}:{port}"
         worker = service_environment(settings, "worker", WORDMILL_WORKER_LISTEN=at, WORDMILL_FETCH_ALLOW=fetch_allow)
-        check_readiness = functools.partial(not_ready, settings.worker_host, port)
+        check_readiness = functools.partial(http_problem, settings.worker_host, port)
         services.append(supervisor.start_service(f"worker {number}", [binaries / "wordmill-worker"], worker, check_readiness))
     for service in services:
         supervisor.wait_until(service.check_readiness, READY_SECONDS, f"{service.name} did not become ready")
@@ -291,8 +295,8 @@ def main():
     try:
         settings = Settings(os.environ)
         lock, ports = check_start(settings)
-        nats_server = find("nats/install-server")
-        jaeger = find("deploy/install-jaeger") if settings.trace else None
+        nats_server = find_or_install("nats/install-server")
+        jaeger = find_or_install("deploy/install-jaeger") if settings.trace else None
     except Stop as stop:
         if stop.reason:
             print(stop.reason, file=sys.stderr)
@@ -318,7 +322,7 @@ def main():
         supervisor.stop_all()
     except Stop as stop:
         code = stop.code
-    # Only now, so that the next run cannot start before the last child of this one has ended.
+    # Released last, so that the next run cannot start before all children of this run have ended.
     os.close(lock)
     return code
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Shows a trace from the Jaeger of `make run TRACE=1` in a terminal. `make trace JOB=...` calls it.
+"""Shows traces from the Jaeger of `make run TRACE=1` in a terminal. `make trace JOB=...` calls it.
 
-Takes the id of a job or of a trace. The Jaeger of deploy/install-jaeger has no web pages, so this shows traces without Docker.
+The argument is the id of a job or of a trace. The Jaeger of deploy/install-jaeger has an API, but no web UI.
 """
 
 import json
@@ -14,32 +14,32 @@ import urllib.request
 JAEGER = f"http://127.0.0.1:{os.environ.get('JAEGER_PORT') or 16686}"
 SERVICES = ["wordmill-gateway", "wordmill-worker"]
 BAR_WIDTH = 30
-SHOWN = ["job.status", "job.attempt", "error.type", "http.response.status_code", "url.full", "wordmill.words.total"]
+SHOWN_ATTRIBUTES = ["job.status", "job.attempt", "error.type", "http.response.status_code", "url.full", "wordmill.words.total"]
 
 
-def ask(path):
-    """Returns the traces that Jaeger finds, or none."""
+def fetch_traces(path):
+    """Requests traces from Jaeger's API. Returns an empty list if it finds none."""
     try:
-        with urllib.request.urlopen(JAEGER + path, timeout=10) as answer:
-            return json.load(answer)["data"] or []
+        with urllib.request.urlopen(JAEGER + path, timeout=10) as response:
+            return json.load(response)["data"] or []
     except urllib.error.HTTPError as error:
         if error.code == 404:
             return []
-        raise SystemExit(f"Jaeger answered with status {error.code}") from error
+        raise SystemExit(f"Jaeger at {JAEGER} returned status {error.code}") from error
     except OSError as error:
-        raise SystemExit(f"Jaeger at {JAEGER} cannot be reached: {error}; start it with `make run TRACE=1`") from error
+        raise SystemExit(f"cannot reach Jaeger at {JAEGER}: {error}; start it with `make run TRACE=1`") from error
 
 
-def find(name):
-    """Returns the trace with this id, or those of the job with this id."""
-    if len(name) == 32 and name.isalnum():
-        return ask(f"/api/traces/{name}")
-    tags = json.dumps({"job.id": name})
+def find_traces(identifier):
+    """Returns the trace with this id, or the traces of the job with this id."""
+    if len(identifier) == 32 and identifier.isalnum():
+        return fetch_traces(f"/api/traces/{identifier}")
+    tags = json.dumps({"job.id": identifier})
     for service in SERVICES:
         query = urllib.parse.urlencode({"service": service, "tags": tags, "lookback": "48h", "limit": 20})
-        found = ask(f"/api/traces?{query}")
-        if found:
-            return found
+        traces = fetch_traces(f"/api/traces?{query}")
+        if traces:
+            return traces
     return []
 
 
@@ -49,9 +49,10 @@ def show(trace):
     length = max(max(span["startTime"] + span["duration"] for span in spans.values()) - begin, 1)
     children = {}
     for span in sorted(spans.values(), key=lambda span: span["startTime"]):
-        # Prefers the parent. If a span also links to its parent, Jaeger keeps only the link.
-        references = sorted(span["references"], key=lambda one: one["refType"] != "CHILD_OF")
-        parents = [one["spanID"] for one in references if one["spanID"] in spans]
+        # Parents come first, then links. Links count, because Jaeger keeps only the link if a span
+        # also links to its parent.
+        references = sorted(span["references"], key=lambda reference: reference["refType"] != "CHILD_OF")
+        parents = [reference["spanID"] for reference in references if reference["spanID"] in spans]
         parent = parents[0] if parents else None
         children.setdefault(parent, []).append(span)
     print(f"trace {trace['traceID']}, {length / 1000:.1f} ms")
@@ -64,8 +65,8 @@ def show(trace):
         service = trace["processes"][span["processID"]]["serviceName"].removeprefix("wordmill-")
         name = "  " * depth + span["operationName"]
         mark = "!" if tags.get("otel.status_code") == "ERROR" else " "
-        notes = " ".join(f"{key}={tags[key]}" for key in SHOWN if key in tags)
-        print(f"{mark} {name:<30} {service:<8} |{bar:<{BAR_WIDTH}}| {span['duration'] / 1000:9.2f} ms  {notes}".rstrip())
+        attributes = " ".join(f"{key}={tags[key]}" for key in SHOWN_ATTRIBUTES if key in tags)
+        print(f"{mark} {name:<30} {service:<8} |{bar:<{BAR_WIDTH}}| {span['duration'] / 1000:9.2f} ms  {attributes}".rstrip())
         for child in children.get(span["spanID"], []):
             row(child, depth + 1)
 
@@ -74,13 +75,13 @@ def show(trace):
 
 
 def main():
-    name = sys.argv[1].strip() if len(sys.argv) == 2 else ""
-    if not name:
-        print("no id: run `make trace JOB=<id of a job or a trace>`", file=sys.stderr)
+    identifier = sys.argv[1].strip() if len(sys.argv) == 2 else ""
+    if not identifier:
+        print("JOB is missing: run `make trace JOB=<id of a job or a trace>`", file=sys.stderr)
         return 64
-    traces = find(name)
+    traces = find_traces(identifier)
     if not traces:
-        print(f"Jaeger has no trace of {name}; a new trace appears after about a second", file=sys.stderr)
+        print(f"Jaeger has no trace of {identifier}; a new trace appears after about a second", file=sys.stderr)
         return 1
     for trace in traces:
         show(trace)

@@ -1,11 +1,12 @@
-"""Supervises child processes in the foreground: prefixes their output, restarts them, and stops them in order without leftovers.
+"""Supervises child processes in the foreground: prefixes their output, restarts them, and stops them in order.
 
-All children are started by one thread that lives until the end: the kernel sends the parent-death signal when the starting thread ends.
+The main thread starts all children, because the kernel sends the parent-death signal as soon as the thread that
+started a child ends.
 
-A service that dies is restarted after 1 s, then after 2 s, 4 s and so on, at most 30 s. The run ends instead
-- at the third death of one service within a minute;
-- at any death before all services were ready once: what does not start now will not start later;
-- at exit code 64, at any time: a restart would read the same bad settings.
+A service that dies is restarted after 1 s, then after 2 s, 4 s and so on, up to 30 s. The run ends instead if
+- one service dies three times within a minute;
+- a service dies before all services have been ready once, because a restart would probably fail, too;
+- a service exits with code 64, because a restart would read the same invalid settings.
 """
 
 import collections
@@ -18,7 +19,7 @@ import subprocess
 import sys
 import time
 
-SERVERS = ("nats", "jaeger")  # stopped last, because the services need them while they drain
+SERVERS = ("nats", "jaeger")  # stopped last, because services need them while they shut down
 DRAIN_SECONDS = 20
 NATS_STOP_SECONDS = 10
 # make and the terminal may both send a signal for one Ctrl-C; a second key press takes longer.
@@ -28,9 +29,9 @@ EXIT_USAGE = 64  # exit code of our services and of this command for invalid set
 
 RESTART_SECONDS_FIRST = 1
 RESTART_SECONDS_MAX = 30
-# Uptime after which the next delay starts at the first one again. It must not be shorter than the
-# window below: with 20 s, a service either ends the run or never has a delay of more than 2 s. With
-# 60 s, a service that dies each time after 40 s is restarted after 1, 2, 4, 8, 16, 30, 30, ... s.
+# Uptime after which the restart delay is reset to the first one. At least DEATHS_WINDOW_SECONDS:
+# with 20 s, a service would either end the run or never reach a delay of more than 2 s. With 60 s,
+# a service that always dies after 40 s is restarted after 1, 2, 4, 8, 16, 30, 30, ... s.
 RECOVERED_SECONDS = 60
 DEATHS_MAX = 3
 DEATHS_WINDOW_SECONDS = 60
@@ -54,7 +55,7 @@ class Stop(Exception):
 
 
 class Child:
-    """A child process, and the start of an output line that is not complete yet."""
+    """A child process, and the incomplete last line of its output."""
 
     def __init__(self, name, command, environment):
         self.name = name
@@ -65,8 +66,8 @@ class Child:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            # In a new session the Ctrl-C of the terminal does not reach the child: the supervisor
-            # stops all in order.
+            # In a new session, the child does not receive the terminal's SIGINT on Ctrl-C. The
+            # supervisor stops all children in order instead.
             start_new_session=True,
             preexec_fn=die_with(os.getpid()),
         )
@@ -87,26 +88,30 @@ class Child:
 
 
 def die_with(parent):
-    """Returns a function that a child runs before its program: the kernel then kills it when we die, even by SIGKILL (Linux only)."""
+    """Returns a `preexec_fn` that makes the kernel kill the child when the process `parent` dies, even by SIGKILL.
+
+    On other systems than Linux returns None.
+    """
     if LIBC is None:
         return None
 
-    def ask():
+    def set_death_signal():
         LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        # The parent may have died before prctl: then the signal would never be sent.
         if os.getppid() != parent:
             os._exit(1)
 
-    return ask
+    return set_death_signal
 
 
 class Service:
-    """A program that runs until the end of the run: its command, readiness check and deaths."""
+    """A program that runs until the end of the run, with its command, readiness check and deaths."""
 
     def __init__(self, name, command, environment, check_readiness):
         self.name = name
         self.command = command
         self.environment = environment
-        # Returns None if the service is ready, otherwise the reason.
+        # Function that returns None if the service is ready, otherwise the reason.
         self.check_readiness = check_readiness
         self.child = None
         self.started_at = None
@@ -116,7 +121,7 @@ class Service:
         self.due_at = None
         self.ready_by = None
 
-    def note_death(self, now):
+    def record_death(self, now):
         """Records a death. Returns the seconds until the restart, or None after too many deaths."""
         if now - self.started_at >= RECOVERED_SECONDS:
             self.delay = RESTART_SECONDS_FIRST
@@ -129,7 +134,7 @@ class Service:
 
 
 class Supervisor:
-    """Owns all children, including services, and handles their output and our signals."""
+    """Owns all child processes, prints their output, and handles signals."""
 
     def __init__(self, names):
         self.children = []
@@ -148,10 +153,10 @@ class Supervisor:
         self.selector.register(ours, selectors.EVENT_READ, None)
         signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, self.note_signal)
+            signal.signal(number, self.record_signal)
         signal.signal(signal.SIGCHLD, lambda number, frame: None)
 
-    def note_signal(self, number, frame):
+    def record_signal(self, number, frame):
         now = time.monotonic()
         if not self.signals or now - self.signals[-1] > SECOND_SIGNAL_SECONDS:
             self.signals.append(now)
@@ -168,14 +173,14 @@ class Supervisor:
         self.write(label.encode() + line + b"\n")
 
     def write(self, data):
-        """Prints bytes. If the reader has closed the pipe (`make run | head`), the run ends as by Ctrl-C."""
+        """Prints bytes. If the reader has closed the pipe (`make run | head`), the run ends as after Ctrl-C."""
         try:
             sys.stdout.buffer.write(data)
             sys.stdout.buffer.flush()
         except OSError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             if not self.signals:
-                self.note_signal(signal.SIGPIPE, None)
+                self.record_signal(signal.SIGPIPE, None)
 
     def start(self, name, command, environment):
         child = Child(name, command, environment)
@@ -184,7 +189,7 @@ class Supervisor:
         return child
 
     def launch(self, service):
-        """Starts the process of a service. A program that cannot be started counts as a death."""
+        """Starts the process of a service. A program that cannot be started is treated like one that dies."""
         service.started_at = time.monotonic()
         try:
             service.child = self.start(service.name, service.command, service.environment)
@@ -199,7 +204,7 @@ class Supervisor:
         return service
 
     def pump(self, seconds):
-        """Waits for output or a signal, at most for `seconds`, and prints the output."""
+        """Waits for output or a signal for at most `seconds`, and prints the output."""
         for key, _ in self.selector.select(max(seconds, 0)):
             if key.data is None:
                 try:
@@ -226,13 +231,13 @@ class Supervisor:
             child.output = None
 
     def finish_output(self, child):
-        """Prints the remaining output of an ended child, for at most 1 s."""
+        """Prints the remaining output of a child that has ended. Waits for at most 1 s."""
         deadline = time.monotonic() + 1
         while child.output is not None and time.monotonic() < deadline:
             self.pump(0.05)
 
     def remove(self, child):
-        """Kills the remaining processes of an ended child, and prints the rest of its output."""
+        """Kills the processes that an ended child has left behind, and prints the rest of its output."""
         child.kill()
         self.finish_output(child)
         self.children.remove(child)
@@ -247,7 +252,7 @@ class Supervisor:
                 continue
             self.remove(service.child)
             if code == EXIT_USAGE:
-                raise Stop(EXIT_USAGE, f"{service.name} rejects its settings ({exit_text(code)}): stopping")
+                raise Stop(EXIT_USAGE, f"{service.name} has invalid settings ({exit_text(code)}): stopping")
             self.schedule_restart(service, exit_text(code))
 
     def schedule_restart(self, service, cause):
@@ -256,7 +261,7 @@ class Supervisor:
         if not self.is_serving:
             raise Stop(1, f"{service.name} died ({cause}) before everything was ready: stopping")
         now = time.monotonic()
-        delay = service.note_death(now)
+        delay = service.record_death(now)
         if delay is None:
             times = f"{DEATHS_MAX} times within {DEATHS_WINDOW_SECONDS} s"
             raise Stop(1, f"{service.name} died {times} (last: {cause}): stopping")
@@ -298,8 +303,8 @@ class Supervisor:
                     wait = min(wait, service.due_at - time.monotonic())
             self.pump(wait)
 
-    def wait_until(self, condition, seconds, what):
-        """Pumps output until `condition` returns None instead of a text about the missing part."""
+    def wait_until(self, condition, seconds, failure):
+        """Prints output until `condition` returns None instead of a reason. After `seconds` raises `Stop` with `failure`."""
         deadline = time.monotonic() + seconds
         while True:
             self.check()
@@ -307,19 +312,19 @@ class Supervisor:
             if missing is None:
                 return
             if time.monotonic() > deadline:
-                raise Stop(1, f"{what} within {seconds} s: {missing}")
+                raise Stop(1, f"{failure} within {seconds} s: {missing}")
             self.pump(0.1)
 
     def run_once(self, name, command, environment, seconds):
-        """Runs a child to its end. Raises `Stop` unless it succeeds."""
+        """Runs a child to completion. Raises `Stop` if it fails or takes too long."""
         child = self.start(name, command, environment)
         self.wait_until(lambda: None if child.process.poll() is not None else "it is still running", seconds, f"{name} did not finish")
         self.remove(child)
         if child.process.returncode != 0:
             raise Stop(1, f"{name} failed ({exit_text(child.process.returncode)})")
 
-    def end(self, children, seconds):
-        """Sends SIGTERM to children, waits, and kills those that have not ended."""
+    def terminate(self, children, seconds):
+        """Sends SIGTERM to children, and kills those that do not end within `seconds`."""
         for child in children:
             child.signal(signal.SIGTERM)
         deadline = time.monotonic() + seconds
@@ -328,7 +333,7 @@ class Supervisor:
                 raise Stop(130)
             if time.monotonic() > deadline:
                 late = [child for child in children if child.process.poll() is None]
-                self.log(f"{', '.join(child.name for child in late)} did not stop within {seconds} s: killed")
+                self.log(f"{', '.join(child.name for child in late)} did not stop within {seconds} s: killing")
                 break
             self.pump(0.1)
         self.kill(children)
@@ -341,14 +346,14 @@ class Supervisor:
             self.finish_output(child)
 
     def stop_all(self):
-        """Stops the services first, so that they can drain, then the servers. Kills remaining processes in any case."""
+        """Stops the services, then the servers, which services need until they have shut down. Always kills remaining processes."""
         if len(self.signals) == 1:
-            self.log("stopping (press Ctrl-C again to stop at once)")
+            self.log("stopping (press Ctrl-C again to stop immediately)")
         servers = [child for child in self.children if child.name in SERVERS]
         services = [child for child in self.children if child.name not in SERVERS]
         try:
-            self.end(services, DRAIN_SECONDS)
-            self.end(servers, NATS_STOP_SECONDS)
+            self.terminate(services, DRAIN_SECONDS)
+            self.terminate(servers, NATS_STOP_SECONDS)
             self.log("stopped")
         finally:
             self.kill(self.children)

@@ -14,7 +14,7 @@ LIMIT_SECONDS = 10
 
 
 class RecordingSupervisor(Supervisor):
-    """Records printed lines. Sends SIGINT to itself when a line contains `last`."""
+    """Records printed lines, and ends the run with SIGINT when a line contains `last`."""
 
     def __init__(self, last):
         super().__init__(["wordmill", "service"])
@@ -38,14 +38,14 @@ class RecordingSupervisor(Supervisor):
 
 
 def collect_delays(service, up_seconds):
-    """Returns the delays of a service that dies after being up for each of these times."""
+    """Returns the restart delays of a service that dies after each of these uptimes."""
     now = 0
-    found = []
+    delays = []
     for seconds in up_seconds:
         service.started_at = now
-        found.append(service.note_death(now + seconds))
-        now += seconds + (found[-1] or 0)
-    return found
+        delays.append(service.record_death(now + seconds))
+        now += seconds + (delays[-1] or 0)
+    return delays
 
 
 class Delays(unittest.TestCase):
@@ -55,16 +55,16 @@ class Delays(unittest.TestCase):
     def test_the_delay_doubles_up_to_30_seconds(self):
         self.assertEqual(collect_delays(self.service, [40] * 8), [1, 2, 4, 8, 16, 30, 30, 30])
 
-    def test_a_service_that_was_up_for_a_minute_begins_with_the_first_delay_again(self):
+    def test_the_delay_is_reset_after_an_uptime_of_a_minute(self):
         self.assertEqual(collect_delays(self.service, [40, 40, 40, RECOVERED_SECONDS, 40]), [1, 2, 4, 1, 2])
 
-    def test_the_third_death_within_a_minute_is_the_last(self):
+    def test_the_third_death_within_a_minute_ends_the_run(self):
         self.assertEqual(collect_delays(self.service, [500, 0, 0]), [1, 2, None])
         self.assertEqual(DEATHS_MAX, 3)
 
-    def test_deaths_of_more_than_a_minute_ago_do_not_count(self):
-        # From the first death to the third, 1 + 2 s of delay and twice the time up:
-        # 60 s, then 61 s.
+    def test_deaths_more_than_a_minute_ago_are_ignored(self):
+        # The third death is 60 s after the first: delays of 1 s and 2 s, and twice the uptime of
+        # 28.5 s. With an uptime of 29 s it is 61 s.
         self.assertEqual(collect_delays(self.service, [0, 28.5, 28.5]), [1, 2, None])
         self.setUp()
         self.assertEqual(collect_delays(self.service, [0, 29, 29]), [1, 2, 4])
@@ -77,7 +77,7 @@ class Restarts(unittest.TestCase):
         return supervisor
 
     def serve(self, supervisor):
-        """Runs `supervisor` to its end, and returns the `Stop` that ended it."""
+        """Runs `supervisor` until it raises `Stop`, and returns the exception."""
         with self.assertRaises(Stop) as raised:
             supervisor.serve()
         return raised.exception
@@ -92,14 +92,14 @@ class Restarts(unittest.TestCase):
         self.assertEqual(supervisor.lines, ["wordmill | service died (exit code 3); restarting in 30 s"])
         self.assertEqual(supervisor.children, [])
 
-    def test_a_service_that_rejects_its_settings_ends_the_run_at_once(self):
+    def test_invalid_settings_of_a_service_end_the_run(self):
         supervisor = self.supervisor()
         supervisor.start_script(f"echo bad; exit {EXIT_USAGE}")
         stop = self.serve(supervisor)
-        self.assertEqual((stop.code, stop.reason), (64, "service rejects its settings (exit code 64): stopping"))
+        self.assertEqual((stop.code, stop.reason), (64, "service has invalid settings (exit code 64): stopping"))
         self.assertEqual(supervisor.lines, ["service  | bad"])
 
-    def test_a_death_before_everything_is_ready_ends_the_run_at_once(self):
+    def test_a_death_before_everything_is_ready_ends_the_run(self):
         supervisor = self.supervisor()
         supervisor.start_script("exit 1")
         with self.assertRaises(Stop) as raised:
@@ -107,24 +107,24 @@ class Restarts(unittest.TestCase):
         self.assertEqual(raised.exception.code, 1)
         self.assertEqual(raised.exception.reason, "service died (exit code 1) before everything was ready: stopping")
 
-    def test_the_rest_of_the_output_comes_before_the_line_of_the_death(self):
+    def test_remaining_output_is_printed_before_the_death_is_reported(self):
         supervisor = self.supervisor()
         supervisor.start_script("echo one; printf two; kill -KILL $$")
         self.serve(supervisor)
         died = "wordmill | service died (killed by SIGKILL); restarting in 1 s"
         self.assertEqual(supervisor.lines, ["service  | one", "service  | two", died])
 
-    def test_processes_that_a_dead_service_started_end_with_it(self):
+    def test_processes_started_by_a_dead_service_are_killed(self):
         supervisor = self.supervisor()
         supervisor.start_script("sleep 1000 & echo $!; exit 1")
         self.serve(supervisor)
-        left = int(supervisor.lines[0].split("| ")[1])
+        process_id = int(supervisor.lines[0].split("| ")[1])
         deadline = time.monotonic() + LIMIT_SECONDS
-        while is_running(left):
-            self.assertLess(time.monotonic(), deadline, f"process {left} still runs")
+        while is_running(process_id):
+            self.assertLess(time.monotonic(), deadline, f"process {process_id} is still running")
             time.sleep(0.02)
 
-    def test_a_program_that_cannot_be_started_again_counts_as_a_death(self):
+    def test_a_program_that_cannot_be_restarted_is_reported_as_dead(self):
         with tempfile.TemporaryDirectory() as folder:
             program = pathlib.Path(folder) / "program"
             program.write_text('#!/bin/sh\nrm "$0"\n')
@@ -137,7 +137,7 @@ class Restarts(unittest.TestCase):
 
 
 def is_running(process_id):
-    """Returns whether a process is running. A zombie is not."""
+    """Returns whether a process exists and is not a zombie."""
     state = subprocess.run(["ps", "-o", "stat=", "-p", str(process_id)], stdout=subprocess.PIPE, text=True, check=False).stdout
     return state.strip()[:1] not in ("", "Z")
 

@@ -1,9 +1,9 @@
-// Entry point: selects the view for the address, signs in and out, and moves the focus.
-// Addresses are fragments such as `#/jobs/<id>`, so that the gateway serves a single page and the
-// back button works.
+// Entry point: selects the view for the address, signs in and out, and moves the focus. Addresses
+// are fragments such as `#/jobs/<id>`, so that the gateway serves a single HTML page, and that
+// bookmarks and the back button work.
 
-import { key, onSignedOut, problemOf, signOut } from './api.js';
-import { announce, title, problemAlert } from './dom.js';
+import { apiKey, onUnauthorized, signOut, toProblem } from './api.js';
+import { announce, problemAlert, title } from './dom.js';
 import { compose } from './compose.js';
 import { deadLetters } from './dead_letters.js';
 import { job } from './job.js';
@@ -21,40 +21,39 @@ const VIEWS = [
 
 const main = document.getElementById('main');
 const signOutButton = document.getElementById('sign-out');
-let leaving = new AbortController();
-let isFirst = true;
+let navigationAbort = new AbortController();
+let isFirstView = true;
 
-/** Sets the title of the window. */
 function setWindowTitle(text) {
   document.title = text ? `${text} – Wordmill` : 'Wordmill';
 }
 
-function show(address) {
-  leaving.abort();
-  leaving = new AbortController();
-  const { signal } = leaving;
+function showView(address) {
+  navigationAbort.abort();
+  navigationAbort = new AbortController();
+  const { signal } = navigationAbort;
   const [path, query] = address.replace(/^#/, '').split('?');
-  const [pattern, view] = VIEWS.find(([pattern]) => pattern.test(path)) ?? [/^/, missing];
-  const found = pattern.exec(path);
+  const [pattern, view] = VIEWS.find(([pattern]) => pattern.test(path)) ?? [/^/, showNotFound];
+  const match = pattern.exec(path);
   const root = document.createElement('div');
   root.className = 'view';
   main.replaceChildren(root);
   markCurrentLink(path);
-  signOutButton.hidden = !key();
+  signOutButton.hidden = !apiKey();
   announce('');
   Promise.resolve()
-    .then(() => view({ root, signal, id: found[1] && decodeURIComponent(found[1]), query: new URLSearchParams(query), setWindowTitle }))
+    .then(() => view({ root, signal, id: match[1] && decodeURIComponent(match[1]), query: new URLSearchParams(query), setWindowTitle }))
     .catch((error) => {
-      const problem = problemOf(error);
-      if (problem && problem.status !== 401 && !signal.aborted) root.append(problemAlert(problem, () => show(location.hash)));
+      const problem = toProblem(error);
+      if (problem && problem.status !== 401 && !signal.aborted) root.append(problemAlert(problem, () => showView(location.hash)));
     });
-  focus(root);
+  focusHeading(root);
 }
 
-/** Moves the focus to the heading after a change of the view, but not when the page is loaded. */
-function focus(root) {
-  if (isFirst) {
-    isFirst = false;
+/** Moves the focus to the heading of a new view, but not when the page has just been loaded. */
+function focusHeading(root) {
+  if (isFirstView) {
+    isFirstView = false;
     return;
   }
   scrollTo(0, 0);
@@ -70,27 +69,27 @@ function markCurrentLink(path) {
   }
 }
 
-function missing({ root }) {
+function showNotFound({ root }) {
   setWindowTitle('Not found');
   root.append(title('Not found'), document.createTextNode('There is no page at this address.'));
 }
 
-onSignedOut((problem) => {
-  // Several requests of a view may be refused at the same time.
+onUnauthorized((problem) => {
+  // Several requests of a view can get status 401. The first one has shown the form.
   if (main.querySelector('#key')) return;
-  leaving.abort();
-  leaving = new AbortController();
-  const wasWrong = key() !== null;
+  navigationAbort.abort();
+  navigationAbort = new AbortController();
+  const hadKey = apiKey() !== null;
   signOut();
   signOutButton.hidden = true;
   setWindowTitle('Sign in');
-  main.replaceChildren(signInForm(wasWrong ? problem : null, () => show(location.hash)));
-  main.querySelector(wasWrong ? '#key' : 'h1').focus();
+  main.replaceChildren(signInForm(hadKey ? problem : null, () => showView(location.hash)));
+  main.querySelector(hadKey ? '#key' : 'h1').focus();
 });
 
 signOutButton.addEventListener('click', () => {
   signOut();
-  // Reloads the page, because its content belongs to the owner of the key.
+  // Reloads the page, because it still contains data of the key's owner.
   location.hash = '#/';
   location.reload();
 });
@@ -100,5 +99,5 @@ document.getElementById('skip').addEventListener('click', (event) => {
   main.focus();
 });
 
-addEventListener('hashchange', () => show(location.hash));
-show(location.hash);
+addEventListener('hashchange', () => showView(location.hash));
+showView(location.hash);

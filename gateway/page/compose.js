@@ -1,21 +1,21 @@
-// The start view: a form for a text, URLs or files, and the recent jobs.
+// Start view: a form for texts, URLs and files, and the recent jobs.
 
-import { ask, problemOf, upload } from './api.js';
-import { announce, bytes, isolate, h, number, plural, section, title, problemAlert } from './dom.js';
+import { requestJson, toProblem, upload } from './api.js';
+import { announce, formatBytes, formatNumber, h, isolate, plural, problemAlert, section, title } from './dom.js';
 import { jobRows } from './jobs.js';
 import { chosenOptions, optionFields } from './options.js';
 import { rememberLines } from './batch.js';
 
-/** Maximum length of a text in JSON, in UTF-16 units. Longer texts are sent as documents. */
-const TEXT_MAX = 200_000;
-/** Maximum number of lines of a batch. */
-const LINES_MAX = 10_000;
-/** Number of recent jobs below the form. */
-const RECENT = 5;
+/** Maximum length of a text in JSON, in UTF-16 code units. Longer texts are sent as documents. */
+const JSON_TEXT_LENGTH_MAX = 200_000;
+/** Maximum number of URLs in a batch. */
+const BATCH_URLS_MAX = 10_000;
+/** Maximum number of recent jobs below the form. */
+const RECENT_JOBS_MAX = 5;
 
 const URL_LINE = /^https?:\/\/\S+$/i;
 
-/** Classifies the input: nothing, URLs (one per line) or a text. */
+/** Classifies the input as `nothing`, `urls` (one per line) or `text`. */
 export function classifyInput(text, isForcedText) {
   const filled = text.split('\n').map((line) => line.trim()).filter(Boolean);
   if (filled.length === 0) return { kind: 'nothing' };
@@ -36,16 +36,16 @@ export async function compose({ root, signal, setWindowTitle }) {
   const files = h('input', { type: 'file', id: 'files', multiple: true, class: 'unseen' });
   const options = optionFields();
   const button = h('button', { class: 'primary', id: 'count' }, 'Count');
-  const place = h('div', { id: 'outcome' });
+  const outcome = h('div', { id: 'outcome' });
 
-  const describe = () => {
+  const updateNote = () => {
     const input = classifyInput(text.value, asText.checked);
     asTextLine.hidden = input.kind === 'nothing' || input.urls.length === 0 || (input.kind === 'text' && input.urls.length < input.lines);
     const description = describeInput(input, text.value);
     if (note.textContent !== description) note.textContent = description;
   };
-  text.addEventListener('input', describe);
-  asText.addEventListener('change', describe);
+  text.addEventListener('input', updateNote);
+  asText.addEventListener('change', updateNote);
   text.addEventListener('keydown', (event) => {
     if (event.key === 'Enter' && (event.ctrlKey || event.metaKey)) form.requestSubmit();
   });
@@ -54,18 +54,18 @@ export async function compose({ root, signal, setWindowTitle }) {
     event.preventDefault();
     const input = classifyInput(text.value, asText.checked);
     if (input.kind === 'nothing') {
-      place.replaceChildren(problemAlert({ title: 'Nothing to count', detail: 'Paste a text or URLs, or choose files.', code: 'empty' }));
+      outcome.replaceChildren(problemAlert({ title: 'Nothing to count', detail: 'Paste a text or URLs, or choose files.', code: 'empty' }));
       text.focus();
       return;
     }
     button.disabled = true;
-    place.replaceChildren();
-    announce('Sending');
+    outcome.replaceChildren();
+    announce('Submitting');
     try {
-      location.hash = `#/jobs/${await start(input, text.value, chosenOptions(options), signal)}`;
+      location.hash = `#/jobs/${await submitInput(input, text.value, chosenOptions(options), signal)}`;
     } catch (error) {
-      const problem = problemOf(error);
-      if (problem) place.replaceChildren(problemAlert(problem), ...acceptedJobLink(problem), ...refusedLines(problem, input.urls));
+      const problem = toProblem(error);
+      if (problem) outcome.replaceChildren(problemAlert(problem), ...acceptedJobLink(problem), ...refusedLines(problem, input.urls));
     } finally {
       button.disabled = false;
     }
@@ -75,22 +75,22 @@ export async function compose({ root, signal, setWindowTitle }) {
     text, note, asTextLine,
     h('div', { class: 'row' }, button,
       h('span', null, 'or ', h('label', { for: 'files', class: 'file' }, 'choose files'), files, h('span', { class: 'by-mouse' }, ', or drop them anywhere on this page'))),
-    place);
+    outcome);
 
-  const sendSelected = (list) => list.length > 0 && sendFiles([...list], chosenOptions(options), place, signal);
+  const sendSelected = (list) => list.length > 0 && sendFiles([...list], chosenOptions(options), outcome, signal);
   files.addEventListener('change', () => {
     sendSelected(files.files);
     files.value = '';
   });
-  dropping(sendSelected, signal);
+  acceptDroppedFiles(sendSelected, signal);
 
   const recent = h('div', null, h('p', { class: 'note' }, 'Loading …'));
   root.append(title('Count words'),
-    h('p', { class: 'lead' }, 'Count a text, a file or a web page by four rules at once, and see why the counts differ.'),
+    h('p', { class: 'lead' }, 'Count a text, a file or a web page by four rules, and see why the counts differ.'),
     section('Source', form), section('Options', options), section('Recent jobs', recent));
-  describe();
+  updateNote();
 
-  const page = await ask('GET', `/v1/jobs?limit=${RECENT}`, { signal });
+  const page = await requestJson('GET', `/v1/jobs?limit=${RECENT_JOBS_MAX}`, { signal });
   recent.replaceChildren(page.data.length === 0
     ? h('p', { class: 'note' }, 'No jobs yet. Your jobs appear here.')
     : h('div', null, jobRows(page.data), h('p', null, h('a', { href: '#/jobs' }, 'All jobs'))));
@@ -99,91 +99,91 @@ export async function compose({ root, signal, setWindowTitle }) {
 function describeInput(input, text) {
   if (input.kind === 'nothing') return 'Several URLs become one batch with a merged result.';
   if (input.kind === 'urls') {
-    if (input.urls.length > LINES_MAX) return `${number(input.urls.length)} URLs are too many: a batch has at most ${number(LINES_MAX)}.`;
+    if (input.urls.length > BATCH_URLS_MAX) return `Too many URLs (${formatNumber(input.urls.length)}): a batch can have at most ${formatNumber(BATCH_URLS_MAX)}.`;
     return input.urls.length === 1 ? 'The page at this URL will be fetched and counted.' : `${plural(input.urls.length, 'page')} will be fetched and counted as one batch.`;
   }
-  const some = input.urls.length > 0 && input.urls.length < input.lines
+  const hint = input.urls.length > 0 && input.urls.length < input.lines
     ? ` ${plural(input.urls.length, 'line is a URL', 'lines are URLs')}. To count the pages, remove the other lines.` : '';
-  return `A text of ${plural([...text].length, 'character')}.${some}`;
+  return `A text of ${plural([...text].length, 'character')}.${hint}`;
 }
 
 /** Submits the input, and returns the id of the job or batch. */
-async function start(input, text, options, signal) {
+async function submitInput(input, text, options, signal) {
   if (input.kind === 'urls' && input.urls.length === 1) {
-    return (await ask('POST', '/v1/jobs', { json: { url: input.urls[0], options }, signal })).job_id;
+    return (await requestJson('POST', '/v1/jobs', { json: { url: input.urls[0], options }, signal })).job_id;
   }
   if (input.kind === 'urls') {
     const body = input.urls.map((url) => `${JSON.stringify({ url })}\n`).join('');
     const path = `/v1/batches?${new URLSearchParams(options)}`;
-    const batch = await ask('POST', path, { body, type: 'application/x-ndjson', signal });
+    const batch = await requestJson('POST', path, { body, type: 'application/x-ndjson', signal });
     rememberLines(batch, input.urls);
     return batch.batch_id;
   }
-  if (text.length > TEXT_MAX) {
+  if (text.length > JSON_TEXT_LENGTH_MAX) {
     const path = `/v1/jobs?${new URLSearchParams(options)}`;
-    return (await ask('POST', path, { body: text, type: 'text/plain; charset=utf-8', signal })).job_id;
+    return (await requestJson('POST', path, { body: text, type: 'text/plain; charset=utf-8', signal })).job_id;
   }
-  return (await ask('POST', '/v1/jobs', { json: { text, options }, signal })).job_id;
+  return (await requestJson('POST', '/v1/jobs', { json: { text, options }, signal })).job_id;
 }
 
-/** Shows the problem of each line of a batch that was refused as a whole, at most 20. */
+/** Lists the first 20 lines with problems, for a batch without any valid line. */
 function refusedLines(problem, urls = []) {
   const lines = (problem.more?.lines ?? []).filter((line) => line.problem).slice(0, 20);
   return lines.map((line) => h('p', { class: 'note' }, `Line ${line.line}: `, isolate(urls[line.line - 1] ?? ''), ' ', line.problem.detail, ' ', h('code', null, line.problem.code)));
 }
 
-/** Shows a link to a job that may have been accepted despite the problem. */
+/** Creates a link to the job, if it may have been accepted despite the problem. */
 function acceptedJobLink(problem) {
   const id = problem.more?.job_id;
   return id ? [h('p', null, h('a', { href: `#/jobs/${id}` }, 'Check whether the job was accepted'))] : [];
 }
 
-/** Uploads files one after the other, each as a job. If it is a single one, opens its job. */
-async function sendFiles(list, options, place, signal) {
+/** Uploads files one after the other, each as a job. Opens the job if there is only one file. */
+async function sendFiles(list, options, outcome, signal) {
   const rows = list.map((file) => {
-    const state = h('span', { class: 'note' }, 'waiting');
-    return { file, state, row: h('li', null, h('bdi', null, file.name), ' ', h('span', { class: 'note' }, bytes(file.size)), ' ', state) };
+    const state = h('span', { class: 'note' }, 'waiting to upload');
+    return { file, state, row: h('li', null, h('bdi', null, file.name), ' ', h('span', { class: 'note' }, formatBytes(file.size)), ' ', state) };
   });
-  place.replaceChildren(h('ul', { class: 'outcomes', 'aria-label': 'Files' }, rows.map((row) => row.row)));
-  announce(`Uploading ${plural(list.length, 'file')}`);
-  let good = 0;
+  outcome.replaceChildren(h('ul', { class: 'outcomes', 'aria-label': 'Files' }, rows.map((row) => row.row)));
+  announce(`Submitting ${plural(list.length, 'file')}`);
+  let submittedCount = 0;
   for (const { file, state } of rows) {
     try {
       const form = new FormData();
       form.append('file', file, file.name);
-      const job = await upload(`/v1/jobs?${new URLSearchParams(options)}`, form, (part) => {
-        state.textContent = `${Math.round(part * 100)} %`;
+      const job = await upload(`/v1/jobs?${new URLSearchParams(options)}`, form, (fraction) => {
+        state.textContent = `${Math.round(fraction * 100)} %`;
       }, signal);
-      good += 1;
+      submittedCount += 1;
       state.replaceChildren(h('a', { href: `#/jobs/${job.job_id}` }, 'View job'));
       if (list.length === 1) location.hash = `#/jobs/${job.job_id}`;
     } catch (error) {
-      const problem = problemOf(error);
+      const problem = toProblem(error);
       if (!problem) return;
       state.replaceChildren(problemAlert(problem));
     }
   }
-  announce(`${plural(good, 'file')} uploaded`);
+  announce(`${plural(submittedCount, 'file')} submitted`);
 }
 
 /** Accepts files that are dropped anywhere on the page. */
-function dropping(sendSelected, signal) {
-  const over = (event) => {
+function acceptDroppedFiles(sendSelected, signal) {
+  const onDragOver = (event) => {
     if (![...event.dataTransfer.types].includes('Files')) return;
     event.preventDefault();
     document.body.classList.add('dropping');
   };
-  const out = (event) => {
+  const onDragLeave = (event) => {
     if (!event.relatedTarget) document.body.classList.remove('dropping');
   };
-  const drop = (event) => {
+  const onDrop = (event) => {
     document.body.classList.remove('dropping');
     if (event.dataTransfer.files.length === 0) return;
     event.preventDefault();
     sendSelected(event.dataTransfer.files);
   };
-  addEventListener('dragover', over, { signal });
-  addEventListener('dragleave', out, { signal });
-  addEventListener('drop', drop, { signal });
+  addEventListener('dragover', onDragOver, { signal });
+  addEventListener('dragleave', onDragLeave, { signal });
+  addEventListener('drop', onDrop, { signal });
   signal.addEventListener('abort', () => document.body.classList.remove('dropping'));
 }

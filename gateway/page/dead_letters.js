@@ -1,7 +1,7 @@
-// Dead letters: jobs that failed for good, with the reasons. They can be replayed and deleted.
+// Dead letters: lists, replays and deletes jobs that failed for good.
 
-import { ask, problemOf } from './api.js';
-import { announce, isolate, h, number, plural, time, title, problemAlert } from './dom.js';
+import { requestJson, toProblem } from './api.js';
+import { announce, formatNumber, h, isolate, plural, problemAlert, timeElement, title } from './dom.js';
 import { withConfirmation } from './job.js';
 import { sourceName } from './jobs.js';
 
@@ -9,38 +9,38 @@ import { sourceName } from './jobs.js';
 const REPLAY_MAX = 100;
 
 const OUTCOMES = {
-  replayed: 'Replayed', not_found: 'Not found', unreadable: 'Not replayed, because it cannot be read as a job',
-  gone: 'Replayed before, and the new job is no longer stored', source_gone: 'Not replayed, because its document is no longer stored',
-  refused: 'Refused', not_tried: 'Not tried, because the time limit was reached or an earlier one was refused',
+  replayed: 'Replayed', not_found: 'Not found', unreadable: 'Not replayed: it cannot be read as a job',
+  gone: 'Already replayed, and the new job is no longer stored', source_gone: 'Not replayed: its document is no longer stored',
+  refused: 'Refused', not_tried: 'Not attempted: the time limit was reached, or an earlier replay was refused',
 };
 
 export async function deadLetters({ root, signal, setWindowTitle }) {
   setWindowTitle('Dead letters');
   const place = h('div', null, h('p', { class: 'note' }, 'Loading …'));
   const list = h('ol', { class: 'letters' });
-  const all = h('div', { class: 'row' });
-  const shown = [];
+  const replayRow = h('div', { class: 'row' });
+  const replayableIds = [];
   const more = h('div', { class: 'row' });
-  root.append(title('Dead letters'), h('p', { class: 'lead' }, 'Jobs that failed for good. They are kept until you delete them or they expire, also after a replay.'), place);
+  root.append(title('Dead letters'), h('p', { class: 'lead' }, 'Jobs that failed for good. A dead letter is kept until you delete it or it expires, even after a replay.'), place);
   const load = async (cursor) => {
-    const page = await ask('GET', `/v1/dead-letters?${new URLSearchParams({ limit: '50', ...(cursor && { cursor }) })}`, { signal });
-    if (!cursor) place.replaceChildren(all, list, more);
-    shown.push(...page.data.filter((letter) => letter.job_id).map((letter) => letter.id));
-    all.replaceChildren(...(shown.length > 1 ? [replayAll(shown, all, signal)] : []));
-    list.append(...page.data.map((letter) => item(letter, signal)));
+    const page = await requestJson('GET', `/v1/dead-letters?${new URLSearchParams({ limit: '50', ...(cursor && { cursor }) })}`, { signal });
+    if (!cursor) place.replaceChildren(replayRow, list, more);
+    replayableIds.push(...page.data.filter((letter) => letter.job_id).map((letter) => letter.id));
+    replayRow.replaceChildren(...(replayableIds.length > 1 ? [replayAllButton(replayableIds, replayRow, signal)] : []));
+    list.append(...page.data.map((letter) => letterItem(letter, signal)));
     const count = list.children.length;
-    const next = page.next_cursor && h('button', { type: 'button', onclick: () => again(page.next_cursor) }, count === 0 ? 'Search older entries' : 'Load more');
+    const next = page.next_cursor && h('button', { type: 'button', onclick: () => loadMore(page.next_cursor) }, count === 0 ? 'Search older dead letters' : 'Load more');
     more.replaceChildren(h('span', { class: 'note' }, count === 0 ? 'No dead letters.' : `${plural(count, 'dead letter')}, newest first.`), ...(next ? [next] : []));
   };
-  const again = (cursor) => load(cursor).catch((error) => {
-    const problem = problemOf(error);
-    if (problem) more.replaceChildren(problemAlert(problem, () => again(cursor)));
+  const loadMore = (cursor) => load(cursor).catch((error) => {
+    const problem = toProblem(error);
+    if (problem) more.replaceChildren(problemAlert(problem, () => loadMore(cursor)));
   });
   await load(null);
 }
 
 /** Creates the button that replays all listed dead letters. */
-function replayAll(ids, place, signal) {
+function replayAllButton(ids, place, signal) {
   const replay = async (event) => {
     event.target.disabled = true;
     const status = h('p', { class: 'note', role: 'status' }, 'Replaying …');
@@ -49,42 +49,42 @@ function replayAll(ids, place, signal) {
     const outcomes = new Map();
     try {
       for (let first = 0; first < ids.length; first += REPLAY_MAX) {
-        const answer = await ask('POST', '/v1/dead-letters/replay', { json: { ids: ids.slice(first, first + REPLAY_MAX) }, signal });
-        for (const { outcome } of answer.data) outcomes.set(outcome, (outcomes.get(outcome) ?? 0) + 1);
+        const response = await requestJson('POST', '/v1/dead-letters/replay', { json: { ids: ids.slice(first, first + REPLAY_MAX) }, signal });
+        for (const { outcome } of response.data) outcomes.set(outcome, (outcomes.get(outcome) ?? 0) + 1);
       }
-      status.textContent = `${[...outcomes].map(([outcome, count]) => `${OUTCOMES[outcome] ?? outcome}: ${number(count)}`).join('. ')}.`;
+      status.textContent = `${[...outcomes].map(([outcome, count]) => `${OUTCOMES[outcome] ?? outcome}: ${formatNumber(count)}`).join('. ')}.`;
     } catch (error) {
-      const problem = problemOf(error);
+      const problem = toProblem(error);
       if (problem) status.replaceWith(problemAlert(problem));
     } finally {
       event.target.disabled = false;
     }
   };
-  return h('button', { type: 'button', onclick: withConfirmation(replay) }, `Replay all ${number(ids.length)} listed`);
+  return h('button', { type: 'button', onclick: withConfirmation(replay) }, `Replay all ${formatNumber(ids.length)} listed`);
 }
 
-function item(letter, signal) {
+function letterItem(letter, signal) {
   const name = letter.source ? sourceName(letter.source) : 'Unreadable job';
   const message = h('div', { 'aria-live': 'polite' });
-  const act = (action) => async (event) => {
+  const runAction = (action) => async (event) => {
     event.target.disabled = true;
     try {
       await action();
     } catch (error) {
-      const problem = problemOf(error);
+      const problem = toProblem(error);
       if (problem) message.replaceChildren(problemAlert(problem));
     } finally {
       event.target.disabled = false;
     }
   };
-  const replay = act(async () => {
-    const answer = await ask('POST', '/v1/dead-letters/replay', { json: { ids: [letter.id] }, signal });
-    const [line] = answer.data;
-    const text = [OUTCOMES[line.outcome] ?? line.outcome, line.detail && `: ${line.detail}`, '. '];
-    message.replaceChildren(h('p', { class: 'note' }, ...text.filter(Boolean), line.job_id && h('a', { href: `#/jobs/${line.job_id}` }, 'View new job')));
+  const replay = runAction(async () => {
+    const response = await requestJson('POST', '/v1/dead-letters/replay', { json: { ids: [letter.id] }, signal });
+    const [result] = response.data;
+    const text = [OUTCOMES[result.outcome] ?? result.outcome, result.detail && `: ${result.detail}`, '. '];
+    message.replaceChildren(h('p', { class: 'note' }, ...text.filter(Boolean), result.job_id && h('a', { href: `#/jobs/${result.job_id}` }, 'View new job')));
   });
-  const remove = act(async () => {
-    await ask('DELETE', `/v1/dead-letters/${letter.id}`, { signal });
+  const remove = runAction(async () => {
+    await requestJson('DELETE', `/v1/dead-letters/${letter.id}`, { signal });
     announce('Deleted');
     const next = row.nextElementSibling ?? row.previousElementSibling;
     row.remove();
@@ -94,11 +94,11 @@ function item(letter, signal) {
   const row = h('li', null,
     h('p', { class: 'name' }, letter.job_id ? h('a', { href: `#/jobs/${letter.job_id}` }, isolate(name)) : isolate(name)),
     h('p', null, letter.failure.detail, ' ', h('code', null, letter.failure.code)),
-    h('p', { class: 'note' }, 'Failed ', time(letter.dead_at), `${attempts}; ${letter.lane} lane.`,
+    h('p', { class: 'note' }, 'Failed ', timeElement(letter.dead_at), `${attempts}; ${letter.lane} lane.`,
       letter.trace_id && [' Trace ', letter.links.trace ? h('a', { href: letter.links.trace, rel: 'noreferrer' }, letter.trace_id) : h('code', { class: 'digest' }, letter.trace_id)]),
     h('div', { class: 'row' },
       letter.job_id && h('button', { type: 'button', onclick: replay, 'aria-label': `Replay ${name}` }, 'Replay'),
-      h('button', { type: 'button', onclick: withConfirmation(remove) }, 'Delete')),
+      h('button', { type: 'button', onclick: withConfirmation(remove), 'aria-label': `Delete ${name}` }, 'Delete')),
     message);
   return row;
 }

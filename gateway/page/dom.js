@@ -1,9 +1,9 @@
-// Elements, and formats of numbers, sizes and times. Untrusted content, such as words and file
-// names, passes through `h` as text. No part of the page creates HTML from strings.
+// Creates elements, and formats numbers, sizes and times. Untrusted content, such as words and file
+// names, passes through `h` as text. The UI never creates HTML from strings.
 
 /**
- * Creates an element. Properties that begin with `on` are listeners. `false`, `null` and
- * `undefined` are skipped.
+ * Creates an element. Properties that begin with `on` are event listeners, all others are
+ * attributes. Properties and children that are `false`, `null` or `undefined` are skipped.
  */
 export function h(tag, properties, ...children) {
   const element = document.createElement(tag);
@@ -27,7 +27,7 @@ export function title(...children) {
   return h('h1', { tabindex: '-1' }, ...children);
 }
 
-/** Isolates text from outside, which may have any language and direction. */
+/** Isolates untrusted text, which may have any language and writing direction. */
 export function isolate(text, language) {
   return h('bdi', { lang: language || null }, text);
 }
@@ -35,20 +35,20 @@ export function isolate(text, language) {
 const integers = new Intl.NumberFormat('en');
 const decimals = new Intl.NumberFormat('en', { maximumFractionDigits: 1 });
 
-export function number(value) {
+export function formatNumber(value) {
   return Number.isInteger(value) ? integers.format(value) : decimals.format(value);
 }
 
-/** Formats a difference with its sign. */
-export function signed(value) {
-  return value > 0 ? `+${number(value)}` : value < 0 ? `−${number(-value)}` : '0';
+/** Formats a difference with a plus or minus sign. */
+export function formatSigned(value) {
+  return value > 0 ? `+${formatNumber(value)}` : value < 0 ? `−${formatNumber(-value)}` : '0';
 }
 
 export function plural(count, one, many = `${one}s`) {
-  return `${number(count)} ${count === 1 ? one : many}`;
+  return `${formatNumber(count)} ${count === 1 ? one : many}`;
 }
 
-export function bytes(value) {
+export function formatBytes(value) {
   const units = ['bytes', 'kB', 'MB', 'GB'];
   let unit = 0;
   while (value >= 1000 && unit < units.length - 1) {
@@ -58,7 +58,7 @@ export function bytes(value) {
   return unit === 0 ? plural(value, 'byte') : `${value.toPrecision(3)} ${units[unit]}`;
 }
 
-export function duration(ms) {
+export function formatDuration(ms) {
   if (ms < 1000) return `${Math.max(0, Math.round(ms))} ms`;
   const seconds = ms / 1000;
   if (seconds < 60) return `${seconds < 10 ? seconds.toFixed(1) : Math.round(seconds)} s`;
@@ -70,8 +70,8 @@ export function duration(ms) {
 const clock = new Intl.DateTimeFormat('en-GB', { hour: '2-digit', minute: '2-digit', second: '2-digit' });
 const calendar = new Intl.DateTimeFormat('en-GB', { day: 'numeric', month: 'short', year: 'numeric' });
 
-/** Formats a timestamp, without the date if it is today. */
-export function time(iso) {
+/** Creates a `time` element for a timestamp. It shows the date unless that is today. */
+export function timeElement(iso) {
   const date = new Date(iso);
   const isToday = date.toDateString() === new Date().toDateString();
   const text = isToday ? clock.format(date) : `${calendar.format(date)}, ${clock.format(date)}`;
@@ -83,15 +83,15 @@ export function announce(text) {
   document.getElementById('live').textContent = text;
 }
 
-/** Shows a problem with its code, and a button that calls `again`, if given. */
-export function problemAlert(problem, again) {
+/** Creates an alert with a problem and its code. A button calls `retry`, if given. */
+export function problemAlert(problem, retry) {
   return h('div', { class: 'problem', role: 'alert' },
     h('p', null, h('strong', null, problem.title), '. ', problem.detail, ' ', h('code', null, problem.code)),
-    again && h('button', { type: 'button', onclick: again }, 'Try again'));
+    retry && h('button', { type: 'button', onclick: retry }, 'Try again'));
 }
 
-/** Creates a term with its values for a list of details; nothing without values. */
+/** Creates a term with its values for a `dl`. Returns `false` if all values are empty. */
 export function entry(term, ...values) {
-  const shown = values.flat().filter((value) => value !== null && value !== undefined && value !== false && value !== '');
-  return shown.length > 0 && [h('dt', null, term), h('dd', null, ...shown)];
+  const shownValues = values.flat().filter((value) => value !== null && value !== undefined && value !== false && value !== '');
+  return shownValues.length > 0 && [h('dt', null, term), h('dd', null, ...shownValues)];
 }

@@ -1,12 +1,12 @@
-// One job: its progress until it is final, then its result or the reason why it failed.
+// One job: its progress until it is final, then its result or the reason for the failure.
 
-import { ask, follow, isFinal, problemOf, save, key } from './api.js';
-import { countFinishedPages, isBatch, memberSection } from './batch.js';
-import { announce, bytes, duration, isolate, h, number, plural, section, time, title, problemAlert } from './dom.js';
+import { apiKey, download, followJob, isFinal, requestJson, toProblem } from './api.js';
+import { countFinalMembers, isBatch, memberSection } from './batch.js';
+import { announce, formatBytes, formatDuration, formatNumber, h, isolate, plural, problemAlert, section, timeElement, title } from './dom.js';
 import { sourceName } from './jobs.js';
-import { jobDetails, result } from './result.js';
+import { jobDetails, showResult } from './result.js';
 
-const KINDS = { url: 'Page', text: 'Text', document: 'File', batch: 'Batch' };
+const KINDS = { url: 'Web page', text: 'Text', document: 'Document', batch: 'Batch' };
 
 export async function job({ root, signal, id, setWindowTitle }) {
   setWindowTitle('Job');
@@ -23,29 +23,29 @@ export async function job({ root, signal, id, setWindowTitle }) {
     kind.textContent = KINDS[job.source.kind] ?? 'Job';
     heading.replaceChildren(isolate(name));
     setWindowTitle(`${name}: ${job.totals ? plural(job.totals.words, 'word') : job.status}`);
-    actions.replaceChildren(...buttons(job, { root, signal, actions }));
+    actions.replaceChildren(...jobActions(job, { root, signal, actions }));
     if (last.status !== job.status) {
       last.status = job.status;
       announce(announcement(job));
     }
     if (!isFinal(job)) {
-      progress(state, job);
+      showProgress(state, job);
     } else if (!last.isShown) {
       last.isShown = true;
       state.replaceChildren();
-      end(job, body, signal);
+      showFinalJob(job, body, signal);
     }
   };
-  const showBroken = (problem, wait) => {
-    const text = `${problem.title}. The job continues; next connection attempt in ${duration(wait)}.`;
+  const showConnectionLoss = (problem, delay) => {
+    const text = `${problem.title}. The job continues; next connection attempt in ${formatDuration(delay)}.`;
     announce(text);
     state.querySelector('.broken')?.remove();
     state.append(h('p', { class: 'broken note' }, text, ' ', h('code', null, problem.code)));
   };
 
-  const first = await ask('GET', `/v1/jobs/${encodeURIComponent(id)}`, { signal });
+  const first = await requestJson('GET', `/v1/jobs/${encodeURIComponent(id)}`, { signal });
   show(first);
-  if (!isFinal(first)) await follow(first.job_id, { onJob: show, onBroken: showBroken, signal });
+  if (!isFinal(first)) await followJob(first.job_id, { onJob: show, onDisconnect: showConnectionLoss, signal });
 }
 
 function announcement(job) {
@@ -54,59 +54,59 @@ function announcement(job) {
 }
 
 /** Updates the progress of a job in place, so that the layout does not jump. */
-function progress(state, job) {
+function showProgress(state, job) {
   let bar = state.querySelector('progress');
   if (!bar) {
     bar = h('progress', { 'aria-label': 'Progress' });
     state.replaceChildren(bar, h('p', { class: 'stage' }), h('div', { class: 'tries' }));
   }
   state.querySelector('.broken')?.remove();
-  const [done, total, text] = isBatch(job) ? batchStage(job) : stage(job);
+  const [done, total, text] = isBatch(job) ? describeBatchProgress(job) : describeProgress(job);
   if (total > 0) {
     bar.max = total;
     bar.value = Math.min(done, total);
   } else {
     bar.removeAttribute('value');
   }
-  state.querySelector('.stage').replaceChildren(text, ' ', h('span', { class: 'note' }, `In the ${job.lane} lane since `, time(job.created_at), '.'));
-  state.querySelector('.tries').replaceChildren(...(isBatch(job) ? [memberSection(job)] : attempts(job)));
+  state.querySelector('.stage').replaceChildren(text, ' ', h('span', { class: 'note' }, `In the ${job.lane} lane since `, timeElement(job.created_at), '.'));
+  state.querySelector('.tries').replaceChildren(...(isBatch(job) ? [memberSection(job)] : attemptList(job)));
 }
 
-/** Returns the counted bytes of a job, its total (`null` if unknown), and a text about both. */
-function stage({ status, progress: far, next_attempt_at: next }) {
-  const { done_bytes: done = 0, total_bytes: total = null, stage } = far ?? {};
-  const size = total > 0 ? `${bytes(done)} of ${bytes(total)}` : done > 0 ? bytes(done) : '';
-  const doing = stage === 'fetch' ? 'Fetched and counted' : 'Counted';
-  if (status === 'running') return [done, total, `Running${size ? `. ${doing} so far: ${size}` : ''}.`];
-  if (status !== 'queued') return [done, total, `Status “${status}”, which is unknown to this version of the page.`];
+/** Returns the counted bytes of a job, all its bytes (`null` if unknown), and a description. */
+function describeProgress({ status, progress, next_attempt_at: next }) {
+  const { done_bytes: done = 0, total_bytes: total = null, stage } = progress ?? {};
+  const size = total > 0 ? `${formatBytes(done)} of ${formatBytes(total)}` : done > 0 ? formatBytes(done) : '';
+  const verb = stage === 'fetch' ? 'Fetched and counted' : 'Counted';
+  if (status === 'running') return [done, total, `Running${size ? `. ${verb} so far: ${size}` : ''}.`];
+  if (status !== 'queued') return [done, total, `The status “${status}” is unknown to this version of the UI.`];
   return [done, total, next ? 'Queued until the next attempt.' : 'Queued until a worker is free.'];
 }
 
-/** Returns the finished pages of a batch, all its pages, and a text about both. */
-function batchStage(job) {
-  const { done, total } = countFinishedPages(job);
-  const text = done < total ? `${number(done)} of ${plural(total, 'page')} ${done === 1 ? 'has' : 'have'} finished.` : 'All pages have finished. Their results are being merged.';
+/** Returns the number of final members of a batch, of all members, and a description. */
+function describeBatchProgress(job) {
+  const { done, total } = countFinalMembers(job);
+  const text = done < total ? `${formatNumber(done)} of ${plural(total, 'member')} ${done === 1 ? 'is' : 'are'} final.` : 'All members are final. Their results are being merged.';
   return [done, total, text];
 }
 
-/** Lists the attempts if one of them has failed. */
-function attempts(job) {
+/** Creates a list of the attempts. Returns an empty array if none of them failed. */
+function attemptList(job) {
   if (!job.attempts.some((attempt) => attempt.failure)) return [];
   const items = job.attempts.map((attempt) => h('li', null,
-    `Attempt ${attempt.number}, `, time(attempt.started_at), ', ', isolate(attempt.worker), ': ',
+    `Attempt ${attempt.number}, `, timeElement(attempt.started_at), ', ', isolate(attempt.worker), ': ',
     attempt.failure ? [attempt.failure.detail, ' ', h('code', null, attempt.failure.code)] : attempt.ended_at ? 'succeeded' : 'running'));
-  const next = job.next_attempt_at && h('p', { class: 'note' }, 'Next attempt at ', time(job.next_attempt_at), '.');
+  const next = job.next_attempt_at && h('p', { class: 'note' }, 'Next attempt at ', timeElement(job.next_attempt_at), '.');
   return [h('ol', { class: 'attempts' }, items), ...(next ? [next] : [])];
 }
 
 /** Creates the buttons and links for a job in its current status. */
-function buttons(job, { root, signal, actions }) {
-  const act = (method, path, then) => async (event) => {
+function jobActions(job, { root, signal, actions }) {
+  const requestAction = (method, path, then) => async (event) => {
     event.target.disabled = true;
     try {
-      then(await ask(method, path, { signal }));
+      then(await requestJson(method, path, { signal }));
     } catch (error) {
-      const problem = problemOf(error);
+      const problem = toProblem(error);
       if (!problem) return;
       actions.querySelector('.problem')?.remove();
       actions.append(problemAlert(problem));
@@ -116,49 +116,53 @@ function buttons(job, { root, signal, actions }) {
   };
   const path = `/v1/jobs/${job.job_id}`;
   if (!isFinal(job)) {
-    return [h('button', { type: 'button', onclick: act('POST', `${path}/cancel`, () => {}) }, 'Cancel')];
+    return [h('button', { type: 'button', onclick: requestAction('POST', `${path}/cancel`, () => {}) }, 'Cancel')];
   }
   const trace = job.links.trace && h('a', { href: job.links.trace, rel: 'noreferrer' }, 'Trace');
-  const remove = act('DELETE', path, () => {
+  const remove = requestAction('DELETE', path, () => {
     announce('Deleted');
     location.hash = '#/jobs';
   });
   return [
-    ...(job.status === 'succeeded' ? [h('span', null, 'All words as ', downloads(job, root).flatMap((link, i) => (i === 0 ? [link] : [' or ', link])))] : []),
-    h('button', { type: 'button', onclick: act('POST', `${path}/retry`, (again) => { location.hash = `#/jobs/${again.job_id}`; }) }, 'Count again'),
+    ...(job.status === 'succeeded' ? [h('span', null, 'Download all words as ', downloadLinks(job, root).flatMap((link, i) => (i === 0 ? [link] : [' or ', link])))] : []),
+    h('button', { type: 'button', onclick: requestAction('POST', `${path}/retry`, (newJob) => { location.hash = `#/jobs/${newJob.job_id}`; }) }, 'Retry'),
     h('button', { type: 'button', onclick: withConfirmation(remove) }, 'Delete'),
     ...(trace ? [trace] : []),
   ];
 }
 
-/** Wraps a listener of a button: the action needs a second press within 4 s. */
+/** Wraps the click listener of a button: the action needs a second click within 4 s. */
 export function withConfirmation(action) {
   return (event) => {
     const button = event.target;
-    if (button.dataset.asked) {
+    if (button.dataset.confirming) {
       action(event);
       return;
     }
-    const before = button.textContent;
-    button.dataset.asked = 'yes';
-    button.textContent = `Really ${before.toLowerCase()}?`;
+    const text = button.textContent;
+    const label = button.getAttribute('aria-label');
+    button.dataset.confirming = 'yes';
+    button.textContent = `Really ${text.toLowerCase()}?`;
+    // Without the label, screen readers read the question.
+    button.removeAttribute('aria-label');
     setTimeout(() => {
-      delete button.dataset.asked;
-      button.textContent = before;
+      delete button.dataset.confirming;
+      button.textContent = text;
+      if (label) button.setAttribute('aria-label', label);
     }, 4000);
   };
 }
 
-function downloads(job, root) {
+function downloadLinks(job, root) {
   return ['csv', 'json'].map((format) => {
     const path = `${isBatch(job) ? `/v1/batches/${job.job_id}` : `/v1/jobs/${job.job_id}`}/result?format=${format}`;
     const name = `words-${job.job_id}.${format}`;
     const onclick = (event) => {
-      // Without a key the browser follows the link. With one the page must send it.
-      if (!key()) return;
+      // Without an API key, the browser follows the link. With one, this script must send it.
+      if (!apiKey()) return;
       event.preventDefault();
-      save(path, name).catch((error) => {
-        const problem = problemOf(error);
+      download(path, name).catch((error) => {
+        const problem = toProblem(error);
         if (problem) root.querySelector('.actions').append(problemAlert(problem));
       });
     };
@@ -166,9 +170,9 @@ function downloads(job, root) {
   });
 }
 
-function end(job, body, signal) {
+function showFinalJob(job, body, signal) {
   if (job.status === 'succeeded') {
-    result(job, body, signal);
+    showResult(job, body, signal);
     return;
   }
   if (job.status === 'cancelled') {
@@ -176,10 +180,10 @@ function end(job, body, signal) {
   } else {
     body.append(h('p', { class: 'verdict bad' }, 'Failed'),
       h('p', { class: 'lead' }, job.failure.detail, ' ', h('code', null, job.failure.code)),
-      h('p', null, job.failure.retryable ? 'A retry may succeed.' : 'A retry would fail in the same way, unless something changes.',
-        job.dead_lettered && [' The job is kept in the ', h('a', { href: '#/dead-letters' }, 'dead letters'), '.']));
-    const tried = attempts(job);
-    if (tried.length > 0) body.append(section('Attempts', tried));
+      h('p', null, job.failure.retryable ? 'A retry may succeed.' : 'A retry will fail again unless the cause is removed.',
+        job.dead_lettered && [' The job was stored as a ', h('a', { href: '#/dead-letters' }, 'dead letter'), '.']));
+    const list = attemptList(job);
+    if (list.length > 0) body.append(section('Attempts', list));
   }
   if (isBatch(job)) body.append(memberSection(job));
   body.append(jobDetails(job));

@@ -1,7 +1,7 @@
-// List of jobs, page by page: all jobs, or those with one status.
+// List of jobs, page by page: all of them, or those with one status.
 
-import { ask, problemOf } from './api.js';
-import { bytes, isolate, h, number, plural, time, title, problemAlert } from './dom.js';
+import { requestJson, toProblem } from './api.js';
+import { formatBytes, formatNumber, h, isolate, plural, problemAlert, timeElement, title } from './dom.js';
 
 export const STATUSES = ['queued', 'running', 'succeeded', 'failed', 'cancelled'];
 
@@ -9,15 +9,15 @@ export const STATUSES = ['queued', 'running', 'succeeded', 'failed', 'cancelled'
 export function sourceName(source) {
   if (source.url) return source.url;
   if (source.file_name) return source.file_name;
-  if (source.kind === 'batch') return source.batch ? `A batch of ${plural(source.batch.lines, 'page')}` : 'A batch';
-  const size = source.size_bytes === undefined ? '' : ` of ${bytes(source.size_bytes)}`;
+  if (source.kind === 'batch') return source.batch ? `A batch of ${plural(source.batch.lines, 'line')}` : 'A batch';
+  const size = source.size_bytes === undefined ? '' : ` of ${formatBytes(source.size_bytes)}`;
   if (source.kind === 'text') return `A text${size}`;
   return source.kind === 'document' ? `A document${size}` : `A source of kind ${source.kind}`;
 }
 
 /**
- * Returns the language of the counted words, or `null` if it is unknown. Browsers need it to draw
- * shared characters in the Japanese or Chinese form, and screen readers to pronounce words.
+ * Returns the language of the counted words, or `null` if it is unknown. Browsers need it to select
+ * the Japanese or Chinese form of Han characters, and screen readers to pronounce words.
  */
 export function languageOf(job) {
   if (job.options.language) return job.options.language;
@@ -32,8 +32,8 @@ export function jobRows(jobs) {
     h('td', { class: 'wide' }, h('a', { href: `#/jobs/${job.job_id}` }, isolate(sourceName(job.source))),
       job.failure && h('span', { class: 'note' }, ' ', job.failure.code)),
     h('td', null, h('span', { class: 'status' }, job.status)),
-    h('td', { class: 'number' }, job.totals ? number(job.totals.words) : ''),
-    h('td', { class: 'number' }, time(job.created_at)));
+    h('td', { class: 'number' }, job.totals ? formatNumber(job.totals.words) : ''),
+    h('td', { class: 'number' }, timeElement(job.created_at)));
   const head = h('tr', null, h('th', { scope: 'col' }, 'Source'), h('th', { scope: 'col' }, 'Status'),
     h('th', { scope: 'col', class: 'number' }, 'Words'), h('th', { scope: 'col', class: 'number' }, 'Created'));
   return h('table', { class: 'list' }, h('thead', null, head), h('tbody', null, jobs.map(row)));
@@ -42,30 +42,30 @@ export function jobRows(jobs) {
 export async function jobs({ root, signal, query, setWindowTitle }) {
   const status = STATUSES.includes(query.get('status')) ? query.get('status') : '';
   setWindowTitle(status ? `Jobs: ${status}` : 'Jobs');
-  const choose = (value, text) => h('a', { href: value ? `#/jobs?status=${value}` : '#/jobs', 'aria-current': value === status ? 'true' : null }, text);
-  const filter = h('nav', { class: 'filter', 'aria-label': 'Status' }, choose('', 'all'), STATUSES.map((value) => choose(value, value)));
+  const filterLink = (value, text) => h('a', { href: value ? `#/jobs?status=${value}` : '#/jobs', 'aria-current': value === status ? 'true' : null }, text);
+  const filter = h('nav', { class: 'filter', 'aria-label': 'Status' }, filterLink('', 'all'), STATUSES.map((value) => filterLink(value, value)));
   const place = h('div', null, h('p', { class: 'note' }, 'Loading …'));
   root.append(title('Jobs'), filter, place);
 
   let table = null;
   const more = h('div', { class: 'row' });
   const load = async (cursor) => {
-    const wanted = new URLSearchParams({ limit: '50', ...(status && { status }), ...(cursor && { cursor }) });
-    const page = await ask('GET', `/v1/jobs?${wanted}`, { signal });
+    const parameters = new URLSearchParams({ limit: '50', ...(status && { status }), ...(cursor && { cursor }) });
+    const page = await requestJson('GET', `/v1/jobs?${parameters}`, { signal });
     if (!table) {
       table = jobRows([]);
       place.replaceChildren(table, more);
     }
     table.tBodies[0].append(...jobRows(page.data).tBodies[0].rows);
     const count = table.tBodies[0].rows.length;
-    // A page may be empty and have a successor: the service reads a bounded number of records.
-    const next = page.next_cursor && h('button', { type: 'button', onclick: () => again(page.next_cursor) }, count === 0 ? 'Search older jobs' : 'Load more');
+    // An empty page may have a successor: the service reads a bounded number of records per page.
+    const next = page.next_cursor && h('button', { type: 'button', onclick: () => loadMore(page.next_cursor) }, count === 0 ? 'Search older jobs' : 'Load more');
     more.replaceChildren(h('span', { class: 'note' }, count === 0 ? 'No jobs.' : `${plural(count, 'job')}, most recently changed first.`), ...(next ? [next] : []));
     table.hidden = count === 0;
   };
-  const again = (cursor) => load(cursor).catch((error) => {
-    const problem = problemOf(error);
-    if (problem) more.replaceChildren(problemAlert(problem, () => again(cursor)));
+  const loadMore = (cursor) => load(cursor).catch((error) => {
+    const problem = toProblem(error);
+    if (problem) more.replaceChildren(problemAlert(problem, () => loadMore(cursor)));
   });
   await load(null);
 }

@@ -1,12 +1,11 @@
-// The queue: numbers of jobs in each lane, age of the oldest job, and the workers.
+// Queue: the number of jobs by lane, the age of the oldest job, and the workers.
 
-import { ask, problemOf } from './api.js';
-import { announce, bytes, duration, isolate, h, number, plural, section, title, problemAlert } from './dom.js';
+import { requestJson, toProblem } from './api.js';
+import { announce, formatBytes, formatDuration, formatNumber, h, isolate, plural, problemAlert, section, title } from './dom.js';
 
-/** Polling interval in milliseconds. */
-const INTERVAL = 2000;
-/** Age from which the oldest job is shown as late, in milliseconds. */
-const LATE = 60_000;
+const POLL_INTERVAL_MS = 2000;
+/** Age above which the oldest job is shown as late. */
+const LATE_AGE_MS = 60_000;
 
 const LANES = { interactive: 'Interactive', bulk: 'Bulk' };
 const COUNTS = {
@@ -18,54 +17,54 @@ export async function queue({ root, signal, setWindowTitle }) {
   const place = h('div', null, h('p', { class: 'note' }, 'Loading …'));
   const state = h('p', { class: 'note foot' });
   root.append(title('Queue'), place, state);
-  let wasBroken = false;
+  let hadProblem = false;
   const refresh = async () => {
     try {
-      show(place, await ask('GET', '/v1/queue', { signal }));
-      state.textContent = `Updates every ${INTERVAL / 1000} s.`;
-      if (wasBroken) announce('The numbers are up to date again');
-      wasBroken = false;
+      show(place, await requestJson('GET', '/v1/queue', { signal }));
+      state.textContent = `Updates every ${POLL_INTERVAL_MS / 1000} s.`;
+      if (hadProblem) announce('Queue status is updating again');
+      hadProblem = false;
     } catch (error) {
-      const problem = problemOf(error);
+      const problem = toProblem(error);
       if (!problem) return;
       state.replaceChildren(problemAlert(problem));
-      wasBroken = true;
+      hadProblem = true;
     }
   };
   await refresh();
-  // No requests while the page is hidden.
-  const timer = setInterval(() => !document.hidden && refresh(), INTERVAL);
+  // Sends no requests while the tab is hidden.
+  const timer = setInterval(() => !document.hidden && refresh(), POLL_INTERVAL_MS);
   signal.addEventListener('abort', () => clearInterval(timer));
 }
 
 function show(place, queue) {
   const row = ([label, value]) => h('tr', null, h('th', { scope: 'row' }, label), Object.keys(LANES).map((name) => value(queue.lanes[name])));
   const rows = [
-    ...Object.entries(COUNTS).map(([field, label]) => [label, (lane) => h('td', { class: 'number' }, number(lane[field]))]),
-    ['Oldest', ({ oldest_age_ms: age }) => h('td', { class: `number${age > LATE ? ' late' : ''}` }, age === null ? '–' : duration(age))],
+    ...Object.entries(COUNTS).map(([field, label]) => [label, (lane) => h('td', { class: 'number' }, formatNumber(lane[field]))]),
+    ['Oldest job', ({ oldest_age_ms: age }) => h('td', { class: `number${age > LATE_AGE_MS ? ' late' : ''}` }, age === null ? '–' : formatDuration(age))],
   ];
-  const most = queue.depth_max ? ` of at most ${number(queue.depth_max)}` : '';
-  const room = queue.size_bytes_max ? ` of at most ${bytes(queue.size_bytes_max)}` : '';
+  const depthLimit = queue.depth_max ? ` of at most ${formatNumber(queue.depth_max)}` : '';
+  const sizeLimit = queue.size_bytes_max ? ` of at most ${formatBytes(queue.size_bytes_max)}` : '';
   const age = Math.max(queue.lanes.interactive.oldest_age_ms ?? 0, queue.lanes.bulk.oldest_age_ms ?? 0);
   place.replaceChildren(
-    h('p', { class: 'total' }, h('span', { class: 'figure' }, number(queue.depth)), ' ', queue.depth === 1 ? 'unfinished job' : 'unfinished jobs'),
-    h('p', { class: 'lead' }, queue.depth === 0 ? 'The queue is empty.' : age > LATE ? `The oldest job is late: it is ${duration(age)} old.` : `The oldest job is ${duration(age)} old.`),
+    h('p', { class: 'total' }, h('span', { class: 'figure' }, formatNumber(queue.depth)), ' ', queue.depth === 1 ? 'unfinished job' : 'unfinished jobs'),
+    h('p', { class: 'lead' }, queue.depth === 0 ? 'The queue is empty.' : age > LATE_AGE_MS ? `The oldest job is ${formatDuration(age)} old, which is longer than expected.` : `The oldest job is ${formatDuration(age)} old.`),
     section('Lanes',
       h('table', { class: 'lanes' }, h('caption', { class: 'unseen' }, 'Jobs in each lane'),
         h('thead', null, h('tr', null, h('td', null), Object.values(LANES).map((label) => h('th', { scope: 'col', class: 'number' }, label)))),
         h('tbody', null, rows.map(row))),
-      h('p', { class: 'note' }, `${plural(queue.depth, 'job')}${most}, ${bytes(queue.size_bytes)}${room}.`)),
-    section('Workers', workers(queue)));
+      h('p', { class: 'note' }, `${plural(queue.depth, 'job')}${depthLimit}, ${formatBytes(queue.size_bytes)}${sizeLimit}.`)),
+    section('Workers', workerTable(queue)));
 }
 
-function workers(queue) {
-  if (queue.workers_seen === 0) return h('p', { class: 'late' }, 'No worker has been seen. Jobs wait until one starts.');
+function workerTable(queue) {
+  if (queue.workers_seen === 0) return h('p', { class: 'late' }, 'No worker is running. Jobs stay queued until one starts.');
   const row = (worker) => {
     const busy = worker.in_work.interactive + worker.in_work.bulk;
-    const fill = h('span');
-    fill.style.inlineSize = `${Math.min(100, (busy / worker.slots) * 100)}%`;
+    const bar = h('span');
+    bar.style.inlineSize = `${Math.min(100, (busy / worker.slots) * 100)}%`;
     return h('tr', null, h('th', { scope: 'row' }, isolate(worker.name)),
-      h('td', { class: 'number' }, `${number(busy)} of ${plural(worker.slots, 'slot')}`), h('td', { class: 'bar', 'aria-hidden': 'true' }, fill));
+      h('td', { class: 'number' }, `${formatNumber(busy)} of ${plural(worker.slots, 'slot')}`), h('td', { class: 'bar', 'aria-hidden': 'true' }, bar));
   };
   return h('table', { class: 'chart' }, h('caption', { class: 'unseen' }, 'Workers'),
     h('thead', { class: 'unseen' }, h('tr', null, h('th', { scope: 'col' }, 'Worker'), h('th', { scope: 'col' }, 'Running jobs'), h('td', null))),

@@ -1,28 +1,28 @@
-// Form for the API key, shown if the service requires one.
+// Form for the API key. It is shown if the service requires one.
 
-import { ask, problemOf, signIn, signOut } from './api.js';
-import { h, title, problemAlert } from './dom.js';
+import { requestJson, signIn, signOut, toProblem } from './api.js';
+import { h, problemAlert, title } from './dom.js';
 
-/** Returns the form. `done` is called after the service has accepted the key. */
-export function signInForm(problem, done) {
+/** Creates the form. Calls `onSignedIn` once the service has accepted the key. */
+export function signInForm(problem, onSignedIn) {
   const input = h('input', { id: 'key', name: 'key', type: 'password', autocomplete: 'off', spellcheck: 'false', required: true, 'aria-describedby': 'key-note' });
   const place = h('div', null, problem && problemAlert(problem));
   const submit = async (event) => {
     event.preventDefault();
     signIn(input.value.trim());
     try {
-      await ask('GET', '/v1/jobs?limit=1');
-      done();
+      await requestJson('GET', '/v1/jobs?limit=1');
+      onSignedIn();
     } catch (error) {
-      const wrong = problemOf(error);
-      if (!wrong) return;
+      const refusal = toProblem(error);
+      if (!refusal) return;
       signOut();
-      place.replaceChildren(problemAlert(wrong));
+      place.replaceChildren(problemAlert(refusal));
       input.select();
     }
   };
   return h('div', { class: 'view narrow' }, title('Sign in'),
-    h('p', null, 'This service requires an API key. Its operator can give you one.'),
+    h('p', null, 'This service requires an API key. Ask its operator for one.'),
     h('form', { onsubmit: submit },
       h('label', { for: 'key' }, 'API key'),
       input,

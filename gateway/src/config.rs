@@ -18,8 +18,7 @@ use crate::intake::upload;
 /// All settings of the gateway.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// `WORDMILL_LISTEN`: address of the HTTP server. Port 0 selects a free port, which the log
-    /// names.
+    /// `WORDMILL_LISTEN`: address of the HTTP server. Port 0 selects a free port, which is logged.
     pub listen: SocketAddr,
     /// `WORDMILL_KEYS_FILE`: file with the API keys, reloaded when it changes. Without it, every
     /// client acts as the owner `public`, and the gateway accepts only a loopback address in
@@ -49,16 +48,16 @@ pub struct Config {
     /// `wordmill-nats` must use the same values.
     pub topology: topology::Settings,
     /// `WORDMILL_JSON_SIZE_MAX`: maximum size of a JSON body in bytes, and so of a text that is
-    /// sent inline. Below 1 KiB hardly a URL fits; above 2 MiB a text no longer fits into a
+    /// sent inline. Below 1 KiB, long URLs do not fit; above 2 MiB, a text does not fit into a
     /// message.
     pub json_size_max: u64,
     /// `WORDMILL_DOCUMENT_SIZE_MAX`, `WORDMILL_UPLOAD_STALL_TIMEOUT`, `WORDMILL_UPLOAD_TIMEOUT`:
-    /// maximum size of a document in bytes as sent, longest pause of its sender, and longest
-    /// duration of the upload. The sweeper removes an unfinished upload, for example of a crashed
-    /// gateway, only after that duration. A document must fit into the free space of
+    /// maximum size of a document in bytes as sent, maximum time without data, and maximum duration
+    /// of the upload. The sweeper removes an unfinished upload, for example of a crashed gateway,
+    /// only after that duration. A document must fit into the free space of
     /// `WORDMILL_DOCUMENTS_SPACE`.
     pub uploads: upload::Limits,
-    /// `WORDMILL_WAITERS_MAX`: maximum number of clients that follow a job at once (`wait`, event
+    /// `WORDMILL_WAITERS_MAX`: maximum number of clients that follow a job at a time (`wait`, event
     /// streams). Each holds a connection and a subscription. Further clients have to poll.
     pub waiters_max: u32,
     /// `WORDMILL_HOSTS`: host names of a gateway without keys, in addition to IP addresses and
@@ -72,7 +71,7 @@ pub struct Config {
     /// them, jobs with a webhook are refused.
     pub webhooks: Option<Secrets>,
     /// `WORDMILL_SHUTDOWN_GRACE`: time for open requests to finish after the shutdown signal. A
-    /// short time interrupts answers, a long one delays restarts.
+    /// short time interrupts responses, a long one delays restarts.
     pub shutdown_grace: Duration,
     /// Settings of the sweeper.
     pub sweeper: Sweeper,
@@ -177,7 +176,7 @@ fn read_tls(env: &mut Env) -> Option<tls::Files> {
         (Some(certificate), Some(key)) => Some(tls::Files { certificate, key }),
         (None, None) => None,
         (Some(_), None) | (None, Some(_)) => {
-            env.refuse("set both WORDMILL_TLS_CERT and WORDMILL_TLS_KEY, or neither");
+            env.refuse("WORDMILL_TLS_CERT and WORDMILL_TLS_KEY must be set together");
             None
         }
     }
@@ -201,7 +200,7 @@ pub struct Sweeper {
     /// `WORDMILL_NATS_SWEEPER_USER`, `WORDMILL_NATS_SWEEPER_PASSWORD`: credentials of the sweeper.
     /// Without a password, this gateway runs no sweeper.
     pub broker: Option<Settings>,
-    /// `WORDMILL_SWEEP_INTERVAL`: pause between two sweeps. Each sweep reads a bounded number of
+    /// `WORDMILL_SWEEP_INTERVAL`: time between two sweeps. Each sweep reads a bounded number of
     /// records. A short interval burdens the broker with reads, a long one delays the detection of
     /// lost jobs and the alarm.
     pub interval: Duration,

@@ -1,4 +1,4 @@
-//! HTTP connections, requests and answers, as all handlers use them.
+//! HTTP connections, requests and responses: the parts that all handlers share.
 
 pub mod browser;
 pub(crate) mod conditional;

@@ -1,8 +1,8 @@
 //! The HTTP API of Wordmill: validates and enqueues jobs, reports their state and serves results.
-//! Counting is left to the workers.
+//! The workers do the counting.
 //!
 //! [`run`] is the whole service. `routes` maps paths to handlers, and `http::problem` maps every
-//! error to an HTTP answer.
+//! error to an HTTP response.
 
 mod api;
 pub mod auth;
@@ -140,7 +140,7 @@ impl App {
 /// Reason why the service stopped without a shutdown signal.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The broker cannot be used: for example it is too old or has no JetStream.
+    /// The broker cannot be used, for example because it is too old or has no JetStream.
     #[error(transparent)]
     Broker(#[from] ConnectError),
     /// A request to the broker failed.
@@ -155,7 +155,8 @@ pub enum Error {
 /// period.
 ///
 /// # Errors
-/// See [`Error`]. An unreachable broker is not an error: the gateway is not ready and keeps trying.
+/// See [`Error`]. An unreachable broker is not an error: the gateway reports that it is not ready,
+/// and keeps trying.
 pub async fn run(
     config: Config,
     listener: TcpListener,
@@ -164,7 +165,7 @@ pub async fn run(
     let (keys, following_keys) = open_keys(&config).await?;
     let (tls, following_certificate) = open_tls(&config).await?;
     // From here on, SIGHUP reloads the keys and the certificate.
-    announce(&listener, &config);
+    log_start(&listener, &config);
     let broker = Broker::start(&config.broker, "wordmill-gateway").await?;
     let waiting = Health::not_connected_yet();
     let (health_sender, health) = watch::channel(waiting);
@@ -197,7 +198,7 @@ pub async fn run(
     }));
     let needed = Topology::new(&config.topology).part(&REQUIRED_STREAMS);
     let serving = serve_http(listener, app.clone(), &config, tls, shutdown.clone());
-    let drained = wait_for_grace(&shutdown, config.shutdown_grace);
+    let grace_expired = wait_for_grace(&shutdown, config.shutdown_grace);
     let sweeping = shutdown.child_token();
     let serving = async {
         tokio::select! {
@@ -207,13 +208,13 @@ pub async fn run(
             () = follow(following_keys) => {}
             () = follow(following_certificate) => {}
             () = queue_status::poll_status(&app, &queue_status) => {}
-            () = drained => {
-                warn!("grace period exceeded; closing open requests");
+            () = grace_expired => {
+                warn!("grace period expired; closing open requests");
             }
         }
         Ok(())
     };
-    // Also stops the sweeper if the server fails.
+    // Stop the sweeper even if the server fails.
     let serving = async {
         let ended: Result<(), Error> = serving.await;
         sweeping.cancel();
@@ -223,24 +224,26 @@ pub async fn run(
         tokio::join!(serving, sweeper::run(&config, &sweeping, &queue_status, &metrics));
     ended?;
     if tokio::time::timeout(CLEAN_UP_TIME_MAX, app.uploads.finish()).await.is_err() {
-        warn!("documents of interrupted uploads not removed in time; leaving them to the sweeper");
+        warn!(
+            "cannot remove documents of interrupted uploads in time; leaving them to the sweeper"
+        );
     }
     broker.finish().await;
-    info!("stopped");
+    info!("gateway stopped");
     Ok(())
 }
 
-/// Logs where the gateway listens.
-fn announce(listener: &TcpListener, config: &Config) {
+/// Logs the address on which the gateway listens.
+fn log_start(listener: &TcpListener, config: &Config) {
     info!(
         address = listener.local_addr().ok().map(tracing::field::display),
         broker = config.broker.url,
         version = env!("CARGO_PKG_VERSION"),
-        "gateway listens"
+        "gateway listening"
     );
 }
 
-/// Serves HTTP until `shutdown`.
+/// Serves HTTP until `shutdown` is cancelled.
 async fn serve_http(
     listener: TcpListener,
     app: App,

@@ -41,18 +41,18 @@ Commands:
 
 Settings are environment variables: see docs/settings.md.";
 
-#[expect(clippy::print_stdout, clippy::print_stderr, reason = "commands speak to a terminal")]
+#[expect(clippy::print_stdout, clippy::print_stderr, reason = "a command prints to the terminal")]
 fn main() -> ExitCode {
-    let words: Vec<String> = std::env::args().skip(1).collect();
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    match words.as_slice() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments.as_slice() {
         [] => with_config(serve),
-        ["healthcheck"] => with_config(check),
+        ["healthcheck"] => with_config(check_health),
         ["key", "new", "--name", name] => print_new_key(name, name),
         ["key", "new", "--name", name, "--owner", owner]
         | ["key", "new", "--owner", owner, "--name", name] => print_new_key(name, owner),
         ["webhook", "secret", "--owner", owner] => {
-            with_config(|config| webhook_secret(&config, owner))
+            with_config(|config| print_webhook_secrets(&config, owner))
         }
         ["help" | "--help" | "-h"] => {
             println!("{USAGE}");
@@ -75,7 +75,7 @@ fn with_config(command: impl FnOnce(Config) -> ExitCode) -> ExitCode {
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "a command takes its settings")]
-fn check(config: Config) -> ExitCode {
+fn check_health(config: Config) -> ExitCode {
     let ready = readiness_probe::connect(config.listen).and_then(|stream| match &config.tls {
         Some(files) => readiness_probe::is_ready(tls::probe(stream, &files.certificate)?),
         None => readiness_probe::is_ready(stream),
@@ -83,7 +83,7 @@ fn check(config: Config) -> ExitCode {
     if ready.unwrap_or(false) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-#[expect(clippy::print_stdout, clippy::print_stderr, reason = "a command speaks to a terminal")]
+#[expect(clippy::print_stdout, clippy::print_stderr, reason = "a command prints to the terminal")]
 fn print_new_key(name: &str, owner: &str) -> ExitCode {
     match api_keys::create(name, owner) {
         Ok((key, line)) => {
@@ -98,8 +98,8 @@ fn print_new_key(name: &str, owner: &str) -> ExitCode {
     }
 }
 
-#[expect(clippy::print_stdout, clippy::print_stderr, reason = "a command speaks to a terminal")]
-fn webhook_secret(config: &Config, owner: &str) -> ExitCode {
+#[expect(clippy::print_stdout, clippy::print_stderr, reason = "a command prints to the terminal")]
+fn print_webhook_secrets(config: &Config, owner: &str) -> ExitCode {
     let secrets =
         config.webhooks.as_ref().ok_or_else(|| "WORDMILL_WEBHOOK_SECRETS is not set".to_owned());
     let owner = Owner::try_from(owner.to_owned()).map_err(|error| error.to_string());
@@ -123,7 +123,7 @@ fn serve(config: Config) -> ExitCode {
     let code = match listen(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            error!(error = format!("{error:#}"), "gateway stopped with an error");
+            error!(error = format!("{error:#}"), "gateway failed");
             ExitCode::FAILURE
         }
     };

@@ -14,7 +14,7 @@ use wordmill_common::id::Lane;
 use wordmill_common::job::Job;
 use wordmill_common::trace_context::TraceParent;
 use wordmill_service::metrics::{
-    ANSWER_SECONDS, Catalogue, CommonMetrics, Counters, Distributions, Exposition, TraceLink,
+    Catalogue, CommonMetrics, Counters, Distributions, Exposition, RESPONSE_SECONDS, TraceLink,
 };
 
 use crate::App;
@@ -40,7 +40,7 @@ struct MetricsState {
     exposition: Exposition,
 }
 
-/// Labels of an answered request, named as in OpenTelemetry.
+/// Labels of a request, named as in OpenTelemetry.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RequestLabels {
     http_request_method: &'static str,
@@ -94,6 +94,15 @@ pub(crate) enum SweepAction {
 }
 
 impl SweepAction {
+    /// All actions.
+    const ALL: [Self; 5] = [
+        Self::Lost,
+        Self::CancelledMessage,
+        Self::UnreferencedResult,
+        Self::UnreferencedDocument,
+        Self::UnfinishedObject,
+    ];
+
     fn as_str(self) -> &'static str {
         match self {
             Self::Lost => "lost",
@@ -111,24 +120,22 @@ impl Metrics {
         let shared = CommonMetrics::new(&mut catalogue);
         let requests = catalogue.distributions(
             "http_server_request_duration_seconds",
-            "Time from the arrival of a request to the head of its answer, waits for a job \
-             included",
-            ANSWER_SECONDS,
+            "HTTP request duration until the response headers, including long polls",
+            RESPONSE_SECONDS,
         );
         let problems =
             catalogue.counters("wordmill_problems", "Requests answered with a problem, by code");
         let submissions =
-            catalogue.counters("wordmill_jobs_submitted", "Submitted jobs, by outcome");
+            catalogue.counters("wordmill_jobs_submitted", "Submitted jobs, by lane and outcome");
         let broker_requests = catalogue.distributions(
             "wordmill_broker_request_duration_seconds",
-            "Time until the broker answered a request that a client waits for",
-            ANSWER_SECONDS,
+            "Duration of broker requests that block a client, by operation",
+            RESPONSE_SECONDS,
         );
-        let sweeps = catalogue.counters("wordmill_sweeper_actions", "Actions of the sweeper");
-        for action in
-            [SweepAction::Lost, SweepAction::CancelledMessage, SweepAction::UnreferencedResult]
-        {
-            // Starts at 0: if the series appeared with its first event, `increase` would miss that
+        let sweeps =
+            catalogue.counters("wordmill_sweeper_actions", "Actions of the sweeper, by kind");
+        for action in SweepAction::ALL {
+            // Start at 0: if the series appeared with its first event, `increase` would miss that
             // event.
             drop(sweeps.get_or_create(&SweepLabels { action: action.as_str() }));
         }
@@ -138,15 +145,15 @@ impl Metrics {
         );
         let clients_waiting_max = catalogue.gauge(
             "wordmill_clients_waiting_max",
-            "Maximum number of clients that wait for a job at once",
+            "Maximum number of clients that may wait for a job at a time",
         );
         let in_flight_bytes = catalogue.gauge(
             "wordmill_submission_room_taken_bytes",
-            "Memory of submissions that are being received or are in flight to the broker",
+            "Used part of the in-flight budget: submissions that arrive or wait for the broker",
         );
         let in_flight_budget = catalogue.gauge(
             "wordmill_submission_room_bytes",
-            "Memory limit for submissions; further ones are refused with overloaded",
+            "Size of the in-flight budget; submissions beyond it are refused (overloaded)",
         );
         catalogue.collect(queue_status.clone());
         let exposition = catalogue.finish();
@@ -165,7 +172,8 @@ impl Metrics {
         }))
     }
 
-    /// Counts a submission by its outcome. A named job that already existed counts as `repeated`.
+    /// Counts a submission by its outcome. A named job that already existed is counted as
+    /// `repeated`.
     pub(crate) fn record_submission(
         &self,
         lane: Lane,
@@ -269,4 +277,22 @@ fn known_method(method: &Method) -> &'static str {
     const KNOWN: [&str; 9] =
         ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"];
     KNOWN.into_iter().find(|name| *name == method.as_str()).unwrap_or("_OTHER")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::enqueue::backpressure::Backpressure;
+
+    #[test]
+    fn every_sweeper_action_starts_at_0() {
+        let (_sender, backpressure) = Backpressure::new();
+        let metrics = Metrics::new(&QueueStatus::new(backpressure));
+        let text = metrics.0.exposition.render(None).body;
+        for action in SweepAction::ALL {
+            let action = action.as_str();
+            let line = format!("wordmill_sweeper_actions_total{{action=\"{action}\"}} 0");
+            assert!(text.lines().any(|shown| shown == line), "no line {line} in {text}");
+        }
+    }
 }

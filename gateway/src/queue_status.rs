@@ -1,7 +1,6 @@
 //! Gauges of the queue. Every gateway reads them from the broker and reports the same values.
 //!
-//! A reading that is too old is not reported at all: a missing value raises an alarm, a stale one
-//! does not.
+//! A reading that is too old is not reported: alerts notice a missing value, but not a stale one.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -98,20 +97,20 @@ impl QueueStatus {
             encode_gauges(encoder, name, help, values)
         };
         lanes("wordmill_queue_depth", "Unfinished jobs in the queue", &|level| {
-            number(level.waiting.saturating_add(level.in_flight))
+            to_f64(level.waiting.saturating_add(level.in_flight))
         })?;
-        lanes("wordmill_jobs_waiting", "Jobs that no worker has received yet", &|level| {
-            number(level.waiting)
+        lanes("wordmill_jobs_waiting", "Jobs that were not delivered yet", &|level| {
+            to_f64(level.waiting)
         })?;
         lanes(
             "wordmill_jobs_in_flight",
-            "Unfinished jobs that were delivered: they run or wait for a retry",
-            &|level| number(level.in_flight),
+            "Delivered jobs that are not final: running, or waiting for their next attempt",
+            &|level| to_f64(level.in_flight),
         )?;
         lanes(
             "wordmill_jobs_redelivered",
             "Jobs in flight that were delivered more than once",
-            &|level| number(level.redelivered),
+            &|level| to_f64(level.redelivered),
         )?;
         lanes(
             "wordmill_queue_oldest_age_seconds",
@@ -120,20 +119,20 @@ impl QueueStatus {
                 level.oldest.map_or(0.0, |since| (age(since, reading.now) + later).as_secs_f64())
             },
         )?;
-        let retries = reading.retries.map(|(lane, count)| (LaneLabel::of(lane), number(count)));
+        let retries = reading.retries.map(|(lane, count)| (LaneLabel::of(lane), to_f64(count)));
         let help = "Jobs in flight that no worker reports as running";
         encode_gauges(encoder, "wordmill_jobs_waiting_for_retry", help, retries)?;
-        let dead = reading.dead_letters.map(|(lane, count)| (LaneLabel::of(lane), number(count)));
+        let dead = reading.dead_letters.map(|(lane, count)| (LaneLabel::of(lane), to_f64(count)));
         encode_gauges(encoder, "wordmill_dead_letters", "Stored dead letters", dead)?;
-        let waiting = number(reading.webhooks.waiting);
-        let help = "Webhooks to be delivered, now or at a later attempt";
+        let waiting = to_f64(reading.webhooks.waiting);
+        let help = "Undelivered webhooks";
         encode_gauges(encoder, "wordmill_webhooks_waiting", help, [(NoLabels {}, waiting)])?;
-        let untried = number(reading.webhooks.untried);
-        let help = "Webhooks that no worker has received yet";
+        let untried = to_f64(reading.webhooks.untried);
+        let help = "Webhooks without a first attempt";
         encode_gauges(encoder, "wordmill_webhooks_untried", help, [(NoLabels {}, untried)])?;
         let oldest = reading.webhooks.oldest;
         let age = oldest.map_or(0.0, |since| (age(since, reading.now) + later).as_secs_f64());
-        let help = "Age of the oldest webhook to be delivered; 0 if there is none";
+        let help = "Age of the oldest undelivered webhook; 0 if there is none";
         encode_gauges(encoder, "wordmill_webhooks_oldest_age_seconds", help, [(NoLabels {}, age)])
     }
 }
@@ -155,40 +154,40 @@ impl Collector for QueueStatus {
         encode_gauges(&mut encoder, "wordmill_sweeper_active", help, [(NoLabels {}, active)])?;
         let Some(oldest) = sweeping else { return Ok(()) };
         let age = oldest.age.map_or(0.0, |age| (age + oldest.at.elapsed()).as_secs_f64());
-        let help = "Age of the oldest unfinished job by its record; 0 if there is none";
+        let help = "Age of the oldest unfinished job, read from its record; 0 if there is none";
         let name = "wordmill_oldest_unfinished_job_age_seconds";
         encode_gauges(&mut encoder, name, help, [(NoLabels {}, age)])
     }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "there are fewer than 2^52 jobs")]
-fn number(count: u64) -> f64 {
+fn to_f64(count: u64) -> f64 {
     count as f64
 }
 
-/// Reads the state of the queue at each interval, until it is dropped.
+/// Reads the state of the queue at each interval, until the future is dropped.
 pub(crate) async fn poll_status(app: &App, status: &QueueStatus) {
     let mut ticks = tokio::time::interval(READ_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut dead_letters = DeadLetters::default();
     loop {
         ticks.tick().await;
-        match read(app, &mut dead_letters).await {
+        match read_status(app, &mut dead_letters).await {
             Ok(reading) => status.update(|readings| readings.queue = Some(reading)),
-            // The last reading is kept and expires by its age.
-            Err(error) => debug!(%error, "state of the queue could not be read"),
+            // Keep the last reading; it expires after `READING_AGE_MAX`.
+            Err(error) => debug!(%error, "cannot read the state of the queue"),
         }
     }
 }
 
-async fn read(app: &App, dead_letters: &mut DeadLetters) -> Result<Reading, Error> {
+async fn read_status(app: &App, dead_letters: &mut DeadLetters) -> Result<Reading, Error> {
     let queue = &app.queue;
     let [first, second] = Lane::ALL;
     let at = Instant::now();
     let now = queue.now().await?;
     let lanes =
         [(first, queue.lane_level(first).await?), (second, queue.lane_level(second).await?)];
-    let workers = presence::workers(&app.broker, now).await?;
+    let workers = presence::list_workers(&app.broker, now).await?;
     let retries = lanes.map(|(lane, level)| {
         let reported = workers.iter().map(|worker| u64::from(worker.report.running(lane))).sum();
         (lane, level.in_flight.saturating_sub(reported))
@@ -203,8 +202,8 @@ async fn read(app: &App, dead_letters: &mut DeadLetters) -> Result<Reading, Erro
     })
 }
 
-/// Number of dead letters by lane. The broker has to list their subjects to count them. They are
-/// therefore counted only after a change, and less often the more there are.
+/// Number of dead letters by lane. To count them, the broker has to list their subjects. They are
+/// therefore counted only after a change, and the more there are, the less often.
 #[derive(Debug, Default)]
 struct DeadLetters {
     counted: Option<(ChangeMarker, [(Lane, u64); 2])>,

@@ -34,7 +34,7 @@ use crate::http::security_headers::{NOSNIFF_HEADER, SAME_ORIGIN_HEADER};
 use crate::spec::openapi;
 use crate::{App, metrics, ui};
 
-/// Minimum size of an answer that is compressed, in bytes.
+/// Minimum size of a response that is compressed, in bytes.
 const COMPRESSED_BYTES_MIN: u64 = 1024;
 
 /// The complete HTTP service: the router, compression and security headers.
@@ -84,7 +84,7 @@ pub(crate) fn service(app: App, config: &Config) -> Service {
         })
         .layer(middleware::from_fn_with_state(app.clone(), answer_request))
         .with_state(app.clone());
-    // CORS is outside of the middleware above, so that error answers carry its headers, too.
+    // CORS is outside of the middleware above, so that error responses carry its headers, too.
     // Without them, a browser hides the error from the page.
     let router = match config.cors_origins.layer() {
         // The CORS layer answers every OPTIONS request itself.
@@ -105,7 +105,7 @@ pub(crate) fn connection_service(
     TowerToHyperService::new(AddExtension::new(service, connection))
 }
 
-/// Middleware of every handler: tracing, metrics, authentication and panics. It is one layer
+/// Applies tracing, metrics, authentication and panic handling to every route. It is one layer
 /// instead of four, because the router clones and boxes each layer of a route for every request,
 /// and each layer clones the layers inside it once more.
 async fn answer_request(State(app): State<App>, request: Request, next: Next) -> Response {
@@ -115,7 +115,7 @@ async fn answer_request(State(app): State<App>, request: Request, next: Next) ->
     // `catch_panic`, so that panics are counted.
     let observe = |request| metrics::observe(&app.metrics, request, admit);
     let render_older = older_contract_renderer(&request);
-    request_trace::answer(&app, request, observe, render_older).await
+    request_trace::trace_request(&app, request, observe, render_older).await
 }
 
 /// Returns the renderer for problems of the older contract, if the request belongs to it.
@@ -131,19 +131,19 @@ async fn check_preflight(State(app): State<App>, request: Request, next: Next) -
     {
         let refuse = |_| async { problem.into_response() };
         let render_older = older_contract_renderer(&request);
-        return request_trace::answer(&app, request, refuse, render_older).await;
+        return request_trace::trace_request(&app, request, refuse, render_older).await;
     }
     next.run(request).await
 }
 
-/// Compresses answers if the client accepts it. Event streams are never compressed, because each
-/// event must be sent at once.
+/// Compresses responses if the client accepts it. Event streams are never compressed, because each
+/// event must be sent immediately.
 fn compress(router: Router) -> Compressed {
-    let worth_it = SizeAbove::new(COMPRESSED_BYTES_MIN).and(NotForContentType::SSE);
-    Compression::new(router).quality(CompressionLevel::Fastest).compress_when(worth_it)
+    let predicate = SizeAbove::new(COMPRESSED_BYTES_MIN).and(NotForContentType::SSE);
+    Compression::new(router).quality(CompressionLevel::Fastest).compress_when(predicate)
 }
 
-/// Adds the security headers to every answer of the router, CORS preflights included.
+/// Adds the security headers to every response of the router, including CORS preflights.
 fn add_security_headers(service: Compressed, config: &Config) -> Service {
     let (name, value) = NOSNIFF_HEADER;
     let service = SetResponseHeader::overriding(service, name, Some(value));
@@ -154,7 +154,7 @@ fn add_security_headers(service: Compressed, config: &Config) -> Service {
     SetResponseHeader::overriding(service, STRICT_TRANSPORT_SECURITY, hsts.flatten())
 }
 
-/// Runs a handler, and answers with `internal` if it panics.
+/// Runs a handler, and returns the problem `internal` if it panics.
 async fn catch_panic(handling: impl Future<Output = Response>) -> Response {
     // Unwind safe: a panic can only break state that belongs to the request, and that is dropped.
     AssertUnwindSafe(handling)
@@ -165,5 +165,5 @@ async fn catch_panic(handling: impl Future<Output = Response>) -> Response {
 
 fn panic_response(payload: &(dyn Any + Send)) -> Response {
     error!(panic = panic::message(payload), "a request handler panicked");
-    Problem::new(Code::Internal, "The service failed while handling the request.").into_response()
+    Problem::new(Code::Internal, "Internal error while handling the request.").into_response()
 }

@@ -1,10 +1,10 @@
 //! The sweeper: fails lost jobs, removes orphaned messages, results and documents, and warns about
 //! old unfinished jobs.
 //!
-//! Every gateway with its credentials runs it, and a lease selects one of them at a time. Two
-//! sweepers at once would do no harm: records change by compare-and-set, and messages and objects
-//! are removed only if no unfinished job needs them. The lease saves work. A sweeper that loses it
-//! stops its sweep at once.
+//! Every gateway with the sweeper's credentials runs it, and a lease selects one of them at a time.
+//! Two concurrent sweepers would do no harm: records change by compare-and-set, and messages and
+//! objects are removed only if no unfinished job needs them. The lease saves work. A sweeper that
+//! loses it stops its sweep immediately.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -40,14 +40,14 @@ const RECORDS_PER_SWEEP: usize = 5_000;
 const OBJECTS_PER_SWEEP: usize = 500;
 /// Maximum number of jobs without a message that are kept for the next sweep.
 const SUSPECTS_MAX: usize = 1_000;
-/// Time that is added to the upload timeout before chunks count as orphaned. A slow client may need
-/// nearly the whole timeout for a single chunk.
+/// Time that is added to the upload timeout before chunks are treated as orphaned. A slow client
+/// may need nearly the whole timeout for a single chunk.
 const CHUNK_MARGIN: Duration = Duration::from_secs(15);
-/// Pause after a request for the lease that the broker did not answer.
-const LEASE_PAUSE: Duration = Duration::from_secs(1);
+/// Delay after a request for the lease that the broker did not answer.
+const LEASE_RETRY_DELAY: Duration = Duration::from_secs(1);
 
-/// Runs the sweeper until `shutdown`, if it has credentials. If it fails, the gateway continues
-/// without it.
+/// Runs the sweeper until `shutdown` is cancelled, if it has credentials. If it fails, the gateway
+/// continues without it.
 pub(crate) async fn run(
     config: &Config,
     shutdown: &CancellationToken,
@@ -83,7 +83,7 @@ pub(crate) async fn run(
     }
 }
 
-/// Acquires the lease and sweeps while it is held, again and again until `shutdown`.
+/// Acquires the lease and sweeps while it is held, repeatedly, until `shutdown` is cancelled.
 async fn serve(
     config: &Config,
     broker: &Broker,
@@ -111,15 +111,15 @@ async fn serve(
                         continue;
                     };
                     if let Err(error) = lease.release(last).await {
-                        debug!(%error, "sweeper lease could not be released; it will expire");
+                        debug!(%error, "cannot release the sweeper lease; it will expire");
                     }
                     info!("sweeper lease released");
                     return Ok(());
                 }
                 Ok(LeaseResult::HeldByOther(pause)) => pause,
                 Err(error) => {
-                    debug!(%error, "sweeper lease could not be requested");
-                    LEASE_PAUSE
+                    debug!(%error, "cannot request the sweeper lease");
+                    LEASE_RETRY_DELAY
                 }
             },
         };
@@ -150,7 +150,7 @@ async fn sweep_with_lease(
                 Ok(Some(renewed)) => held_lease = renewed,
                 Ok(None) => return None,
                 Err(error) if Instant::now() < held_lease.until => {
-                    debug!(%error, "sweeper lease could not be renewed; trying again");
+                    debug!(%error, "cannot renew the sweeper lease; retrying");
                 }
                 Err(_) => return None,
             }
@@ -158,7 +158,7 @@ async fn sweep_with_lease(
         }
     };
     tokio::select! {
-        // Polled first, so that a lost lease stops the sweep before its next step.
+        // Poll this first, so that a lost lease stops the sweep before its next step.
         biased;
         ended = renewing => ended,
         () = sweeper.sweep_periodically(&valid) => None,
@@ -173,7 +173,7 @@ struct Sweeper {
     interval: Duration,
     grace: Duration,
     alarm_age: Duration,
-    /// Sequence from which the scan of records continues. It restarts at 1.
+    /// Sequence from which the scan of records continues. After the last record it restarts at 1.
     next_record: u64,
     /// Sequence from which the scan of objects continues, by bucket.
     next_objects: HashMap<ObjectStore, u64>,
@@ -233,7 +233,7 @@ impl Sweeper {
     }
 
     /// Fails the jobs that had no message in the previous sweep and still have none. One check is
-    /// not enough: a new leader of the stream may not have all messages for a moment.
+    /// not enough: a new leader of the stream may temporarily lack messages.
     async fn end_suspects(&mut self, valid: &watch::Receiver<Instant>) -> Result<(), Error> {
         for (key, revision) in std::mem::take(&mut self.suspects) {
             if Instant::now() >= *valid.borrow() {
@@ -241,7 +241,7 @@ impl Sweeper {
             }
             if let Some(job) = self.sweep.end_lost(&key, revision).await? {
                 self.metrics.record_lost_job(&job);
-                warn!(job.id = %key.job_id, "lost job failed: it has no message in the queue");
+                warn!(job.id = %key.job_id, "failed a lost job: it has no message in the queue");
             }
         }
         Ok(())
@@ -329,7 +329,7 @@ impl Sweeper {
         now: Timestamp,
         valid: &watch::Receiver<Instant>,
     ) -> Result<(), Error> {
-        let orphans: Vec<Orphan> = self.sweep.orphans(store, OBJECTS_PER_SWEEP).await?;
+        let orphans: Vec<Orphan> = self.sweep.find_orphans(store, OBJECTS_PER_SWEEP).await?;
         for orphan in orphans {
             if Instant::now() >= *valid.borrow() {
                 return Ok(());
@@ -343,8 +343,7 @@ impl Sweeper {
     }
 
     /// Reports the age of the oldest unfinished job, and warns if it exceeds `alarm_age`. The scan
-    /// covers records and the queue covers messages; the oldest job may be known to only one of
-    /// them.
+    /// covers records and the queue covers messages; the oldest job may be in only one of them.
     async fn raise_alarm(&mut self, now: Timestamp) -> Result<(), Error> {
         if let Some(oldest) = &self.oldest
             && !self.sweep.is_unfinished(&oldest.key).await?

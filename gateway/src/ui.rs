@@ -1,5 +1,5 @@
 //! Serves the UI: the page at `/` and its files. They are embedded in the binary, so nothing is
-//! read at run time or installed beside the gateway.
+//! read at run time or installed next to the gateway.
 
 use axum::Router;
 use axum::http::header::{
@@ -11,10 +11,10 @@ use axum::routing::get;
 use data_encoding::HEXLOWER;
 use sha2::{Digest, Sha256};
 
-/// Path prefix of the page's files. The page itself is at `/`.
+/// Path prefix of the UI's files. The page itself is at `/`.
 const FOLDER: &str = "/page/";
-/// Content Security Policy of the page: it may load its own files and call this service. Trusted
-/// Types prevent scripts from turning strings into HTML or code, so text of documents and answers
+/// Content Security Policy of the UI: it may load its own files and call this service. Trusted
+/// Types prevent scripts from turning strings into HTML or code, so text of documents and responses
 /// is never executed.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
                       img-src 'self' data:; base-uri 'none'; form-action 'none'; \
@@ -92,8 +92,8 @@ fn serve(file: File, tag: &str, headers: &HeaderMap) -> Response {
         (CONTENT_SECURITY_POLICY, POLICY),
         (REFERRER_POLICY, "no-referrer"),
     ];
-    let known = headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
-    if known.flat_map(|value| value.split(',')).any(|known| known.trim() == tag) {
+    let listed = headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
+    if listed.flat_map(|value| value.split(',')).any(|listed| listed.trim() == tag) {
         return (StatusCode::NOT_MODIFIED, fields).into_response();
     }
     (fields, [(CONTENT_TYPE, file.content_type)], file.content).into_response()
@@ -117,15 +117,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_file_of_the_folder_is_served_and_every_path_is_open() {
+    fn every_file_of_the_folder_is_served_without_a_key() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("page");
         let names = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
-        let there: BTreeSet<String> = names.map(|name| name.into_string().unwrap()).collect();
+        let files: BTreeSet<String> = names.map(|name| name.into_string().unwrap()).collect();
         let served = FILES.iter().map(|file| match file.path.strip_prefix(FOLDER) {
             Some(name) => name.to_owned(),
             None => "index.html".to_owned(),
         });
-        assert_eq!(there, served.collect::<BTreeSet<_>>());
+        assert_eq!(files, served.collect::<BTreeSet<_>>());
         assert!(FILES.iter().all(|file| is_ui_path(file.path)));
         assert!(!is_ui_path("/v1/jobs") && !is_ui_path("/pages"));
     }
@@ -134,13 +134,13 @@ mod tests {
     fn an_unchanged_file_is_answered_with_304() {
         let [page, ..] = FILES;
         let tag = tag(page.content);
-        let ask = |known: Option<&str>| {
+        let get_status = |known: Option<&str>| {
             let mut headers = HeaderMap::new();
             headers.extend(known.map(|known| (IF_NONE_MATCH, known.parse().unwrap())));
             serve(page, &tag, &headers).status()
         };
-        assert_eq!(ask(None), StatusCode::OK);
-        assert_eq!(ask(Some("W/\"other\"")), StatusCode::OK);
-        assert_eq!(ask(Some(&format!("W/\"other\", {tag}"))), StatusCode::NOT_MODIFIED);
+        assert_eq!(get_status(None), StatusCode::OK);
+        assert_eq!(get_status(Some("W/\"other\"")), StatusCode::OK);
+        assert_eq!(get_status(Some(&format!("W/\"other\", {tag}"))), StatusCode::NOT_MODIFIED);
     }
 }

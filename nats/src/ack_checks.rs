@@ -141,8 +141,8 @@ impl AckCheckReceiver {
             warn!(
                 queue = queue.as_str(),
                 cause = reported,
-                "the broker does not confirm acknowledgements: finished messages stay in the queue \
-                 and are delivered again; check the rights of this role on $JS.ACK"
+                "the broker does not confirm acknowledgements; finished messages stay in the queue \
+                 and are redelivered: check the rights of this role on $JS.ACK"
             );
         }
     }

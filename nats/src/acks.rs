@@ -1,6 +1,6 @@
 //! Checks whether the broker accepts acknowledgements.
 //!
-//! An acknowledgement is fire and forget. If the broker refuses it, because the role lacks the
+//! Acknowledgements are fire-and-forget. If the broker refuses one, because the role lacks the
 //! right for its subject, or never receives it, the only trace is a redelivery. So a few
 //! acknowledgements request an answer: the first one after each (re)connect, and then at most one
 //! per second and queue. No delivery waits for the answer; [`crate::ack_checks`] receives it.
@@ -21,9 +21,10 @@ use self::check::Check;
 use crate::connection::Connection;
 use crate::topology::{JOBS, WEBHOOKS};
 
-/// First tokens of every acknowledgement subject. The broker's error for a refused one names it.
+/// Prefix of every acknowledgement subject. If the broker refuses one, its error contains the
+/// subject.
 pub(crate) const ACK_SUBJECT: &str = "$JS.ACK.";
-/// The cause of a failed check if the broker sent no error.
+/// Cause of a failed check if the broker sent no error.
 pub(crate) const NO_ANSWER: &str = "no answer";
 
 /// A queue with messages to acknowledge.
@@ -84,7 +85,7 @@ impl CheckOutcome {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnconfirmedAcks {
     queue: QueueKind,
-    /// The cause that the broker reported, if any.
+    /// Cause that the broker reported, if any.
     cause: Option<String>,
 }
 
@@ -94,8 +95,8 @@ impl fmt::Display for UnconfirmedAcks {
         let cause = self.cause.as_deref().unwrap_or(NO_ANSWER);
         write!(
             f,
-            "the broker does not confirm acknowledgements of {stream}, whose finished messages \
-             are delivered again: {cause}; see WordmillAcknowledgementsUnconfirmed in \
+            "the broker does not confirm acknowledgements of {stream}, so finished messages are \
+             redelivered: {cause}; see WordmillAcknowledgementsUnconfirmed in \
              docs/operations.md"
         )
     }
@@ -218,7 +219,7 @@ impl AckMonitor {
         result
     }
 
-    /// Returns the current failure, if any; that of jobs first.
+    /// Returns the current failure, if any; a failure of the job queue takes precedence.
     pub(crate) fn unconfirmed(&self) -> Option<UnconfirmedAcks> {
         let connection_number = self.connection_number();
         let now = Instant::now();

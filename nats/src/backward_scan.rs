@@ -1,9 +1,9 @@
 //! Scans a stream backwards, from the newest message to the oldest.
 //!
-//! JetStream only reads forwards. So the scan moves down the sequence numbers in windows, and reads
+//! JetStream reads only forwards. So the scan moves down the sequence numbers in windows, and reads
 //! each window forwards with batch requests, which need no consumer. A window with few messages
 //! doubles the size of the next one; a window with too many is halved. For example, with a batch of
-//! 100 and the top at 1001, the first window is 901 to 1000. If it holds fewer than 50 messages,
+//! 100 and the top at 1001, the first window is 901 to 1000. If it contains fewer than 50 messages,
 //! the next one is 701 to 900.
 //!
 //! The scan reads the messages of all subjects. For a batch with a wildcard filter the server
@@ -94,8 +94,8 @@ impl<'a> BackwardScan<'a> {
     /// Reads the messages from `bottom` up to the top. Returns `None` if they are too many for one
     /// window.
     ///
-    /// A replica that returns fewer messages than requested may lag, so the leader is asked for the
-    /// next one before the window counts as complete.
+    /// A replica that returns fewer messages than requested may lag. So the window is complete only
+    /// if the leader has no further message in it.
     async fn collect(&mut self, bottom: u64) -> Result<Option<Vec<StreamMessage>>, Error> {
         let mut messages = Vec::new();
         let mut from = bottom;
@@ -110,8 +110,9 @@ impl<'a> BackwardScan<'a> {
             let passed_top = in_window < answers.len();
             answers.truncate(in_window);
             messages.append(&mut answers);
-            // The answer ended early: the replica has no further message or lags, or the batch
-            // reached its limit in bytes. The leader decides whether the window has another one.
+            // The response ended early: the replica has no further message or lags, or the batch
+            // reached its limit in bytes. The leader decides whether the window contains another
+            // one.
             if !passed_top && !is_full {
                 from = messages.last().map_or(bottom, |last| last.sequence + 1);
                 self.requests += 1;

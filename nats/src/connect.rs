@@ -19,17 +19,17 @@ use crate::acks::AckMonitor;
 use crate::connection::Connection;
 use crate::topology::JOB_STATE_STREAM;
 
-/// Pause between two checks for the server's description.
-const INFO_PAUSE: Duration = Duration::from_millis(5);
+/// Interval between two checks for the server's description.
+const INFO_INTERVAL: Duration = Duration::from_millis(5);
 /// Interval at which the client pings the server.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
 /// Maximum number of messages that a subscription buffers. Further messages are dropped.
-/// Subscribers tolerate that: events are read again, and a worker requests fewer deliveries at
-/// once.
+/// Subscribers tolerate that: events are read again, and a worker requests fewer deliveries at a
+/// time.
 const SUBSCRIPTION_MESSAGES_MAX: usize = 256;
-/// Maximum pause between two attempts to connect.
+/// Maximum delay between two attempts to connect.
 const RECONNECT_DELAY_MAX: Duration = Duration::from_secs(1);
-/// Oldest supported server version. It has message TTL markers and reliable batches.
+/// Minimum version of the server. It supports TTLs of delete markers, and reliable batches.
 pub const SERVER_VERSION_MIN: (u32, u32) = (2, 12);
 
 /// Role of a process. Determines its rights and the prefix of its reply subjects.
@@ -63,7 +63,7 @@ impl Role {
 pub struct Settings {
     /// `WORDMILL_NATS_URL`: one or more servers, comma-separated.
     pub url: String,
-    /// `WORDMILL_NATS_USER`: default is the role's name.
+    /// `WORDMILL_NATS_USER`: the default is the role's name.
     pub user: String,
     /// `WORDMILL_NATS_PASSWORD`: the password of the user.
     pub password: Secret,
@@ -79,14 +79,18 @@ impl Settings {
         let url = env.read("WORDMILL_NATS_URL", "nats://127.0.0.1:4222".to_owned(), |text| {
             let all_parse =
                 text.split(',').all(|url| url.parse::<async_nats::ServerAddr>().is_ok());
-            if all_parse { Ok(text.to_owned()) } else { Err("not a NATS URL".to_owned()) }
+            if all_parse {
+                Ok(text.to_owned())
+            } else {
+                Err("must be a NATS URL such as nats://127.0.0.1:4222".to_owned())
+            }
         });
         let user = env.text("WORDMILL_NATS_USER", role.as_str());
         let password = env.secret("WORDMILL_NATS_PASSWORD");
         Self { url, user, password, tls: Tls::read(env), role }
     }
 
-    /// Reads the credentials of the sweeper in the process that `self` belongs to; `None` without a
+    /// Reads the sweeper's credentials for the process of these settings; returns `None` without a
     /// password. The other settings are the same.
     #[must_use]
     pub fn read_sweeper(&self, env: &mut Env) -> Option<Self> {
@@ -221,8 +225,8 @@ impl Broker {
         Ok(())
     }
 
-    /// Checks the server's version and JetStream. Passes if the server does not describe itself
-    /// within [`REQUEST_TIMEOUT`].
+    /// Checks the server's version and JetStream. Passes if the server's description does not
+    /// arrive within [`REQUEST_TIMEOUT`].
     ///
     /// # Errors
     /// [`ConnectError::TooOld`] and [`ConnectError::NoJetStream`].
@@ -244,7 +248,7 @@ impl Broker {
         let end = Instant::now() + REQUEST_TIMEOUT;
         loop {
             match self.client.try_server_info() {
-                None if Instant::now() < end => tokio::time::sleep(INFO_PAUSE).await,
+                None if Instant::now() < end => tokio::time::sleep(INFO_INTERVAL).await,
                 info => return info,
             }
         }
@@ -252,17 +256,17 @@ impl Broker {
 
     /// Waits until the server has read everything that was sent, then drains the connection.
     ///
-    /// The last acknowledgements are fire and forget. Only the answer to a later request on the
+    /// The last acknowledgements are fire-and-forget. Only the answer to a later request on the
     /// same connection proves that the server has read them.
     pub async fn finish(&self) {
-        // Any answer will do, because the server reads a connection in order.
+        // Any answer suffices, because the server processes a connection's messages in order.
         let subject = format!("$JS.API.DIRECT.GET.{JOB_STATE_STREAM}");
         let barrier = self.client.request(subject, "{\"seq\":1}".into());
         if tokio::time::timeout(REQUEST_TIMEOUT, barrier).await.is_err() {
             warn!("the broker did not confirm the last acknowledgements");
         }
         if let Err(error) = self.client.drain().await {
-            warn!(%error, "the connection to the broker could not be drained");
+            warn!(%error, "cannot drain the connection to the broker");
         }
     }
 
@@ -293,7 +297,7 @@ fn record_event(connection: &watch::Sender<Connection>, event: Event, error_hint
                 connection.last_error = None;
             }
             Event::Closed => connection.is_closed = true,
-            // A denied request just times out for its sender. Only this event has the reason.
+            // A denied request times out for its sender. Only this event contains the reason.
             Event::ServerError(reason) => {
                 error!(%reason, "the broker reported an error");
                 connection.last_error = Some(reason.to_string());

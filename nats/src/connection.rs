@@ -1,8 +1,8 @@
-//! The state of the connection, as the NATS client last reported it.
+//! State of the connection, as the NATS client last reported it.
 
 use std::time::Duration;
 
-/// Longest wait for one answer of the broker.
+/// Timeout of a request to the broker.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// State of the connection, updated from the events of the NATS client.

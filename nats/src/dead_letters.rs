@@ -38,7 +38,7 @@ impl DeadLetters {
         Self { broker: broker.clone() }
     }
 
-    /// Stores the message of a job that failed for good. Safe to repeat: the stream keeps one
+    /// Stores the message of a job that failed for good. Safe to repeat: the stream keeps one dead
     /// letter per job.
     ///
     /// # Errors

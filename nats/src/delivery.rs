@@ -18,7 +18,7 @@ use crate::{Error, spans};
 pub enum PullSource {
     /// A lane of the work queue.
     Jobs(Lane),
-    /// The queue of webhooks.
+    /// The webhook queue.
     Webhooks,
 }
 
@@ -55,13 +55,13 @@ impl Delivery {
         &self.message.payload
     }
 
-    /// Returns the queue it came from.
+    /// Returns the queue of the message.
     #[must_use]
     pub fn queue(&self) -> QueueKind {
         self.source.queue()
     }
 
-    /// Returns the lane it came from; `None` for a webhook.
+    /// Returns the lane of the job; `None` for a webhook.
     #[must_use]
     pub fn lane(&self) -> Option<Lane> {
         match self.source {
@@ -76,7 +76,8 @@ impl Delivery {
         &self.message.subject
     }
 
-    /// Returns the time after which the broker redelivers the message without a sign of life.
+    /// Returns the time after which the broker redelivers the message if it receives neither a
+    /// reply nor a keep-alive.
     #[must_use]
     pub fn ack_wait(&self) -> Duration {
         self.ack_wait
@@ -93,7 +94,7 @@ impl Delivery {
     /// Shutdowns, pauses and lost acknowledgements increase it, so it does not count attempts.
     /// Returns 2, as for a redelivery, if the metadata of the message cannot be parsed.
     #[must_use]
-    pub fn delivered(&self) -> u64 {
+    pub fn delivery_count(&self) -> u64 {
         self.message.info().ok().and_then(|info| u64::try_from(info.delivered).ok()).unwrap_or(2)
     }
 
@@ -109,12 +110,12 @@ impl Delivery {
         DeliveryInfo {
             traceparent: self.traceparent(),
             stream_sequence: self.stream_sequence(),
-            delivered: self.delivered(),
+            delivery_count: self.delivery_count(),
         }
     }
 
     /// Acknowledges the message, which removes it from the queue. Call this only when the job is
-    /// final and everything that follows from that has been published.
+    /// final and its webhook or dead letter, if any, has been published.
     ///
     /// Does not wait for the broker. If the acknowledgement is lost, the message is redelivered
     /// once, and the next worker finds the job final. A few acknowledgements are checked later, see
@@ -126,7 +127,8 @@ impl Delivery {
         self.reply(AckKind::Ack).await
     }
 
-    /// Returns the message to the queue (nak). The broker redelivers it after `delay`, or at once.
+    /// Returns the message to the queue (nak). The broker redelivers it after `delay`, or
+    /// immediately.
     ///
     /// # Errors
     /// [`Error::Unavailable`] if it could not be sent.

@@ -22,7 +22,7 @@ pub struct Documents {
 
 /// A document that was received completely.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoredDocument {
+pub struct ReceivedDocument {
     /// The bytes, or the name of the stored object.
     pub content: Content,
     /// Size of the document, in bytes.
@@ -111,12 +111,12 @@ impl Upload {
         self.writer.size_bytes()
     }
 
-    /// Completes the document. If it fits into one chunk, it is not stored, and travels in the
-    /// message of the job.
+    /// Completes the document. A document that fits into one chunk is not stored: the message of
+    /// the job contains it.
     ///
     /// # Errors
     /// [`Error::Full`] and [`Error::Unavailable`]: abandon the upload.
-    pub async fn finish(&mut self) -> Result<StoredDocument, Error> {
+    pub async fn finish(&mut self) -> Result<ReceivedDocument, Error> {
         let size_bytes = self.writer.size_bytes();
         let sha256 = self.writer.sha256();
         let content = match self.writer.take_small() {
@@ -126,7 +126,7 @@ impl Upload {
                 Content::Object(self.writer.name().to_owned())
             }
         };
-        Ok(StoredDocument { content, size_bytes, sha256 })
+        Ok(ReceivedDocument { content, size_bytes, sha256 })
     }
 
     /// Removes the chunks that were stored. Safe to repeat.
@@ -148,7 +148,7 @@ impl Document {
     /// Returns the next chunk; `None` after the last one.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], and [`Error::Gone`] if the document is removed meanwhile.
+    /// [`Error::Unavailable`], and [`Error::Gone`] if the document is removed while it is read.
     pub async fn next(&mut self) -> Result<Option<Bytes>, Error> {
         self.reader.next().await
     }

@@ -25,7 +25,7 @@ pub enum Error {
         /// Reason why it cannot be parsed.
         reason: String,
     },
-    /// The stored data has a format or a state that only a newer version supports.
+    /// The stored data has a format or a status that only a newer version supports.
     #[error("cannot read {what}, which a newer version wrote: {reason}")]
     Newer {
         /// Name of the data.
@@ -51,8 +51,8 @@ pub enum Error {
         /// Name of the data.
         what: String,
     },
-    /// Gave up after repeated conflicts with other writers.
-    #[error("gave up writing {key} after {tries} conflicts")]
+    /// The write failed repeatedly because of conflicts with other writers.
+    #[error("cannot write the record of {key}: {tries} conflicts with other writers")]
     Contended {
         /// Key of the record.
         key: String,
@@ -103,9 +103,9 @@ pub(crate) enum Refusal {
     Unclear,
 }
 
-/// Classifies a failed publish. An error that does not rule out that the message was stored is
-/// [`Refusal::Unclear`].
-pub(crate) fn refusal(error: &PublishError) -> Refusal {
+/// Classifies a failed publish. The result is [`Refusal::Unclear`] unless the error rules out that
+/// the message was stored.
+pub(crate) fn classify_publish_error(error: &PublishError) -> Refusal {
     match error.kind() {
         PublishErrorKind::WrongLastSequence => Refusal::Conflict,
         PublishErrorKind::MaxPayloadExceeded => Refusal::TooLarge,
@@ -123,7 +123,7 @@ pub(crate) fn refusal(error: &PublishError) -> Refusal {
     }
 }
 
-/// Returns the error code of the server's answer, if it answered.
+/// Returns the error code in the server's response, if there was one.
 pub(crate) fn api_code(error: &PublishError) -> Option<ErrorCode> {
     let source = std::error::Error::source(error)?;
     source.downcast_ref::<jetstream::Error>().map(jetstream::Error::error_code)

@@ -1,12 +1,13 @@
-//! Finds streams that a version without accounts left in the account `$G` of the same server.
+//! Finds streams that a version without accounts left behind in the account `$G` of the same
+//! server.
 //!
-//! A configuration without accounts, as `nats/server.conf` was at first, keeps every stream in
-//! `$G`. A server whose configuration has accounts does not load the streams of `$G` and lists none
-//! of them: to [`provision`](crate::provision) the new account looks like that of a new
-//! installation. In a cluster the servers report them as unhealthy, because its Raft log names
-//! them. On a single server the folders on disk are the only trace, so this module requests the
-//! path of the server's store and searches it. That works where the store is visible: on the
-//! server's machine, or in a container that mounts its volume at the same path.
+//! Without accounts in its configuration, as in early versions of `nats/server.conf`, a server
+//! keeps every stream in `$G`. A server whose configuration has accounts does not load these
+//! streams and lists none of them, so [`provision`](crate::provision) sees an empty account, as in
+//! a new installation. In a cluster the servers report the streams as unhealthy, because the Raft
+//! log contains them. On a single server the folders on disk are the only trace, so this module
+//! requests the path of the server's store and searches it. That works where the store is visible:
+//! on the server's machine, or in a container that mounts its volume at the same path.
 
 use std::fmt;
 use std::io;
@@ -18,35 +19,35 @@ use serde::de::DeserializeOwned;
 use crate::connect::Broker;
 use crate::topology::JOBS;
 
-/// The account of every user of a configuration without accounts.
+/// Account of every user if the configuration has no accounts.
 const GLOBAL_ACCOUNT: &str = "$G";
 
-/// The steps for a cluster, whose members keep the account's name in their Raft log.
+/// Instructions for a cluster, whose members keep the account's name in their Raft log.
 const CLUSTER_STEPS: &str =
     "  1. Stop the gateways and the workers. Start the servers with the earlier server.conf.
   2. As admin: nats backup account wordmill-backup --force
                for stream in wordmill-backup/*; do nats backup validate $stream; done
-  3. Only if all are OK:
+  3. Only if all backups are valid:
                for stream in wordmill-backup/*; do nats stream rm --force $(basename $stream); done
   4. Stop the servers and start them with the new server.conf.
   5. As admin: for stream in wordmill-backup/*; do nats backup restore stream $stream; done
      A stream that fails can be restored again.
   6. Run wordmill-nats provision again.";
 
-/// The result of a search for streams in `$G`.
+/// Result of a search for streams in `$G`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SearchResult {
-    /// `$G` has no streams of ours.
+    /// `$G` contains no streams of Wordmill.
     NotFound,
-    /// `$G` has our streams.
+    /// `$G` contains streams of Wordmill.
     Found(StrandedStreams),
-    /// A member of a cluster does not know its streams yet: the reason.
+    /// A member of a cluster has not loaded its streams yet, with the reason.
     NotReady(String),
-    /// The server does not disclose its store, or the store is not readable here: the reason.
+    /// The server does not disclose its store, or the store is not readable here, with the reason.
     NotChecked(String),
 }
 
-/// Wordmill's streams in `$G`, which no client can reach. `Display` prints the instructions for the
+/// Wordmill's streams in `$G`, which no client can reach. `Display` prints instructions for the
 /// operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StrandedStreams {
@@ -57,9 +58,9 @@ pub struct StrandedStreams {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum StreamLocation {
-    /// The folder of a single server that holds a folder for each account.
+    /// Folder of a single server that contains a folder for each account.
     Store(PathBuf),
-    /// A cluster, where moving folders does not suffice.
+    /// A cluster, where moving folders is not sufficient.
     Cluster,
 }
 
@@ -105,8 +106,8 @@ struct StoreConfig {
     store_dir: PathBuf,
 }
 
-/// Searches the store of the connected server. Call it only if the user's own account has no
-/// streams.
+/// Searches for streams in `$G` of the connected server. Call it only if the user's own account
+/// contains no streams.
 pub async fn find_streams(broker: &Broker) -> SearchResult {
     search(broker).await.unwrap_or_else(SearchResult::NotChecked)
 }
@@ -141,8 +142,8 @@ async fn search(broker: &Broker) -> Result<SearchResult, String> {
     }
 }
 
-/// Returns whether `folder` exists. A missing `store` is an error, because the server runs on
-/// another machine then.
+/// Returns whether `folder` exists. A missing `store` is an error, because the server then runs on
+/// another machine.
 fn is_directory(store: &Path, folder: &Path) -> io::Result<bool> {
     std::fs::metadata(store)?;
     match std::fs::metadata(folder) {
@@ -168,9 +169,9 @@ impl fmt::Display for StrandedStreams {
         let Self { account, location } = self;
         write!(
             f,
-            "the account {account} has no streams, but nats-server keeps those of a version \
-             without accounts, in {GLOBAL_ACCOUNT}. Nothing was created. Move them first \
-             (docs/upgrading.md):\n\n"
+            "the account {account} contains no streams, but nats-server stores those of a \
+             version without accounts, in the account {GLOBAL_ACCOUNT}. Nothing was created. Move \
+             the streams first (docs/upgrading.md):\n\n"
         )?;
         let StreamLocation::Store(store) = location else {
             return f.write_str(CLUSTER_STEPS);
@@ -191,7 +192,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cluster_is_backed_up_and_a_single_server_renamed() {
+    fn clusters_are_migrated_by_backup_and_single_servers_by_rename() {
         let steps =
             |location| StrandedStreams { account: "WORDMILL".to_owned(), location }.to_string();
         let server = steps(StreamLocation::Store("/data/jetstream".into()));
@@ -205,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn a_store_on_another_machine_is_not_taken_for_an_empty_one() {
+    fn a_store_on_another_machine_is_not_mistaken_for_an_empty_one() {
         let here = std::env::temp_dir();
         let elsewhere = here.join("no such store");
         assert!(is_directory(&elsewhere, &elsewhere.join("$G")).is_err());

@@ -83,12 +83,12 @@ pub fn check_format(format: u32, key: &JobKey) -> Result<(), Error> {
     Err(newer(key, format.into()))
 }
 
-/// Refuses a record with a state that only a newer version supports. Call it before acting on a
+/// Refuses a record with a status that only a newer version supports. Call it before acting on a
 /// record.
 ///
 /// # Errors
 /// [`Error::Newer`].
-pub fn check_state(job: &Job) -> Result<(), Error> {
+pub fn check_status(job: &Job) -> Result<(), Error> {
     match job.status {
         Status::Unknown => Err(Error::newer_format(
             name(&job.key()),
@@ -184,7 +184,7 @@ pub(crate) fn parse_raw(
     revision: u64,
 ) -> Result<Lookup<RawRecord>, Error> {
     let status = headers.get(STATUS_HEADER).map(HeaderValue::as_str);
-    // The server's tombstone of an expired record, or the tombstone of a client.
+    // Either the server's tombstone of an expired record, or a tombstone that a client wrote.
     if headers.get(OPERATION_HEADER).is_some() || headers.get(header::NATS_MARKER_REASON).is_some()
     {
         return Ok(if status == Some(REFUSED_STATUS) { Lookup::NotFound } else { Lookup::Deleted });
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn the_status_is_that_of_the_header_or_of_the_record_itself() {
+    fn the_status_comes_from_the_header_or_the_record() {
         let by_header = parse_reply(&[(STATUS_HEADER, "failed")], JSON).unwrap();
         assert_eq!(status(&by_header), Some(Status::Failed));
         for headers in [&[][..], &[(STATUS_HEADER, "unheard of")]] {
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn markers_are_no_records() {
+    fn tombstones_are_not_records() {
         for headers in [
             &[(OPERATION_HEADER, "PURGE")][..],
             &[(OPERATION_HEADER, "DEL"), (STATUS_HEADER, "succeeded")],

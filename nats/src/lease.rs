@@ -1,8 +1,8 @@
 //! Leases: the right to perform a duty, which one process holds at a time.
 //!
 //! A lease is a key in the bucket `leases`; its last writer holds it. It expires if it is not
-//! renewed within the bucket's maximum age. A lease saves two processes from doing the same work.
-//! It is not a lock: their writes must be safe even if both do it.
+//! renewed within the bucket's maximum age. A lease avoids duplicate work. It is not a lock: writes
+//! must be safe even if two processes perform the duty.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use crate::Error;
 use crate::connect::Broker;
-use crate::error::{Refusal, refusal};
+use crate::error::{Refusal, classify_publish_error};
 use crate::headers::OPERATION_HEADER;
 use crate::stream_read::{ReadFrom, last_message, open_stream, stream_info};
 use crate::subject;
@@ -39,13 +39,13 @@ pub struct HeldLease {
     revision: u64,
     /// Lifetime of the lease without a renewal.
     ttl: Duration,
-    /// Until when the lease is certainly held. Counted from before the last renewal was sent, so it
-    /// never ends later than at the broker.
+    /// Time until which the lease is definitely held. Measured from before the last renewal was
+    /// sent, so the broker never expires the lease earlier.
     pub until: Instant,
 }
 
 impl HeldLease {
-    /// Returns the pause before the next renewal.
+    /// Returns the time to wait before the next renewal.
     #[must_use]
     pub fn pause(&self) -> Duration {
         self.ttl / RENEWALS_PER_TTL
@@ -62,8 +62,7 @@ pub enum LeaseResult {
 }
 
 impl Lease {
-    /// Creates a competitor for the lease of a duty. Sends no request. Each call creates another
-    /// identity.
+    /// Creates a new identity that competes for the lease of a duty. Sends no request.
     pub fn open(broker: &Broker, duty: &str) -> Self {
         Self {
             broker: broker.clone(),
@@ -79,8 +78,8 @@ impl Lease {
     /// [`Error::Unavailable`].
     pub async fn acquire(&self) -> Result<LeaseResult, Error> {
         let ttl = stream_info(&self.broker, LEASES_STREAM).await?.config.max_age;
-        // Taken before the read and the write, so that `until` cannot be later than the end at the
-        // broker.
+        // Taken before the read and the write, so that `until` cannot be later than the expiry at
+        // the broker.
         let start = Instant::now();
         let revision = match self.last().await? {
             None => 0,
@@ -93,7 +92,7 @@ impl Lease {
         })
     }
 
-    /// Renews the lease; `None` means that it is lost.
+    /// Renews the lease. Returns `None` if it is lost.
     ///
     /// # Errors
     /// [`Error::Unavailable`]: it may have been renewed. The lease is held until
@@ -146,7 +145,7 @@ impl Lease {
         };
         match acknowledged {
             Ok(acknowledged) => Ok(Some(acknowledged.sequence)),
-            Err(error) if refusal(&error) == Refusal::Conflict => Ok(None),
+            Err(error) if classify_publish_error(&error) == Refusal::Conflict => Ok(None),
             Err(error) => Err(Error::unavailable("write a lease", error)),
         }
     }

@@ -14,7 +14,7 @@
 //! - [`lease`]: duties that one process performs at a time; [`sweep`]: lost jobs and orphaned data
 //! - [`presence`]: the list of running workers
 //! - [`dead_letters`]: the messages of jobs that failed for good
-//! - [`webhooks`]: the queue of webhooks, and the delivery state of each
+//! - [`webhooks`]: the webhook queue, and the delivery state of each webhook
 //! - [`spans`]: tracing spans, and the trace context in message headers
 //!
 //! The other crates deal with jobs. Only this one handles subjects, streams and acknowledgements.

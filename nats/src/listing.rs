@@ -31,7 +31,7 @@ const REQUESTS_MAX: u32 = 200;
 /// Time after which no further window is read for a page.
 const TIME_MAX: Duration = Duration::from_secs(1);
 /// Minimum number of messages per request.
-const BATCH_MIN: usize = 16;
+const MESSAGES_PER_REQUEST_MIN: usize = 16;
 
 /// Filter of a list of records.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -66,7 +66,7 @@ impl Listing {
 
     /// Returns up to `limit` records of `owner` with sequence numbers below `before`.
     ///
-    /// The work per page is bounded. So a page may have fewer records, or none, although another
+    /// The work per page is bounded, so a page may have fewer records, or none, even if another
     /// page follows.
     ///
     /// # Errors
@@ -83,7 +83,11 @@ impl Listing {
         let end = info.state.last_sequence.saturating_add(1);
         let bounds = (info.state.first_sequence, before.map_or(end, |before| before.min(end)));
         // Without a filter, a page needs few messages beyond its own.
-        let batch = if *filter == ListFilter::default() { limit.max(BATCH_MIN) } else { BATCH_MAX };
+        let batch = if *filter == ListFilter::default() {
+            limit.max(MESSAGES_PER_REQUEST_MIN)
+        } else {
+            BATCH_MAX
+        };
         let stream = (&self.stream, JOB_STATE_STREAM);
         let mut scan = BackwardScan::new(&self.broker, stream, bounds, batch);
 
@@ -98,7 +102,7 @@ impl Listing {
             let window = scan.next_window().await?;
             records_read += window.len();
             for message in window.iter().rev() {
-                let Some(record) = filter.record(owner, message) else { continue };
+                let Some(record) = filter.parse_if_accepted(owner, message) else { continue };
                 records.push(record);
                 if records.len() >= limit {
                     // The rest of the window belongs to the next page.
@@ -113,7 +117,11 @@ impl Listing {
 
 impl ListFilter {
     /// Returns the record in a message if it matches. Tombstones never match.
-    fn record(&self, owner: &Owner, message: &StreamMessage) -> Option<(JobKey, RawRecord)> {
+    fn parse_if_accepted(
+        &self,
+        owner: &Owner,
+        message: &StreamMessage,
+    ) -> Option<(JobKey, RawRecord)> {
         let key = subject::job_of_record(&message.subject).filter(|key| key.owner == *owner)?;
         // Most other records are excluded by their header, without parsing.
         let status = message.headers.get(STATUS_HEADER).map(HeaderValue::as_str);

@@ -14,26 +14,27 @@ const USAGE: &str = "\
 Usage: wordmill-nats <command>
 
 Commands:
-  provision            create the streams, consumers and buckets that are missing;
-                       report settings that differ, field by field; never delete
-  provision --correct  the same, and change settings that differ
+  provision            create missing streams, consumers and buckets, and report settings that
+                       differ; deletes nothing
+  provision --correct  the same, and also update settings that differ
   help                 print this help
 
-Settings (environment):
-  WORDMILL_NATS_URL       nats://127.0.0.1:4222
-  WORDMILL_NATS_USER      admin
-  WORDMILL_NATS_PASSWORD
-  WORDMILL_NATS_CA        PEM file with the trusted authorities, for tls://
-  WORDMILL_NATS_CERT      PEM file with the client certificate
-  WORDMILL_NATS_KEY       PEM file with its key
-  WORDMILL_NATS_WAIT      30s, the longest wait for the server
-  WORDMILL_REPLICAS       1 (1, 3 or 5)
-  WORDMILL_RESULT_TTL     7d";
+Environment variables       Default                Meaning
+  WORDMILL_NATS_URL         nats://127.0.0.1:4222  servers, separated by commas
+  WORDMILL_NATS_USER        admin                  user
+  WORDMILL_NATS_PASSWORD                           password of the user
+  WORDMILL_NATS_CA                                 trusted authorities (PEM); requires TLS
+  WORDMILL_NATS_CERT                               client certificate (PEM); requires TLS
+  WORDMILL_NATS_KEY                                private key of the certificate (PEM)
+  WORDMILL_NATS_WAIT        30s                    maximum time to wait for a connection
+  WORDMILL_REPLICAS         1                      copies of each stream: 1, 3 or 5
+  WORDMILL_RESULT_TTL       7d                     retention of final jobs and their results
+  WORDMILL_DOCUMENTS_SPACE  4GiB                   space for documents that wait to be counted";
 
-/// Printed if the account has no streams and the server's store cannot be checked.
+/// Printed if the account contains no streams and the server's store cannot be checked.
 const NOT_CHECKED: &str = "\
-wordmill-nats: cannot check whether a version without accounts left streams on this server;
-creating new ones. Earlier streams would still be in its store, see docs/upgrading.md";
+wordmill-nats: cannot check for streams of a version without accounts; creating new streams.
+Old ones would still be in the server's store: see docs/upgrading.md";
 
 struct Config {
     broker: Settings,
@@ -77,9 +78,9 @@ async fn main() -> ExitCode {
 
 fn read_config(env: &mut Env) -> Config {
     let broker = Settings::read(env, Role::Admin);
-    let least = Duration::ZERO;
-    let most = Duration::from_secs(3600);
-    let wait = env.duration("WORDMILL_NATS_WAIT", Duration::from_secs(30), least, most);
+    let min = Duration::ZERO;
+    let max = Duration::from_secs(3600);
+    let wait = env.duration("WORDMILL_NATS_WAIT", Duration::from_secs(30), min, max);
     let topology = topology::Settings::read(env);
     Config { broker, wait, topology }
 }
@@ -90,7 +91,11 @@ async fn provision(config: &Config, drift: Drift) -> anyhow::Result<String> {
     let connected = tokio::time::timeout(config.wait, broker.wait_for_connection()).await;
     connected.map_err(|_| {
         let reason = broker.last_error().unwrap_or_else(|| "no answer".to_owned());
-        anyhow::anyhow!("no connection to {} within {:?}: {reason}", config.broker.url, config.wait)
+        anyhow::anyhow!(
+            "cannot connect to {} within {:?}: {reason}",
+            config.broker.url,
+            config.wait
+        )
     })??;
     broker.check_server().await?;
     let topology = Topology::new(&config.topology);
@@ -113,10 +118,27 @@ async fn provision(config: &Config, drift: Drift) -> anyhow::Result<String> {
 mod tests {
     use super::*;
 
+    const SETTINGS_PAGE: &str = include_str!("../../docs/settings.md");
+
     #[test]
     fn the_settings_page_lists_exactly_our_settings_and_defaults() {
         let mut env = Env::default();
         read_config(&mut env);
-        env.check_table(include_str!("../../docs/settings.md"), "nats").unwrap();
+        env.check_table(SETTINGS_PAGE, "nats").unwrap();
+    }
+
+    #[test]
+    fn the_usage_lists_every_setting() {
+        let names = SETTINGS_PAGE.lines().filter_map(|line| {
+            let mut cells = line.strip_prefix("| `")?.split('|');
+            let name = cells.next()?.trim().trim_end_matches('`');
+            let is_ours = cells.next()?.split(',').any(|program| program.trim() == "nats");
+            is_ours.then_some(name)
+        });
+        let names: Vec<&str> = names.collect();
+        assert!(names.contains(&"WORDMILL_NATS_URL"), "{names:?}");
+        for name in names {
+            assert!(USAGE.contains(&format!("\n  {name} ")), "{name} is missing");
+        }
     }
 }

@@ -2,9 +2,9 @@
 //!
 //! An object consists of chunks on one subject and metadata on another, which is written last. All
 //! chunks but the last have the same size, independent of the pieces that the caller pushes.
-//! Several chunks are in flight at once; the client library's own writer waits for the
-//! acknowledgement of each one, and makes one chunk of each read. Chunks are read by direct gets,
-//! because the server limits the number of consumers.
+//! Several chunks are in flight at a time, unlike in the client library's writer, which waits for
+//! each acknowledgement and creates one chunk per read. Chunks are read by direct gets, because the
+//! server limits the number of consumers.
 
 use std::collections::{HashMap, VecDeque};
 use std::future::IntoFuture;
@@ -29,7 +29,7 @@ use wordmill_common::id::{JobKey, Owner};
 
 use crate::Error;
 use crate::connect::Broker;
-use crate::error::{Refusal, api_code, refusal};
+use crate::error::{Refusal, api_code, classify_publish_error};
 use crate::stream_read::{ReadFrom, last_message, not_found_as_none, open_stream};
 use crate::subject;
 
@@ -38,8 +38,8 @@ use crate::subject;
 pub const CHUNK_BYTES: usize = 128 << 10;
 /// Maximum number of unconfirmed chunks of one object, together 1 MiB.
 pub const CHUNKS_UNCONFIRMED_MAX: usize = 8;
-/// Longest wait for the acknowledgement of a chunk. A stream that is busy with the chunks of other
-/// objects takes longer than one that stores a record.
+/// Timeout for the acknowledgement of a chunk. Longer than for a record, because the stream may be
+/// busy with the chunks of other objects.
 const CHUNK_TIMEOUT: Duration = Duration::from_secs(5);
 /// Metadata key of the owner. The job id is part of the object's name.
 const OWNER_METADATA: &str = "owner";
@@ -72,13 +72,13 @@ struct ChunkSize {
 }
 
 impl Bucket {
-    /// Opens an object store. Sends no request. `stream` is the stream behind it.
+    /// Opens an object store. Sends no request. `stream` is the name of its stream.
     pub(crate) fn open(broker: &Broker, name: &'static str, stream: &'static str) -> Self {
         let jetstream = ContextBuilder::new().timeout(CHUNK_TIMEOUT).build(broker.client.clone());
         Self { name, jetstream, stream: open_stream(broker, stream) }
     }
 
-    /// Returns the stream behind it.
+    /// Returns the stream of the object store.
     pub(crate) fn stream(&self) -> &JetStream<()> {
         &self.stream
     }
@@ -118,8 +118,8 @@ impl Bucket {
         Ok((!info.deleted).then_some((info, message.sequence)))
     }
 
-    /// Opens an object for reading, from its first chunk to its last; `None` if the leader does not
-    /// have it.
+    /// Opens an object for reading, from its first chunk to its last; returns `None` if it does not
+    /// exist on the leader.
     ///
     /// # Errors
     /// Those of [`Bucket::find`].
@@ -270,7 +270,7 @@ impl Writer {
         for sent in self.unconfirmed.drain(..) {
             // A chunk that arrived after the purge would remain.
             if let Err(error) = sent.await {
-                debug!(%error, "a chunk of an abandoned object was not confirmed");
+                debug!(%error, "a chunk of an unfinished object was not confirmed");
             }
         }
         self.bucket.purge_subject(subject::object_meta(self.bucket.name, &self.name)).await?;
@@ -298,7 +298,7 @@ impl Writer {
         };
         let stored =
             oldest.into_future().await.map_err(|error| self.classify_write_error(&error))?;
-        // Readers take the chunks in the order of the stream, so they must be stored in the order
+        // Readers read the chunks in the order of the stream, so they must be stored in the order
         // in which they were sent.
         if stored.sequence <= self.last_sequence {
             return Err(Error::unavailable("store an object", "its chunks are out of order"));
@@ -308,7 +308,7 @@ impl Writer {
     }
 
     fn classify_write_error(&self, error: &PublishError) -> Error {
-        let is_full = refusal(error) == Refusal::Full
+        let is_full = classify_publish_error(error) == Refusal::Full
             || matches!(
                 api_code(error),
                 Some(
@@ -339,7 +339,7 @@ impl Reader {
     /// Returns the next chunk; `None` after the last one.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], and [`Error::Gone`] if the object is removed meanwhile.
+    /// [`Error::Unavailable`], and [`Error::Gone`] if the object is removed while it is read.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, Error> {
         if self.chunks_left == 0 {
             return Ok(None);
@@ -359,7 +359,7 @@ impl Reader {
         if let Some(chunk) = not_found_as_none(next)? {
             return Ok(Some(chunk));
         }
-        // A replica may lag.
+        // The replica may lag: read from the leader.
         match stream.get_first_raw_message_by_subject(&self.subject, from).await {
             Ok(chunk) => Ok(Some(chunk)),
             Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
@@ -377,12 +377,13 @@ pub(crate) fn job_of(info: &ObjectInfo) -> Option<JobKey> {
 }
 
 /// Returns a new id for the chunks of an object. It contains the name, so that chunks without an
-/// object can be attributed, and a random part, so that no reader mixes the chunks of two tries.
+/// object can be attributed, and a random part, so that no reader mixes the chunks of two uploads.
 fn new_chunks_id(name: &str) -> String {
     format!("{}_{}", name.replace('.', "_"), Uuid::new_v4().simple())
 }
 
-/// Returns the name of the object that chunks belong to; `None` if the id is not from `chunks_id`.
+/// Returns the name of the object that chunks belong to; `None` if their id is not from
+/// `new_chunks_id`.
 pub(crate) fn name_of_chunks(chunks_id: &str) -> Option<String> {
     let (name, _) = chunks_id.rsplit_once('_')?;
     Some(name.replace('_', "."))
@@ -397,7 +398,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn chunks_lead_to_the_name_of_their_object() {
+    fn the_chunk_id_contains_the_object_name() {
         let name = "0198f0c2-0000-7000-8000-000000000000.a130ff551dc346b6b548cb70cf91aca4";
         let chunks_id = new_chunks_id(name);
         assert_eq!(name_of_chunks(&chunks_id).as_deref(), Some(name));

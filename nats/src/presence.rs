@@ -1,4 +1,4 @@
-//! Presence: each worker reports from time to time, under its own key in the bucket `leases`. The
+//! Presence: each worker reports every few seconds, under its own key in the bucket `leases`. The
 //! key expires when the worker stops reporting.
 
 use std::time::Duration;
@@ -30,7 +30,7 @@ const WORKERS_MAX: usize = 1024;
 pub struct WorkerReport {
     /// Name of the worker, as in attempts and logs.
     pub name: String,
-    /// Maximum number of jobs that the worker runs at once.
+    /// Maximum number of jobs that the worker runs concurrently.
     pub slots: u32,
     /// Number of jobs of the lane `interactive` that the worker runs.
     pub interactive: u32,
@@ -54,7 +54,7 @@ impl WorkerReport {
 pub struct WorkerStatus {
     /// Its last report.
     pub report: WorkerReport,
-    /// When the report was stored, by the broker's clock.
+    /// Time at which the report was stored, by the broker's clock.
     pub at: Timestamp,
 }
 
@@ -107,7 +107,7 @@ impl Presence {
 ///
 /// # Errors
 /// [`Error::Unavailable`].
-pub async fn workers(broker: &Broker, now: Timestamp) -> Result<Vec<WorkerStatus>, Error> {
+pub async fn list_workers(broker: &Broker, now: Timestamp) -> Result<Vec<WorkerStatus>, Error> {
     let mut workers = Vec::new();
     let mut from = 1;
     let subjects = subject::worker("*");

@@ -67,7 +67,7 @@ impl fmt::Display for Finding {
         };
         write!(f, "{}: {word}", self.what)?;
         for Difference { field, expected, actual } in differences {
-            write!(f, "\n  {field} is {actual}, should be {expected}")?;
+            write!(f, "\n  {field}: {actual}, expected {expected}")?;
         }
         Ok(())
     }
@@ -86,11 +86,11 @@ pub async fn provision(
 ) -> Result<Vec<Finding>, Error> {
     let mut findings = Vec::new();
     for expected in &topology.streams {
-        let outcome = stream(broker, expected, drift).await?;
+        let outcome = provision_stream(broker, expected, drift).await?;
         findings.push(Finding { what: format!("stream {}", expected.name), outcome });
     }
     for expected in &topology.consumers {
-        let outcome = consumer(broker, expected, drift).await?;
+        let outcome = provision_consumer(broker, expected, drift).await?;
         findings.push(Finding { what: consumer_name(expected), outcome });
     }
     Ok(findings)
@@ -162,13 +162,19 @@ fn durable(config: &pull::Config) -> &str {
     config.durable_name.as_deref().unwrap_or_default()
 }
 
-async fn stream(broker: &Broker, expected: &Config, drift: Drift) -> Result<Outcome, Error> {
+async fn provision_stream(
+    broker: &Broker,
+    expected: &Config,
+    drift: Drift,
+) -> Result<Outcome, Error> {
     const OPERATION: &str = "provision a stream";
     let actual =
         find_stream(broker, &expected.name).await.map_err(|e| Error::unavailable(OPERATION, e))?;
     let Some(actual) = actual else {
         let created = broker.jetstream.create_stream(expected).await;
-        created.map_err(|error| Error::unavailable(OPERATION, detail(&expected.name, &error)))?;
+        created.map_err(|error| {
+            Error::unavailable(OPERATION, describe_with_causes(&expected.name, &error))
+        })?;
         return Ok(Outcome::Created);
     };
     let differences = differences(expected, &actual);
@@ -179,11 +185,17 @@ async fn stream(broker: &Broker, expected: &Config, drift: Drift) -> Result<Outc
         return Ok(Outcome::Differs(differences));
     }
     let updated = broker.jetstream.update_stream(expected).await;
-    updated.map_err(|error| Error::unavailable(OPERATION, detail(&expected.name, &error)))?;
+    updated.map_err(|error| {
+        Error::unavailable(OPERATION, describe_with_causes(&expected.name, &error))
+    })?;
     Ok(Outcome::Corrected(differences))
 }
 
-async fn consumer(broker: &Broker, expected: &Consumer, drift: Drift) -> Result<Outcome, Error> {
+async fn provision_consumer(
+    broker: &Broker,
+    expected: &Consumer,
+    drift: Drift,
+) -> Result<Outcome, Error> {
     const OPERATION: &str = "provision a consumer";
     let actual =
         find_consumer(broker, expected).await.map_err(|e| Error::unavailable(OPERATION, e))?;
@@ -195,16 +207,16 @@ async fn consumer(broker: &Broker, expected: &Consumer, drift: Drift) -> Result<
     if !missing && drift == Drift::Report {
         return Ok(Outcome::Differs(differences));
     }
-    // Also updates a consumer that exists.
+    // Creates the consumer, or updates an existing one.
     let made = broker.jetstream.create_consumer_on_stream(expected.config.clone(), expected.stream);
     made.await.map_err(|error| {
-        Error::unavailable(OPERATION, detail(durable(&expected.config), &error))
+        Error::unavailable(OPERATION, describe_with_causes(durable(&expected.config), &error))
     })?;
     Ok(if missing { Outcome::Created } else { Outcome::Corrected(differences) })
 }
 
-/// Joins an error and its causes into one line. The text of the error alone omits the causes.
-fn detail(name: &str, error: &dyn std::error::Error) -> String {
+/// Joins an error and its causes into one line, because the text of the error alone omits them.
+fn describe_with_causes(name: &str, error: &dyn std::error::Error) -> String {
     let mut text = format!("{name}: {error}");
     let mut cause = error.source();
     while let Some(source) = cause {
@@ -223,7 +235,7 @@ async fn find_stream(broker: &Broker, name: &str) -> Result<Option<Config>, Stri
                 GetStreamErrorKind::JetStream(api)
                     if api.error_code() == ErrorCode::STREAM_NOT_FOUND
             );
-            if is_missing { Ok(None) } else { Err(detail(name, &error)) }
+            if is_missing { Ok(None) } else { Err(describe_with_causes(name, &error)) }
         }
     }
 }
@@ -248,8 +260,8 @@ async fn find_consumer(
         {
             Ok(None)
         }
-        Ok(jetstream::response::Response::Err { error }) => Err(detail(name, &error)),
-        Err(error) => Err(detail(name, &error)),
+        Ok(jetstream::response::Response::Err { error }) => Err(describe_with_causes(name, &error)),
+        Err(error) => Err(describe_with_causes(name, &error)),
     }
 }
 

@@ -1,9 +1,9 @@
 //! Pulls deliveries from the consumer of a lane or of the webhooks.
 //!
 //! A worker opens one [`Pull`] per consumer. Each has one subscription and at most one open
-//! request, for exactly as many messages as the worker has room for. The subscription outlives the
-//! requests: request number `n` has the reply subject `<inbox>.<n>`. A delivery counts no matter
-//! which request it answers, but a status message only if it answers the open one.
+//! request, for exactly the number of messages that the worker has room for. The subscription
+//! outlives the requests: request number `n` has the reply subject `<inbox>.<n>`. Deliveries are
+//! accepted for any request, but status messages only for the open one.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -31,8 +31,8 @@ pub const PULL_EXPIRES: Duration = Duration::from_secs(30);
 const PULL_LINGER: Duration = Duration::from_millis(10);
 /// Interval of the server's heartbeats for a waiting request.
 const PULL_HEARTBEAT: Duration = Duration::from_secs(5);
-/// Longest silence before a waiting request is considered lost, for example because another server
-/// became the leader: two heartbeats and a margin.
+/// Maximum time without a message until a waiting request is considered lost, for example because
+/// another server became the leader: two heartbeats and a margin.
 const PULL_SILENCE_MAX: Duration = Duration::from_secs(11);
 /// The same for a lingering request, which the server answers after [`PULL_LINGER`] at the latest.
 const LINGER_SILENCE_MAX: Duration = Duration::from_secs(2);
@@ -48,7 +48,7 @@ const END_REQUEST_NUMBER: u64 = 0;
 pub enum PullEvent {
     /// A delivery.
     Delivery(Box<Delivery>),
-    /// Sign of life: the server still has the open request, and no message for it.
+    /// Heartbeat: the open request is still pending at the server, without a message for it.
     Heartbeat,
     /// The open request was answered in full or has expired. Send the next one.
     Done,
@@ -63,9 +63,9 @@ pub struct Pull {
     ack_wait: Duration,
     subscriber: Subscriber,
     inbox: String,
-    /// Number of the open request. Its answers arrive on `<inbox>.<request>`.
+    /// Number of the open request, `n` in its reply subject `<inbox>.<n>`.
     request_number: u64,
-    /// Number of deliveries that the open request may still bring, including late ones.
+    /// Number of deliveries that can still arrive for the open request, including late ones.
     open_messages: usize,
     /// Whether the open request waits while the source is empty ([`WhenEmpty::Wait`]).
     is_waiting: bool,
@@ -134,8 +134,8 @@ impl Pull {
     }
 
     /// Requests up to `batch` messages, and abandons a request that is still open. Deliveries that
-    /// have arrived for an earlier request count towards `batch`: the new request is for the rest
-    /// only.
+    /// have already arrived for an earlier request are included in `batch`: only the rest is
+    /// requested.
     ///
     /// # Errors
     /// [`Error::Unavailable`] if the request could not be sent.
@@ -145,7 +145,7 @@ impl Pull {
         if self.subscribed_on != self.broker.connection_number() {
             self.resubscribe().await?;
         }
-        // First, because each of these deliveries uses room that a new message would need.
+        // First, because these deliveries reduce the number of messages to request.
         self.take_arrived(batch);
         (self.open_messages, self.is_waiting) = (self.late_deliveries.len().min(batch), is_waiting);
         self.last_message_at = Instant::now();
@@ -175,9 +175,9 @@ impl Pull {
     /// Replaces a subscription that was made on an earlier connection.
     ///
     /// [`Pull::end_subscription`] specifies after how many messages the subscription ends. The
-    /// client counts all of them, but the server only those since the reconnect. It would keep the
-    /// subscription when the client has dropped it. A job that it then delivered would reach an
-    /// inbox without a reader, and be redelivered only after its ack wait.
+    /// client counts all of them, but the server only those since the reconnect. So it would keep
+    /// the subscription after the client has dropped it. A job delivered then would reach an inbox
+    /// without a reader, and be redelivered only after its ack wait.
     async fn resubscribe(&mut self) -> Result<(), Error> {
         // Deliveries that have arrived on the old subscription would be lost with it.
         self.take_arrived(usize::MAX);
@@ -187,15 +187,15 @@ impl Pull {
         Ok(())
     }
 
-    /// Moves deliveries that have arrived to `late_deliveries`, until it holds `most`. Does not
-    /// wait. Drops status messages, which only concern earlier requests.
-    fn take_arrived(&mut self, most: usize) {
-        while self.late_deliveries.len() < most
+    /// Moves deliveries that have arrived to `late_deliveries`, until it contains `count_max`. Does
+    /// not wait. Drops status messages, which only concern earlier requests.
+    fn take_arrived(&mut self, count_max: usize) {
+        while self.late_deliveries.len() < count_max
             && let Some(Some(message)) = self.subscriber.next().now_or_never()
         {
             self.received += 1;
             if message.status.is_none() {
-                let delivery = self.delivery(message);
+                let delivery = self.build_delivery(message);
                 self.late_deliveries.push_back(delivery);
             }
         }
@@ -247,10 +247,11 @@ impl Pull {
             self.received += 1;
             match message.status {
                 None => {
-                    // It may answer an abandoned request. Then the open one brings one message more
-                    // than counted here, which the next request takes from the subscription.
+                    // It may answer an abandoned request. Then one more message than counted here
+                    // arrives for the open request. The next request takes it from the
+                    // subscription.
                     self.open_messages = self.open_messages.saturating_sub(1);
-                    return Ok(PullEvent::Delivery(Box::new(self.delivery(message))));
+                    return Ok(PullEvent::Delivery(Box::new(self.build_delivery(message))));
                 }
                 Some(StatusCode::IDLE_HEARTBEAT) => return Ok(PullEvent::Heartbeat),
                 // A status of an abandoned request, for example its expiry, does not concern the
@@ -291,17 +292,17 @@ impl Pull {
         // specified.
         while let Ok(Some(message)) = tokio::time::timeout_at(limit, self.subscriber.next()).await {
             if message.status.is_none() && *message.subject != *end_subject {
-                late.push(self.delivery(message));
+                late.push(self.build_delivery(message));
             }
         }
         late
     }
 
-    /// Lets the subscription end after [`END_ANSWERS_MAX`] further messages, and causes that many.
+    /// Ends the subscription after [`END_ANSWERS_MAX`] further messages, and requests that many.
     ///
-    /// If a subscription is drained or ended at once, the client library drops it before the server
-    /// has processed that. A job in flight at that time would be lost, and redelivered only after
-    /// its ack wait.
+    /// If a subscription is drained or ended immediately, the client library drops it before the
+    /// server has processed the request. A job in flight at that time would be lost, and
+    /// redelivered only after its ack wait.
     async fn end_subscription(&mut self) -> Result<(), Error> {
         const OPERATION: &str = "end a subscription";
         let ended = self.subscriber.unsubscribe_after(self.received + END_ANSWERS_MAX).await;
@@ -321,7 +322,7 @@ impl Pull {
         subject.rsplit('.').next() == Some(self.request_number.to_string().as_str())
     }
 
-    fn delivery(&self, message: async_nats::Message) -> Delivery {
+    fn build_delivery(&self, message: async_nats::Message) -> Delivery {
         let context = self.broker.jetstream.clone();
         let message = jetstream::Message { message, context };
         let acks = self.broker.acks.clone();

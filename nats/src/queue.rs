@@ -16,7 +16,7 @@ use wordmill_common::trace_context::TraceParent;
 
 use crate::Error;
 use crate::connect::Broker;
-use crate::error::{Refusal, refusal};
+use crate::error::{Refusal, classify_publish_error};
 use crate::stream_read::{
     ReadFrom, consumer_info, last_message, not_found_as_none, open_stream, stored_at, stream_info,
 };
@@ -39,13 +39,13 @@ pub struct Envelope {
     payload: Bytes,
 }
 
-/// Answer of the queue to a published job.
+/// Response of the queue to a published job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PublishAck {
     /// The message was stored.
     Stored,
-    /// The queue has received this message id within the duplicate window, and stored nothing. The
-    /// earlier message is usually still in the queue, but may be gone.
+    /// The queue has already received this message id within the duplicate window, and stored
+    /// nothing new. The earlier message is usually still in the queue, but may be gone.
     Duplicate,
 }
 
@@ -69,12 +69,12 @@ pub struct Level {
 pub struct LaneLevel {
     /// Number of jobs that have not been delivered yet.
     pub waiting: u64,
-    /// Number of jobs that were delivered and not acknowledged: a worker has them, they wait for a
-    /// retry, or their worker has died.
+    /// Number of jobs that were delivered and not acknowledged: they are running, wait for their
+    /// next attempt, or were lost with their worker.
     pub in_flight: u64,
     /// Number of jobs in flight that were delivered more than once.
     pub redelivered: u64,
-    /// When the oldest unfinished job was stored; `None` if the lane is empty.
+    /// Time at which the oldest unfinished job was stored; `None` if the lane is empty.
     pub oldest: Option<Timestamp>,
 }
 
@@ -85,13 +85,13 @@ pub enum PublishError {
     #[error("the queue is full")]
     Full,
     /// The job exceeds the maximum message size. It was not stored.
-    #[error("the job is too large for a message")]
+    #[error("the job exceeds the maximum message size of the broker")]
     TooLarge,
     /// The stream does not exist or has no leader. The job was not stored.
-    #[error("the queue does not answer")]
+    #[error("the queue does not exist or has no leader")]
     NoQueue,
     /// No definite answer. The job may have been stored.
-    #[error("the queue did not confirm the job: {0}")]
+    #[error("the broker did not confirm the job: {0}")]
     Unclear(String),
 }
 
@@ -129,8 +129,8 @@ impl Envelope {
 
     /// Returns the same job with the message id `<owner>.<job id>.again`.
     ///
-    /// For a job whose message is certainly gone, while the stream would still deduplicate its
-    /// first id. Every request that finds this uses the same second id, so that the stream stores
+    /// For a job whose message is definitely gone, while the stream would still deduplicate its
+    /// first id. Every request that detects this uses the same second id, so that the stream stores
     /// only one of their messages, even if the record changes meanwhile.
     #[must_use]
     pub fn with_second_message_id(&self) -> Self {
@@ -164,11 +164,11 @@ impl Queue {
         match acknowledged {
             Ok(acknowledgement) if acknowledgement.duplicate => Ok(PublishAck::Duplicate),
             Ok(acknowledgement) => {
-                let sequence = spans::signed(acknowledgement.sequence);
+                let sequence = spans::to_i64(acknowledgement.sequence);
                 Span::current().record("messaging.nats.stream.sequence", sequence);
                 Ok(PublishAck::Stored)
             }
-            Err(error) => Err(publish_error(&error)),
+            Err(error) => Err(to_publish_error(&error)),
         }
     }
 
@@ -203,7 +203,8 @@ impl Queue {
             #[serde(default)]
             total: u64,
         }
-        // An offset beyond all subjects: the answer contains their number, but lists none of them.
+        // An offset beyond all subjects: the response contains their number, but lists none of
+        // them.
         let beyond = u32::MAX;
         let request = json!({"subjects_filter": subject::jobs_of(owner), "offset": beyond});
         let answer = self.broker.jetstream.request(format!("STREAM.INFO.{JOBS}"), &request).await;
@@ -245,7 +246,7 @@ impl Queue {
         Ok(stream_info(&self.broker, JOBS).await?.ts)
     }
 
-    /// Returns the message of an unfinished job; `None` if the queue has none.
+    /// Returns the message of an unfinished job; `None` if it is not in the queue.
     ///
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Newer`] for a message of a newer format, and
@@ -261,7 +262,7 @@ impl Queue {
         message.map(Some).map_err(|error| Error::message(what(), &error))
     }
 
-    /// Returns whether the queue has a message of a job, even one that cannot be parsed.
+    /// Returns whether the queue contains a message of a job, even one that cannot be parsed.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
@@ -284,8 +285,8 @@ impl Queue {
     }
 }
 
-fn publish_error(error: &context::PublishError) -> PublishError {
-    match refusal(error) {
+fn to_publish_error(error: &context::PublishError) -> PublishError {
+    match classify_publish_error(error) {
         Refusal::Full => PublishError::Full,
         Refusal::TooLarge => PublishError::TooLarge,
         Refusal::NoResponders => PublishError::NoQueue,

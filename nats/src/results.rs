@@ -28,7 +28,7 @@ use crate::topology::{RESULTS, RESULTS_STREAM};
 
 pub use self::entries::Entries;
 
-/// zstd compression level. The zstd authors describe 3 as the balance of time and size.
+/// zstd compression level. 3 is the default of zstd, a balance of time and size.
 const COMPRESSION_LEVEL: i32 = 3;
 /// Maximum number of compressed pieces that wait to be stored.
 const PIECES_WAITING_MAX: usize = 2;
@@ -211,7 +211,7 @@ impl CompressedJson {
     /// Returns the next compressed piece; `None` at the end.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], and [`Error::Gone`] if the object is removed meanwhile.
+    /// [`Error::Unavailable`], and [`Error::Gone`] if the object is removed while it is read.
     pub async fn next(&mut self) -> Result<Option<Bytes>, Error> {
         self.reader.next().await
     }
@@ -226,7 +226,7 @@ impl CompressedJson {
         Ok(DecompressedJson { compressed: self, decoder, input: Bytes::new(), state })
     }
 
-    /// Returns a reader of the single words.
+    /// Returns a reader that yields one word at a time.
     ///
     /// # Errors
     /// [`Error::Corrupt`] if the decoder cannot be allocated.
@@ -246,7 +246,7 @@ pub struct DecompressedJson {
 /// State of the decoder after its last call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum DecoderState {
-    /// It filled the output, so it may hold more without further input.
+    /// It filled the output, so more output may follow without further input.
     MayHaveMore,
     /// It needs input to continue.
     NeedsInput,
@@ -266,7 +266,7 @@ impl DecompressedJson {
     /// Returns the next piece, of at most 64 KiB; `None` at the end.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], [`Error::Gone`] if the object is removed meanwhile, and
+    /// [`Error::Unavailable`], [`Error::Gone`] if the object is removed while it is read, and
     /// [`Error::Corrupt`] if the frame is invalid or truncated.
     pub async fn next(&mut self) -> Result<Option<Bytes>, Error> {
         loop {
@@ -315,7 +315,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_histogram_is_packed_in_pieces_of_a_chunk_or_so() {
+    fn a_histogram_is_compressed_in_bounded_pieces() {
         let words = (0..400_000_u64).map(|n| (format!("{:x}", n.wrapping_mul(2_654_435_761)), 1));
         let histogram: Histogram = words.collect();
         let (sender, mut pieces) = mpsc::channel(1000);

@@ -19,20 +19,20 @@ const TRACEPARENT: &str = "traceparent";
 /// The delivery that a span describes.
 #[derive(Debug, Clone, Copy)]
 pub struct DeliveryInfo {
-    /// The trace context in the message's header.
+    /// Trace context in the header of the message.
     pub traceparent: Option<TraceParent>,
-    /// The number of the message in its stream.
+    /// Sequence number of the message in its stream.
     pub stream_sequence: u64,
-    /// How often the message has been delivered, from 1.
-    pub delivered: u64,
+    /// Number of deliveries of the message, including this one.
+    pub delivery_count: u64,
 }
 
-/// The span and the context of a message that is about to be published.
+/// Span and context of a message that is about to be published.
 #[derive(Debug, Clone)]
 pub struct PublishSpan {
     /// Covers the time until the stream has answered.
     pub span: Span,
-    /// The context for the header of the message.
+    /// Context for the header of the message.
     pub context: TraceParent,
 }
 
@@ -61,8 +61,8 @@ macro_rules! process_span {
             messaging.operation.name = "process",
             messaging.operation.r#type = "process",
             messaging.destination.name = $destination,
-            messaging.nats.stream.sequence = signed($delivery.stream_sequence),
-            messaging.nats.delivery_count = signed($delivery.delivered),
+            messaging.nats.stream.sequence = to_i64($delivery.stream_sequence),
+            messaging.nats.delivery_count = to_i64($delivery.delivery_count),
             $($fields)*
         )
     };
@@ -142,7 +142,7 @@ pub fn begin_delivery_span(message: &JobMessage, delivery: &DeliveryInfo) -> Spa
 }
 
 /// Makes `span` a child of the delivery's context. The trace id is always that of the job, even if
-/// the header has another one, because the record and the log name it.
+/// the header contains another one, because the record and the log contain it.
 fn join_trace(span: &Span, trace_id: TraceId, delivery: &DeliveryInfo) {
     let header = delivery.traceparent.unwrap_or_else(TraceParent::random);
     let parent = TraceParent { trace_id, ..header };
@@ -190,7 +190,7 @@ pub(crate) fn begin_settle_span(name: &'static str, destination: &'static str) -
     )
 }
 
-/// Converts to the signed integers of attributes. Counts of the server are far below `i64::MAX`.
-pub(crate) fn signed(number: u64) -> i64 {
+/// Converts a count to the signed integers of span attributes. Larger values become `i64::MAX`.
+pub(crate) fn to_i64(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }

@@ -15,7 +15,7 @@ use wordmill_common::job::{Event, InvalidTransition, Job};
 
 use crate::Error;
 use crate::connect::Broker;
-use crate::error::{Refusal, refusal};
+use crate::error::{Refusal, classify_publish_error};
 use crate::job_record::{
     Lookup, REFUSED_STATUS, RawRecord, STATUS_HEADER, VersionedJob, parse_raw, tombstone_headers,
 };
@@ -25,12 +25,12 @@ use crate::{spans, subject};
 
 /// Lifetime of the tombstone of a job that the queue refused.
 const REFUSED_TOMBSTONE_TTL: Duration = Duration::from_secs(60);
-/// Maximum number of tries of one change, against other writers and unclear answers.
+/// Maximum number of times that a change is tried, after conflicts and unclear answers.
 const CHANGE_TRIES: u32 = 8;
-/// Pause before the leader is read after the first unclear answer; doubled for each further try. A
+/// Delay before the leader is read after the first unclear answer; doubled for each further try. A
 /// cluster refuses a write while another write of the same record is being replicated. Until that
 /// has finished, the leader returns the earlier revision.
-const UNCLEAR_PAUSE: Duration = Duration::from_millis(10);
+const UNCLEAR_DELAY: Duration = Duration::from_millis(10);
 
 /// Reason why a record was not written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,7 +50,7 @@ impl WriteError {
         match self {
             Self::Conflict | Self::TooLarge => {}
             Self::Unclear(_) => {
-                tokio::time::sleep(UNCLEAR_PAUSE * 2_u32.saturating_pow(earlier)).await;
+                tokio::time::sleep(UNCLEAR_DELAY * 2_u32.saturating_pow(earlier)).await;
             }
         }
     }
@@ -101,10 +101,10 @@ impl Store {
         self.get_raw(key, read_from).await?.read(key)
     }
 
-    /// Reads a record without parsing its JSON.
+    /// Reads a record. Parses its JSON only if the status header is missing or unknown.
     ///
     /// # Errors
-    /// As [`Store::get_job`].
+    /// [`Error::Unavailable`]. [`Error::Newer`] and [`Error::Corrupt`] only if the JSON is parsed.
     pub async fn get_raw(
         &self,
         key: &JobKey,
@@ -123,8 +123,8 @@ impl Store {
         Ok((record.read(key)?, revision))
     }
 
-    /// Reads a record without parsing its JSON, and the revision that a change must expect. A
-    /// record that was rolled back is not found, but its tombstone has a revision.
+    /// Reads a record like [`Store::get_raw`], and the revision that a change must expect. A
+    /// rolled-back record is not found, but its tombstone has a revision.
     async fn get_raw_and_revision(
         &self,
         key: &JobKey,
@@ -157,7 +157,7 @@ impl Store {
     }
 
     /// Creates the record of a job unless it has one, or had one. After a conflict or an unclear
-    /// answer, the leader decides. A record that was rolled back does not count.
+    /// answer, a read from the leader decides. A rolled-back record is treated as absent.
     ///
     /// # Errors
     /// [`Error::Unavailable`] if the leader does not answer; the record may have been written.
@@ -172,7 +172,7 @@ impl Store {
                     return Err(Error::TooLarge { what: format!("the record of {key}") });
                 }
                 Err(reason) => {
-                    debug!(job.id = %key.job_id, ?reason, "record not created");
+                    debug!(job.id = %key.job_id, ?reason, "cannot create a record");
                     reason.pause(earlier).await;
                 }
             }
@@ -183,15 +183,16 @@ impl Store {
                 }
                 (Lookup::Job(stored), _) => return Ok(ClaimResult::Exists(stored)),
                 (Lookup::Deleted, _) => return Ok(ClaimResult::Gone),
-                // Also if a tombstone of a roll-back caused the conflict. The next try replaces it.
+                // The conflict may be with the tombstone of a rolled-back record. The next try
+                // replaces it.
                 (Lookup::NotFound, revision) => expected = revision,
             }
         }
         Err(Error::Contended { key: key.to_string(), tries: CHANGE_TRIES })
     }
 
-    /// Replaces the record of a job that the queue certainly refused by a tombstone that counts as
-    /// not found.
+    /// Replaces the record of a job with a tombstone that reads as *not found*. Call it only if the
+    /// queue has definitely refused the job.
     ///
     /// # Errors
     /// [`Error::Unavailable`]: the record stays, as a queued job without a message.
@@ -213,8 +214,8 @@ impl Store {
     /// it.
     ///
     /// # Errors
-    /// [`Error::Unavailable`]: the record may have been deleted. Also after a revision mismatch,
-    /// which for a final record means that it was deleted or has expired.
+    /// [`Error::Unavailable`]: the record may have been deleted. Revision mismatches are reported
+    /// like this, too, because a final record changes only by being deleted or by expiring.
     pub async fn delete(&self, stored: &VersionedJob) -> Result<(), Error> {
         let message = PublishMessage::build()
             .headers(tombstone_headers())
@@ -259,7 +260,7 @@ impl Store {
                     return Err(Error::TooLarge { what: format!("the record of {key}") });
                 }
                 Err(reason) => {
-                    debug!(job.id = %key.job_id, ?reason, "record not written");
+                    debug!(job.id = %key.job_id, ?reason, "cannot write a record");
                     reason.pause(earlier).await;
                 }
             }
@@ -270,8 +271,8 @@ impl Store {
                 // tombstone.
                 (Lookup::NotFound, revision) => current.to_mut().revision = revision,
                 (Lookup::Job(latest), _) => {
-                    // An unclear write of this run has arrived if the record now has its status
-                    // and its run. A retry could be refused as an invalid transition.
+                    // An unclear write of this run has arrived if the record now has its status and
+                    // its run. Applying the change again could be refused as an invalid transition.
                     let arrived = latest.revision > current.revision
                         && latest.job.status == job.status
                         && run.is_some_and(|run| latest.job.is_last_run(run));
@@ -290,7 +291,8 @@ impl Store {
     /// alive.
     ///
     /// # Errors
-    /// See [`WriteError`]; [`WriteError::Conflict`] also if the state does not allow the event.
+    /// See [`WriteError`]. [`WriteError::Conflict`] includes a status that does not allow the
+    /// event.
     pub async fn apply_if_unchanged(
         &self,
         current: &VersionedJob,
@@ -343,7 +345,7 @@ impl Store {
         }
         let key = job.key();
         let sending = self.send(&key, message).instrument(spans::begin_put_span("put job_state"));
-        sending.await.map_err(|error| match refusal(&error) {
+        sending.await.map_err(|error| match classify_publish_error(&error) {
             Refusal::Conflict => WriteError::Conflict,
             Refusal::TooLarge => WriteError::TooLarge,
             Refusal::Full | Refusal::NoResponders | Refusal::Unclear => {

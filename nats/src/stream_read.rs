@@ -24,13 +24,13 @@ const BATCH_BYTES_MAX: usize = 4 << 20;
 const BATCH_END_STATUSES: [u16; 2] = [204, 404];
 const OPERATION: &str = "read from a stream";
 
-/// The server that answers a read.
+/// The server that handles a read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReadFrom {
     /// Any replica: fast, but it may lag behind the leader.
     AnyReplica,
-    /// The stream leader. Use it before acting on *not found* or on an unfinished state: replicas
-    /// may lag.
+    /// The stream leader. Use it before acting on *not found* or on an unfinished status:
+    /// replicas may lag.
     Leader,
 }
 
@@ -74,7 +74,7 @@ pub(crate) async fn next_on_leader(
 }
 
 /// Reads the next `count` messages on `subjects` at or after the sequence number `from`, from any
-/// replica: one request, many answers. Returns fewer if they reach [`BATCH_BYTES_MAX`].
+/// replica, with one request. Returns fewer if they reach [`BATCH_BYTES_MAX`].
 pub(crate) async fn read_batch(
     broker: &Broker,
     stream: &str,
@@ -158,7 +158,6 @@ pub(crate) async fn consumer_info(
 
 /// Returns the time at which the server stored a message.
 pub(crate) fn stored_at(message: &StreamMessage) -> Timestamp {
-    // An out-of-range timestamp counts as just stored, so that the sweeper leaves the message
-    // alone.
+    // An out-of-range timestamp is treated as just stored, so that the sweeper ignores the message.
     Timestamp::from_nanosecond(message.time.unix_timestamp_nanos()).unwrap_or(Timestamp::MAX)
 }

@@ -24,8 +24,9 @@ pub(crate) fn dead_letter(lane: Lane, key: &JobKey) -> Subject {
     format!("{DEAD_JOBS_PREFIX}.{lane}.{key}").into()
 }
 
-/// Token in place of the owner in the dead letter of a message that is not a job. An owner may have
-/// the same name: the next token is a sequence number here, and a UUID in the letter of a job.
+/// Replaces the owner in the subject of a dead letter whose message is not a job. An owner may have
+/// the same name, because the next token tells the two apart: a sequence number here, a UUID for a
+/// job.
 pub(crate) const UNREADABLE: &str = "unreadable";
 
 /// Returns the subject of the dead letter of a message that is not a job:
@@ -48,23 +49,23 @@ pub(crate) fn direct_get(stream: &str) -> Subject {
 pub(crate) fn job_of_record(subject: &str) -> Option<JobKey> {
     let key = subject.strip_prefix("$KV.")?.strip_prefix(JOB_STATE)?.strip_prefix('.')?;
     let (owner, job_id) = key.split_once('.')?;
-    job_key(owner, job_id)
+    parse_job_key(owner, job_id)
 }
 
 /// Returns the job in the subject of a message in `JOBS`; `None` if it has another form.
 pub(crate) fn job_of_message(subject: &str) -> Option<JobKey> {
     let mut tokens = subject.split('.').skip(2);
-    job_key(tokens.next()?, tokens.next()?)
+    parse_job_key(tokens.next()?, tokens.next()?)
 }
 
 /// Returns the job in the subject of a webhook; `None` if it has another form.
 pub(crate) fn job_of_webhook(subject: &str) -> Option<JobKey> {
     let (owner, job_id) =
         subject.strip_prefix(WEBHOOKS_PREFIX)?.strip_prefix('.')?.split_once('.')?;
-    job_key(owner, job_id)
+    parse_job_key(owner, job_id)
 }
 
-fn job_key(owner: &str, job_id: &str) -> Option<JobKey> {
+fn parse_job_key(owner: &str, job_id: &str) -> Option<JobKey> {
     Some(JobKey { owner: owner.to_owned().try_into().ok()?, job_id: job_id.parse().ok()? })
 }
 
@@ -114,7 +115,7 @@ mod tests {
     use crate::topology::JOBS;
 
     #[test]
-    fn subjects_are_spelled_as_documented() {
+    fn subjects_match_the_documentation() {
         let job_id = "0198f0c2-0000-7000-8000-000000000000".parse().unwrap();
         let key = JobKey { owner: Owner::public(), job_id };
         let spelled = [

@@ -43,7 +43,7 @@ use crate::webhooks::Webhooks;
 
 pub use self::objects::{Object, ObjectStore, Orphan};
 
-/// Requests of the sweeper to the broker.
+/// Broker client of the sweeper.
 #[derive(Debug, Clone)]
 pub struct Sweep {
     broker: Broker,
@@ -62,18 +62,19 @@ pub struct Sweep {
 pub struct ScanPosition {
     /// Sequence number of the record. The scan continues after it.
     pub sequence: u64,
-    /// When this revision was stored.
+    /// Time at which this revision was stored.
     pub written_at: Timestamp,
     /// The record if it is unfinished or cancelled, and can be parsed.
     pub record: Option<Box<VersionedJob>>,
 }
 
-/// An unfinished job, and when it began to wait.
+/// An unfinished job, and the time since which it has been waiting.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnfinishedJob {
     /// Key of the job.
     pub key: JobKey,
-    /// When its record was created, or its message was stored.
+    /// Creation time of the record, or storage time of the message, depending on which scan found
+    /// the job.
     pub since: Timestamp,
 }
 
@@ -115,13 +116,13 @@ impl Sweep {
         Ok(Some(ScanPosition { sequence: message.sequence, written_at, record }))
     }
 
-    /// Returns whether the queue has no message of a job, according to its leader.
+    /// Returns whether the queue contains no message of a job, according to its leader.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
     pub async fn has_no_message(&self, key: &JobKey) -> Result<bool, Error> {
         // A replica usually finds the message, which spares the leader. Only the leader can prove
-        // that there is none.
+        // that it does not exist.
         for read_from in [ReadFrom::AnyReplica, ReadFrom::Leader] {
             if self.queue.has_message(key, read_from).await? {
                 return Ok(false);
@@ -131,7 +132,7 @@ impl Sweep {
     }
 
     /// Fails a job with `lost` if its message is gone and its record is unfinished and still at
-    /// `revision`. Returns the failed job; `None` if the job was left alone.
+    /// `revision`. Returns the failed job; `None` if the job was not changed.
     ///
     /// A worker acknowledges a message only after it has written the final record. So if the leader
     /// of the queue has no message, and afterwards the leader of the records still has `revision`,
@@ -148,7 +149,8 @@ impl Sweep {
             Lookup::Job(stored) if stored.revision == revision => *stored,
             Lookup::Job(_) | Lookup::Deleted | Lookup::NotFound => return Ok(None),
         };
-        let detail = "The job's message disappeared from the queue before the job was done.";
+        let detail = "The job's message disappeared from the queue before the job was final. \
+                      Submit the job again.";
         let failure = Failure::new(FailureCode::Lost, detail);
         let event = Event::FailedWithoutRun { failure, dead_lettered: false };
         // Enqueue the webhook before the record is final, because later sweeps skip final records.
@@ -163,8 +165,8 @@ impl Sweep {
         }
     }
 
-    /// Removes the message of a cancelled job, and returns whether it did. Removes the job's
-    /// document first: after the message, only the scan of documents would find it.
+    /// Removes the message of a cancelled job, and returns whether it did. The job's document is
+    /// removed first: without the message, only the scan of documents would find it.
     ///
     /// # Errors
     /// [`Error::Unavailable`] and [`Error::Corrupt`].
@@ -190,13 +192,13 @@ impl Sweep {
         Ok(self.jobs.delete_message(message.sequence).await.unwrap_or(false))
     }
 
-    /// Enqueues the webhook of a job, if it has one. Returns whether the job may be ended: if the
-    /// queue of webhooks is full, the job waits for a later sweep, and this sweep continues.
+    /// Enqueues the webhook of a job, if it has one. Returns `false` if the webhook queue is full:
+    /// the caller then leaves the job to a later sweep, and this sweep continues.
     async fn enqueue_webhook(&self, job: &Job) -> Result<bool, Error> {
         match self.webhooks.enqueue(job, 0).await {
             Ok(()) => Ok(true),
             Err(Error::Full { what }) => {
-                warn!(job.id = %job.job_id, what, "postponing a job: the webhook queue is full");
+                warn!(job.id = %job.job_id, what, "webhook queue is full; postponing the webhook of a job");
                 Ok(false)
             }
             Err(error) => Err(error),
@@ -215,8 +217,8 @@ impl Sweep {
         }))
     }
 
-    /// Returns whether a job is unfinished. A job without a record is, if the queue has its
-    /// message.
+    /// Returns whether a job is unfinished. A job without a record is unfinished if the queue
+    /// contains its message.
     ///
     /// # Errors
     /// [`Error::Unavailable`] and [`Error::Corrupt`].
@@ -238,7 +240,7 @@ async fn next_message(
     not_found_as_none(stream.direct_get_next_for_subject(subjects, Some(sequence.max(1))).await)
 }
 
-/// Returns whether a record may need work, by its header alone.
+/// Returns whether a record may need work, judging by its header alone.
 fn may_need_work(message: &StreamMessage) -> bool {
     let status = message.headers.get(STATUS_HEADER).map(HeaderValue::as_str);
     [Status::Queued, Status::Running, Status::Cancelled]

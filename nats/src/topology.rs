@@ -21,21 +21,21 @@ pub const DEAD_JOBS: &str = "DEAD_JOBS";
 pub(crate) const DEAD_JOBS_PREFIX: &str = "dead";
 /// Bucket of job records.
 pub const JOB_STATE: &str = "job_state";
-/// The stream behind [`JOB_STATE`].
+/// Stream of the bucket [`JOB_STATE`].
 pub const JOB_STATE_STREAM: &str = "KV_job_state";
 /// First token of the subjects on which changes of records are republished.
 pub(crate) const EVENTS_PREFIX: &str = "events";
 /// Bucket of leases, with one key per duty, and of the presence of workers.
 pub const LEASES: &str = "leases";
-/// The stream behind [`LEASES`].
+/// Stream of the bucket [`LEASES`].
 pub const LEASES_STREAM: &str = "KV_leases";
 /// Object store of documents that are too large for a message.
 pub const DOCUMENTS: &str = "documents";
-/// The stream behind [`DOCUMENTS`].
+/// Stream of the object store [`DOCUMENTS`].
 pub const DOCUMENTS_STREAM: &str = "OBJ_documents";
 /// Object store of histograms that are too large for a record.
 pub const RESULTS: &str = "results";
-/// The stream behind [`RESULTS`].
+/// Stream of the object store [`RESULTS`].
 pub const RESULTS_STREAM: &str = "OBJ_results";
 
 /// Work-queue stream of webhooks.
@@ -46,10 +46,11 @@ pub(crate) const WEBHOOKS_PREFIX: &str = "webhooks";
 pub(crate) const WEBHOOKS_CONSUMER: &str = "webhooks";
 /// Bucket with the delivery state of each webhook.
 pub(crate) const WEBHOOK_STATE: &str = "webhook_state";
-/// The stream behind the bucket `webhook_state`.
+/// Stream of the bucket `webhook_state`.
 pub const WEBHOOK_STATE_STREAM: &str = "KV_webhook_state";
 
-/// Time after which the broker redelivers a message without a sign of life from its worker.
+/// Time after which the broker redelivers a message if its worker sends neither a reply nor a
+/// keep-alive.
 pub const ACK_WAIT: Duration = Duration::from_secs(30);
 /// Maximum number of jobs in [`JOBS`], waiting or in flight.
 pub const JOBS_MAX: i64 = 2_000_000;
@@ -72,7 +73,7 @@ pub const WEBHOOKS_AGE_MAX: Duration = days(7);
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
 /// Time after which a key of [`LEASES`] expires unless it is written again.
 const LEASE_TTL: Duration = Duration::from_secs(60);
-/// How much longer objects and webhook states are kept than the records that they belong to.
+/// Time for which objects and webhook states are kept after their records have expired.
 const OBJECT_MARGIN: Duration = days(1);
 
 const fn days(n: u64) -> Duration {
@@ -100,11 +101,11 @@ impl Settings {
             "1" => Ok(1),
             "3" => Ok(3),
             "5" => Ok(5),
-            _ => Err("not 1, 3 or 5".to_owned()),
+            _ => Err("must be 1, 3 or 5".to_owned()),
         });
-        let least = Duration::from_secs(1);
-        let most = days(365);
-        let result_ttl = env.duration("WORDMILL_RESULT_TTL", days(7), least, most);
+        let min = Duration::from_secs(1);
+        let max = days(365);
+        let result_ttl = env.duration("WORDMILL_RESULT_TTL", days(7), min, max);
         let mib = ByteSize(1 << 20);
         let tib = ByteSize(1 << 40);
         let documents_space = env.size("WORDMILL_DOCUMENTS_SPACE", ByteSize(4 << 30), mib, tib);
@@ -124,7 +125,7 @@ pub struct Consumer {
 /// The streams and consumers that must exist.
 #[derive(Debug, Clone)]
 pub struct Topology {
-    /// Streams, including those behind buckets.
+    /// Streams, including those of buckets and object stores.
     pub streams: Vec<Config>,
     /// Consumers of these streams.
     pub consumers: Vec<Consumer>,
@@ -178,7 +179,7 @@ fn stream_config(name: &str, subjects: &[&str]) -> Config {
 
 fn jobs() -> Config {
     Config {
-        description: Some("Jobs that wait or are being worked on".to_owned()),
+        description: Some("Queued and running jobs".to_owned()),
         retention: RetentionPolicy::WorkQueue,
         discard: DiscardPolicy::New,
         max_messages: JOBS_MAX,
@@ -190,7 +191,7 @@ fn jobs() -> Config {
 
 fn dead_jobs() -> Config {
     Config {
-        description: Some("Jobs that nobody could finish, with their whole message".to_owned()),
+        description: Some("Messages of jobs that failed for good".to_owned()),
         retention: RetentionPolicy::Limits,
         max_messages_per_subject: 1,
         max_age: DEAD_AGE_MAX,
@@ -226,9 +227,9 @@ fn job_state() -> Config {
 
 fn leases() -> Config {
     Config {
-        description: Some("One key per duty that one process at a time has".to_owned()),
+        description: Some("Leases and worker presence".to_owned()),
         max_age: LEASE_TTL,
-        // The server rejects a window that is longer than the maximum age.
+        // The server refuses a window that is longer than the maximum age.
         duplicate_window: LEASE_TTL,
         ..bucket(LEASES)
     }
@@ -246,10 +247,10 @@ fn object_store(name: &str, max_age: Duration) -> Config {
     }
 }
 
-/// A document must outlive its job: the longest time in the queue, and then its dead letter.
+/// A document must outlive its job: the maximum time in the queue, and then its dead letter.
 fn documents(space: u64) -> Config {
     Config {
-        description: Some("Documents that clients sent, until they are counted".to_owned()),
+        description: Some("Uploaded documents of unfinished jobs and dead letters".to_owned()),
         max_bytes: space.try_into().unwrap_or(i64::MAX),
         ..object_store(DOCUMENTS, JOBS_AGE_MAX + DEAD_AGE_MAX + OBJECT_MARGIN)
     }
@@ -262,8 +263,9 @@ fn consumer(lane: Lane) -> Consumer {
         ack_wait: ACK_WAIT,
         // Unlimited: attempts are counted in the record, and not every delivery is an attempt.
         max_deliver: -1,
-        // Unlimited: jobs that wait for a retry count as pending, so with a limit one unreachable
-        // host could stop a lane. The requests of each worker bound its jobs in flight.
+        // Unlimited: jobs that wait for their next attempt are not acknowledged, so with a limit
+        // one unreachable host could stop a lane. The requests of each worker bound its jobs in
+        // flight.
         max_ack_pending: -1,
         filter_subject: format!("{JOBS_PREFIX}.{lane}.>"),
         ..pull::Config::default()
@@ -273,7 +275,7 @@ fn consumer(lane: Lane) -> Consumer {
 
 fn webhooks() -> Config {
     Config {
-        description: Some("Webhooks that are to be delivered".to_owned()),
+        description: Some("Webhooks to deliver".to_owned()),
         retention: RetentionPolicy::WorkQueue,
         discard: DiscardPolicy::New,
         max_messages: WEBHOOKS_MAX,
@@ -283,11 +285,11 @@ fn webhooks() -> Config {
     }
 }
 
-/// The age of a state counts from its last change, which is later than that of the job's record. So
-/// a state outlives the record.
+/// The broker measures the age of a state from its last change, which is later than the last change
+/// of the job's record. So a state outlives the record.
 fn webhook_state(max_age: Duration) -> Config {
     Config {
-        description: Some("How each webhook is doing".to_owned()),
+        description: Some("Delivery state of each webhook".to_owned()),
         max_age,
         ..bucket(WEBHOOK_STATE)
     }
@@ -302,7 +304,7 @@ fn webhooks_consumer() -> Consumer {
         ack_wait: ACK_WAIT,
         // Unlimited: attempts are counted in the delivery state.
         max_deliver: -1,
-        // Unlimited: webhooks that wait for their next attempt count as pending.
+        // Unlimited: webhooks that wait for their next attempt are not acknowledged.
         max_ack_pending: -1,
         filter_subject: format!("{WEBHOOKS_PREFIX}.>"),
         ..pull::Config::default()
@@ -333,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn the_topology_is_the_documented_one() {
+    fn the_topology_matches_the_golden_file() {
         let topology = Topology::new(&settings(1, days(7)));
         let consumers: Vec<_> = topology.consumers.iter().map(golden).collect();
         let json = json!({"streams": topology.streams, "consumers": consumers});
@@ -342,14 +344,15 @@ mod tests {
     }
 
     #[test]
-    fn a_marker_outlives_every_message_of_its_job() {
+    fn a_tombstone_outlives_every_message_of_its_job() {
         // This holds for any lifetime of results. A job that was cancelled while it waited is not
-        // run after its record has expired, because the tombstone still exists and counts as final.
+        // run after its record has expired, because the tombstone still exists and workers treat it
+        // as final.
         assert!(TOMBSTONE_TTL > JOBS_AGE_MAX);
     }
 
     #[test]
-    fn a_webhook_is_kept_until_it_was_tried_for_the_last_time() {
+    fn a_webhook_is_kept_until_its_last_attempt() {
         use wordmill_common::retry::RETRY_AFTER_MAX;
         use wordmill_common::webhook::{ATTEMPT_TIME_MAX, SCHEDULE};
         let longest =
@@ -358,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn objects_outlive_the_records_that_point_to_them() {
+    fn objects_outlive_the_records_that_refer_to_them() {
         let topology = Topology::new(&settings(3, days(90)));
         let age = |name: &str| {
             let stream = topology.streams.iter().find(|stream| stream.name == name);

@@ -1,4 +1,4 @@
-//! The queue of webhooks, and the delivery state of each one in a bucket.
+//! The webhook queue, and the delivery state of each webhook in a bucket.
 //!
 //! Webhooks have a separate work queue, so that an unreachable receiver never delays counting. A
 //! message only names a job. URL and content come from the record of the job.
@@ -19,7 +19,7 @@ use wordmill_common::webhook::{Deliveries, FORMAT};
 use crate::Error;
 use crate::connect::Broker;
 use crate::delivery::Delivery;
-use crate::error::{Refusal, refusal};
+use crate::error::{Refusal, classify_publish_error};
 use crate::headers::OPERATION_HEADER;
 use crate::store::WriteError;
 use crate::stream_read::{
@@ -62,18 +62,18 @@ pub struct VersionedDeliveries {
     pub revision: u64,
 }
 
-/// Level of the queue of webhooks.
+/// Level of the webhook queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Level {
     /// Number of webhooks in the queue, due now or later.
     pub waiting: u64,
     /// Number of those that no worker has received yet.
     pub untried: u64,
-    /// When the oldest of them was stored; `None` if the queue is empty.
+    /// Time at which the oldest of them was stored; `None` if the queue is empty.
     pub oldest: Option<Timestamp>,
 }
 
-/// The queue of webhooks, and their delivery states.
+/// The webhook queue, and the delivery states.
 #[derive(Debug, Clone)]
 pub struct Webhooks {
     broker: Broker,
@@ -87,9 +87,9 @@ impl WebhookMessage {
     /// # Errors
     /// [`Error::Newer`] for a newer format, [`Error::Corrupt`] if it is not a valid message.
     pub fn parse(delivery: &Delivery) -> Result<Self, Error> {
-        const OPERATION: &str = "the message of a webhook";
-        let corrupt = |reason: String| Error::corrupt(OPERATION, reason);
-        let message: Payload = parse(OPERATION, delivery.payload())?;
+        const WHAT: &str = "the message of a webhook";
+        let corrupt = |reason: String| Error::corrupt(WHAT, reason);
+        let message: Payload = parse(WHAT, delivery.payload())?;
         let key = subject::job_of_webhook(delivery.subject());
         let key =
             key.ok_or_else(|| corrupt(format!("{} has no valid job key", delivery.subject())))?;
@@ -133,7 +133,7 @@ impl Webhooks {
         let message =
             PublishMessage::build().headers(headers).payload(payload.into()).message_id(id);
         let sent = send(&self.broker, subject::webhook(&key), message).instrument(span).await;
-        sent.map(drop).map_err(|error| match refusal(&error) {
+        sent.map(drop).map_err(|error| match classify_publish_error(&error) {
             Refusal::Full => Error::Full { what: "the webhook queue".to_owned() },
             Refusal::Conflict | Refusal::TooLarge | Refusal::NoResponders | Refusal::Unclear => {
                 Error::unavailable(OPERATION, error)
@@ -182,7 +182,7 @@ impl Webhooks {
             .expected_last_subject_sequence(expected);
         let sending = send(&self.broker, subject::webhook_state(key), message)
             .instrument(spans::begin_put_span("put webhook_state"));
-        sending.await.map_err(|error| match refusal(&error) {
+        sending.await.map_err(|error| match classify_publish_error(&error) {
             Refusal::Conflict => WriteError::Conflict,
             Refusal::TooLarge => WriteError::TooLarge,
             Refusal::Full | Refusal::NoResponders | Refusal::Unclear => {

@@ -1,4 +1,4 @@
-//! Dropped, delayed or refused messages, and a failing broker.
+//! Dropped, delayed or refused messages, and broker failures.
 
 mod acknowledgements;
 mod chaos;

@@ -1,4 +1,4 @@
-//! The HTTP contract as a whole: every route, every code, every document about them.
+//! The HTTP contract: all routes, all codes, and their documentation.
 
 mod bad_requests;
 mod description;

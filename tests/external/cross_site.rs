@@ -1,4 +1,4 @@
-//! Pages of other sites in a real browser that attack a gateway without API keys.
+//! Web pages of other sites that attack a gateway without API keys, in a real browser.
 
 use serde_json::{Value, json};
 use wordmill_tests::assertions::array_length;
@@ -79,8 +79,8 @@ fn pages_of_other_origins_start_no_job() {
         for gateway in ["127.0.0.1", "localhost"] {
             attack.browser.open(&attack.other_site_url(page, "/"));
             let url = attack.gateway_url(gateway, "/v1/jobs");
-            // The browser hides the response: by the same-origin policy, or by the resource policy
-            // (CORP).
+            // The browser hides the response because of the same-origin policy or the resource
+            // policy (CORP).
             let hidden = attack.fetch(&url, &simple_post());
             assert_eq!(hidden, json!({"error": "TypeError"}), "{page} to {gateway}");
             let no_permission = attack.fetch(&url, &json_post());
@@ -124,7 +124,7 @@ fn forms_of_other_origins_start_no_job() {
 }
 
 #[test]
-fn a_name_that_resolves_to_this_machine_reaches_nothing() {
+fn dns_rebinding_reaches_no_route() {
     let attack = Attack::start(&[]);
     attack.client().submit(&json!({"text": "a secret"}));
     // After DNS rebinding, the page of evil.example has the same origin as the gateway.
@@ -141,14 +141,14 @@ fn a_name_that_resolves_to_this_machine_reaches_nothing() {
 }
 
 #[test]
-fn the_own_page_and_listed_origins_work_as_before() {
+fn the_ui_and_listed_origins_are_accepted() {
     let app = Site::start();
     let origin = app.url("").replace("127.0.0.1", "app.example");
     let settings =
         [("WORDMILL_HOSTS", "wordmill.example"), ("WORDMILL_CORS_ORIGINS", origin.as_str())];
     let attack = Attack::start(&settings);
-    // A browser sends `Sec-Fetch-Site` only to loopback and over HTTPS. With another name, it sends
-    // only `Origin`.
+    // A browser sends `Sec-Fetch-Site` only to loopback and over HTTPS. To other host names it
+    // sends only `Origin`.
     for name in ["127.0.0.1", "localhost", "wordmill.example"] {
         attack.browser.open(&attack.gateway_url(name, "/"));
         attack.browser.wait_for_text("h1", "Count words");

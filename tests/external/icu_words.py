@@ -1,9 +1,9 @@
 #!/usr/bin/python3
-"""Counts the words of texts with ICU, an independent program, for tests/external/texts.rs.
+"""Counts the words of texts with ICU, as an independent reference for tests/external/texts.rs.
 
-The arguments are plain-text files, or translation catalogs (.mo), from which it reads one translation per line.
-It prints a line of JSON for each file: the text, and the number of occurrences of each word. The definition of a
-word follows docs/counting.md, with ICU alone: word boundaries, character properties, normalization and lower case.
+The arguments are plain-text files or translation catalogs (.mo), whose translations become one line each. Prints
+a line of JSON for each file, with the text and the number of occurrences of each word. Implements the rules of
+docs/counting.md with ICU alone: word boundaries, character properties, normalization and lower case.
 """
 
 import collections
@@ -33,8 +33,8 @@ WITHOUT_SPACES = icu.UnicodeSet("[[:Han:][:Hiragana:][:Katakana:][:Khmer:][:Lao:
 APOSTROPHES = str.maketrans(dict.fromkeys("\u2019\u02bc\uff07", "'"))
 
 
-def text_of(path):
-    """Returns the text of a file, at most CHARACTERS_MAX characters."""
+def read_text(path):
+    """Returns the text of a file, truncated to CHARACTERS_MAX characters."""
     with open(path, "rb") as file:
         if path.endswith(".mo"):
             translations = gettext.GNUTranslations(file)._catalog
@@ -46,8 +46,8 @@ def text_of(path):
     return text
 
 
-def key_of(word):
-    """Returns the form under which a word is counted."""
+def normalize(word):
+    """Returns the normalized form under which a word is counted."""
     kept = "" if any(c in WITHOUT_SPACES for c in word) else JOINERS
     visible = [
         c
@@ -58,29 +58,29 @@ def key_of(word):
     return COMPOSED.normalize(lower).translate(APOSTROPHES)
 
 
-def words_of(text):
+def count_words(text):
     """Returns the number of occurrences of each word in a text."""
     units = icu.UnicodeString(text)
     boundaries = icu.BreakIterator.createWordInstance(ROOT)
     boundaries.setText(units)
-    pieces = collections.Counter()
+    segments = collections.Counter()
     start = 0
     for end in boundaries:
-        pieces[str(units[start:end])] += 1
+        segments[str(units[start:end])] += 1
         start = end
     words = collections.Counter()
-    for piece, count in pieces.items():
-        if any(icu.Char.charType(c) in WORD_CATEGORIES for c in piece):
-            words[key_of(piece)] += count
+    for segment, count in segments.items():
+        if any(icu.Char.charType(c) in WORD_CATEGORIES for c in segment):
+            words[normalize(segment)] += count
     return words
 
 
 def main():
-    """Counts the words of each file in the arguments."""
+    """Prints the words of each file in the arguments."""
     print(f"ICU {icu.ICU_VERSION}, Unicode {icu.UNICODE_VERSION}", file=sys.stderr)
     for path in sys.argv[1:]:
-        text = text_of(path)
-        print(json.dumps({"text": text, "words": words_of(text)}))
+        text = read_text(path)
+        print(json.dumps({"text": text, "words": count_words(text)}))
 
 
 main()

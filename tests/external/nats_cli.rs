@@ -157,7 +157,7 @@ fn assert_shown(block: &Block, output: &str, facts: &[&str], id: &str) {
 }
 
 #[test]
-fn the_inspectors_commands_of_the_page_work() {
+fn the_commands_of_the_nats_readme_work() {
     let page = std::fs::read_to_string(repository().join("nats/README.md")).expect("the page");
     let settings = [("WORDMILL_ATTEMPTS", "2"), ("WORDMILL_RETRY_BASE", "50ms")];
     let stack = Stack::with(1, 0, &settings);
@@ -173,11 +173,11 @@ fn the_inspectors_commands_of_the_page_work() {
             .find(|(begin, _)| block.commands.starts_with(begin))
             .unwrap_or_else(|| panic!("no entry of EXPECTED_OUTPUTS matches {}", block.commands));
         match block.commands.as_str() {
-            // The test replaces the addresses of `make run` by its own.
+            // The addresses of `make run` are replaced with those of the test.
             commands if commands.starts_with("BROKER=") => {
                 let gateway = client.url("");
                 let ours = format!("BROKER=nats://{address}\nGATEWAY={gateway}");
-                assert!(shell.run(&ours).0, "variables are set");
+                assert!(shell.run(&ours).0, "the variables were not set");
                 continue;
             }
             commands if commands.starts_with("nats stream subjects DEAD") => {
@@ -234,7 +234,7 @@ fn the_inspectors_commands_of_the_page_work() {
     assert_eq!(
         blocks.len(),
         EXPECTED_OUTPUTS.len(),
-        "each block of the page has one entry in EXPECTED_OUTPUTS"
+        "EXPECTED_OUTPUTS must have one entry for each block of the page"
     );
 }
 

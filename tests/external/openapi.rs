@@ -13,12 +13,12 @@ use wordmill_tests::{LIMIT, repository, setting};
 const EXAMPLES: &str = "200";
 /// Seed of the random requests, unless `API_SEEDS` lists others. A run takes about two minutes.
 const SEED: &str = "1";
-/// Number of dead letters at the beginning.
+/// Number of dead letters at the start of the test.
 const DEAD: usize = 40;
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
 #[test]
-fn a_fuzzing_client_finds_nothing() {
+fn schemathesis_finds_no_violation() {
     let program = setting("SCHEMATHESIS").expect("SCHEMATHESIS must be the path of schemathesis");
     let mut keys = Keyring::new();
     let key = keys.add("fuzz", &json!({}));

@@ -59,7 +59,7 @@ fn run(blocks: &[String], stack: &Stack) -> Vec<String> {
 }
 
 #[test]
-fn the_pages_commands_for_dead_letters_work() {
+fn the_documented_commands_for_dead_letters_work() {
     let stack = Stack::with(1, 1, &[("WORDMILL_ATTEMPTS", "1")]);
     let admin = Admin::connect(&stack.nats);
     let site = Site::start();
@@ -91,7 +91,7 @@ fn the_pages_commands_for_dead_letters_work() {
     let read = |text: &str| -> Value { serde_json::from_str(text).expect("JSON") };
     let ids: Vec<Value> = read(list)["data"]
         .as_array()
-        .expect("letters")
+        .expect("dead letters")
         .iter()
         .map(|one| one["id"].clone())
         .collect();

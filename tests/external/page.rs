@@ -3,9 +3,9 @@
 //! Every test asserts at its end that the browser sent no request to another host, and that its
 //! console contains no message that the test did not provoke.
 
-mod barriers;
-mod words;
-mod work;
+mod accessibility;
+mod jobs;
+mod results;
 
 use serde_json::{Value, json};
 use wordmill_tests::browser::Browser;
@@ -46,40 +46,39 @@ impl Visit {
         self.browser.open(&format!("{}{address}", self.client().url("/")));
     }
 
-    /// Submits an input in the form, and returns the id of the job.
+    /// Submits a text or URLs in the form, and returns the id of the job.
     fn count(&self, text: &str) -> String {
         self.open("#/");
         self.browser.wait_for_text("h1", "Count words");
         self.browser.fill("#input", text);
         self.browser.click("#count");
-        self.job()
+        self.displayed_job_id()
     }
 
-    /// Returns the id of the displayed job.
-    fn job(&self) -> String {
+    /// Waits until the UI shows a job, and returns its id.
+    fn displayed_job_id(&self) -> String {
         let job_id =
             self.browser.wait_for_script("return location.hash.match(/^#\\/jobs\\/(.+)$/)?.[1]");
         job_id.as_str().expect("a job id").to_owned()
     }
 
     /// Asserts that the browser sent no request to another host, and that its console contains only
-    /// the provoked messages. `provoked` lists a part of each.
+    /// messages that the test provoked. `provoked` lists a part of each.
     fn assert_clean(&self, provoked: &[&str]) {
         let activity = self.browser.take_activity();
-        let home = self.client().url("/");
-        // URLs of the browser itself, for example its start page, belong to no host.
-        let local = ["data:", "blob:", "chrome:", "about:"];
-        let is_local = |url: &String| local.iter().any(|scheme| url.starts_with(scheme));
-        let foreign_requests: Vec<_> =
-            activity.requests.iter().filter(|url| !is_local(url)).collect();
+        let gateway_url = self.client().url("/");
+        // URLs of the browser itself, for example of its start page, have no host.
+        let local_schemes = ["data:", "blob:", "chrome:", "about:"];
+        let is_local = |url: &String| local_schemes.iter().any(|scheme| url.starts_with(scheme));
+        let requests: Vec<_> = activity.requests.iter().filter(|url| !is_local(url)).collect();
         let foreign: Vec<_> =
-            foreign_requests.iter().filter(|url| !url.starts_with(&home)).collect();
+            requests.iter().filter(|url| !url.starts_with(&gateway_url)).collect();
         assert!(foreign.is_empty(), "{foreign:?}");
-        assert!(foreign_requests.len() > 10, "{foreign_requests:?}");
+        assert!(requests.len() > 10, "{requests:?}");
         let is_provoked = |message: &String| provoked.iter().any(|part| message.contains(part));
-        let (expected, bad): (Vec<_>, Vec<_>) =
+        let (expected, unexpected): (Vec<_>, Vec<_>) =
             activity.console_messages.into_iter().partition(is_provoked);
-        assert!(bad.is_empty(), "{bad:?}");
+        assert!(unexpected.is_empty(), "{unexpected:?}");
         for part in provoked {
             assert!(
                 expected.iter().any(|message| message.contains(part)),
@@ -90,14 +89,14 @@ impl Visit {
 }
 
 #[test]
-fn a_key_opens_the_page_and_is_forgotten() {
+fn sign_out_removes_the_key() {
     let mut keyring = Keyring::new();
     let key = keyring.add("ada", &json!({}));
     let (name, path) = keyring.setting();
     let visit = Visit::with(&[(name, &path)]);
     let browser = &visit.browser;
     browser.wait_for_text("h1", "Sign in");
-    browser.fill("#key", "wm_this_is_no_key");
+    browser.fill("#key", "wm_not_a_valid_key");
     browser.click("form button");
     browser.wait_for_text(".problem", "unauthenticated");
     browser.run_script("document.querySelector('#key').value = ''", &[]);
@@ -107,9 +106,9 @@ fn a_key_opens_the_page_and_is_forgotten() {
 
     visit.count("a text that belongs to ada");
     browser.wait_for_text(".figure", "6");
-    // A plain link would not send the key.
+    // The UI must download the file by script: a plain link would not send the key.
     browser.click("a[download$='.csv']");
-    let job_id = visit.job();
+    let job_id = visit.displayed_job_id();
     let saved_csv =
         std::fs::read_to_string(browser.wait_for_download(&format!("words-{job_id}.csv")));
     assert!(saved_csv.expect("a file").starts_with("word,count\r\n"));
@@ -120,11 +119,11 @@ fn a_key_opens_the_page_and_is_forgotten() {
     browser.click("#sign-out");
     browser.wait_for_text("h1", "Sign in");
     assert_eq!(browser.run_script("return sessionStorage.length", &[]), 0);
-    let other = keyring.add("bob", &json!({}));
-    wordmill_tests::wait_for("the key is known", std::time::Duration::from_secs(30), || {
-        (visit.client().with_key(&other).get("/v1/queue").status == 200).then_some(())
+    let other_key = keyring.add("bob", &json!({}));
+    wordmill_tests::wait_for("the key is accepted", std::time::Duration::from_secs(30), || {
+        (visit.client().with_key(&other_key).get("/v1/queue").status == 200).then_some(())
     });
-    browser.fill("#key", &other);
+    browser.fill("#key", &other_key);
     browser.click("form button");
     visit.open(&format!("#/jobs/{job_id}"));
     browser.wait_for_text(".problem", "job_not_found");
@@ -132,7 +131,7 @@ fn a_key_opens_the_page_and_is_forgotten() {
 }
 
 #[test]
-fn files_go_in_as_they_are_and_their_names_are_text() {
+fn files_are_uploaded_unchanged_and_their_names_are_escaped() {
     let visit = Visit::start();
     let browser = &visit.browser;
     let file = |name: &str, content: &[u8]| {
@@ -144,7 +143,7 @@ fn files_go_in_as_they_are_and_their_names_are_text() {
     browser.fill("#files", &file(name, "zwei mal zwei".as_bytes()));
     browser.wait_for_text(".figure", "3");
     assert_eq!(browser.text("h1"), name);
-    let job = visit.client().get(&format!("/v1/jobs/{}", visit.job())).json();
+    let job = visit.client().get(&format!("/v1/jobs/{}", visit.displayed_job_id())).json();
     assert_eq!(job["source"]["file_name"], name, "{job}");
     assert_eq!(job["options"]["explain"], true, "{job}");
 
@@ -152,8 +151,8 @@ fn files_go_in_as_they_are_and_their_names_are_text() {
     browser.wait_for_text("h1", "Count words");
     let page = b"<!doctype html><p>caf\xe9 <b>cr\xe8me</b></p>";
     let picture = file("picture.png", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR");
-    let several = [file("seite.html", page), picture, file("notes.md", b"# Notes\n")];
-    browser.fill("#files", &several.join("\n"));
+    let files = [file("seite.html", page), picture, file("notes.md", b"# Notes\n")];
+    browser.fill("#files", &files.join("\n"));
     browser.wait_for_text(".outcomes li:nth-child(2)", "unsupported_media_type");
     browser.wait_for_text(".outcomes li:nth-child(3)", "View job");
     browser.click(".outcomes li:nth-child(1) a");
@@ -163,7 +162,7 @@ fn files_go_in_as_they_are_and_their_names_are_text() {
 }
 
 #[test]
-fn an_address_of_the_page_can_be_kept_and_left_again() {
+fn ui_addresses_can_be_bookmarked() {
     let visit = Visit::start();
     let browser = &visit.browser;
     let job_id = visit.client().submit(&json!({"text": "one two", "labels": {"book": "2600"}}));
@@ -183,7 +182,7 @@ fn an_address_of_the_page_can_be_kept_and_left_again() {
     browser.wait_for_text(".figure", "2");
     browser.wait_for_text(".details", "book: 2600");
 
-    // After the deletion, the address of the job and an unknown address show an error.
+    // The addresses of a deleted job and of an unknown view show an error.
     browser.click(".actions button:nth-of-type(2)");
     browser.wait_for_text(".actions", "Really delete?");
     browser.click(".actions button:nth-of-type(2)");
@@ -195,9 +194,8 @@ fn an_address_of_the_page_can_be_kept_and_left_again() {
     visit.assert_clean(&["410"]);
 }
 
-/// The files of the UI, as a browser receives them.
 #[test]
-fn the_page_is_small_strict_and_kept_by_browsers() {
+fn the_ui_is_small_cached_and_has_a_strict_policy() {
     let visit = Visit::start();
     let script =
         "return [location.href, ...performance.getEntriesByType('resource').map(({name}) => name)]
@@ -208,23 +206,23 @@ fn the_page_is_small_strict_and_kept_by_browsers() {
     let mut size = 0;
     for path in paths.iter().filter(|path| !path.starts_with("/v1/")) {
         let headers = [("accept-encoding", "gzip")];
-        let answer = visit.client().send("GET", path, &headers, &[]);
-        assert_eq!(answer.status, 200, "{path}");
-        size += answer.bytes.len();
-        let policy = answer.header("content-security-policy").expect("a policy");
+        let response = visit.client().send("GET", path, &headers, &[]);
+        assert_eq!(response.status, 200, "{path}");
+        size += response.bytes.len();
+        let policy = response.header("content-security-policy").expect("a policy");
         for part in ["default-src 'none'", "script-src 'self'", "trusted-types 'none'"] {
             assert!(policy.contains(part), "{path}: {policy}");
         }
         assert!(!policy.contains("unsafe"), "{path}: {policy}");
-        let tag = answer.header("etag").expect("a tag").to_owned();
-        let again = visit.client().send("GET", path, &[("if-none-match", &tag)], &[]);
-        assert_eq!(again.status, 304, "{path}");
-        assert_eq!(again.bytes.len(), 0, "{path}");
+        let etag = response.header("etag").expect("an ETag").to_owned();
+        let revalidated = visit.client().send("GET", path, &[("if-none-match", &etag)], &[]);
+        assert_eq!(revalidated.status, 304, "{path}");
+        assert_eq!(revalidated.bytes.len(), 0, "{path}");
     }
     println!("{} files, {size} bytes compressed", paths.len());
     assert!(paths.len() > 10, "{paths:?}");
     assert!(size < 150_000, "{size} bytes");
-    visit.client().get("/page/none.js").expect_problem(404, "route_not_found");
+    visit.client().get("/page/missing.js").expect_problem(404, "route_not_found");
     visit.client().post("/", &json!({})).expect_problem(405, "method_not_allowed");
     visit.assert_clean(&[]);
 }

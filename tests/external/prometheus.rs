@@ -101,8 +101,8 @@ impl Prometheus {
     }
 
     fn wait_for_alert(&self, name: &str, fires: bool) {
-        let what = format!("{name} fires: {fires}");
-        wait_for(&what, LIMIT, || (self.firing().contains(name) == fires).then_some(()));
+        let condition_name = format!("{name} fires: {fires}");
+        wait_for(&condition_name, LIMIT, || (self.firing().contains(name) == fires).then_some(()));
     }
 }
 
@@ -118,7 +118,7 @@ fn configuration(address: &str, gateways: &[Client], workers: &[Client]) -> Stri
         let ours = format!("    static_configs:\n      - targets: {}\n", json!(targets));
         text = replace_once(&text, &shipped, &ours);
     }
-    // The other targets do not run here, and their names cannot be resolved.
+    // The other targets do not run in the test, and their names cannot be resolved.
     text = replace_once(&text, "127.0.0.1:9090", address);
     text = replace_once(&text, "\"jaeger:8888\"", "");
     for setting in ["scrape_interval", "scrape_timeout", "evaluation_interval"] {
@@ -148,7 +148,7 @@ fn replace_once(text: &str, from: &str, to: &str) -> String {
     text.replace(from, to)
 }
 
-/// Returns an address on which nothing listens.
+/// Returns a free address.
 fn free_address() -> String {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     listener.local_addr().expect("an address").to_string()
@@ -221,21 +221,21 @@ fn the_running_system_fills_the_dashboard_and_raises_alarms() {
     load.stop();
 }
 
-/// Removes things from `missing` once `is_there` holds, and waits until none is left.
+/// Removes entries from `missing` once `is_present` holds, and waits until none is left.
 fn wait_for_each<T: std::fmt::Debug>(
-    what: &str,
+    description: &str,
     missing: &mut Vec<T>,
-    is_there: impl Fn(&T) -> bool,
+    is_present: impl Fn(&T) -> bool,
 ) {
     let end = std::time::Instant::now() + LIMIT;
     while !missing.is_empty() {
-        assert!(std::time::Instant::now() < end, "{what}: {missing:#?}");
-        missing.retain(|thing| !is_there(thing));
+        assert!(std::time::Instant::now() < end, "timed out; {description}: {missing:#?}");
+        missing.retain(|entry| !is_present(entry));
         pause(Duration::from_millis(200));
     }
 }
 
-/// Jobs that are submitted continuously.
+/// A thread that submits jobs continuously.
 struct Load {
     is_stopped: Arc<AtomicBool>,
     thread: std::thread::JoinHandle<()>,

@@ -80,7 +80,7 @@ fn make_run_with(
         .env("DATA_DIR", data.path())
         .envs(settings.iter().map(|(name, value)| (name, value)))
         .process_group(0);
-    // Without cargo's variables for tests, as in a reader's shell. With them, cargo would rebuild.
+    // Remove the variables that cargo sets for tests, which would cause a rebuild.
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy().into_owned();
         let keeps = ["CARGO_HOME", "CARGO_TARGET_DIR"].contains(&name.as_str());
@@ -102,17 +102,18 @@ fn the_guide_to_the_api_works_as_printed() {
     assert_works_as_printed("docs/api.md", 16);
 }
 
-/// Runs the blocks of a page, at least `least`, and compares their outputs.
-fn assert_works_as_printed(page: &str, least: usize) {
+/// Runs the blocks of a page, and compares their outputs. The page must have at least `blocks_min`
+/// blocks.
+fn assert_works_as_printed(page: &str, blocks_min: usize) {
     let page = std::fs::read_to_string(repository().join(page)).expect("the page");
     let blocks = blocks(&page);
-    assert!(blocks.len() >= least, "only {} blocks", blocks.len());
-    let (port, nats_port, pages_port) = (port::reserved(), port::reserved(), port::reserved());
+    assert!(blocks.len() >= blocks_min, "only {} blocks", blocks.len());
+    let (port, nats_port, pages_port) = (port::reserve(), port::reserve(), port::reserve());
     let data = TempDir::new().expect("a directory");
     let mut run = make_run(port, nats_port, &data);
     wait_until_ready(&mut run);
 
-    // One session, as for a reader. Only the ports differ from the page.
+    // All blocks run in one session. Only the ports differ from the page.
     let mut script = String::from("set -u\n");
     for block in &blocks {
         script += &format!("{}\necho '{END}'\n", block.commands);
@@ -145,7 +146,7 @@ fn assert_works_as_printed(page: &str, least: usize) {
 
 #[test]
 fn a_second_run_finds_the_jobs_of_the_first() {
-    let (port, nats_port) = (port::reserved(), port::reserved());
+    let (port, nats_port) = (port::reserve(), port::reserve());
     let data = TempDir::new().expect("a directory");
     let client = Client::new(&format!("127.0.0.1:{port}"));
     let mut first = make_run(port, nats_port, &data);
@@ -162,7 +163,7 @@ fn a_second_run_finds_the_jobs_of_the_first() {
 
 #[test]
 fn a_run_names_the_port_or_the_data_that_another_run_uses() {
-    let (port, nats_port) = (port::reserved(), port::reserved());
+    let (port, nats_port) = (port::reserve(), port::reserve());
     let data = TempDir::new().expect("a directory");
     let mut first = make_run(port, nats_port, &data);
     wait_until_ready(&mut first);
@@ -173,7 +174,7 @@ fn a_run_names_the_port_or_the_data_that_another_run_uses() {
     let output = same_ports.output();
     assert!(!status.success(), "{output}");
     assert!(output.contains(&port.to_string()) && output.contains("make run PORT="), "{output}");
-    let mut same_data = make_run(port::reserved(), port::reserved(), &data);
+    let mut same_data = make_run(port::reserve(), port::reserve(), &data);
     assert!(!same_data.wait_for_exit(Duration::from_secs(60)).success());
     assert!(same_data.output().contains("DATA_DIR"), "{}", same_data.output());
     stop(&mut first);
@@ -181,9 +182,9 @@ fn a_run_names_the_port_or_the_data_that_another_run_uses() {
 
 #[test]
 fn a_run_with_traces_shows_a_job_in_the_terminal() {
-    let (port, nats_port) = (port::reserved(), port::reserved());
+    let (port, nats_port) = (port::reserve(), port::reserve());
     let data = TempDir::new().expect("a directory");
-    let [http, grpc, otlp] = [(); 3].map(|()| port::reserved().to_string());
+    let [http, grpc, otlp] = [(); 3].map(|()| port::reserve().to_string());
     let settings = [
         ("TRACE", "1".to_owned()),
         ("JAEGER_PORT", http.clone()),
@@ -243,7 +244,7 @@ fn wait_until_ready(run: &mut Process) {
     });
 }
 
-/// Stops the run as Ctrl-C does.
+/// Stops the run like Ctrl-C in a terminal.
 fn stop(run: &mut Process) {
     run.signal_group(Signal::INT);
     run.wait_for_exit(Duration::from_secs(60));

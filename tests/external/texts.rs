@@ -1,8 +1,6 @@
-//! Real plain texts in many languages and scripts, counted by Wordmill and by other programs.
-//!
-//! Words are compared with ICU (`icu_words.py`, without code of Wordmill), words between white
-//! space with `wc -w`. The texts are files of installed Debian packages, and are not in the
-//! repository.
+//! Compares the counts of real plain texts in many languages and scripts with other programs: words
+//! with ICU (`icu_words.py`, without code of Wordmill), and words between white space with `wc -w`.
+//! The texts are files of installed Debian packages.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -104,7 +102,7 @@ const SEGMENTED_DIFFERENTLY_MAX_PER_MILLE: [(Script, u64); 5] = [
 ];
 
 #[test]
-fn real_texts_count_as_icu_and_wc_count_them() {
+fn real_texts_have_the_counts_of_icu_and_wc() {
     let stack = Stack::start();
     let client = stack.client();
     let headers = [("content-type", "text/plain; charset=utf-8")];

@@ -55,9 +55,8 @@ fn replicas(address: &str) -> &'static str {
     if address.contains(',') { "3" } else { "1" }
 }
 
-/// Provisions the topology, asserts that all of it is unchanged, and waits until the jobs are
-/// counted.
-fn finish(address: &str, jobs: &[String; 2]) {
+/// Provisions the topology, asserts that it is unchanged, and waits until the jobs have succeeded.
+fn assert_upgrade_succeeded(address: &str, jobs: &[String; 2]) {
     let settings = [("WORDMILL_REPLICAS", replicas(address))];
     let report = provision(address, &settings);
     assert_eq!(report.matches(": unchanged").count(), 11, "{report}");
@@ -70,7 +69,7 @@ fn finish(address: &str, jobs: &[String; 2]) {
 }
 
 #[test]
-fn one_server_keeps_its_jobs() {
+fn upgrading_a_server_keeps_its_jobs() {
     let directory = TempDir::new().expect("a directory");
     let store = directory.path().to_str().expect("a path");
     let old = without_accounts(directory.path());
@@ -80,11 +79,11 @@ fn one_server_keeps_its_jobs() {
     nats.process.stop();
     run(1, directory.path(), &[("STORE", store)]);
     nats.restart_configured(&shipped_configuration());
-    finish(&nats.address(), &jobs);
+    assert_upgrade_succeeded(&nats.address(), &jobs);
 }
 
 #[test]
-fn a_cluster_keeps_its_jobs() {
+fn upgrading_a_cluster_keeps_its_jobs() {
     let directory = TempDir::new().expect("a directory");
     let old = without_accounts(directory.path());
     let mut cluster = Cluster::configured(3, &old);
@@ -103,5 +102,5 @@ fn a_cluster_keeps_its_jobs() {
     wait_for("all streams are restored", LIMIT, || {
         (!run(4, directory.path(), &variables).contains("not restored: ")).then_some(())
     });
-    finish(&addresses.join(","), &jobs);
+    assert_upgrade_succeeded(&addresses.join(","), &jobs);
 }

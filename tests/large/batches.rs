@@ -12,7 +12,7 @@ const CALLS: usize = 10;
 const LINES: usize = 10_000;
 /// Number of distinct `number…` words in the lines.
 const NUMBERS: usize = 100;
-/// Longest time for all batches to be accepted, and for one to be final.
+/// Maximum time until all batches are accepted, and until one is final.
 const BATCH_TIME_MAX: Duration = Duration::from_secs(600);
 
 #[test]
@@ -28,7 +28,8 @@ fn a_hundred_thousand_lines_are_counted_and_added_up() {
             let key = format!("call-{call}");
             let headers =
                 [("content-type", "application/x-ndjson"), ("idempotency-key", key.as_str())];
-            // The broker may be overloaded for a moment. The request is repeated, as documented.
+            // The broker may be overloaded for a short time. The request is repeated, as
+            // documented.
             let send = || {
                 wait_for("the batch is accepted", BATCH_TIME_MAX, || {
                     let answer = client.send("POST", "/v1/batches", &headers, body.as_bytes());

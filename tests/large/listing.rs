@@ -10,7 +10,7 @@ use wordmill_tests::stack::Stack;
 
 /// Number of records.
 const RECORDS: usize = 1_000_000;
-/// One of this many records has the label of the filter.
+/// One in this many records has the label of the filter.
 const RARE_EVERY: usize = 100_000;
 /// Maximum number of pages of a filtered list. Each page scans thousands of records.
 const PAGES_MAX: usize = 1000;

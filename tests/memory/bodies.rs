@@ -12,7 +12,7 @@ use wordmill_tests::{pause, wait_for};
 use crate::{assert_below, start_stack};
 
 const JSON: [(&str, &str); 1] = [("content-type", "application/json")];
-/// Longest wait for an answer, and for changes of the in-flight budget.
+/// Maximum wait for an answer, and for changes of the in-flight budget.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// A request with an incomplete body.
@@ -63,7 +63,7 @@ enum Framing {
 }
 
 #[test]
-fn bodies_share_the_room_while_they_arrive() {
+fn arriving_bodies_share_the_in_flight_budget() {
     const BODIES: usize = 200;
     /// Measured: 98 to 113 MiB. The in-flight budget is 64 MiB, and each connection may use 128
     /// KiB, together 25 MiB. Without a shared budget, the bodies alone would use 191 MiB.

@@ -14,8 +14,8 @@ use wordmill_tests::{LIMIT, pause, wait_for};
 use crate::{assert_below, start_stack};
 
 #[test]
-fn connections_without_a_key_share_a_small_part_of_the_memory() {
-    /// Far more than may be open at once.
+fn unauthenticated_connections_use_bounded_memory() {
+    /// Far more than the maximum number of concurrent connections without a key.
     const CONNECTIONS: usize = 4000;
     /// Documented memory of all connections without a key. Measured: 26 to 30 MiB.
     const GROWTH_BYTES_MAX: u64 = 64 << 20;
@@ -61,7 +61,7 @@ fn connections_without_a_key_share_a_small_part_of_the_memory() {
 }
 
 #[test]
-fn unread_answers_without_a_key_take_little_memory() {
+fn unread_unauthenticated_responses_use_little_memory() {
     const CONNECTIONS: usize = 200;
     /// Documented memory of one connection, 25 MiB for all. Measured: 11 to 14 MiB.
     const CONNECTION_BYTES_MAX: u64 = 128 << 10;
@@ -86,7 +86,7 @@ fn unread_answers_without_a_key_take_little_memory() {
                 stream
             })
             .collect();
-        wait_for("answers wait to be read", LIMIT, || {
+        wait_for("each connection has unread answers", LIMIT, || {
             let unsent = kernel_send_queues(client);
             (unsent.iter().filter(|bytes| **bytes > 0).count() >= CONNECTIONS).then_some(())
         });

@@ -6,9 +6,9 @@ use wordmill_tests::dead_letters::{ids, list};
 use crate::{assert_below, start_stack};
 
 #[test]
-fn a_page_of_large_letters_is_short_and_leads_to_the_next() {
+fn pages_of_large_dead_letters_are_short_and_linked() {
     const LETTERS: usize = 100;
-    /// Measured: 64 to 82 MiB. With all letters on one page, it would be 148 MiB.
+    /// Measured: 64 to 82 MiB. With all dead letters on one page, it would be 148 MiB.
     const GROWTH_BYTES_MAX: u64 = 120 << 20;
     let stack = start_stack(1, 0, &[]);
     let client = stack.client();
@@ -35,5 +35,5 @@ fn a_page_of_large_letters_is_short_and_leads_to_the_next() {
     listed_ids.reverse();
     assert_eq!(listed_ids, expected);
     let grown = gateway.peak_memory_bytes() - before;
-    assert_below(GROWTH_BYTES_MAX, grown, "pages of large letters");
+    assert_below(GROWTH_BYTES_MAX, grown, "pages of large dead letters");
 }

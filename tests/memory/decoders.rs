@@ -28,7 +28,7 @@ struct Case {
     body: Vec<u8>,
 }
 
-/// Returns the memory limit of a decoder that docs/counting.md documents.
+/// Returns the memory limit of a decoder, as documented in docs/counting.md.
 fn documented_bytes_max(decoder: &str) -> u64 {
     let text = std::fs::read_to_string(repository().join("docs/counting.md")).expect("a document");
     let start = format!("| {decoder} | ");
@@ -43,7 +43,7 @@ fn documented_bytes_max(decoder: &str) -> u64 {
         }
 }
 
-/// Fetches a page with a new worker. Returns the job and the worker's peak of resident memory.
+/// Fetches a page with a new worker. Returns the job and the peak resident memory of the worker.
 fn fetch_document(stack: &Stack, site: &Site, case: &Case) -> (Value, u64) {
     let worker = Worker::start(&stack.nats.address(), &[]);
     wait_until_ready(&worker.health);
@@ -114,7 +114,7 @@ fn cases() -> Vec<Case> {
 }
 
 #[test]
-fn the_worst_bodies_take_decoders_as_much_memory_as_documented() {
+fn decoders_use_at_most_the_documented_memory() {
     let stack = start_stack(1, 0, &[]);
     let site = Site::start();
     let small = Case {
@@ -133,13 +133,13 @@ fn the_worst_bodies_take_decoders_as_much_memory_as_documented() {
         let bytes_max = documented_bytes_max(case.decoder);
         println!("decoding {name}: {} KiB, documented {} KiB", memory >> 10, bytes_max >> 10);
         assert!(memory < bytes_max + NOISE_BYTES, "{name}: {memory} bytes of {bytes_max}");
-        // With less than half of a large limit, the body is not the worst case.
+        // If the body uses less than half of a large limit, it is not the worst case.
         assert!(bytes_max < NOISE_BYTES || memory > bytes_max / 2, "{name}: {memory} bytes only");
     }
 }
 
 #[test]
-fn brotli_with_a_large_window_is_refused_without_its_memory() {
+fn large_brotli_windows_are_refused_before_allocation() {
     const WINDOW_LOG: u32 = 28;
     /// Measured: 1 to 2 MiB.
     const GROWTH_BYTES_MAX: u64 = 4 << 20;

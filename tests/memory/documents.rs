@@ -17,14 +17,14 @@ use wordmill_tests::wait_for;
 
 use crate::{assert_below, start_stack};
 
-/// Longest time of a job with the largest allowed document.
+/// Maximum time of a job with the largest allowed document.
 pub const DOCUMENT_TIME_MAX: Duration = Duration::from_secs(120);
 const GB: usize = 1_000_000_000;
-/// Maximum memory of a service besides the word table. Measured: 21 MiB of a gateway, 19 MiB of a
+/// Maximum memory of a service without the word table. Measured: 21 MiB for a gateway, 19 MiB for a
 /// worker.
 const SERVICE_BYTES_MAX: u64 = 32 << 20;
-/// Maximum memory per form of a word: its entries in the table and in the histogram, with room to
-/// grow. Measured: 143 bytes in the largest histogram, 125 bytes in the largest table.
+/// Maximum memory for a form of a word: its entries in the table and in the histogram, with spare
+/// capacity. Measured: 143 bytes in the largest histogram, 125 bytes in the largest table.
 const FORM_BYTES_MAX: u64 = 200;
 /// Maximum number of distinct words in a document.
 const WORDS_MAX: u64 = 2_000_000;
@@ -127,7 +127,7 @@ fn a_gigabyte_is_counted_in_bounded_memory() {
 }
 
 #[test]
-fn the_largest_histogram_takes_its_table_and_little_more() {
+fn the_largest_histogram_uses_little_more_than_its_table() {
     let stack = start_stack(1, 1, SETTINGS);
     let client = stack.client();
     let worker = &stack.workers[0].process;
@@ -165,7 +165,7 @@ fn too_many_unique_words_fail_the_job() {
 }
 
 #[test]
-fn one_giant_word_takes_bounded_memory() {
+fn one_giant_word_uses_bounded_memory() {
     const MEGABYTES: u64 = 200;
     /// Measured: 47 to 48 MiB.
     const WORKER_BYTES_MAX: u64 = 72 << 20;

@@ -14,7 +14,7 @@ mod waiting;
 use wordmill_tests::process::binary;
 use wordmill_tests::stack::Stack;
 
-/// Prefix of jemalloc's messages. A binary that contains it was built with jemalloc.
+/// Prefix of jemalloc's messages, which is part of every binary with jemalloc.
 const ALLOCATOR: &[u8] = b"<jemalloc>";
 
 /// Starts a stack as [`Stack::with`] does. Checks first that the binaries contain the shipped

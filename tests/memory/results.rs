@@ -16,8 +16,8 @@ use crate::{assert_below, start_stack};
 
 /// Maximum memory of a gateway. Measured: 27 to 31 MiB.
 const GATEWAY_BYTES_MAX: u64 = 48 << 20;
-/// Longest wait for `/livez`: a typical timeout of a liveness probe, with a margin for a busy
-/// machine.
+/// Maximum response time of `/livez`: the typical timeout of a liveness probe, with a margin for
+/// busy machines.
 const LIVEZ_TIME_MAX: Duration = Duration::from_secs(3);
 
 /// Resets the peak resident set size (`VmHWM`) of a process to its current size.
@@ -38,7 +38,7 @@ fn read_late(client: &Client, path: &str, encoding: &str, may_read: &mpsc::Recei
     let mut begin = [0; 15];
     stream.read_exact(&mut begin).expect("an answer");
     assert_eq!(&begin, b"HTTP/1.1 200 OK");
-    may_read.recv_timeout(DOCUMENT_TIME_MAX).expect("the other readers are done");
+    may_read.recv_timeout(DOCUMENT_TIME_MAX).expect("the other readers have finished");
     std::io::copy(&mut stream, &mut std::io::sink()).expect("the rest of the answer")
 }
 

@@ -13,7 +13,7 @@ use wordmill_tests::{LIMIT, runtime, wait_for};
 use crate::{assert_below, start_stack};
 
 /// Number of clients that wait at the same time.
-const CROWD: usize = 1000;
+const CLIENTS: usize = 1000;
 /// Maximum memory of all waiting clients. Measured: 28 to 30 MiB.
 const GROWTH_BYTES_MAX: u64 = 45 << 20;
 
@@ -34,7 +34,7 @@ async fn wait_for_end(client: Client, job_id: String, number: usize) -> (String,
         } else {
             client.get_async(&path).await.expect("an answer").json()
         };
-        // The gateway refuses a request while its places for waiting clients are taken. Try again.
+        // The gateway refuses requests while it has the maximum number of waiting clients.
         match job["status"].as_str() {
             Some(status) => return (status.to_owned(), Instant::now()),
             None => tokio::time::sleep(Duration::from_millis(100)).await,
@@ -43,8 +43,8 @@ async fn wait_for_end(client: Client, job_id: String, number: usize) -> (String,
 }
 
 #[test]
-fn a_thousand_waiting_clients_take_little_memory() {
-    let places = CROWD.to_string();
+fn a_thousand_waiting_clients_use_little_memory() {
+    let places = CLIENTS.to_string();
     let stack = start_stack(1, 0, &[("WORDMILL_WAITERS_MAX", &places)]);
     let admin = Admin::connect(&stack.nats);
     let client = stack.client();
@@ -52,7 +52,7 @@ fn a_thousand_waiting_clients_take_little_memory() {
     let consumers = admin.consumer_count();
     let before = gateway.peak_memory_bytes();
     let jobs: Vec<_> = (0..10).map(|_| client.submit(&json!({"text": "a b c"}))).collect();
-    let mut crowd: Vec<_> = (0..CROWD)
+    let mut clients: Vec<_> = (0..CLIENTS)
         .map(|number| {
             let job_id = jobs[number % jobs.len()].clone();
             runtime().spawn(wait_for_end(client.clone(), job_id, number))
@@ -62,20 +62,20 @@ fn a_thousand_waiting_clients_take_little_memory() {
         let waiting = Metrics::fetch(client).sum("wordmill_clients_waiting", &[]);
         (waiting == Some(count as f64)).then_some(())
     };
-    wait_for("all clients wait", LIMIT, || {
-        if let Some(gone) = crowd.iter().position(JoinHandle::is_finished) {
+    wait_for("all clients are waiting", LIMIT, || {
+        if let Some(gone) = clients.iter().position(JoinHandle::is_finished) {
             panic!(
                 "a client has stopped waiting: {:?}",
-                runtime().block_on(crowd.swap_remove(gone))
+                runtime().block_on(clients.swap_remove(gone))
             );
         }
-        are_waiting(CROWD)
+        are_waiting(CLIENTS)
     });
     let one_more = || client.get(&format!("/v1/jobs/{}?wait=1", jobs[0])).status;
-    assert_eq!(one_more(), 503, "a further client is refused");
+    assert_eq!(one_more(), 503, "one more client is refused");
     assert_eq!(admin.consumer_count(), consumers, "waiting clients use no consumer");
     let grown = gateway.peak_memory_bytes() - before;
-    assert_below(GROWTH_BYTES_MAX, grown, &format!("{CROWD} waiting clients"));
+    assert_below(GROWTH_BYTES_MAX, grown, &format!("{CLIENTS} waiting clients"));
 
     let first = Instant::now();
     for job_id in &jobs {
@@ -83,14 +83,17 @@ fn a_thousand_waiting_clients_take_little_memory() {
     }
     let changed = first.elapsed();
     let mut last = first;
-    for waiting in crowd {
+    for waiting in clients {
         let ended = runtime().block_on(async { tokio::time::timeout(LIMIT, waiting).await });
         let (status, at) = ended.expect("no timeout").expect("no panic");
         assert_eq!(status, "cancelled");
         last = last.max(at);
     }
     let took = last - first;
-    println!("{} changes took {changed:?}, the last notification came after {took:?}", jobs.len());
-    assert_eq!(one_more(), 200, "the places are free again");
-    wait_for("no client waits", LIMIT, || are_waiting(0));
+    println!(
+        "{} changes took {changed:?}, the last notification arrived after {took:?}",
+        jobs.len()
+    );
+    assert_eq!(one_more(), 200, "another client may wait");
+    wait_for("no client is waiting", LIMIT, || are_waiting(0));
 }

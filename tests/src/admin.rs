@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::stack::{Nats, password};
 use crate::{runtime, wait_for};
 
-/// Longest wait for a stream, or for the next message of a stream.
+/// Maximum wait for a stream, or for the next message of a stream.
 const READ_MAX: Duration = Duration::from_secs(30);
 
 /// A message stored in a stream.
@@ -109,7 +109,7 @@ impl Admin {
 
     /// Returns the total number of consumers of all streams.
     pub fn consumer_count(&self) -> u64 {
-        let list = self.api("STREAM.LIST", &json!({}));
+        let list = self.call_api("STREAM.LIST", &json!({}));
         let streams = list["streams"].as_array().unwrap_or_else(|| panic!("{list}"));
         let counts = streams.iter().map(|one| one["state"]["consumer_count"].as_u64());
         counts.map(|count| count.expect("a number")).sum()
@@ -212,7 +212,7 @@ impl Admin {
 
     /// Returns the number of jobs of a lane that are not delivered yet.
     pub fn pending_count(&self, lane: &str) -> u64 {
-        let info = self.api(&format!("CONSUMER.INFO.JOBS.{lane}"), &json!({}));
+        let info = self.call_api(&format!("CONSUMER.INFO.JOBS.{lane}"), &json!({}));
         info["num_pending"].as_u64().unwrap_or_else(|| panic!("{info}"))
     }
 
@@ -220,21 +220,21 @@ impl Admin {
     /// the past resumes it.
     pub fn pause_consumer(&self, lane: &str, until: &str) {
         let paused =
-            self.api(&format!("CONSUMER.PAUSE.JOBS.{lane}"), &json!({"pause_until": until}));
+            self.call_api(&format!("CONSUMER.PAUSE.JOBS.{lane}"), &json!({"pause_until": until}));
         assert!(paused["error"].is_null(), "{paused}");
     }
 
     /// Returns the name of the server that leads a stream, or an empty string if none does.
     pub fn leader(&self, stream: &str) -> String {
-        let info = self.api(&format!("STREAM.INFO.{stream}"), &json!({}));
+        let info = self.call_api(&format!("STREAM.INFO.{stream}"), &json!({}));
         info["cluster"]["leader"].as_str().unwrap_or_default().to_owned()
     }
 
-    /// Makes the leader of a stream or consumer step down: `STREAM JOBS` or `CONSUMER JOBS.bulk`,
-    /// for example. An error answer is ignored: the broker refuses while no leader is elected.
-    pub fn step_down(&self, what: &str) {
-        let (kind, name) = what.split_once(' ').expect("STREAM or CONSUMER, and its name");
-        let _ = self.api(&format!("{kind}.LEADER.STEPDOWN.{name}"), &json!({}));
+    /// Makes the leader of a stream or consumer step down. `target` is, for example, `STREAM JOBS`
+    /// or `CONSUMER JOBS.bulk`. Ignores error answers: the broker refuses while it has no leader.
+    pub fn step_down(&self, target: &str) {
+        let (kind, name) = target.split_once(' ').expect("STREAM or CONSUMER, and its name");
+        let _ = self.call_api(&format!("{kind}.LEADER.STEPDOWN.{name}"), &json!({}));
     }
 
     /// Reads the last message of a subject 20 times by direct get, which any replica may answer.
@@ -253,11 +253,11 @@ impl Admin {
 
     /// Deletes the consumer of a lane.
     pub fn delete_consumer(&self, lane: &str) {
-        let deleted = self.api(&format!("CONSUMER.DELETE.JOBS.{lane}"), &json!({}));
+        let deleted = self.call_api(&format!("CONSUMER.DELETE.JOBS.{lane}"), &json!({}));
         assert_eq!(deleted["success"], true, "{deleted}");
     }
 
-    fn api(&self, subject: &str, request: &Value) -> Value {
+    fn call_api(&self, subject: &str, request: &Value) -> Value {
         let answer = self.jetstream.request(subject.to_owned(), request);
         runtime().block_on(answer).expect("an answer")
     }

@@ -13,9 +13,9 @@ use crate::process::Process;
 use crate::{LIMIT, pause, wait_for};
 
 /// Maximum number of attempts to start chromedriver on a free port.
-const DRIVERS_MAX: usize = 5;
-/// Wait between two checks of the page.
-const PAUSE: Duration = Duration::from_millis(50);
+const START_ATTEMPTS_MAX: usize = 5;
+/// Interval between two checks of the page.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// Key of the element id in WebDriver answers.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 
@@ -54,16 +54,17 @@ impl Browser {
         Self::with(&[])
     }
 
-    /// Starts a browser with an empty profile and more command-line arguments.
+    /// Starts a browser with an empty profile and additional command-line arguments.
     ///
     /// # Panics
     /// As [`Browser::start`].
     pub fn with(more_arguments: &[&str]) -> Self {
-        let (process, driver) = (0..DRIVERS_MAX)
-            .find_map(|_| start_driver())
-            .unwrap_or_else(|| panic!("chromedriver found no free port in {DRIVERS_MAX} attempts"));
+        let (process, driver) =
+            (0..START_ATTEMPTS_MAX).find_map(|_| start_driver()).unwrap_or_else(|| {
+                panic!("chromedriver found no free port in {START_ATTEMPTS_MAX} attempts")
+            });
         let profile = TempDir::new().expect("a directory");
-        std::fs::create_dir(profile.path().join("kept")).expect("a directory");
+        std::fs::create_dir(profile.path().join("downloads")).expect("a directory");
         let profile_argument = format!("--user-data-dir={}", profile.path().display());
         let mut arguments = vec![
             "--headless",
@@ -77,7 +78,7 @@ impl Browser {
             profile_argument.as_str(),
         ];
         arguments.extend(more_arguments);
-        let preferences = json!({"download.default_directory": profile.path().join("kept")});
+        let preferences = json!({"download.default_directory": profile.path().join("downloads")});
         let options = json!({
             "goog:chromeOptions": {"args": arguments, "prefs": preferences},
             "goog:loggingPrefs": {"browser": "ALL", "performance": "ALL"},
@@ -90,9 +91,9 @@ impl Browser {
         Self { driver, session, _process: process, profile }
     }
 
-    fn command(&self, what: &str, body: &Value) -> Value {
-        let answer = self.driver.post(&format!("/session/{}/{what}", self.session), body);
-        assert_eq!(answer.status, 200, "{what}: {answer:?}");
+    fn command(&self, command: &str, body: &Value) -> Value {
+        let answer = self.driver.post(&format!("/session/{}/{command}", self.session), body);
+        assert_eq!(answer.status, 200, "{command}: {answer:?}");
         answer.json()["value"].clone()
     }
 
@@ -174,7 +175,11 @@ impl Browser {
     }
 
     /// Waits for a condition. After [`LIMIT`], panics with the text of the page.
-    fn wait_for_page<T>(&self, what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+    fn wait_for_page<T>(
+        &self,
+        condition_name: &str,
+        mut condition: impl FnMut() -> Option<T>,
+    ) -> T {
         let end = Instant::now() + LIMIT;
         loop {
             if let Some(value) = condition() {
@@ -183,10 +188,10 @@ impl Browser {
             let is_late = Instant::now() >= end;
             assert!(
                 !is_late,
-                "not within {LIMIT:?}: {what}; text of the page: {}",
+                "timed out after {LIMIT:?}: {condition_name}; text of the page: {}",
                 self.text("body")
             );
-            pause(PAUSE);
+            pause(POLL_INTERVAL);
         }
     }
 
@@ -206,7 +211,7 @@ impl Browser {
 
     /// Waits until a download is complete, and returns its path.
     pub fn wait_for_download(&self, name: &str) -> PathBuf {
-        let path = self.profile.path().join("kept").join(name);
+        let path = self.profile.path().join("downloads").join(name);
         wait_for(&format!("{name} is downloaded"), LIMIT, || path.is_file().then_some(()));
         path
     }

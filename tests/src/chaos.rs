@@ -41,12 +41,12 @@ const CLIENTS: u64 = 4;
 const POLLERS: u64 = 2;
 /// Number of long jobs that are submitted after the faults.
 const JOBS_AFTER_FAULTS: u64 = 8;
-/// Longest wait for all jobs to become final after the last fault.
+/// Maximum wait after the last fault for all jobs to become final.
 const SETTLE_MAX: Duration = Duration::from_secs(120);
-/// Delay of a timer after which the machine counts as stalled.
-const LATE_MAX: Duration = Duration::from_secs(1);
+/// Minimum delay of a timer for which a stall of the machine is recorded.
+const STALL_MIN: Duration = Duration::from_secs(1);
 /// Number of stored revisions per record, so that a change of a final record is visible.
-const HISTORY: i64 = 64;
+const REVISIONS_PER_RECORD: i64 = 64;
 
 /// Parameters of one chaos run.
 #[derive(Debug, Clone, Copy)]
@@ -72,7 +72,9 @@ impl Run {
         cluster.provision(&[]);
         let admin = Admin::connect_to_any(&cluster.addresses());
         admin.set_ack_wait(ACK_WAIT);
-        admin.reconfigure("KV_job_state", |config| config.max_messages_per_subject = HISTORY);
+        admin.reconfigure("KV_job_state", |config| {
+            config.max_messages_per_subject = REVISIONS_PER_RECORD
+        });
         let mut fleet = Fleet::start(cluster, GATEWAYS, WORKERS);
         let site = Site::start();
         let visits = Visits::default();
@@ -97,7 +99,7 @@ impl Run {
             let incidents = fleet.incidents.clone();
             let ended = Arc::clone(&polled);
             scope.spawn(move || watch_machine(&incidents, &ended));
-            // The threads must stop after a panic, too, because the scope waits for them.
+            // The threads must stop even after a panic, because the scope waits for them.
             let _stops = (StopOnDrop(&load.stop), StopOnDrop(&polled));
             std::thread::scope(|scope| {
                 let _stop = StopOnDrop(&load.stop);
@@ -219,8 +221,8 @@ fn kill_visitor((from, to): (u16, u16), directory: &Directory, incidents: &Incid
 }
 
 /// Waits until the queue is empty and every record is final: poisonous jobs may still kill workers,
-/// and the sweeper must end jobs that were never queued. Returns after [`SETTLE_MAX`] at the
-/// latest; what is unfinished then is reported as a difference.
+/// and the sweeper must end jobs that were never queued. Returns after at most [`SETTLE_MAX`]. Jobs
+/// that are not final by then are reported as differences.
 fn settle(fleet: &mut Fleet, admin: &Admin) {
     let end = Instant::now() + SETTLE_MAX;
     while Instant::now() < end {
@@ -239,12 +241,12 @@ fn are_all_final(admin: &Admin) -> bool {
 
 /// Records stalls of the whole machine, during which no process can meet a deadline.
 fn watch_machine(incidents: &Incidents, stop: &AtomicBool) {
-    let nap = Duration::from_millis(50);
+    let interval = Duration::from_millis(50);
     while !stop.load(Ordering::SeqCst) {
         let begin = SystemTime::now();
         let started = Instant::now();
-        pause(nap);
-        if started.elapsed() > nap + LATE_MAX {
+        pause(interval);
+        if started.elapsed() > interval + STALL_MIN {
             incidents.add_stall(begin);
         }
     }

@@ -10,8 +10,8 @@ use crate::proxy::{Direction, Proxy, Rule};
 use crate::stack::{self, Nats};
 use crate::{port, wait_for};
 
-/// Longest wait until all servers are healthy.
-const AGREE_MAX: Duration = Duration::from_secs(60);
+/// Maximum wait until all servers are healthy.
+const HEALTHY_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// Servers with the same configuration file. The settings of the cluster are command-line
 /// arguments.
@@ -70,7 +70,7 @@ impl Cluster {
         configuration: &Path,
         link: impl Fn(usize, usize, &str) -> Option<Link>,
     ) -> Self {
-        let ports: Vec<u16> = (0..2 * size).map(|_| port::reserved()).collect();
+        let ports: Vec<u16> = (0..2 * size).map(|_| port::reserve()).collect();
         let (monitors, routes) = ports.split_at(size);
         let directories: Vec<TempDir> =
             (0..size).map(|_| TempDir::new().expect("a directory")).collect();
@@ -78,14 +78,14 @@ impl Cluster {
         let mut start = |index: usize| {
             let mut arguments = vec![format!("--http_port={}", monitors[index])];
             if size > 1 {
-                let mut dialled = Vec::new();
+                let mut addresses = Vec::new();
                 for (to, port) in routes.iter().enumerate().filter(|(to, _)| *to != index) {
                     let address = format!("127.0.0.1:{port}");
                     let link = link(index, to, &address);
-                    dialled.push(link.as_ref().map_or(address, |link| link.proxy.address()));
+                    addresses.push(link.as_ref().map_or(address, |link| link.proxy.address()));
                     links.extend(link);
                 }
-                arguments.extend(cluster_arguments(index, routes[index], &dialled));
+                arguments.extend(cluster_arguments(index, routes[index], &addresses));
             }
             Nats::start_configured(directories[index].path(), configuration, arguments)
         };
@@ -108,9 +108,9 @@ impl Cluster {
         self.nodes.iter().map(Nats::address).collect()
     }
 
-    /// Holds back replication to a server: it receives no writes to streams that it does not lead,
-    /// and continues to answer from its old state. Resume in less than 4 s, otherwise the server
-    /// starts an election.
+    /// Delays the replication to a server. It receives no writes to streams that it does not lead,
+    /// and continues to answer reads from its outdated state. Resume within 4 s, otherwise the
+    /// server starts an election.
     pub fn delay_replication(&self, server: usize) {
         for link in &self.links {
             let direction = match server {
@@ -122,13 +122,12 @@ impl Cluster {
         }
     }
 
-    /// Releases the held writes and ends the delay.
+    /// Ends the delay and forwards the held writes.
     pub fn resume_replication(&self) {
         self.links.iter().for_each(|link| link.proxy.release());
     }
 
-    /// Returns whether every server is healthy, which includes that it has caught up with its
-    /// streams.
+    /// Returns whether every server is healthy and up to date with its streams.
     pub fn is_healthy(&self) -> bool {
         self.monitors.iter().all(|monitor| {
             monitor.try_send("GET", "/healthz", &[], &[]).is_ok_and(|answer| answer.status == 200)
@@ -137,7 +136,9 @@ impl Cluster {
 
     /// Waits until every server is healthy.
     pub fn wait_until_healthy(&self) {
-        wait_for("all nats-servers are healthy", AGREE_MAX, || self.is_healthy().then_some(()));
+        wait_for("all nats-servers are healthy", HEALTHY_TIME_MAX, || {
+            self.is_healthy().then_some(())
+        });
     }
 
     /// Provisions the topology with one replica per server.
@@ -149,12 +150,12 @@ impl Cluster {
     }
 }
 
-/// Returns the arguments that make server `index` a member of the cluster, with routes to the
-/// addresses in `dialled`. The server advertises no other members, neither to clients nor to other
-/// servers: each may only use its configured addresses, which may be proxies.
-fn cluster_arguments(index: usize, port: u16, dialled: &[String]) -> Vec<String> {
+/// Returns the arguments that make server `index` a member of the cluster, with routes to
+/// `addresses`. The server does not advertise other members to clients or servers, so that all use
+/// only their configured addresses, which may be proxies.
+fn cluster_arguments(index: usize, port: u16, addresses: &[String]) -> Vec<String> {
     let routes: Vec<String> =
-        dialled.iter().map(|address| format!("nats-route://{address}")).collect();
+        addresses.iter().map(|address| format!("nats-route://{address}")).collect();
     vec![
         format!("--name=n{index}"),
         "--cluster_name=test".to_owned(),

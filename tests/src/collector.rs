@@ -82,7 +82,7 @@ impl Collector {
         Trace::group(self.state.spans.lock().expect("spans").clone())
     }
 
-    /// Returns the spans of a trace that are received so far.
+    /// Returns the spans of a trace that have been received so far.
     pub fn trace(&self, trace_id: &str) -> Option<Trace> {
         self.traces().into_iter().find(|trace| trace.id() == trace_id)
     }

@@ -1,4 +1,4 @@
-//! Raw TCP connections to a service, and job submissions that run beside a test.
+//! Raw TCP connections to a service, and job submissions in the background of a test.
 
 use std::io::{ErrorKind, Read};
 use std::net::TcpStream;

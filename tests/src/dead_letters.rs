@@ -6,7 +6,7 @@ use crate::client::Client;
 use crate::{LIMIT, wait_for};
 
 /// Waits for the dead letter of a failed job. It is published after the final record.
-pub fn wait_for_letter(client: &Client, job_id: &str) -> Value {
+pub fn wait_for_dead_letter(client: &Client, job_id: &str) -> Value {
     wait_for("the dead letter is published", LIMIT, || {
         let letter = client.get(&format!("/v1/dead-letters/{job_id}"));
         (letter.status == 200).then(|| letter.json())
@@ -22,6 +22,6 @@ pub fn list(client: &Client, query: &str) -> Value {
 
 /// Returns the ids of the dead letters on a page.
 pub fn ids(list: &Value) -> Vec<String> {
-    let letters = list["data"].as_array().expect("letters").iter();
+    let letters = list["data"].as_array().expect("dead letters").iter();
     letters.map(|letter| letter["id"].as_str().expect("an id").to_owned()).collect()
 }

@@ -12,7 +12,7 @@ use crate::process::Process;
 use crate::traces::{Attributes, Kind, Span, Trace};
 use crate::{repository, setting, wait_for};
 
-/// Longest wait for Jaeger to start.
+/// Maximum wait for Jaeger to start.
 const START_MAX: Duration = Duration::from_secs(60);
 
 /// A running Jaeger with in-memory storage.
@@ -66,7 +66,7 @@ impl Jaeger {
         format!("http://{}", self.otlp)
     }
 
-    /// Returns the spans of a trace that are stored so far, or `None` if the trace is unknown.
+    /// Returns the stored spans of a trace, or `None` if the trace is unknown.
     pub fn trace(&self, trace_id: &str) -> Option<Trace> {
         let answer = self.client.get(&format!("/api/traces/{trace_id}"));
         (answer.status == 200).then(|| traces(&answer).pop()).flatten()

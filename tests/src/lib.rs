@@ -36,21 +36,25 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-/// Longest wait for a condition that normally holds within seconds. It is generous, for busy
-/// machines. A test that checks a duration defines a shorter constant.
+/// Maximum wait for a condition that normally holds within seconds. Generous, for busy machines. A
+/// test that checks a duration uses its own, shorter constant.
 pub const LIMIT: Duration = Duration::from_secs(60);
 
-/// Polls `condition` every 20 ms until it returns a value.
+/// Polls `condition` every 20 ms until it returns a value. `description` names the condition.
 ///
 /// # Panics
-/// If no value is returned within `limit`. The message contains `what`.
-pub fn wait_for<T>(what: &str, limit: Duration, mut condition: impl FnMut() -> Option<T>) -> T {
+/// If no value is returned within `limit`. The message contains `description`.
+pub fn wait_for<T>(
+    description: &str,
+    limit: Duration,
+    mut condition: impl FnMut() -> Option<T>,
+) -> T {
     let end = Instant::now() + limit;
     loop {
         if let Some(value) = condition() {
             return value;
         }
-        assert!(Instant::now() < end, "not within {limit:?}: {what}");
+        assert!(Instant::now() < end, "timed out after {limit:?}: {description}");
         pause(Duration::from_millis(20));
     }
 }

@@ -1,5 +1,5 @@
-//! A mixed load: jobs that stay queued, succeed, fail, are retried, become dead letters, or are
-//! cancelled, lost or repeated.
+//! A mixed load: jobs that stay queued, succeed, fail, need several attempts, become dead letters,
+//! are cancelled, lose their message, or are submitted twice.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -12,8 +12,7 @@ use crate::site::{Page, Site};
 use crate::stack::Stack;
 use crate::{LIMIT, wait_for};
 
-/// Trace id of the job that is submitted with a trace context. It is the only bulk job that is
-/// counted.
+/// Trace id of the job that is submitted with a trace context, the only bulk job that succeeds.
 pub const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 /// Settings with which the load finishes within seconds.
 pub const SETTINGS: &[(&str, &str)] = &[
@@ -47,8 +46,8 @@ pub fn submit_queued_jobs(stack: &Stack) -> Vec<String> {
 
 /// Submits interactive jobs to running workers, waits until they are final, and returns their ids:
 /// one succeeds at its second attempt, one fails with `fetch_http_4xx`, one becomes a dead letter,
-/// and one has a webhook and an idempotency key and is submitted twice. Requests an unknown job,
-/// too.
+/// and one has a webhook and an idempotency key and is submitted twice. Also requests an unknown
+/// job.
 pub fn run_mixed_jobs(client: &Client) -> Vec<String> {
     let site = Site::start();
     let requests = AtomicUsize::new(0);

@@ -1,10 +1,10 @@
-//! Ports that a process keeps across restarts.
+//! Reserves ports, so that a process can use the same one after a restart.
 
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// First port of the range. The range is below the ephemeral ports of the system, so that no other
-/// process gets a port while its owner is down.
+/// process takes a port while its owner restarts.
 const FIRST: u32 = 20_000;
 /// Number of ports in the range.
 const COUNT: u32 = 12_000;
@@ -13,7 +13,7 @@ const COUNT: u32 = 12_000;
 ///
 /// # Panics
 /// If all ports are in use.
-pub fn reserved() -> u16 {
+pub fn reserve() -> u16 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     // Concurrent test processes start at different offsets.
     let start = std::process::id().wrapping_mul(997);
@@ -24,5 +24,5 @@ pub fn reserved() -> u16 {
             return port;
         }
     }
-    panic!("no port is free");
+    panic!("all ports are in use");
 }

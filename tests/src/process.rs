@@ -12,11 +12,11 @@ use serde_json::Value;
 
 use crate::{pause, repository, setting, wait_for};
 
-/// Longest wait for a process to exit after a signal.
+/// Maximum wait for a process to exit after a signal.
 const STOP_MAX: Duration = Duration::from_secs(30);
 
-/// Longest wait for the remaining output of an exited process. Its children can keep the pipe open
-/// longer.
+/// Maximum wait for the remaining output of an exited process. Its children may keep the pipe open
+/// for longer.
 const OUTPUT_MAX: Duration = Duration::from_secs(1);
 
 /// A child process and its output.

@@ -49,7 +49,7 @@ impl Proxy {
         let target = target.to_owned();
         std::thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
-                // The dropped connection is closed at once.
+                // Dropping the connection closes it immediately.
                 if accepting.mode.load(Ordering::SeqCst) == CUT {
                     continue;
                 }

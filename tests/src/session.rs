@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::stack::{Nats, password};
 use crate::{runtime, wait_for};
 
-/// Longest wait for a reply of the server, or for a permission error.
+/// Maximum wait for a reply of the server, or for a permission error.
 const REPLY_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// A connection as one role, with the errors that the server has reported on it.

@@ -13,7 +13,7 @@ use crate::pause;
 pub struct Page {
     /// Status code and reason.
     pub status: &'static str,
-    /// Header fields besides `Content-Length` and `Connection`.
+    /// Header fields, without `Content-Length` and `Connection`.
     pub headers: Vec<(String, String)>,
     /// Body.
     pub body: Vec<u8>,
@@ -130,7 +130,7 @@ impl Site {
     }
 }
 
-/// Returns a URL on which nothing listens. Its address is used by no other test server.
+/// Returns a URL without a listener, on an address that no other test server uses.
 pub fn closed_port() -> String {
     let listener = TcpListener::bind("127.0.0.9:0").expect("a free port");
     format!("http://{}/", listener.local_addr().expect("an address"))

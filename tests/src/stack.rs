@@ -10,7 +10,7 @@ use crate::client::Client;
 use crate::process::{Process, Version, binary_of, nats_server};
 use crate::{port, repository, setting, wait_for};
 
-/// Longest wait for a process to start.
+/// Maximum wait for a process to start.
 const START_MAX: Duration = Duration::from_secs(30);
 /// Roles of the broker, as in `nats/server.conf`.
 pub const ROLES: [&str; 5] = ["gateway", "worker", "sweeper", "inspector", "admin"];
@@ -36,7 +36,7 @@ impl Nats {
         Self::start_with(directory, Vec::new())
     }
 
-    /// Starts a server with further command-line arguments.
+    /// Starts a server with additional command-line arguments.
     pub fn start_with(directory: &Path, arguments: Vec<String>) -> Self {
         Self::start_configured(directory, &shipped_configuration(), arguments)
     }
@@ -47,7 +47,7 @@ impl Nats {
         configuration: &Path,
         arguments: Vec<String>,
     ) -> Self {
-        let port = port::reserved();
+        let port = port::reserve();
         let process = spawn(directory, port, configuration, &arguments);
         let directory = directory.to_owned();
         let configuration = configuration.to_owned();
@@ -136,10 +136,10 @@ fn spawn(directory: &Path, port: u16, configuration: &Path, arguments: &[String]
 /// and `OTEL_*` variables of the test process. `nats` may contain several addresses, separated by
 /// `,`.
 pub fn service_command(name: &str, role: &str, nats: &str, settings: &[(&str, &str)]) -> Command {
-    service_of(Version::Current, name, role, nats, settings)
+    version_command(Version::Current, name, role, nats, settings)
 }
 
-fn service_of(
+fn version_command(
     version: Version,
     name: &str,
     role: &str,
@@ -183,9 +183,9 @@ impl Gateway {
             ("WORDMILL_NATS_SWEEPER_PASSWORD", sweeper.as_str()),
         ];
         all.extend(settings);
-        let command = service_of(version, "wordmill-gateway", "gateway", nats, &all);
+        let command = version_command(version, "wordmill-gateway", "gateway", nats, &all);
         let mut process = Process::start("gateway", command);
-        let address = process.wait_for_log("gateway listens", START_MAX)["address"].clone();
+        let address = process.wait_for_log("gateway listening", START_MAX)["address"].clone();
         let client = Client::new(address.as_str().expect("an address"));
         Self { process, client }
     }
@@ -214,9 +214,9 @@ impl Worker {
             ("WORDMILL_WORKER_LISTEN", "127.0.0.1:0"),
         ];
         all.extend(settings);
-        let command = service_of(version, "wordmill-worker", "worker", nats, &all);
+        let command = version_command(version, "wordmill-worker", "worker", nats, &all);
         let mut process = Process::start("worker", command);
-        let address = process.wait_for_log("worker listens", START_MAX)["address"].clone();
+        let address = process.wait_for_log("worker listening", START_MAX)["address"].clone();
         let health = Client::new(address.as_str().expect("an address"));
         Self { process, health }
     }

@@ -13,13 +13,13 @@ use tokio::task::JoinHandle;
 use crate::client::Client;
 use crate::runtime;
 
-/// Longest wait for the head of the response.
+/// Maximum wait for the head of the response.
 const ANSWER_MAX: Duration = Duration::from_secs(20);
 
 /// An event, or a comment that keeps the stream alive.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
-    /// An event with the state of a job.
+    /// An event with the job after a change.
     Job {
         /// Id of the event.
         id: String,

@@ -24,7 +24,7 @@ pub enum Kind {
 
 /// One span.
 #[derive(Debug, Clone)]
-#[expect(missing_docs, reason = "OpenTelemetry's words")]
+#[expect(missing_docs, reason = "terms of OpenTelemetry")]
 pub struct Span {
     pub trace_id: String,
     pub span_id: String,
@@ -82,7 +82,7 @@ impl Span {
 
 /// The spans of one trace, sorted by start time.
 #[derive(Debug, Clone)]
-#[expect(missing_docs, reason = "OpenTelemetry's words")]
+#[expect(missing_docs, reason = "terms of OpenTelemetry")]
 pub struct Trace {
     pub spans: Vec<Span>,
 }
@@ -115,8 +115,8 @@ impl Trace {
     pub fn only_span(&self, name: &str) -> &Span {
         match self.spans_named(name)[..] {
             [one] => one,
-            ref some => {
-                panic!("{} spans have the name {name}, expected one: {self:#?}", some.len())
+            ref spans => {
+                panic!("{} spans have the name {name}, expected one: {self:#?}", spans.len())
             }
         }
     }

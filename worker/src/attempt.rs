@@ -3,12 +3,13 @@
 //! Three invariants hold:
 //!
 //! - A message is acknowledged only when its job is final and the consequences are published (a
-//!   dead letter, the order of a webhook).
+//!   dead letter, a webhook message).
 //! - A final record never changes.
 //! - A later delivery that finds the job final publishes the consequences again before it
 //!   acknowledges.
 //!
-//! So wherever this code stops, for example in a crash, the next delivery continues from there.
+//! So if this code stops at any point, for example in a crash, the next delivery continues from
+//! there.
 
 mod progress;
 pub(crate) mod settle;
@@ -27,13 +28,13 @@ use wordmill_common::message::{self, JobMessage};
 use wordmill_common::source::Source;
 use wordmill_nats::Error;
 use wordmill_nats::delivery::Delivery;
-use wordmill_nats::job_record::{Lookup, VersionedJob, check_state};
+use wordmill_nats::job_record::{Lookup, VersionedJob, check_status};
 use wordmill_nats::store::Outcome;
 use wordmill_nats::stream_read::ReadFrom;
 use wordmill_service::telemetry;
 
 use self::settle::{
-    NEWER_PAUSE, handle_unparsable, report_newer_message, return_newer_to_queue, settle,
+    NEWER_DELAY, handle_unparsable, report_newer_message, return_newer_to_queue, settle,
     settle_final,
 };
 use self::start::{begin, begin_again, fail_for_good, remaining_wait};
@@ -46,7 +47,7 @@ use crate::{Worker, broker_retry, execute, result_storage, spans};
 
 /// Processes one delivery to completion. After an error the broker redelivers the message.
 ///
-/// `size` is the size of the job. It is not used if `message` is an error.
+/// `size` is the size of the job, and is ignored if `message` is an error.
 pub(crate) async fn run(
     worker: &Worker,
     delivery: &Delivery,
@@ -58,7 +59,7 @@ pub(crate) async fn run(
         Err(error) => return handle_unparsable(worker, delivery, &error).await,
     };
     let span = wordmill_nats::spans::begin_delivery_span(&message, &delivery.info());
-    worker.metrics.note_delivery(delivery, &message);
+    worker.metrics.record_delivery(delivery, &message);
     let handled = Box::pin(handle(worker, delivery, &message, size)).instrument(span.clone()).await;
     match handled {
         Ok(()) => {}
@@ -90,18 +91,17 @@ async fn handle(
             let job = Job { traceparent: delivery.traceparent(), ..message.queued_job() };
             VersionedJob { job, revision: 0 }
         }
-        // A deleted or expired job counts as final, and has no consequences.
+        // A deleted or expired job is treated as final, without consequences to publish.
         Lookup::Deleted => {
             result_storage::remove_document(worker, message.source.object()).await;
             return delivery.acknowledge().await;
         }
     };
-    check_state(&current.job)?;
+    check_status(&current.job)?;
     if current.job.status.is_final() {
         return settle_final(worker, delivery, &current.job).await;
     }
-    // The message can arrive too early, because the delay of an earlier delivery may have been lost
-    // on its way to the broker.
+    // A message can arrive too early: the request that delayed it may not have reached the broker.
     if let Some(wait) = remaining_wait(&current.job) {
         return delivery.return_to_queue(Some(wait)).await;
     }
@@ -125,11 +125,11 @@ async fn handle(
     let attempt = RunningAttempt { worker, delivery, message, run, started_at };
     // A redelivered job may have crashed its previous worker. Persist the start first, so that the
     // attempt counts even if it crashes this worker, too.
-    if delivery.delivered() > 1 {
+    if delivery.delivery_count() > 1 {
         let Some(stored) = attempt.begin_again(&current).await? else { return Ok(()) };
         current = stored;
     }
-    // A small job takes less than a millisecond, so it needs no keep-alive and no progress.
+    // A small job takes less than a millisecond, so it sends no keep-alives and writes no progress.
     let small_count = match size {
         JobSize::Small => execute::count_small(message),
         JobSize::Large => None,
@@ -139,15 +139,15 @@ async fn handle(
         Some(Err(failure)) => JobAttemptOutcome::Failed(Box::new(current), failure),
         None => Box::pin(attempt.count_large(current)).await?,
     };
-    worker.metrics.note_attempt(delivery, message, start, &outcome);
+    worker.metrics.record_attempt(delivery, message, start, &outcome);
     match outcome {
         JobAttemptOutcome::Counted(current, count) => attempt.succeed(*current, *count).await,
         JobAttemptOutcome::Failed(current, failure) => attempt.fail(*current, &failure).await,
         JobAttemptOutcome::Interrupted(current) => attempt.return_to_queue(*current, None).await,
         JobAttemptOutcome::NeedsNewerVersion(current) => {
-            let reason = "a member of the batch was written by a newer version";
+            let reason = "the record of a batch member was written by a newer version";
             report_newer_message(worker, delivery, NewerPart::Record, &reason);
-            attempt.return_to_queue(*current, Some(NEWER_PAUSE)).await
+            attempt.return_to_queue(*current, Some(NEWER_DELAY)).await
         }
         JobAttemptOutcome::Overtaken(outcome) => settle(worker, delivery, *outcome).await,
     }
@@ -172,7 +172,7 @@ impl RunningAttempt<'_> {
         Ok(())
     }
 
-    /// Begins the attempt of a redelivered job, and returns the updated record. If another run has
+    /// Begins the attempt of a redelivered job, and returns the updated record. If another run owns
     /// the job, or the job is final, settles the delivery instead and returns `None`.
     async fn begin_again(&self, current: &VersionedJob) -> Result<Option<VersionedJob>, Error> {
         let Self { worker, delivery, message, run, started_at } = *self;
@@ -182,9 +182,9 @@ impl RunningAttempt<'_> {
         match worker.store.apply(current, Some(run), begin).await? {
             Outcome::Applied(stored) => {
                 if is_attempt_open {
-                    worker.metrics.note_crash(message.lane);
+                    worker.metrics.record_crash(message.lane);
                 }
-                spans::note_lost_attempt(&stored.job);
+                spans::record_lost_attempt(&stored.job);
                 Ok(Some(*stored))
             }
             outcome @ (Outcome::Refused(..) | Outcome::Gone) => {
@@ -205,8 +205,7 @@ impl RunningAttempt<'_> {
             let _end_guard = end.clone().drop_guard();
             let deadline = self.worker.attempt_deadline;
             tokio::select! {
-                // In this order: a count that is complete wins over a stall, a deadline and an
-                // interruption.
+                // A complete count takes precedence over a stall, the deadline and an interruption.
                 biased;
                 result = execute::count(self.worker, self.message, &meter) => Some(result),
                 failure = keep_alive_until_stalled(self.delivery, &meter, deadline) => {
@@ -260,7 +259,7 @@ impl RunningAttempt<'_> {
         };
         let outcome = self
             .persist(current, |job, now| {
-                // Another run may have the job now. The first persisted result wins, regardless of
+                // Another run may own the job now. The first persisted result wins, regardless of
                 // its run.
                 self.begin_if_queued(job)?;
                 job.apply(Event::Counted { run, count: Box::new(count.clone()) }, now)
@@ -280,8 +279,8 @@ impl RunningAttempt<'_> {
         broker_retry::retry_while_unavailable(self.worker, apply).await
     }
 
-    /// Persists a failure in the record, and settles the delivery. Plans another attempt if the
-    /// failure is retryable and attempts are left, otherwise ends the job.
+    /// Persists a failure in the record, and settles the delivery. Schedules another attempt if the
+    /// failure is retryable and attempts are left, otherwise fails the job.
     async fn fail(
         &self,
         current: VersionedJob,
@@ -314,29 +313,30 @@ impl RunningAttempt<'_> {
         settle(self.worker, self.delivery, outcome).await
     }
 
-    /// Returns the job to the queue as if it had not started. It is redelivered after `pause`.
+    /// Returns the job to the queue as if the attempt had not started. The broker redelivers it
+    /// after `delay`.
     async fn return_to_queue(
         &self,
         mut current: VersionedJob,
-        pause: Option<Duration>,
+        delay: Option<Duration>,
     ) -> Result<(), Error> {
         let run = self.run;
         info!("returning the job to the queue");
         if !current.job.has_attempt_of(run) {
-            // The write that began the attempt may have succeeded without a confirmation. If it
-            // stayed in the record, it would later count as lost in a crash.
+            // The write that began the attempt may have succeeded without a confirmation. An
+            // attempt that stays in the record would later be counted as lost in a crash.
             match self.worker.store.get_job(&current.job.key(), ReadFrom::Leader).await {
                 Ok(Lookup::Job(stored)) if stored.job.has_attempt_of(run) => current = *stored,
-                Ok(_) | Err(_) => return self.delivery.return_to_queue(pause).await,
+                Ok(_) | Err(_) => return self.delivery.return_to_queue(delay).await,
             }
         }
-        let change = |job: &mut Job, now: Timestamp| job.apply(Event::HandedBack { run }, now);
+        let change = |job: &mut Job, now: Timestamp| job.apply(Event::Returned { run }, now);
         match self.worker.store.apply(&current, None, change).await? {
-            // An earlier try of this write succeeded, but its answer was lost.
+            // An earlier try of this write succeeded, but the broker's answer was lost.
             Outcome::Refused(stored, _) if stored.job.status == Status::Queued => {
-                self.delivery.return_to_queue(pause).await
+                self.delivery.return_to_queue(delay).await
             }
-            Outcome::Applied(_) if pause.is_some() => self.delivery.return_to_queue(pause).await,
+            Outcome::Applied(_) if delay.is_some() => self.delivery.return_to_queue(delay).await,
             outcome @ (Outcome::Applied(_) | Outcome::Refused(..) | Outcome::Gone) => {
                 settle(self.worker, self.delivery, outcome).await
             }

@@ -30,15 +30,15 @@ use crate::keep_alive::{ProgressMeter, keep_alive_until_stalled};
 use crate::outcome::{AttemptFailure, CountResult};
 use crate::{Worker, broker_retry};
 
-/// Maximum number of records that are read at once. Each may contain a result of up to 32 KiB,
+/// Maximum number of records that are read concurrently. Each may contain a result of up to 32 KiB,
 /// which is in memory together with the sum.
 const READS_MAX: usize = 64;
 /// Minimum time between two checks of the members.
 const CHECK_INTERVAL_MIN: Duration = Duration::from_millis(500);
 /// Maximum time between two checks of the members.
 const CHECK_INTERVAL_MAX: Duration = Duration::from_secs(30);
-/// The next check is due after the age of the batch divided by this number. So a batch ends later
-/// than its members by at most that share of its age. For example, a batch that is 80 s old is
+/// The next check is due after the age of the batch divided by this number. So a batch lags behind
+/// its last member by at most that share of its age. For example, a batch that is 80 s old is
 /// checked again after 10 s.
 const CHECK_AGE_DIVISOR: u32 = 8;
 
@@ -98,8 +98,8 @@ fn check_interval(created_at: Timestamp, now: Timestamp) -> Duration {
 /// Reads the members that were not final in `progress`, the result of the last check, and returns
 /// the new progress.
 ///
-/// A replica that lags does no harm: a final record never changes, and any other record leads to
-/// another check.
+/// Reading from a lagging replica is safe: a final record never changes, and any other record leads
+/// to another check.
 async fn read_progress(
     worker: &Worker,
     owner: &Owner,
@@ -118,7 +118,7 @@ async fn read_progress(
             let (count, is_final) = match record? {
                 Lookup::Job(stored) => match stored.job.status {
                     Status::Queued => (&mut counts.queued, false),
-                    // A status that only a newer version knows counts as not final.
+                    // A status that this version does not support is treated as not final.
                     Status::Running | Status::Unknown => (&mut counts.running, false),
                     Status::Succeeded => (&mut counts.succeeded, true),
                     Status::Failed => (&mut counts.failed, true),
@@ -157,12 +157,12 @@ async fn read_records(
     join_all(members.iter().map(read)).await
 }
 
-/// Adds up the results of a batch's members, all of which are final. A deleted member counts as
+/// Adds up the results of a batch's members, all of which are final. Deleted members are counted as
 /// gone.
 ///
 /// # Errors
-/// Permanent: `too_many_unique_words`, and members that were counted by different rules. Retryable:
-/// the broker does not answer, a record cannot be read, or a result is missing.
+/// Permanent: `too_many_unique_words`, or members counted by different rules. Retryable: the broker
+/// does not answer, a record cannot be read, or a result is missing.
 pub(crate) async fn merge(
     worker: &Worker,
     message: &JobMessage,
@@ -274,9 +274,9 @@ impl BatchSum {
     async fn add_object(&mut self, worker: &Worker, name: &str) -> Result<(), AttemptFailure> {
         let object =
             broker_retry::retry_while_unavailable(worker, || worker.results.read(name)).await;
-        // A job is deleted in this order: first its result, then its record. So if a deletion
-        // removed the result, the next attempt finds no record either. If the record stays, an
-        // operator has removed the result.
+        // A job is deleted in this order: first its result, then its record. If the result is
+        // missing because of a deletion, the next attempt finds no record either. If the record
+        // remains, an operator has removed the result.
         let object = object
             .map_err(|error| unreadable_member(&error))?
             .ok_or_else(|| missing_result(name))?;
@@ -293,7 +293,7 @@ impl BatchSum {
         let sum = self.words.entry(word).or_default();
         *sum = sum.saturating_add(count);
         if self.words.len() > UNIQUE_WORDS_MAX {
-            let detail = format!("The batch has more than {UNIQUE_WORDS_MAX} different words.");
+            let detail = format!("The batch has more than {UNIQUE_WORDS_MAX} unique words.");
             return Err(Failure::new(FailureCode::TooManyUniqueWords, detail).into());
         }
         Ok(())
@@ -309,8 +309,8 @@ impl BatchSum {
         // Sorting millions of words takes too long for an async thread.
         let sorting = tokio::task::spawn_blocking(move || Histogram::from(words));
         let histogram = sorting.await.map_err(|panic| {
-            error!(%panic, worker = %worker.name, "sorting the words of a batch failed");
-            Failure::new(FailureCode::Internal, "The service failed while it merged the batch.")
+            error!(%panic, worker = %worker.name, "cannot sort the words of a batch");
+            Failure::new(FailureCode::Internal, "Internal error while merging the batch.")
         })?;
         let unique_words = u64::try_from(histogram.len()).unwrap_or(u64::MAX);
         let source_info = message.source.describe();
@@ -335,19 +335,19 @@ fn add_all(sums: &mut BTreeMap<String, u64>, counts: BTreeMap<String, u64>) {
     }
 }
 
-/// Returns the failure of a member with a record or result that cannot be read now.
+/// Returns the failure for a member whose record or result cannot be read.
 fn unreadable_member(error: &Error) -> AttemptFailure {
     debug!(%error, "cannot read the record or result of a batch member");
     if matches!(error, Error::Newer { .. }) {
         return needs_newer_version();
     }
-    let detail = "The record or result of a batch member could not be read.";
+    let detail = "The record or result of a batch member cannot be read.";
     Failure::new(FailureCode::Internal, detail).into()
 }
 
-/// Returns the failure of a member with a record that a newer version wrote.
+/// Returns the failure for a member whose record was written by a newer version.
 fn needs_newer_version() -> AttemptFailure {
-    let detail = "A member of the batch was written by a newer version of the service.";
+    let detail = "The record of a batch member was written by a newer version.";
     AttemptFailure {
         needs_newer_version: true,
         ..Failure::new(FailureCode::Internal, detail).into()
@@ -355,7 +355,7 @@ fn needs_newer_version() -> AttemptFailure {
 }
 
 fn unfinished_member() -> AttemptFailure {
-    let detail = "A member of the batch is unfinished, although it was final before.";
+    let detail = "A member of the batch is not final, although it was at an earlier check.";
     Failure::new(FailureCode::Internal, detail).into()
 }
 
@@ -369,8 +369,8 @@ fn mixed_rules(one: &Rule, other: &Rule) -> AttemptFailure {
     let version =
         |rule: &Rule| format!("{} version {} ({})", rule.name, rule.version, rule.unicode);
     let detail = format!(
-        "The members were counted by different rules, {} and {}, so their results cannot be added \
-         up. Submit the batch again.",
+        "The members were counted by different rules, {} and {}, so their results cannot be \
+         merged. Submit the batch again.",
         version(one),
         version(other)
     );
@@ -382,7 +382,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_batch_waits_a_part_of_its_age_within_bounds() {
+    fn the_check_interval_grows_with_the_age_of_a_batch() {
         let now = clock::now();
         let after = |age: Duration| check_interval(now.checked_sub(age).unwrap(), now);
         assert_eq!(after(Duration::ZERO), CHECK_INTERVAL_MIN);

@@ -7,13 +7,13 @@ use wordmill_nats::Error;
 
 use crate::Worker;
 
-/// Time limit for retries. A longer one would be useless, because the broker redelivers the job by
+/// Time limit for retries. A longer one is useless, because the broker has redelivered the job by
 /// then.
-const BROKER_AWAY_TIME_MAX: Duration = Duration::from_secs(120);
-/// Pause between two tries.
-const BROKER_PAUSE: Duration = Duration::from_millis(500);
+const RETRY_TIME_MAX: Duration = Duration::from_secs(120);
+/// Delay between two tries.
+const RETRY_DELAY: Duration = Duration::from_millis(500);
 
-/// Retries a request while the broker is unavailable, for up to [`BROKER_AWAY_TIME_MAX`], but not
+/// Retries a request while the broker is unavailable, for up to [`RETRY_TIME_MAX`], but not
 /// after the grace period of a shutdown.
 ///
 /// # Errors
@@ -22,13 +22,13 @@ pub(crate) async fn retry_while_unavailable<T, F: Future<Output = Result<T, Erro
     worker: &Worker,
     request: impl Fn() -> F,
 ) -> Result<T, Error> {
-    let end = Instant::now() + BROKER_AWAY_TIME_MAX;
+    let end = Instant::now() + RETRY_TIME_MAX;
     loop {
         match request().await {
             Err(Error::Unavailable { .. })
                 if Instant::now() < end && !worker.interrupt.is_cancelled() =>
             {
-                tokio::time::sleep(BROKER_PAUSE).await;
+                tokio::time::sleep(RETRY_DELAY).await;
             }
             result => return result,
         }

@@ -17,15 +17,15 @@ pub struct Config {
     /// `WORDMILL_WORKER_LISTEN`: address of the health and metrics endpoints. Port 0 selects a free
     /// port, which the log shows.
     pub listen: SocketAddr,
-    /// `WORDMILL_CLIENT_TIMEOUT`: longest time that a client of these endpoints may take to send
-    /// the head of a request, or may stop reading a response.
+    /// `WORDMILL_CLIENT_TIMEOUT`: maximum time for a client of these endpoints to send the head of
+    /// a request, and maximum pause while it reads a response.
     pub client_timeout: Duration,
     /// `WORDMILL_WORKER_NAME`: name of this worker in attempts, logs and presence reports. The
     /// default is host name and process id, for example `node1-4711`.
     pub name: String,
-    /// `WORDMILL_SLOTS`: number of jobs that run at once, besides small ones. Each lane can always
-    /// use at least one slot. Too few slots leave the CPUs idle while pages are being fetched; each
-    /// additional slot needs memory.
+    /// `WORDMILL_SLOTS`: number of jobs that run concurrently, in addition to small ones. Each lane
+    /// can always use at least one slot. Too few slots leave the CPUs idle while pages are being
+    /// fetched; each additional slot needs memory.
     pub slots: u32,
     /// `WORDMILL_NATS_URL`, `WORDMILL_NATS_USER`, `WORDMILL_NATS_PASSWORD`: connection to the
     /// broker.
@@ -34,19 +34,19 @@ pub struct Config {
     /// `wordmill-nats` must have the same values.
     pub topology: topology::Settings,
     /// `WORDMILL_ATTEMPTS`, `WORDMILL_RETRY_BASE`: maximum number of attempts of a job, and the
-    /// wait after the first failed one. Each further wait is four times the previous one.
+    /// delay after the first failed one. Each further delay is four times the previous one, up to
+    /// 10 minutes.
     pub retry: retry::BackoffPolicy,
     /// `WORDMILL_ATTEMPT_DEADLINE`: time limit of one attempt. If it is too short, large documents
     /// fail; if it is too long, a stuck attempt holds its slot.
     pub attempt_deadline: Duration,
-    /// `WORDMILL_FETCH_*`: limits of a fetch, and networks that it may reach although they are not
+    /// `WORDMILL_FETCH_*`: limits of a fetch, and networks that it may reach even if they are not
     /// public.
     pub fetch: wordmill_fetch::Settings,
-    /// `WORDMILL_WEBHOOK_*`: delivery of webhooks. A worker without secrets leaves it to other
-    /// workers.
+    /// `WORDMILL_WEBHOOK_*`: delivery of webhooks. A worker without secrets delivers none.
     pub webhooks: webhooks::Settings,
-    /// `WORDMILL_SHUTDOWN_GRACE`: time that running jobs have to finish after the signal to stop,
-    /// before they are returned to the queue.
+    /// `WORDMILL_SHUTDOWN_GRACE`: time limit for running jobs after the signal to stop. Unfinished
+    /// ones are then returned to the queue.
     pub shutdown_grace: Duration,
     /// `WORDMILL_LOG*`, `WORDMILL_TRACE`, `OTEL_*`: logging and the export of spans.
     pub telemetry: telemetry::Config,

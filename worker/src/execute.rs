@@ -1,4 +1,4 @@
-//! Gets the source of a job and counts it. Large sources are counted on blocking threads.
+//! Obtains the source of a job and counts it. Large sources are counted on blocking threads.
 
 mod document;
 
@@ -30,8 +30,8 @@ use crate::{Worker, batch_merge};
 /// Maximum number of chunks of a page that wait to be counted.
 const CHUNKS_WAITING_MAX: usize = 4;
 
-/// Maximum size of a text that is counted on the thread that received it. That takes less than a
-/// millisecond, and waking another thread takes as long as counting a text of 1 kB.
+/// Maximum size of a text that is counted on the thread that received it. Counting one takes less
+/// than a millisecond, and waking another thread takes as long as counting 1 kB.
 const SMALL_TEXT_BYTES_MAX: usize = 8 << 10;
 /// Content type of a text that was submitted in JSON.
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -44,11 +44,11 @@ pub(crate) fn progress_meter(source: &Source) -> ProgressMeter {
     })
 }
 
-/// Gets the source of a job and counts it. Dropping the future closes the connection, and the
+/// Obtains the source of a job and counts it. Dropping the future closes the connection, and the
 /// counting thread ends soon afterwards.
 ///
 /// # Errors
-/// The failure that the job's record shows, see [`AttemptFailure`].
+/// The failure to store in the job's record, see [`AttemptFailure`].
 pub(crate) async fn count(
     worker: &Worker,
     message: &JobMessage,
@@ -80,13 +80,16 @@ mod next {
     use wordmill_common::options::Next;
     use wordmill_common::source::Source;
 
-    /// Fails if the option `next` requests it. It affects the members of a batch, but not the
-    /// batch.
+    /// Fails if the option `next` requests it. It affects the members of a batch, but not the batch
+    /// itself.
     pub(super) fn check(message: &JobMessage) -> Result<(), Failure> {
         if matches!(message.source, Source::Batch(_)) {
             return Ok(());
         }
-        let failure = Failure::new(FailureCode::NextVersion, "The next version failed.");
+        let failure = Failure::new(
+            FailureCode::NextVersion,
+            "The job failed because the test option `next` requested it.",
+        );
         match message.options.next {
             None | Some(Next::Count) => Ok(()),
             Some(Next::Fail) => Err(failure),
@@ -95,7 +98,7 @@ mod next {
     }
 }
 
-/// Amount of work of a job, which decides where it is counted.
+/// Size class of a job, which determines the thread that counts it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum JobSize {
     /// A text of at most [`SMALL_TEXT_BYTES_MAX`], for [`count_small`].
@@ -132,7 +135,7 @@ pub(crate) fn count_small(message: &JobMessage) -> Option<Result<CountResult, At
     let spans = CountSpans::for_text();
     let hints = Hints { content_type: Some(TEXT), host_tld: None };
     let options = Options::from(message.options.clone());
-    // After a panic, nothing that the closure may have changed is used.
+    // Unwind-safe: after a panic, nothing that the closure may have changed is used.
     let counting =
         AssertUnwindSafe(|| wordmill_count::count(text.as_bytes(), &hints, &options, &|_| true));
     let result = spans
@@ -194,7 +197,7 @@ async fn count_page(
         Failure::new(FailureCode::ParseError, format!("The URL cannot be parsed: {error}."))
     })?;
     let mut timer = worker.metrics.begin_fetch();
-    let span = spans::begin_fetch(&url);
+    let span = spans::begin_fetch_span(&url);
     let record_failure = |error: &wordmill_fetch::Error, timer: &mut FetchTimer| {
         let attempt_failure = classify_fetch_error(error);
         timer.fail(&attempt_failure.failure.code);
@@ -202,7 +205,7 @@ async fn count_page(
         attempt_failure
     };
     let page = meter.wait_for_host(worker.fetcher.get(&url)).instrument(span.clone()).await;
-    spans::note_page_head(&span, &page);
+    spans::record_page_head(&span, &page);
     let mut page = page.map_err(|error| record_failure(&error, &mut timer))?;
     if let Some(total) = page.progress().total_bytes {
         meter.set_total(total);
@@ -227,8 +230,9 @@ async fn count_page(
     };
     let forwarding = forwarding.instrument(span.clone());
     let (forward_result, count_result) = tokio::join!(forwarding, counting);
-    spans::note_page_size(&span, &page);
-    // If the page ended early, the counter failed, too. Only the fetch knows the reason.
+    spans::record_page_size(&span, &page);
+    // If the page ended early, the counter failed as well, but only the fetch error contains the
+    // reason.
     forward_result?;
     Ok((count_result?, final_url))
 }
@@ -263,7 +267,7 @@ impl Read for Chunks {
         while self.current.is_empty() {
             match self.receiver.blocking_recv() {
                 Some(chunk) => self.current = chunk,
-                // A fetch that fails closes the channel, too. Only `is_complete` marks the end of
+                // A failed fetch closes the channel as well. Only `is_complete` marks the end of
                 // the page.
                 None if self.is_complete.load(Ordering::Acquire) => return Ok(0),
                 None => return Err(io::ErrorKind::UnexpectedEof.into()),
@@ -306,7 +310,7 @@ async fn count_off_thread(
     finish_count(counting.await.map_err(|panic| panic.to_string()), &spans)
 }
 
-/// Records a count in the spans, or turns an error or the message of a panic into a failure.
+/// Records a count in the spans. Converts an error, or the message of a panic, to a failure.
 fn finish_count(
     result: Result<Result<DocumentCount, wordmill_count::Error>, String>,
     spans: &CountSpans,
@@ -325,7 +329,7 @@ fn finish_count(
         }
         Err(panic) => {
             tracing::error!(panic, "the counter panicked");
-            let detail = "The service failed while it counted the document.";
+            let detail = "Internal error while counting the document.";
             Err(Failure::new(FailureCode::Internal, detail).into())
         }
     }
@@ -355,7 +359,7 @@ pub(crate) fn classify_fetch_error(error: &wordmill_fetch::Error) -> AttemptFail
         wordmill_fetch::Error::Blocked { .. } => FailureCode::UrlBlocked,
         wordmill_fetch::Error::Dns { .. } => FailureCode::FetchDns,
         wordmill_fetch::Error::Connect { .. }
-        | wordmill_fetch::Error::Cut { .. }
+        | wordmill_fetch::Error::Truncated { .. }
         | wordmill_fetch::Error::Protocol { .. } => FailureCode::FetchConnect,
         wordmill_fetch::Error::Tls { .. } => FailureCode::FetchTls,
         wordmill_fetch::Error::Timeout { .. } => FailureCode::FetchTimeout,

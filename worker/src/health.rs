@@ -22,8 +22,8 @@ use wordmill_service::server::{self, Limits, Settings};
 use crate::lane_liveness::{LaneLiveness, SILENCE_MAX};
 use crate::metrics::Metrics;
 
-/// Maximum number of open connections. A further one closes the oldest, so that idle clients cannot
-/// block a liveness probe.
+/// Maximum number of open connections. Each further one closes the oldest, so that idle clients
+/// cannot block a liveness probe.
 const CONNECTIONS_OPEN_MAX: usize = 64;
 /// Maximum number of connections, including those that are being closed.
 const CONNECTIONS_MAX: u32 = 128;

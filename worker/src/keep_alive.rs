@@ -9,17 +9,16 @@ use wordmill_common::failure::{Failure, FailureCode};
 use wordmill_common::job::{Progress, Stage};
 use wordmill_nats::delivery::Delivery;
 
-/// Keep-alives per ack wait. Two of three may get lost without a redelivery.
+/// Keep-alives per ack wait. Two of three may be lost without a redelivery.
 const KEEP_ALIVES_PER_ACK_WAIT: u32 = 3;
 /// Minimum interval between two keep-alives, however short the ack wait is.
 const KEEP_ALIVE_INTERVAL_MIN: Duration = Duration::from_millis(100);
-/// Maximum time without progress. Waits for a host do not count, because they have their own
-/// timeouts.
+/// Maximum time without progress. Excludes waits for a host, which have their own timeouts.
 const STALL_MAX: Duration = Duration::from_secs(60);
 /// Stored instead of the total while it is unknown.
 const UNKNOWN_TOTAL: u64 = u64::MAX;
 
-/// Progress of an attempt. The thread that counts updates it.
+/// Progress of an attempt, updated by the counting thread.
 #[derive(Debug)]
 pub(crate) struct ProgressMeter {
     stage: Stage,
@@ -39,7 +38,8 @@ impl ProgressMeter {
         }
     }
 
-    /// Waits for `future`, which needs an answer from a host. The attempt does not stall meanwhile.
+    /// Waits for `future`, which depends on a remote host. Meanwhile the attempt is not considered
+    /// stalled.
     pub(crate) async fn wait_for_host<T>(&self, future: impl Future<Output = T>) -> T {
         self.is_waiting_for_host.store(true, Ordering::Relaxed);
         let output = future.await;

@@ -1,7 +1,7 @@
 //! Pulls the jobs of one lane and starts them.
 //!
-//! The size of the next request follows from the previous answer: it grows while the lane has a
-//! backlog, and falls back to one job when nothing arrives. Jobs that arrive together are processed
+//! The size of each request depends on the answer to the previous one: it grows while the lane has
+//! a backlog, and returns to one job when nothing arrives. Jobs that arrive together are processed
 //! in groups. Small jobs exchange their slot for a permit, so that the slot is free for other jobs.
 
 use std::panic::AssertUnwindSafe;
@@ -24,10 +24,10 @@ use crate::{Worker, attempt};
 
 /// Maximum number of jobs per request.
 const REQUEST_JOBS_MAX: usize = 64;
-/// After a request that was answered in full, the next one is for this multiple of its jobs,
-/// because more are probably waiting. For example, a backlog is requested as 1, 8, then 64 jobs.
+/// Factor by which the request size grows after a request that was answered in full, because more
+/// jobs are probably waiting. For example, a backlog is requested as 1, 8, then 64 jobs.
 const REQUEST_GROWTH: usize = 8;
-/// After a request that was answered in part, the next one is for this multiple of the jobs that
+/// Size of the next request after one that was answered in part, as a multiple of the jobs that
 /// arrived. Small, because requested jobs reserve slots that the other lane may need. For example,
 /// if 5 of 64 jobs arrived, the next request is for 10.
 const REQUEST_GROWTH_PARTIAL: usize = 2;
@@ -36,10 +36,10 @@ const REQUEST_GROWTH_PARTIAL: usize = 2;
 /// 32 jobs, and 17 % with 8 (docs/adr/0032).
 const GROUP_JOBS_MAX: usize = 8;
 /// Maximum number of small jobs that a worker processes without a slot. They mostly wait for the
-/// broker, which needs less time per job the more of them arrive together.
+/// broker, which needs less time per job if many of them arrive together.
 pub(crate) const SLOTLESS_JOBS_MAX: usize = 192;
 
-/// State shared by the lanes of a worker, besides the [`PullContext`].
+/// State shared by the lanes of a worker, in addition to the [`PullContext`].
 pub(crate) struct LaneContext {
     pub(crate) slots: Slots,
     /// [`SLOTLESS_JOBS_MAX`] permits for small jobs, shared by both lanes.
@@ -129,15 +129,15 @@ impl DeliveryHandler for LaneHandler<'_> {
     }
 
     fn on_slots_in_use(&self) {
-        self.context.liveness.note_slots_in_use(self.lane);
+        self.context.liveness.record_slots_in_use(self.lane);
     }
 
     fn on_request(&self) {
-        self.context.liveness.note_request(self.lane);
+        self.context.liveness.record_request(self.lane);
     }
 
     fn on_answer(&self) {
-        self.context.liveness.note_answer(self.lane);
+        self.context.liveness.record_answer(self.lane);
     }
 }
 
@@ -150,9 +150,9 @@ struct ReceivedJob {
 
 /// Right to process a job, released on drop.
 enum SlotGuard {
-    #[expect(dead_code, reason = "returned when dropped")]
+    #[expect(dead_code, reason = "released on drop")]
     Slot(Option<Slot>),
-    #[expect(dead_code, reason = "returned when dropped")]
+    #[expect(dead_code, reason = "released on drop")]
     SmallJob(OwnedSemaphorePermit),
 }
 
@@ -178,9 +178,9 @@ impl ReceivedJob {
 /// Processes jobs that arrived together: the small ones concurrently in this task, each large one
 /// in its own task.
 ///
-/// The broker requests of one task leave in one write, and the responses arrive together. With a
-/// task per delivery, the first one would send its request alone, and wake another thread to run
-/// the next one.
+/// The requests of one task to the broker are sent in one write, and the answers arrive together.
+/// With one task per delivery, the first would send its request alone, and wake another thread for
+/// the next.
 async fn process_group(
     worker: Worker,
     tasks: TaskTracker,

@@ -6,9 +6,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 use wordmill_common::id::Lane;
 
-/// Silence after which a lane counts as cut off from the queue. An open request receives a
-/// heartbeat every 5 s. One that the server forgot is repeated after 11 s, and its first heartbeat
-/// follows 5 s later.
+/// Silence after which a lane is considered cut off from the queue. An open request receives a
+/// heartbeat every 5 s. A request that the server has lost is repeated after 11 s, and its first
+/// heartbeat follows 5 s later.
 pub(crate) const SILENCE_MAX: Duration = Duration::from_secs(16);
 /// Stored instead of a time while all slots are in use, because the lane then requests nothing.
 const ALL_SLOTS_IN_USE: u64 = u64::MAX;
@@ -28,18 +28,18 @@ impl LaneLiveness {
     }
 
     /// Records an answer of the broker to `lane`: a job, a heartbeat, or the end of a request.
-    pub(crate) fn note_answer(&self, lane: Lane) {
+    pub(crate) fn record_answer(&self, lane: Lane) {
         self.last_answer(lane).store(self.now_ms(), Ordering::Relaxed);
     }
 
-    /// Records that `lane` waits for a slot. It is not silent until its next request.
-    pub(crate) fn note_slots_in_use(&self, lane: Lane) {
+    /// Records that `lane` waits for a slot. Its silence is measured again from its next request.
+    pub(crate) fn record_slots_in_use(&self, lane: Lane) {
         self.last_answer(lane).store(ALL_SLOTS_IN_USE, Ordering::Relaxed);
     }
 
     /// Records a request of `lane`. If the lane was waiting for a slot, its silence begins now.
     /// Otherwise the silence continues, so that repeated requests without an answer are detected.
-    pub(crate) fn note_request(&self, lane: Lane) {
+    pub(crate) fn record_request(&self, lane: Lane) {
         let now = self.now_ms();
         let from_full = |last| (last == ALL_SLOTS_IN_USE).then_some(now);
         // An error means that the lane was not waiting for a slot. Its time stays unchanged.
@@ -75,13 +75,13 @@ mod tests {
         let start = Instant::now() - Duration::from_secs(60);
         let liveness = LaneLiveness { start, ..LaneLiveness::new() };
         assert!(liveness.silence(Lane::Bulk).unwrap() > SILENCE_MAX);
-        liveness.note_request(Lane::Bulk);
+        liveness.record_request(Lane::Bulk);
         assert!(liveness.silence(Lane::Bulk).unwrap() > SILENCE_MAX);
-        liveness.note_slots_in_use(Lane::Bulk);
+        liveness.record_slots_in_use(Lane::Bulk);
         assert_eq!(liveness.silence(Lane::Bulk), None);
-        liveness.note_request(Lane::Bulk);
+        liveness.record_request(Lane::Bulk);
         assert!(liveness.silence(Lane::Bulk).unwrap() < SILENCE_MAX);
-        liveness.note_answer(Lane::Interactive);
+        liveness.record_answer(Lane::Interactive);
         assert!(liveness.silence(Lane::Interactive).unwrap() < SILENCE_MAX);
     }
 }

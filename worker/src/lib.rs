@@ -1,7 +1,7 @@
 //! The worker service: receives jobs from the queue, counts their sources, and stores the results.
 //!
 //! [`run`] is the whole service. `lane` pulls jobs for free slots, `attempt` processes one delivery
-//! until it is acknowledged, `execute` gets a source and counts it, and `webhooks` notifies
+//! until it is acknowledged, `execute` obtains a source and counts it, and `webhooks` notifies
 //! receivers of final jobs.
 
 mod attempt;
@@ -84,7 +84,8 @@ struct WorkerState {
     metrics: Metrics,
     retry: retry::BackoffPolicy,
     attempt_deadline: Duration,
-    /// Cancelled at the end of the grace period: running attempts return their jobs to the queue.
+    /// Cancelled at the end of the grace period. Running attempts then return their jobs to the
+    /// queue.
     interrupt: CancellationToken,
 }
 
@@ -166,7 +167,7 @@ pub async fn run(
     tokio::select! {
         result = pulling => result?,
         () = checks.watch(|queue, outcome| {
-            worker.metrics.note_ack_check(queue, outcome);
+            worker.metrics.record_ack_check(queue, outcome);
         }) => {}
         () = report_presence(&worker, config.slots, &presence) => {}
         result = broker.supervise(&needed, &health_sender) => result?,

@@ -1,4 +1,4 @@
-//! The `wordmill-worker` binary: reads the settings, starts telemetry, and runs the worker service.
+//! The `wordmill-worker` binary: parses the command line, reads the settings and runs the worker.
 
 use std::process::ExitCode;
 
@@ -22,18 +22,52 @@ compile_error!(
     "a release build needs the allocator jemalloc: add `--features jemalloc`, or run `make release`"
 );
 
+const USAGE: &str = "\
+Usage: wordmill-worker [command]
+
+Commands:
+  (none)       process jobs from the queue, and deliver webhooks
+  healthcheck  check whether the worker on this machine is ready: exit code 0 if it is, 1 if not
+  help         show this help
+
+Settings are environment variables: see docs/settings.md.";
+
+#[expect(clippy::print_stdout, clippy::print_stderr, reason = "a command prints to the terminal")]
 fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        [] => with_config(serve),
+        ["healthcheck"] => with_config(check),
+        ["help" | "--help" | "-h"] => {
+            println!("{USAGE}");
+            ExitCode::SUCCESS
+        }
+        _ => {
+            eprintln!("{USAGE}");
+            env::EXIT_USAGE.into()
+        }
+    }
+}
+
+fn with_config(command: impl FnOnce(Config) -> ExitCode) -> ExitCode {
     let mut env = Env::from_process();
     let config = Config::read(&mut env);
-    if let Err(invalid) = env.finish() {
-        return env::report("wordmill-worker", &invalid);
+    match env.finish() {
+        Ok(()) => command(config),
+        Err(invalid) => env::report("wordmill-worker", &invalid),
     }
-    if std::env::args().nth(1).as_deref() == Some("healthcheck") {
-        let ready = readiness_probe::connect(config.listen)
-            .and_then(readiness_probe::is_ready)
-            .unwrap_or(false);
-        return if ready { ExitCode::SUCCESS } else { ExitCode::FAILURE };
-    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "a command takes its settings")]
+fn check(config: Config) -> ExitCode {
+    let ready = readiness_probe::connect(config.listen)
+        .and_then(readiness_probe::is_ready)
+        .unwrap_or(false);
+    if ready { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn serve(config: Config) -> ExitCode {
     let pipeline = match telemetry::start(&config.telemetry, &config.name) {
         Ok(pipeline) => pipeline,
         Err(error) => return env::report("wordmill-worker", &error),
@@ -62,12 +96,12 @@ async fn run(config: Config) -> anyhow::Result<()> {
         worker = config.name,
         slots = config.slots,
         version = env!("CARGO_PKG_VERSION"),
-        "worker listens"
+        "worker listening"
     );
     let stop = CancellationToken::new();
     tokio::select! {
-        // Spawned, because the main thread is not a worker thread of the runtime: it would have to
-        // be woken for each delivery.
+        // Spawn the service: the main thread is not one of the runtime's worker threads, so it
+        // would have to be woken for each delivery.
         result = tokio::spawn(wordmill_worker::run(config, listener, stop.clone())) => Ok(result??),
         () = signals.stop(stop) => Ok(()),
     }

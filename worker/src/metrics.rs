@@ -18,8 +18,8 @@ use wordmill_nats::acks::{CheckOutcome, QueueKind};
 use wordmill_nats::delivery::Delivery;
 use wordmill_nats::store::Outcome;
 use wordmill_service::metrics::{
-    ANSWER_SECONDS, Catalogue, CommonMetrics, Counters, DOCUMENT_BYTES, Distributions, Exposition,
-    Gauges, JOB_SECONDS, LaneLabel, MetricsText, TraceLink,
+    Catalogue, CommonMetrics, Counters, DOCUMENT_BYTES, Distributions, Exposition, Gauges,
+    JOB_SECONDS, LaneLabel, MetricsText, RESPONSE_SECONDS, TraceLink,
 };
 
 use crate::outcome::JobAttemptOutcome;
@@ -95,14 +95,14 @@ impl NewerMessageLabels {
     }
 }
 
-/// Part of a message or of its record that this version does not know.
+/// Part of a message or of its record that this version does not support.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NewerPart {
     /// The format of the message.
     Format,
     /// The source or the options of a job.
     Job(message::UnknownPart),
-    /// The record of the job, of one of a batch's members, or of the webhook.
+    /// The record of the job, of a batch member, or of the webhook.
     Record,
 }
 
@@ -131,17 +131,19 @@ impl Metrics {
     pub(crate) fn new(slots: u32) -> Self {
         let mut catalogue = Catalogue::new("worker", env!("CARGO_PKG_VERSION"));
         let common = CommonMetrics::new(&mut catalogue);
-        let slots_gauge =
-            catalogue.gauge("wordmill_worker_slots", "Jobs that the worker can run at once");
+        let slots_gauge = catalogue.gauge("wordmill_worker_slots", "Slots of the worker");
         slots_gauge.set(slots.into());
-        let running_jobs = catalogue.gauges("wordmill_worker_slots_busy", "Jobs that are running");
+        let running_jobs = catalogue.gauges(
+            "wordmill_worker_slots_busy",
+            "Running jobs, including small ones without a slot",
+        );
         let deliveries = catalogue.counters("wordmill_deliveries", "Jobs received from the queue");
         let redeliveries = catalogue.counters(
             "wordmill_redeliveries",
             "Jobs received from the queue that had been delivered before",
         );
         for lane in Lane::ALL {
-            // A series that appears with its first event hides that event from `rate`.
+            // Start each series at 0. Otherwise `rate` would miss its first event.
             running_jobs.get_or_create(&LaneLabel::of(lane)).set(0);
             drop(deliveries.get_or_create(&LaneLabel::of(lane)));
             drop(redeliveries.get_or_create(&LaneLabel::of(lane)));
@@ -158,7 +160,8 @@ impl Metrics {
             "Time from the start of an attempt to its outcome",
             JOB_SECONDS,
         );
-        let retries = catalogue.counters("wordmill_retries", "Attempts followed by another one");
+        let retries = catalogue
+            .counters("wordmill_retries", "Failed attempts that were followed by another attempt");
         let fetch_duration = catalogue.distributions(
             "wordmill_fetch_duration_seconds",
             "Time from the start of a fetch until the page was complete or the fetch failed",
@@ -176,8 +179,8 @@ impl Metrics {
         }
         let webhook_duration = catalogue.distributions(
             "wordmill_webhook_duration_seconds",
-            "Time from the start of a webhook attempt until it was answered or failed",
-            ANSWER_SECONDS,
+            "Time from the start of a webhook attempt until its response or failure",
+            RESPONSE_SECONDS,
         );
         let exposition = catalogue.finish();
         Self(Arc::new(MetricsState {
@@ -219,10 +222,10 @@ impl Metrics {
     }
 
     /// Records the delivery of a job.
-    pub(crate) fn note_delivery(&self, delivery: &Delivery, message: &JobMessage) {
+    pub(crate) fn record_delivery(&self, delivery: &Delivery, message: &JobMessage) {
         let lane = LaneLabel::of(message.lane);
         self.0.deliveries.get_or_create(&lane).inc();
-        if delivery.delivered() > 1 {
+        if delivery.delivery_count() > 1 {
             self.0.redeliveries.get_or_create(&lane).inc();
             return;
         }
@@ -233,12 +236,12 @@ impl Metrics {
     }
 
     /// Records the outcome of an acknowledgement check.
-    pub(crate) fn note_ack_check(&self, queue: QueueKind, outcome: CheckOutcome) {
+    pub(crate) fn record_ack_check(&self, queue: QueueKind, outcome: CheckOutcome) {
         self.0.ack_checks.get_or_create(&AckCheckLabels::new(queue, outcome)).inc();
     }
 
     /// Records the outcome and the duration of an attempt that began at `start`.
-    pub(crate) fn note_attempt(
+    pub(crate) fn record_attempt(
         &self,
         delivery: &Delivery,
         message: &JobMessage,
@@ -261,7 +264,7 @@ impl Metrics {
     }
 
     /// Records that an attempt was lost with its worker.
-    pub(crate) fn note_crash(&self, lane: Lane) {
+    pub(crate) fn record_crash(&self, lane: Lane) {
         self.count_attempt(lane, "crashed", Some(FailureCode::WorkerCrashed.as_str()));
     }
 
@@ -270,8 +273,8 @@ impl Metrics {
         self.0.attempts.get_or_create(&labels).inc();
     }
 
-    /// Records a write that made a job final, or planned another attempt.
-    pub(crate) fn note_outcome(&self, delivery: &Delivery, outcome: &Outcome) {
+    /// Records a write that made a job final or scheduled another attempt.
+    pub(crate) fn record_outcome(&self, delivery: &Delivery, outcome: &Outcome) {
         let Outcome::Applied(stored) = outcome else { return };
         let job = &stored.job;
         if job.status.is_final() {
@@ -290,9 +293,10 @@ impl Metrics {
         self.0.newer_messages.get_or_create(&NewerMessageLabels::new(delivery.queue(), part)).inc();
     }
 
-    /// Records the answer of a webhook's receiver, and the time until it arrived.
-    pub(crate) fn note_webhook_attempt(&self, answer: &WebhookOutcome, time: Duration) {
-        let outcome = match answer {
+    /// Records the outcome of an attempt to deliver a webhook, and the time until the response or
+    /// failure.
+    pub(crate) fn record_webhook_attempt(&self, webhook_outcome: &WebhookOutcome, time: Duration) {
+        let outcome = match webhook_outcome {
             WebhookOutcome::Status { code: 200..=299, .. } => "delivered",
             WebhookOutcome::Status { .. } => "refused",
             WebhookOutcome::Failure(failure) => failure.code.label(),
@@ -301,7 +305,7 @@ impl Metrics {
     }
 
     /// Counts a webhook if its status is final.
-    pub(crate) fn note_webhook(&self, status: &OpenName<webhook::Status>) {
+    pub(crate) fn record_webhook(&self, status: &OpenName<webhook::Status>) {
         let outcome = match status.known() {
             None | Some(webhook::Status::Waiting) => return,
             Some(webhook::Status::Delivered) => "delivered",
@@ -336,7 +340,7 @@ fn ack_checks(catalogue: &mut Catalogue) -> Counters<AckCheckLabels> {
     counters
 }
 
-/// Registers the counters of returned messages, each series at 0.
+/// Registers the counters of messages that need a newer version, each series at 0.
 fn newer_messages(catalogue: &mut Catalogue) -> Counters<NewerMessageLabels> {
     let counters = catalogue.counters(
         "wordmill_newer_messages",
@@ -360,7 +364,7 @@ fn trace_link(delivery: &Delivery) -> Option<TraceLink> {
     TraceLink::to(&delivery.traceparent()?)
 }
 
-/// Guard of a running job, which is counted until the guard is dropped.
+/// Guard of a running job. The job is counted as running until the guard is dropped.
 #[derive(Debug)]
 pub(crate) struct RunningJob(Gauge);
 

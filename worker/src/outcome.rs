@@ -30,10 +30,9 @@ pub(crate) struct CountResult {
 #[derive(Debug)]
 pub(crate) struct AttemptFailure {
     pub(crate) failure: Failure,
-    /// Delay before the next request that the host demands with `Retry-After`.
+    /// Delay before the next request, from the host's `Retry-After`.
     pub(crate) retry_after: Option<Duration>,
-    /// Whether only a worker of a newer version can process the job. The attempt does not count
-    /// then.
+    /// Whether the job needs a newer worker. If so, the attempt is not counted.
     pub(crate) needs_newer_version: bool,
 }
 
@@ -51,8 +50,8 @@ pub(crate) enum JobAttemptOutcome {
     Failed(Box<VersionedJob>, AttemptFailure),
     /// A shutdown interrupted the attempt.
     Interrupted(Box<VersionedJob>),
-    /// The job needs a worker of a newer version.
+    /// The job needs a newer worker.
     NeedsNewerVersion(Box<VersionedJob>),
-    /// The record became final meanwhile, or another run has the job.
+    /// The record has become final, or another run owns the job.
     Overtaken(Box<Outcome>),
 }

@@ -19,10 +19,10 @@ use wordmill_nats::delivery::{Delivery, PullSource};
 use wordmill_nats::pull::{Pull, PullEvent, WhenEmpty};
 use wordmill_nats::supervise::Health;
 
-/// Pause after a failed request or subscription.
-const RETRY_PAUSE: Duration = Duration::from_millis(500);
-/// Time without a delivery, although slots are free, after which the loop checks for pending
-/// messages. Also the minimum time between two such checks.
+/// Delay before a failed request or subscription is retried.
+const RETRY_DELAY: Duration = Duration::from_millis(500);
+/// Time without a delivery, while slots are free, after which the loop checks for pending messages.
+/// Also the minimum time between two such checks.
 const PENDING_CHECK_AFTER: Duration = Duration::from_secs(15);
 
 /// State shared by the pull loops of a worker.
@@ -49,8 +49,8 @@ pub(crate) trait DeliveryHandler {
     /// Waits for a free slot, then reserves all slots that the next request may use. Cancel-safe.
     fn reserve_slots(&self) -> impl Future<Output = Vec<Self::Slot>>;
 
-    /// Accepts a delivery: starts it at once, or collects it until
-    /// [`DeliveryHandler::start_received`].
+    /// Accepts a delivery: starts it immediately, or collects it until
+    /// [`DeliveryHandler::start_received`] is called.
     ///
     /// `slot` is never `None`, because a request returns at most as many messages as it has slots.
     fn receive(&mut self, delivery: Delivery, slot: Option<Self::Slot>);
@@ -72,8 +72,7 @@ pub(crate) trait DeliveryHandler {
     /// Called before a request is sent.
     fn on_request(&self) {}
 
-    /// Called at each sign of life from the broker: a message, a heartbeat, or the end of a
-    /// request.
+    /// Called for each answer of the broker: a message, a heartbeat, or the end of a request.
     fn on_answer(&self) {}
 }
 
@@ -105,10 +104,10 @@ async fn open(broker: &Broker, source: PullSource, context: &PullContext) -> Opt
             Ok(pull) => return Some(pull),
             Err(error) => {
                 let queue = queue_name(source);
-                warn!(queue, lane = lane_name(source), %error, "cannot subscribe; trying again");
+                warn!(queue, lane = lane_name(source), %error, "cannot subscribe; retrying");
             }
         }
-        unless_stopped(stop, tokio::time::sleep(RETRY_PAUSE)).await?;
+        unless_stopped(stop, tokio::time::sleep(RETRY_DELAY)).await?;
     }
 }
 
@@ -133,15 +132,15 @@ impl<H: DeliveryHandler> PullLoop<'_, H> {
             tokio::task::yield_now().await;
         }
         let mut reservation = pin!(self.handler.reserve_slots());
-        // Report the source as full only if no slot is free at once. Under load, each request would
-        // otherwise restart the silence, and readiness would not detect a broker that stopped
-        // answering.
+        // Report the source as full only if it has to wait for a slot. Under load, each request
+        // would otherwise restart the measurement of silence, and readiness would not detect a
+        // broker that stopped answering.
         if let Some(slots) = reservation.as_mut().now_or_never() {
             return (!self.stop.is_cancelled()).then_some(slots);
         }
         self.handler.on_slots_in_use();
         let slots = unless_stopped(self.stop, reservation).await?;
-        // No request was open during the wait, so the silence proves nothing.
+        // No request was open during the wait, so a lack of deliveries is normal.
         self.quiet_since = Instant::now();
         Some(slots)
     }
@@ -155,7 +154,7 @@ impl<H: DeliveryHandler> PullLoop<'_, H> {
         let when_empty = if is_busy { WhenEmpty::Linger } else { WhenEmpty::Wait };
         self.handler.on_request();
         if let Err(error) = self.pull.send_request(slots.len(), when_empty).await {
-            self.pause_after(&error).await;
+            self.delay_after(&error).await;
             return 0;
         }
         let mut received = 0;
@@ -184,7 +183,7 @@ impl<H: DeliveryHandler> PullLoop<'_, H> {
                     // A subscription survives most errors, for example a change of the leader. It
                     // is replaced only if it stays silent.
                     self.resubscribe_if_stuck().await;
-                    self.pause_after(&error).await;
+                    self.delay_after(&error).await;
                     break;
                 }
             }
@@ -194,8 +193,8 @@ impl<H: DeliveryHandler> PullLoop<'_, H> {
 
     /// Waits for the next event of the open request. Returns `None` if the worker stops first.
     async fn next_event(&mut self) -> Option<Result<PullEvent, Error>> {
-        // Deliveries that arrive together are started together. Before the loop waits for another
-        // one, it starts those that it has, so that none is held back.
+        // Deliveries that arrive together are started together. The loop starts them before it
+        // waits for another one, so that none is delayed.
         if let Some(event) = self.pull.next().now_or_never() {
             return Some(event);
         }
@@ -206,8 +205,8 @@ impl<H: DeliveryHandler> PullLoop<'_, H> {
     /// Replaces the subscription if nothing was delivered for [`PENDING_CHECK_AFTER`] although
     /// messages are pending. Returns whether it was replaced.
     ///
-    /// Heartbeats prove only that the server knows the request. A server that has lost track of the
-    /// consumer's state may still send heartbeats, but deliver nothing.
+    /// Heartbeats prove only that the server has the request. A server that has lost the consumer's
+    /// state may still send heartbeats, but deliver nothing.
     async fn resubscribe_if_stuck(&mut self) -> bool {
         let queue = queue_name(self.source);
         let lane = lane_name(self.source);
@@ -245,10 +244,10 @@ impl<H: DeliveryHandler> PullLoop<'_, H> {
         }
     }
 
-    async fn pause_after(&self, error: &Error) {
+    async fn delay_after(&self, error: &Error) {
         let queue = queue_name(self.source);
-        debug!(queue, lane = lane_name(self.source), %error, "pull request failed; trying again");
-        unless_stopped(self.stop, tokio::time::sleep(RETRY_PAUSE)).await;
+        debug!(queue, lane = lane_name(self.source), %error, "pull request failed; retrying");
+        unless_stopped(self.stop, tokio::time::sleep(RETRY_DELAY)).await;
     }
 }
 

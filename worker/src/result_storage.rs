@@ -17,8 +17,8 @@ use crate::broker_retry::retry_while_unavailable;
 
 /// Maximum size of a histogram that is stored in the record, in bytes of JSON.
 ///
-/// Measured at this size: the record saves 0.8 ms of the 1.3 ms that an object takes, and costs 0.4
-/// ms for each later read of the job (docs/adr/0009).
+/// At this size, the record saves 0.8 of the 1.3 ms for storing an object, and adds 0.4 ms to each
+/// later read of the job (docs/adr/0009).
 const INLINE_RESULT_BYTES_MAX: usize = 32 << 10;
 /// Maximum size of an explanation that is stored in the record, in bytes of JSON.
 const INLINE_EXPLANATION_BYTES_MAX: usize = 16 << 10;

@@ -1,4 +1,4 @@
-//! Slots: the number of jobs that run at once, and its division between the lanes.
+//! Slots: the number of jobs that run concurrently, and its division between the lanes.
 //!
 //! A lane is *busy* if its last request returned jobs. Only a busy lane reserves several slots.
 //! While both lanes are busy, freed slots are assigned in turn: three to the interactive lane, then
@@ -54,18 +54,18 @@ impl Slots {
         Self { state: Arc::new(state) }
     }
 
-    /// Waits for a free slot, then reserves as many as are free and in demand. Cancel-safe.
+    /// Waits for a free slot, then reserves all free slots up to the demand. Cancel-safe.
     pub(crate) async fn reserve(&self, lane: Lane, demand: Demand) -> Vec<Slot> {
         loop {
             let count = self.state.ledger().reserve(lane, demand);
             if count > 0 {
-                // An idle lane gives up slots that had been assigned to it. The other lane may
+                // An idle lane releases slots that were assigned to it, and the other lane may
                 // reserve them.
                 self.state.notify_of(other_lane(lane)).notify_one();
                 let slot = || Slot { state: Arc::clone(&self.state), lane };
                 return std::iter::repeat_with(slot).take(count).collect();
             }
-            // A slot released since the check above has left a permit, so this returns at once.
+            // A slot released since the check above has left a permit, so this returns immediately.
             self.state.notify_of(lane).notified().await;
         }
     }
@@ -97,7 +97,7 @@ impl Drop for Slot {
 /// Number of reserved, assigned and free slots. Their sum is constant.
 #[derive(Debug)]
 struct Ledger {
-    /// Maximum number of slots of one lane, so that the other lane always finds one.
+    /// Maximum number of slots of one lane. Leaves one slot for the other lane.
     lane_max: usize,
     /// Free slots that are not assigned to a lane.
     free: usize,
@@ -150,7 +150,7 @@ impl Ledger {
         account.reserved += count;
         // A lane that got no slot waits for one, even if it is otherwise idle.
         account.has_demand = count == 0 || demand != Demand::Idle;
-        // A lane without demand gives up the slots that are still assigned to it.
+        // A lane without demand releases the slots that are still assigned to it.
         let returned = if account.has_demand { 0 } else { std::mem::take(&mut account.assigned) };
         self.free = free + returned - (count - from_assigned);
         count
@@ -262,7 +262,8 @@ mod tests {
             ledger.release(Lane::Bulk);
         }
         assert_eq!(ledger.reserve(Lane::Bulk, ALL), 7);
-        // Once its job has arrived, the lane is busy, and gets its share until no more jobs arrive.
+        // Once its job has arrived, the lane is busy, and receives its share until no more jobs
+        // arrive.
         assert_eq!(ledger.reserve(Lane::Interactive, ALL), 0);
         for _ in 0..4 {
             ledger.release(Lane::Bulk);

@@ -10,7 +10,7 @@ use wordmill_fetch::Page;
 use wordmill_service::telemetry;
 
 /// Begins the span `GET` of a page.
-pub(crate) fn begin_fetch(url: &Url) -> Span {
+pub(crate) fn begin_fetch_span(url: &Url) -> Span {
     info_span!(
         "GET",
         otel.kind = "client",
@@ -22,7 +22,7 @@ pub(crate) fn begin_fetch(url: &Url) -> Span {
 }
 
 /// Begins the span `POST` of a webhook.
-pub(crate) fn begin_post(url: &Url) -> Span {
+pub(crate) fn begin_post_span(url: &Url) -> Span {
     info_span!(
         "POST",
         otel.kind = "client",
@@ -45,7 +45,7 @@ fn redact(url: &Url) -> String {
 }
 
 /// Records the status and the redirects of a page, or the status of the error, in the span.
-pub(crate) fn note_page_head(span: &Span, page: &Result<Page, wordmill_fetch::Error>) {
+pub(crate) fn record_page_head(span: &Span, page: &Result<Page, wordmill_fetch::Error>) {
     match page {
         Ok(page) => {
             telemetry::set_attribute(span, "http.response.status_code", i64::from(page.status));
@@ -62,16 +62,16 @@ pub(crate) fn note_page_head(span: &Span, page: &Result<Page, wordmill_fetch::Er
 }
 
 /// Records the received size of a page in the span.
-pub(crate) fn note_page_size(span: &Span, page: &Page) {
+pub(crate) fn record_page_size(span: &Span, page: &Page) {
     telemetry::set_attribute(
         span,
         "http.response.body.size",
-        signed(page.progress().received_bytes),
+        to_i64(page.progress().received_bytes),
     );
 }
 
-/// Spans of counting: `extract text`, for pages only, and `count words` within it. Both steps run
-/// together while the page arrives, so the durations do not show which one is slow.
+/// Spans of counting: `extract text`, for pages only, and `count words` within it. Both steps are
+/// interleaved while the page arrives, so their durations do not show which one is slow.
 #[derive(Debug, Clone)]
 pub(crate) struct CountSpans {
     extract: Span,
@@ -104,16 +104,16 @@ impl CountSpans {
         telemetry::set_attribute(
             extract,
             "wordmill.source.size_bytes",
-            signed(document_count.size_bytes),
+            to_i64(document_count.size_bytes),
         );
         telemetry::set_attribute(
             extract,
             "wordmill.source.charset",
             document_count.charset.clone(),
         );
-        telemetry::set_attribute(extract, "wordmill.text.characters", signed(totals.characters));
-        telemetry::set_attribute(count, "wordmill.words.total", signed(totals.words));
-        telemetry::set_attribute(count, "wordmill.words.unique", signed(totals.unique_words));
+        telemetry::set_attribute(extract, "wordmill.text.characters", to_i64(totals.characters));
+        telemetry::set_attribute(count, "wordmill.words.total", to_i64(totals.words));
+        telemetry::set_attribute(count, "wordmill.words.unique", to_i64(totals.unique_words));
     }
 
     /// Marks the count as failed because of the document itself.
@@ -123,7 +123,7 @@ impl CountSpans {
 }
 
 /// Adds an event to the span of the delivery if the previous attempt was lost with its worker.
-pub(crate) fn note_lost_attempt(job: &Job) {
+pub(crate) fn record_lost_attempt(job: &Job) {
     let has_crashed = |attempt: &&Attempt| {
         let failure = attempt.failure.as_ref();
         failure.is_some_and(|failure| failure.code == FailureCode::WorkerCrashed)
@@ -134,8 +134,8 @@ pub(crate) fn note_lost_attempt(job: &Job) {
     }
 }
 
-/// Records the state of the job in the span of the delivery.
-pub(crate) fn note_state(job: &Job) {
+/// Records the status and the attempt of the job in the span of the delivery.
+pub(crate) fn record_state(job: &Job) {
     let span = Span::current();
     telemetry::set_attribute(&span, "job.status", job.status.as_str());
     telemetry::set_attribute(&span, "job.attempt", i64::from(job.attempt_count()));
@@ -144,8 +144,9 @@ pub(crate) fn note_state(job: &Job) {
     }
 }
 
-/// Converts a number to a span attribute, which is signed. Sizes and word counts are far smaller.
-fn signed(number: u64) -> i64 {
+/// Converts a number to the type of span attributes. Sizes and word counts are far below the
+/// maximum.
+fn to_i64(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 

@@ -1,5 +1,5 @@
-//! Delivers webhooks. They have their own queue and slots, so that a dead or slow receiver never
-//! delays counting.
+//! Delivers webhooks. They have their own queue and slots, so that an unresponsive or slow receiver
+//! never delays counting.
 
 mod delivery;
 
@@ -18,7 +18,7 @@ use wordmill_service::env::Env;
 use crate::Worker;
 use crate::pull_loop::{self, DeliveryHandler, PullContext};
 
-/// One host may use the number of slots divided by this, so that a dead host leaves the rest to
+/// Divisor of the slots that one host may use, so that an unresponsive host leaves the rest to
 /// others.
 const HOST_SLOTS_DIVISOR: u32 = 2;
 
@@ -26,13 +26,13 @@ const HOST_SLOTS_DIVISOR: u32 = 2;
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// `WORDMILL_WEBHOOK_SECRETS`: main secrets for signatures, the current one first. Without
-    /// secrets this worker delivers no webhooks.
+    /// secrets, this worker delivers no webhooks.
     pub secrets: Option<Secrets>,
     /// `WORDMILL_WEBHOOK_SLOTS`: maximum number of concurrent deliveries.
     pub slots: u32,
     /// `WORDMILL_WEBHOOK_TIMEOUT`: time limit of one attempt.
     pub timeout: Duration,
-    /// `WORDMILL_WEBHOOK_RETRY_MAX`: maximum pause between two attempts.
+    /// `WORDMILL_WEBHOOK_RETRY_MAX`: maximum delay between two attempts.
     pub schedule: Schedule,
 }
 
@@ -55,7 +55,7 @@ impl Settings {
                 ATTEMPT_TIME_MAX,
             ),
             schedule: Schedule {
-                longest: env.duration(
+                delay_max: env.duration(
                     "WORDMILL_WEBHOOK_RETRY_MAX",
                     24 * 60 * minute,
                     Duration::from_millis(10),
@@ -66,7 +66,7 @@ impl Settings {
     }
 }
 
-/// Clients and settings that every delivery needs.
+/// Clients and settings for deliveries.
 struct Deliverer {
     worker: Worker,
     fetcher: Fetcher,
@@ -96,7 +96,7 @@ fn new_deliverer(
 }
 
 /// Delivers webhooks until the worker stops, then returns the messages that have not started to the
-/// queue. Without secrets it leaves webhooks to other workers and returns at once.
+/// queue. Without secrets, it returns immediately and leaves webhooks to other workers.
 ///
 /// # Errors
 /// [`SetupError`] if the settings of the fetcher are invalid.
@@ -136,11 +136,12 @@ impl DeliveryHandler for WebhookHandler {
     }
 
     async fn reserve_slots(&self) -> Vec<OwnedSemaphorePermit> {
-        // A request names all free slots. While the broker is unavailable, the client library would
-        // buffer several requests, and each of them would bring messages once the broker is back.
+        // Each request is for as many messages as slots are free. While the broker is unavailable,
+        // the client library would buffer several such requests, and each would return messages
+        // after a reconnect.
         let mut health = self.health.clone();
         if health.wait_for(|health| *health == Health::Ready).await.is_err() {
-            // Nothing supervises the broker any more, so the worker is about to end.
+            // The supervision of the broker has ended, so the worker is about to stop.
             return std::future::pending().await;
         }
         let mut slots = Vec::new();

@@ -1,4 +1,4 @@
-//! Texts and pages to count: installed on the machine, or generated from a few words.
+//! Texts and pages to count, installed on the machine or generated from a few words.
 
 use std::{
     fs,
@@ -8,10 +8,10 @@ use std::{
 
 /// The folder of Debian's package `installation-guide-amd64`.
 const GUIDE: &str = "/usr/share/doc/installation-guide-amd64";
-/// Texts are repeated to at least this size.
+/// Minimum size of a text. Shorter texts are repeated.
 const BYTES_MIN: usize = 24_000_000;
-/// Sets of pages are repeated to at least this size. The first pages of each turn meet cold caches;
-/// with sets of similar size this affects all sets alike.
+/// Minimum size of a set of pages. Smaller sets are repeated, so that the cold caches at the start
+/// of each turn affect all sets alike.
 const PAGES_BYTES_MIN: usize = 6_000_000;
 
 /// A text, and the targets for the ratios to the other counters.
@@ -23,7 +23,7 @@ pub struct Text {
 }
 
 impl Text {
-    /// Returns every available text; prints the names of the others.
+    /// Returns every available text, and prints the names of missing ones.
     pub fn all() -> Vec<Self> {
         let corpus = |name, text: String, target_wc, target_naive| {
             if text.len() < 10_000 {
@@ -59,7 +59,7 @@ pub struct Pages {
 }
 
 impl Pages {
-    /// Returns every available set of pages; prints the names of the others.
+    /// Returns every available set of pages, and prints the names of missing ones.
     pub fn all() -> Vec<Self> {
         let corpus = |name, folder: &Path| {
             let pages = pages(folder);
@@ -85,7 +85,7 @@ impl Pages {
 }
 
 fn print_missing(name: &str) {
-    println!("not installed, therefore not measured: {name}");
+    println!("not measured, because it is not installed: {name}");
 }
 
 fn guide(language: &str) -> String {
@@ -116,7 +116,7 @@ fn text_of(pages: &[String]) -> String {
     pages.iter().map(|page| without_tags(page)).collect()
 }
 
-/// Removes tags, from `<` to `>`; good enough to get real sentences.
+/// Removes all text from `<` to `>`, which is precise enough for a benchmark.
 fn without_tags(page: &str) -> String {
     page.split('<').filter_map(|part| part.split_once('>')).map(|(_, text)| text).collect()
 }
@@ -142,7 +142,7 @@ const THAI: &str = "\
     ข้าว มา บด คน ใน หมู่บ้าน ชอบ กลิ่น หอม เด็ก เดิน ไป โรงเรียน ตลาด มี ผลไม้ และ \
     ผัก มาก";
 
-/// Generates a text of words, of which the first are the most frequent. The same in every run.
+/// Generates a text, the same in every run. The first of `words` are the most frequent.
 fn generate_text(words: &str, between: &str) -> String {
     let words: Vec<_> = words.split_whitespace().collect();
     let mut text = String::new();

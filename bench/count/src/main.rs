@@ -1,19 +1,19 @@
 //! Measures how fast words are counted, compared with other counters.
 //!
 //! `make bench-count` prints the tables that docs/performance.md summarizes. All counters run on
-//! one thread, in turns, and the shortest CPU time counts, so that the ratios of one run are
-//! reliable; the megabytes per second depend on the machine. The texts are installed on the machine
-//! or generated here.
+//! one thread, in turns, and the shortest CPU time of each is used, so that the ratios of one run
+//! are reliable. The megabytes per second depend on the machine. The texts are installed on the
+//! machine or generated here.
 
 mod corpus;
-mod rival;
+mod other_counters;
 mod timing;
 
 use wordmill_count::{Hints, Options};
 
 use self::corpus::{Pages, Text};
 
-/// Number of counts over which the time of a small document is measured.
+/// Number of times that a small document is counted for one measurement.
 const SMALL_DOCUMENTS: usize = 2000;
 
 fn main() {
@@ -22,7 +22,7 @@ fn main() {
          | ratio | target | Wordmill with SHA-256 and charset |"
     );
     println!("|---|---|---|---|---|---|---|---|---|---|");
-    // Arguments select texts and pages by a part of their names.
+    // The arguments are parts of the names of the texts and pages to measure.
     let names: Vec<String> = std::env::args().skip(1).collect();
     let is_selected = |name: &str| names.is_empty() || names.iter().any(|part| name.contains(part));
     let texts = Text::all();
@@ -55,14 +55,14 @@ fn compare_text(corpus: &Text) {
     let options = Options::default();
     let text = corpus.text.as_str();
     let bytes = text.len();
-    let wc = rival::Wc::new(text);
+    let wc = other_counters::Wc::new(text);
     let seconds = timing::seconds(&[
         &|| timing::of_thread(|| wordmill_count::count_text(text, &options).expect("a count")),
         &|| timing::of_thread(|| count_bytes(text, "text/plain")),
-        &|| timing::of_thread(|| rival::unicode_words(text)),
+        &|| timing::of_thread(|| other_counters::unicode_words(text)),
         &|| wc.run(),
     ]);
-    let [wordmill, whole, naive, wc] = seconds[..] else { unreachable!("four counters") };
+    let [wordmill, like_a_job, naive, wc] = seconds[..] else { unreachable!("four counters") };
     println!(
         "| {} | {:.1} | {:.0} | {:.0} | {} | {:.0} | {} | {:.0} |",
         corpus.name,
@@ -72,7 +72,7 @@ fn compare_text(corpus: &Text) {
         ratio(wc / wordmill, corpus.target_wc),
         speed(bytes, naive),
         ratio(naive / wordmill, corpus.target_naive),
-        speed(bytes, whole),
+        speed(bytes, like_a_job),
     );
 }
 
@@ -83,12 +83,12 @@ fn compare_pages(set: &Pages) {
         (0..set.repetitions).flat_map(|_| &set.pages).map(|page| count(page)).sum()
     };
     let with_html5gum = |page: &str| {
-        let text = rival::html5gum(page.as_bytes());
+        let text = other_counters::html5gum(page.as_bytes());
         wordmill_count::count_text(&text, &options).expect("a count").totals.words
     };
     let seconds = timing::seconds(&[
         &|| timing::of_thread(|| each(&|page| count_bytes(page, "text/html"))),
-        &|| timing::of_thread(|| each(&|page| rival::scraper(page.as_bytes()))),
+        &|| timing::of_thread(|| each(&|page| other_counters::scraper(page.as_bytes()))),
         &|| timing::of_thread(|| each(&with_html5gum)),
     ]);
     let [wordmill, scraper, html5gum] = seconds[..] else { unreachable!("three counters") };

@@ -4,10 +4,10 @@ use std::{fs, hint::black_box, time::Duration};
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// The number of runs of each counter, of which the fastest counts.
+/// Number of runs of each counter. The fastest one is used.
 const ROUNDS: usize = 5;
 
-/// Counts a text once; returns its CPU time.
+/// Counts a text once, and returns the CPU time.
 pub type Counter<'c> = &'c dyn Fn() -> Duration;
 
 /// Returns the shortest CPU time of each counter, in seconds.
@@ -21,14 +21,14 @@ pub fn seconds(counters: &[Counter<'_>]) -> Vec<f64> {
     fastest.iter().map(Duration::as_secs_f64).collect()
 }
 
-/// Returns the CPU time of this thread for `work`.
+/// Returns the CPU time that this thread uses for `work`.
 pub fn of_thread<T>(work: impl FnOnce() -> T) -> Duration {
     let start = thread_time();
     black_box(work());
     thread_time() - start
 }
 
-/// Returns the CPU time of the processes that `work` starts and awaits.
+/// Returns the CPU time of the child processes that `work` runs to completion.
 pub fn of_children(work: impl FnOnce()) -> Duration {
     let start = children_time();
     work();

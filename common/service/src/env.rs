@@ -96,7 +96,7 @@ impl Env {
         }
     }
 
-    /// Reads a text.
+    /// Reads a text setting.
     pub fn text(&mut self, name: &'static str, default: &str) -> String {
         self.read(name, default.to_owned(), |text| Ok(text.to_owned()))
     }
@@ -109,7 +109,9 @@ impl Env {
 
     /// Reads a boolean: `true` or `false`.
     pub fn flag(&mut self, name: &'static str, default: bool) -> bool {
-        self.read(name, default, |text| text.parse().map_err(|_| "not true or false".to_owned()))
+        self.read(name, default, |text| {
+            text.parse().map_err(|_| "must be true or false".to_owned())
+        })
     }
 
     /// Reads a secret. It never appears in an error message.
@@ -121,49 +123,49 @@ impl Env {
     /// Reads an address to listen on.
     pub fn address(&mut self, name: &'static str, default: SocketAddr) -> SocketAddr {
         self.read(name, default, |text| {
-            text.parse().map_err(|_| "not an address such as 127.0.0.1:8080".to_owned())
+            text.parse().map_err(|_| "must be an address such as 127.0.0.1:8080".to_owned())
         })
     }
 
-    /// Reads an integer from `least` to `most`.
-    pub fn number(&mut self, name: &'static str, default: u32, least: u32, most: u32) -> u32 {
+    /// Reads an integer from `min` to `max`.
+    pub fn number(&mut self, name: &'static str, default: u32, min: u32, max: u32) -> u32 {
         self.read(name, default, |text| match text.parse() {
-            Ok(number) if (least..=most).contains(&number) => Ok(number),
-            Ok(_) | Err(_) => Err(format!("not a whole number from {least} to {most}")),
+            Ok(number) if (min..=max).contains(&number) => Ok(number),
+            Ok(_) | Err(_) => Err(format!("must be a whole number from {min} to {max}")),
         })
     }
 
-    /// Reads a duration from `least` to `most`.
+    /// Reads a duration from `min` to `max`.
     pub fn duration(
         &mut self,
         name: &'static str,
         default: Duration,
-        least: Duration,
-        most: Duration,
+        min: Duration,
+        max: Duration,
     ) -> Duration {
         let bounds =
-            format!("not between {} and {}", DisplayDuration(least), DisplayDuration(most));
+            format!("must be between {} and {}", DisplayDuration(min), DisplayDuration(max));
         let read = self.read(name, DisplayDuration(default), |text| match parse_duration(text) {
-            Some(span) if (least..=most).contains(&span) => Ok(DisplayDuration(span)),
+            Some(span) if (min..=max).contains(&span) => Ok(DisplayDuration(span)),
             Some(_) => Err(bounds),
-            None => Err("not a duration such as 250ms, 30s, 5m, 12h or 7d".to_owned()),
+            None => Err("must be a duration such as 250ms, 30s, 5m, 12h or 7d".to_owned()),
         });
         read.0
     }
 
-    /// Reads a size in bytes from `least` to `most`.
+    /// Reads a size in bytes from `min` to `max`.
     pub fn size(
         &mut self,
         name: &'static str,
         default: ByteSize,
-        least: ByteSize,
-        most: ByteSize,
+        min: ByteSize,
+        max: ByteSize,
     ) -> u64 {
-        let bounds = format!("not between {least} and {most}");
+        let bounds = format!("must be between {min} and {max}");
         let read = self.read(name, default, |text| match parse_size(text).map(ByteSize) {
-            Some(size) if (least..=most).contains(&size) => Ok(size),
+            Some(size) if (min..=max).contains(&size) => Ok(size),
             Some(_) => Err(bounds),
-            None => Err("not a size such as 512, 64KiB, 5MiB or 1GiB".to_owned()),
+            None => Err("must be a size such as 512, 64KiB, 5MiB or 1GiB".to_owned()),
         });
         read.0
     }
@@ -177,8 +179,8 @@ impl Env {
     /// | used by | default | ...`. A test uses it to keep `docs/settings.md` complete.
     ///
     /// # Errors
-    /// A sentence about the first setting that is undocumented, not read, or documented with
-    /// another default.
+    /// A message about the first setting that is undocumented, not read, or documented with another
+    /// default.
     pub fn check_table(&self, table: &str, service: &str) -> Result<(), String> {
         let mut documented = BTreeMap::new();
         let is_setting =
@@ -197,7 +199,11 @@ impl Env {
                 // The default is described in words if it depends on the service or the machine.
                 Some("") => {}
                 Some(documented) if documented == default => {}
-                Some(documented) => return Err(format!("{name} is {default}, not {documented}")),
+                Some(documented) => {
+                    return Err(format!(
+                        "the default of {name} is {default}, but the table contains {documented}"
+                    ));
+                }
             }
         }
         match documented.keys().next() {
@@ -268,7 +274,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_errors_are_reported_at_once() {
+    fn all_errors_are_reported_together() {
         let mut env: Env =
             [("A", "soon"), ("B", "70000"), ("C", "5 parsecs")].into_iter().collect();
         let day = Duration::from_secs(86_400);
@@ -282,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn units_read_and_print_alike() {
+    fn durations_and_sizes_round_trip() {
         for text in ["250ms", "30s", "5m", "12h", "7d"] {
             assert_eq!(DisplayDuration(parse_duration(text).unwrap()).to_string(), text);
         }

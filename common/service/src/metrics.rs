@@ -25,11 +25,11 @@ use wordmill_common::id::Lane;
 use wordmill_common::job::{Job, Status};
 use wordmill_common::trace_context::{TraceId, TraceParent};
 
-/// Buckets for the time that a client waits for an answer, in seconds.
-pub const ANSWER_SECONDS: &[f64] =
+/// Buckets for the time that a client waits for a response, in seconds.
+pub const RESPONSE_SECONDS: &[f64] =
     &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
-/// Buckets for the durations of a job, in seconds: from a text that is counted at once to a backlog
-/// of hours.
+/// Buckets for the durations of a job, in seconds: from a text that is counted immediately to a
+/// backlog of hours.
 pub const JOB_SECONDS: &[f64] = &[
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0,
     3600.0, 14400.0,
@@ -235,7 +235,7 @@ impl CommonMetrics {
 
     /// Records that a job has just become final. The process that wrote the final record calls it.
     pub fn record_finished_job(&self, job: &Job, trace: Option<TraceLink>) {
-        // A dead-lettered job is failed, too. Operators need to see the two apart.
+        // A dead-lettered job also has the status `failed`. Operators need to see the two apart.
         let outcome = if job.dead_lettered { "dead_lettered" } else { job.status.as_str() };
         let code = job.failure.as_ref().filter(|_| job.status == Status::Failed);
         let code = code.map(|failure| failure.code.label());
@@ -256,19 +256,19 @@ pub struct Exposition {
     registry: Registry,
 }
 
-/// Answer to a scrape.
+/// Response to a scrape.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MetricsText {
     /// Value of the header `Content-Type`.
     pub content_type: &'static str,
-    /// Body of the answer.
+    /// Body of the response.
     pub body: String,
 }
 
 impl Exposition {
     /// Renders all metrics in a format that the `Accept` header of the request allows:
-    /// `OpenMetrics`, which has exemplars, if it is named there, otherwise the older Prometheus
-    /// text format.
+    /// `OpenMetrics`, which supports exemplars, if the header names it, otherwise the older
+    /// Prometheus text format.
     #[must_use]
     pub fn render(&self, accept: Option<&str>) -> MetricsText {
         let mut body = String::new();
@@ -278,7 +278,7 @@ impl Exposition {
         if text::wants_open_metrics(accept) {
             MetricsText { content_type: text::OPEN_METRICS, body }
         } else {
-            MetricsText { content_type: text::TEXT_FORMAT, body: text::plain(&body) }
+            MetricsText { content_type: text::TEXT_FORMAT, body: text::to_text_format(&body) }
         }
     }
 }
@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn buckets_link_to_traces_that_are_recorded() {
+    fn exemplars_name_recorded_traces() {
         let render = exposition().render(Some("application/openmetrics-text;version=1.0.0"));
         assert!(render.content_type.starts_with("application/openmetrics-text"));
         let bucket = |le| {
@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn the_older_format_has_the_same_numbers() {
+    fn the_text_format_has_the_same_values() {
         let render = exposition().render(None);
         assert_eq!(render.content_type, "text/plain; version=0.0.4; charset=utf-8");
         for line in [

@@ -19,7 +19,7 @@ pub fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// Returns whether the service answers `GET /readyz` with status 200.
+/// Returns whether the service responds to `GET /readyz` with status 200.
 ///
 /// # Errors
 /// If the connection fails or times out, or ends before the status line.
@@ -30,7 +30,7 @@ pub fn is_ready(mut stream: impl Read + Write) -> io::Result<bool> {
     Ok(status_line.ends_with(b" 200"))
 }
 
-/// Replaces the unspecified address, for example `0.0.0.0`, by the loopback address.
+/// Replaces the unspecified address, for example `0.0.0.0`, with the loopback address.
 fn loopback_if_unspecified(mut address: SocketAddr) -> SocketAddr {
     if address.ip().is_unspecified() {
         address.set_ip(match address {

@@ -35,8 +35,8 @@ use self::bare_answer::CompletingStream;
 pub use self::unauthenticated::Connection;
 use self::unauthenticated::UnauthenticatedConnections;
 
-/// Maximum size of the head of a request (request line and header fields), in bytes. The answer to
-/// a larger one is 431.
+/// Maximum size of the head of a request (request line and header fields), in bytes. A larger one
+/// gets status 431.
 pub const HEAD_BYTES_MAX: usize = 16 << 10;
 /// Maximum size of the buffer for a body that is read, in bytes. With 16 KiB, large documents
 /// arrive 10 % slower.
@@ -44,25 +44,25 @@ const BUFFER_BYTES_MAX: usize = 64 << 10;
 /// Maximum memory of a connection before its first authenticated request, in bytes.
 ///
 /// It is the sum of a head of `HEAD_BYTES_MAX`, a TLS handshake message of 64 KiB (the limit of
-/// rustls), an answer in a buffer of `BUFFER_BYTES_MAX`, and the state of all three. Measured with
+/// rustls), a response in a buffer of `BUFFER_BYTES_MAX`, and the state of all three. Measured with
 /// the shipped allocator: 41 KiB for an unfinished head, 67 KiB with half a TLS record after it, 97
-/// KiB for a compressed answer that the client does not read. Kernel buffers are not included.
+/// KiB for a compressed response that the client does not read. Kernel buffers are not included.
 pub const CONNECTION_BYTES_MAX: usize = 128 << 10;
-/// Maximum part of an answer that waits in the kernel to be sent, in bytes. Without it, the kernel
+/// Maximum size of the unsent part of a response in the kernel, in bytes. Without it, the kernel
 /// would buffer up to 4 MiB for each client that does not read.
 const UNSENT_BYTES_MAX: u32 = 128 << 10;
-/// Pause after a failed `accept`, for example for lack of file descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+/// Delay after a failed `accept`, for example for lack of file descriptors.
+const ACCEPT_DELAY: Duration = Duration::from_millis(200);
 /// Minimum time between two log messages about too many connections.
 const FULL_LOG_INTERVAL: Duration = Duration::from_secs(60);
-/// Number of file descriptors that are reserved for other purposes than clients: the broker, the
-/// log, and files that are reloaded.
+/// Number of file descriptors that are not available to clients: they are reserved for the broker,
+/// the log, and files that are reloaded.
 const FILES_RESERVED: u32 = 64;
 
 /// TLS configuration for new connections. It can be replaced at any time.
 pub type Certificate = watch::Receiver<Arc<ServerConfig>>;
-/// Function that maps an answer which hyper wrote on its own (`400` or `431`, a head without a
-/// body) to the complete answer. It returns `None` for any other bytes, which are then sent
+/// Function that maps a response that hyper generates itself (`400` or `431`, a head without a
+/// body) to the complete response. It returns `None` for any other bytes, which are then sent
 /// unchanged.
 pub type CompleteAnswerFn = fn(&[u8]) -> Option<String>;
 
@@ -86,7 +86,7 @@ pub struct Settings {
     pub limits: Limits,
     /// TLS configuration. If it is set, the server accepts HTTPS only, otherwise plain HTTP only.
     pub certificate: Option<Certificate>,
-    /// Completes the answers that hyper writes on its own.
+    /// Completes the responses that hyper generates itself.
     pub complete_answer: CompleteAnswerFn,
 }
 
@@ -153,7 +153,7 @@ fn limit_unsent(listener: &TcpListener) {
     if let Err(error) = socket2::SockRef::from(listener).set_tcp_notsent_lowat(UNSENT_BYTES_MAX) {
         warn!(
             %error,
-            "cannot limit unsent bytes: a client that does not read may take 4 MiB of memory"
+            "cannot limit unsent bytes; a client that does not read may take 4 MiB of memory"
         );
     }
 }
@@ -186,7 +186,7 @@ impl Acceptor {
                 Err(gone) if gone.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
                     error!(%error, "cannot accept a connection; retrying in 200 ms");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    tokio::time::sleep(ACCEPT_DELAY).await;
                 }
             }
         }
@@ -199,8 +199,8 @@ impl Acceptor {
         if self.logged_at.is_none_or(|at| at.elapsed() >= FULL_LOG_INTERVAL) {
             self.logged_at = Some(Instant::now());
             warn!(
-                "connection limit reached: new clients wait; a gateway's limit is \
-                 WORDMILL_CONNECTIONS_MAX"
+                "connection limit reached; new clients must wait (gateway: \
+                 WORDMILL_CONNECTIONS_MAX)"
             );
         }
         match Arc::clone(&self.permits).acquire_owned().await {
@@ -211,7 +211,7 @@ impl Acceptor {
     }
 }
 
-/// An accepted client, and the settings by which it is served.
+/// An accepted client, and the settings for its connection.
 struct Client<S> {
     service: S,
     tls: Option<Arc<ServerConfig>>,
@@ -229,9 +229,9 @@ where
 {
     /// Serves the client until one side closes the connection.
     async fn serve(self, stream: TcpStream) {
-        // Without Nagle's algorithm, so that a small event is sent at once.
+        // Disable Nagle's algorithm, so that small events are sent immediately.
         if let Err(error) = stream.set_nodelay(true) {
-            debug!(%error, "cannot set TCP_NODELAY: small answers may be delayed");
+            debug!(%error, "cannot set TCP_NODELAY; small responses may be delayed");
         }
         let mut stream = TimeoutStream::new(stream);
         stream.set_write_timeout(Some(self.timeout));
@@ -273,7 +273,7 @@ where
     }
 }
 
-/// Logs the panic of a connection task. Panics in handlers are caught and answered by the service.
+/// Logs the panic of a connection task. The service itself catches panics in handlers.
 fn log_panic(ended: Result<(), tokio::task::JoinError>) {
     if let Err(error) = ended {
         error!(%error, "connection task panicked");
@@ -299,7 +299,7 @@ pub fn raise_file_limit(wanted: u32) -> u32 {
         warn!(
             files,
             connections_max = affordable,
-            "connection limit lowered: raise the limit of open files (ulimit -n)"
+            "too few file descriptors; lowered the connection limit: raise 'ulimit -n'"
         );
     }
     wanted.min(affordable)

@@ -17,8 +17,11 @@ impl Signals {
     pub fn listen() -> Self {
         match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
             (Ok(terminate), Ok(interrupt)) => Self(Some([terminate, interrupt])),
-            _ => {
-                error!("cannot handle SIGTERM and SIGINT: only SIGKILL stops this service");
+            (Err(error), _) | (_, Err(error)) => {
+                error!(
+                    %error,
+                    "cannot install handlers for SIGTERM and SIGINT; only SIGKILL stops this service"
+                );
                 Self(None)
             }
         }
@@ -31,16 +34,16 @@ impl Signals {
         let Some([mut terminate, mut interrupt]) = self.0 else {
             return std::future::pending().await;
         };
-        let name = next(&mut terminate, &mut interrupt).await;
-        info!(signal = name, "stopping; a second signal exits at once");
+        let name = next_signal(&mut terminate, &mut interrupt).await;
+        info!(signal = name, "shutting down; a second signal exits immediately");
         token.cancel();
-        let name = next(&mut terminate, &mut interrupt).await;
-        warn!(signal = name, "exiting at once");
+        let name = next_signal(&mut terminate, &mut interrupt).await;
+        warn!(signal = name, "exiting immediately");
         std::process::exit(EXIT_INTERRUPTED);
     }
 }
 
-async fn next(terminate: &mut Signal, interrupt: &mut Signal) -> &'static str {
+async fn next_signal(terminate: &mut Signal, interrupt: &mut Signal) -> &'static str {
     tokio::select! {
         _ = terminate.recv() => "SIGTERM",
         _ = interrupt.recv() => "SIGINT",

@@ -68,7 +68,7 @@ impl Config {
         let format = env.read("WORDMILL_LOG_FORMAT", LogFormat::Json, |text| match text {
             "json" => Ok(LogFormat::Json),
             "pretty" => Ok(LogFormat::Pretty),
-            _ => Err("neither json nor pretty".to_owned()),
+            _ => Err("must be json or pretty".to_owned()),
         });
         let spans =
             env.read("WORDMILL_TRACE", Targets::new().with_default(LevelFilter::INFO), |text| {
@@ -86,14 +86,14 @@ impl Config {
 pub fn start(config: &Config, instance: &str) -> Result<Pipeline, Error> {
     // The broker's client logs the same errors as this program, with less context.
     let events = EnvFilter::new(format!("async_nats=error,{}", config.filter));
-    let log = log::LogLayer::new(config.format).with_filter(events.or(our_spans()));
+    let log = log::LogLayer::new(config.format).with_filter(events.or(wordmill_spans()));
     let registry = tracing_subscriber::registry().with(log);
     let Some(export) = &config.export else {
         registry.init();
         return Ok(Pipeline::none());
     };
     let (pipeline, tracer) = export.open(instance)?;
-    registry.with(recorder(tracer, config.spans.clone())).init();
+    registry.with(span_layer(tracer, config.spans.clone())).init();
     Ok(pipeline)
 }
 
@@ -105,7 +105,7 @@ pub fn random_instance() -> String {
 
 /// Enables spans for the log layer, independently of the filter for events: they provide the job id
 /// and the trace id.
-fn our_spans() -> FilterFn {
+fn wordmill_spans() -> FilterFn {
     fn is_ours(metadata: &Metadata<'_>) -> bool {
         let is_shown = metadata.is_span() && *metadata.level() <= Level::INFO;
         is_shown && metadata.target().starts_with("wordmill")
@@ -116,7 +116,7 @@ fn our_spans() -> FilterFn {
 /// Returns the layer that records spans. It ignores events, which would be a large part of the
 /// cost, and which can be found in the log by trace id. It also ignores spans of other crates, in
 /// particular of the HTTP client that exports the spans.
-fn recorder<S>(tracer: opentelemetry_sdk::trace::SdkTracer, spans: Targets) -> impl Layer<S>
+fn span_layer<S>(tracer: opentelemetry_sdk::trace::SdkTracer, spans: Targets) -> impl Layer<S>
 where
     S: Subscriber + for<'span> LookupSpan<'span>,
 {

@@ -70,13 +70,13 @@ pub enum Event {
     AttemptFailed {
         /// Nonce of the attempt.
         run: RunNonce,
-        /// Reason of the failure.
+        /// Reason for the failure.
         failure: Failure,
         /// Earliest time of the next attempt.
         next_attempt_at: Timestamp,
     },
     /// A worker returned the job to the queue, for example at shutdown. The attempt does not count.
-    HandedBack {
+    Returned {
         /// Nonce of the attempt.
         run: RunNonce,
     },
@@ -84,16 +84,16 @@ pub enum Event {
     FailedForGood {
         /// Nonce of the attempt.
         run: RunNonce,
-        /// Reason of the failure.
+        /// Reason for the failure.
         failure: Failure,
         /// Whether the attempts are used up, so that the job is dead-lettered. False for a
         /// permanent failure.
         dead_lettered: bool,
     },
-    /// The job was failed from outside of an attempt: by a worker that found its attempts used up,
-    /// or by the sweeper that found its message lost.
+    /// The job failed outside of an attempt: a worker found its attempts used up, or the sweeper
+    /// found its message lost.
     FailedWithoutRun {
-        /// Reason of the failure.
+        /// Reason for the failure.
         failure: Failure,
         /// Whether the job is dead-lettered.
         dead_lettered: bool,
@@ -109,23 +109,23 @@ impl Event {
         match self {
             Self::Started { .. } => "started",
             Self::Advanced { .. } => "advanced",
-            Self::MembersChecked { .. } => "surveyed",
+            Self::MembersChecked { .. } => "members_checked",
             Self::Counted { .. } => "counted",
             Self::AttemptFailed { .. } => "attempt_failed",
-            Self::HandedBack { .. } => "handed_back",
-            Self::FailedForGood { .. } => "gave_up",
-            Self::FailedWithoutRun { .. } => "abandoned",
-            Self::Cancelled => "withdrawn",
+            Self::Returned { .. } => "returned",
+            Self::FailedForGood { .. } => "failed_for_good",
+            Self::FailedWithoutRun { .. } => "failed_without_run",
+            Self::Cancelled => "cancelled",
         }
     }
 }
 
-/// An event that the current state of the job does not allow. Expected under concurrency: another
+/// An event that the current status of the job does not allow. Expected under concurrency: another
 /// worker updated the job first.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the event {event:?} is not allowed for a job in state {}", from.as_str())]
+#[error("the event {event:?} is not allowed for a job with status {}", from.as_str())]
 pub struct InvalidTransition {
-    /// Current state of the job.
+    /// Current status of the job.
     pub from: Status,
     /// Name of the event.
     pub event: &'static str,

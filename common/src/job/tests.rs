@@ -55,11 +55,11 @@ fn attempt_failed(n: u8) -> Event {
     Event::AttemptFailed { run: run(n), failure: failure(), next_attempt_at: NOW }
 }
 
-fn gave_up(n: u8) -> Event {
+fn failed_for_good(n: u8) -> Event {
     Event::FailedForGood { run: run(n), failure: failure(), dead_lettered: true }
 }
 
-fn abandoned() -> Event {
+fn failed_without_run() -> Event {
     Event::FailedWithoutRun { failure: failure(), dead_lettered: true }
 }
 
@@ -76,7 +76,7 @@ fn after(events: &[Event]) -> Job {
     job
 }
 
-fn surveyed() -> Event {
+fn members_checked() -> Event {
     Event::MembersChecked { members: BatchProgress::default(), next_check_at: NOW }
 }
 
@@ -86,23 +86,23 @@ fn every_event(n: u8) -> [Event; 9] {
         advanced(n),
         counted(n),
         attempt_failed(n),
-        Event::HandedBack { run: run(n) },
-        gave_up(n),
-        abandoned(),
+        Event::Returned { run: run(n) },
+        failed_for_good(n),
+        failed_without_run(),
         Event::Cancelled,
-        surveyed(),
+        members_checked(),
     ]
 }
 
 #[test]
-fn every_pair_of_state_and_event_is_decided() {
+fn every_pair_of_status_and_event_is_decided() {
     use Status::{Cancelled, Failed, Queued, Running, Succeeded};
 
     let queued = after(&[]);
     let running = after(&[started(1)]);
     let no = None;
-    // Columns: started, advanced, counted, attempt_failed, handed_back, gave_up, abandoned,
-    // withdrawn, surveyed.
+    // Columns: started, advanced, counted, attempt_failed, returned, failed_for_good,
+    // failed_without_run, cancelled, members_checked.
     let table = [
         (
             &queued,
@@ -153,8 +153,8 @@ fn every_pair_of_state_and_event_is_decided() {
 }
 
 #[test]
-fn final_states_refuse_every_event() {
-    for last in [counted(1), gave_up(1), Event::Cancelled] {
+fn final_jobs_refuse_every_event() {
+    for last in [counted(1), failed_for_good(1), Event::Cancelled] {
         let job = after(&[started(1), last]);
         assert!(job.status.is_final());
         for event in every_event(1) {
@@ -176,20 +176,20 @@ fn a_takeover_closes_the_open_attempt_as_crashed() {
 }
 
 #[test]
-fn a_hand_back_is_no_attempt() {
-    let job = after(&[started(1), Event::HandedBack { run: run(1) }]);
+fn a_returned_run_does_not_count_as_an_attempt() {
+    let job = after(&[started(1), Event::Returned { run: run(1) }]);
     assert_eq!((job.status, job.attempts.len()), (Status::Queued, 0));
 }
 
 #[test]
-fn looking_at_the_members_of_a_batch_is_no_attempt_however_often() {
-    let job = after(&[surveyed(), surveyed()]);
+fn checking_batch_members_does_not_count_as_an_attempt() {
+    let job = after(&[members_checked(), members_checked()]);
     assert_eq!((job.status, job.attempts.len()), (Status::Queued, 0));
     assert_eq!((job.members, job.next_attempt_at), (Some(BatchProgress::default()), Some(NOW)));
 }
 
 #[test]
-fn a_late_result_of_an_earlier_run_is_shown_as_that_runs_success() {
+fn a_late_result_is_recorded_for_the_run_that_produced_it() {
     let job = after(&[started(1), started(2), counted(1)]);
     assert_eq!(job.status, Status::Succeeded);
     assert_eq!(job.attempts[0].failure, None);
@@ -241,7 +241,7 @@ fn a_record_keeps_unknown_parts_as_written() {
 }
 
 #[test]
-fn an_unknown_state_refuses_every_event_and_cannot_be_written() {
+fn an_unknown_status_refuses_every_event_and_cannot_be_serialized() {
     let newer = golden_record_with(&serde_json::json!({"status": "paused"}));
     let job: Job = serde_json::from_value(newer).unwrap();
     assert_eq!(job.status, Status::Unknown);

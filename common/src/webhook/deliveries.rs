@@ -18,11 +18,11 @@ use crate::open_name::OpenName;
 pub const FORMAT: u32 = 1;
 /// Maximum duration of one attempt that the settings allow.
 pub const ATTEMPT_TIME_MAX: Duration = Duration::from_secs(60);
-/// Time after the limit of an attempt by which its end must be written. After it, the attempt
-/// counts as lost.
+/// Time after the limit of an attempt within which its outcome must be stored. After that, the
+/// attempt is treated as lost.
 const ATTEMPT_WRITE_MARGIN: Duration = Duration::from_secs(5);
 
-/// State of a webhook.
+/// Delivery status of a webhook.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[schemars(rename = "WebhookStatus")]
@@ -31,9 +31,9 @@ pub enum Status {
     Waiting,
     /// The receiver accepted the webhook.
     Delivered,
-    /// Delivery was given up after the last attempt.
+    /// Delivery failed for good: no attempt is left, or the URL is blocked.
     Failed,
-    /// The receiver answered 410 (Gone), so delivery stopped.
+    /// The receiver responded with 410 (Gone), so delivery stopped.
     Disabled,
 }
 
@@ -44,9 +44,9 @@ pub struct Attempt {
     pub number: u32,
     /// Time at which the attempt started.
     pub at: Timestamp,
-    /// HTTP status that the receiver answered; absent if there was no answer.
+    /// HTTP status of the receiver's response; absent if there was none.
     pub status_code: Option<u16>,
-    /// Reason why there was no answer. While the attempt runs, this and `status_code` are absent.
+    /// Reason why there was no response. While the attempt runs, this and `status_code` are absent.
     pub failure: Option<Failure>,
 }
 
@@ -58,13 +58,12 @@ pub struct Deliveries {
     /// Round of the delivery: 0 for the first one. A request to send the webhook again starts a
     /// round with a higher number and without attempts.
     pub round: u64,
-    /// State of the webhook in this round: `waiting` until an attempt decides it or no attempt is
-    /// left.
+    /// Delivery status in this round: `waiting` until an attempt decides it or no attempt is left.
     pub status: OpenName<Status>,
     /// All attempts of the round, the oldest first; at most [`ATTEMPTS_MAX`].
     pub attempts: Vec<Attempt>,
-    /// Time of the next attempt. While an attempt runs: time after which it counts as lost. Absent
-    /// when no attempt follows.
+    /// Time of the next attempt. While an attempt runs: time after which it is treated as lost.
+    /// Absent when no attempt follows.
     pub next_attempt_at: Option<Timestamp>,
     /// Nonce of the running attempt; absent between attempts. Only its worker may end the attempt.
     pub under_way: Option<RunNonce>,
@@ -73,14 +72,14 @@ pub struct Deliveries {
 /// Outcome of an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WebhookOutcome {
-    /// The receiver answered with a status.
+    /// The receiver sent a response.
     Status {
-        /// HTTP status of the answer.
+        /// HTTP status of the response.
         code: u16,
-        /// Minimum wait that the receiver requested by `Retry-After`.
+        /// Minimum delay that the receiver requested by `Retry-After`.
         retry_after: Option<Duration>,
     },
-    /// There was no answer.
+    /// There was no response.
     Failure(Failure),
 }
 
@@ -99,8 +98,8 @@ impl Deliveries {
     }
 
     /// Starts an attempt that may take up to `limit`. If the previous attempt is still open, its
-    /// worker was lost, and that attempt counts as failed. If it was the last attempt, the webhook
-    /// has failed, and no attempt starts.
+    /// worker was lost, and that attempt is recorded as failed. If it was the last attempt, the
+    /// webhook has failed, and no attempt starts.
     pub fn begin_attempt(&mut self, run: RunNonce, now: Timestamp, limit: Duration) {
         if self.under_way.take().is_some()
             && let Some(lost) = self.attempts.last_mut()
@@ -146,7 +145,7 @@ impl Deliveries {
                 }
             }
             WebhookOutcome::Failure(failure) => {
-                // The guard refuses the address, and would refuse it again.
+                // The guard has refused the address, and would refuse it again.
                 may_retry = failure.code != FailureCode::UrlBlocked;
                 attempt.failure = Some(failure.clone());
             }
@@ -185,13 +184,13 @@ mod tests {
 
     const LIMIT: Duration = Duration::from_secs(15);
     const NOW: Timestamp = Timestamp::UNIX_EPOCH;
-    const SCHEDULE: Schedule = Schedule { longest: Duration::from_secs(86_400) };
+    const SCHEDULE: Schedule = Schedule { delay_max: Duration::from_secs(86_400) };
 
     fn status(code: u16) -> WebhookOutcome {
         WebhookOutcome::Status { code, retry_after: None }
     }
 
-    fn tried(outcome: &WebhookOutcome) -> Deliveries {
+    fn state_after_attempt(outcome: &WebhookOutcome) -> Deliveries {
         let mut state = Deliveries::new(0);
         let run = RunNonce::random();
         state.begin_attempt(run, NOW, LIMIT);
@@ -200,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_decide_the_next_step() {
+    fn the_response_decides_the_next_step() {
         for (code, expected) in [
             (200, Status::Delivered),
             (204, Status::Delivered),
@@ -211,13 +210,14 @@ mod tests {
             (429, Status::Waiting),
             (500, Status::Waiting),
         ] {
-            let state = tried(&status(code));
+            let state = state_after_attempt(&status(code));
             assert_eq!(state.status, expected, "{code}");
             assert_eq!(state.next_attempt_at.is_some(), expected == Status::Waiting, "{code}");
             assert_eq!(state.attempts[0].status_code, Some(code));
         }
-        let failed =
-            |code| tried(&WebhookOutcome::Failure(Failure::new(code, "It failed."))).status;
+        let failed = |code| {
+            state_after_attempt(&WebhookOutcome::Failure(Failure::new(code, "It failed."))).status
+        };
         assert_eq!(failed(FailureCode::FetchTls), Status::Waiting);
         assert_eq!(failed(FailureCode::FetchConnect), Status::Waiting);
         assert_eq!(failed(FailureCode::UrlBlocked), Status::Failed);
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_attempt_that_is_under_way_ends() {
+    fn only_the_running_attempt_can_be_ended() {
         let mut state = Deliveries::new(0);
         let run = RunNonce::random();
         state.begin_attempt(run, NOW, LIMIT);
@@ -268,10 +268,10 @@ mod tests {
 
     #[test]
     fn the_stored_format_is_fixed() {
-        let mut state = tried(&status(503));
+        let mut state = state_after_attempt(&status(503));
         let run = "\"00000000-0000-4000-8000-000000000000\"";
         state.begin_attempt(serde_json::from_str(run).unwrap(), NOW, LIMIT);
-        // The first wait has random jitter, but the second attempt has replaced its time.
+        // The first delay has random jitter, but the second attempt has replaced its time.
         let json = serde_json::to_string_pretty(&state).unwrap();
         assert_eq!(json, include_str!("../golden/webhook_state.json").trim_end());
         assert_eq!(serde_json::from_str::<Deliveries>(&json).unwrap(), state);

@@ -71,7 +71,7 @@ struct Links {
 ///
 /// # Errors
 /// If the job cannot be serialized.
-pub fn body(job: &Job) -> Result<Option<Vec<u8>>, serde_json::Error> {
+pub fn serialize_body(job: &Job) -> Result<Option<Vec<u8>>, serde_json::Error> {
     let kind = match job.status {
         Status::Queued | Status::Running | Status::Unknown => return Ok(None),
         Status::Succeeded => "job.succeeded",
@@ -138,23 +138,23 @@ mod tests {
     }
 
     #[test]
-    fn the_body_is_the_documented_one() {
+    fn the_body_matches_the_documentation() {
         let mut job = job();
-        assert_eq!(body(&job).unwrap(), None);
+        assert_eq!(serialize_body(&job).unwrap(), None);
         job.apply(Event::Cancelled, Timestamp::UNIX_EPOCH).unwrap();
         let value: serde_json::Value =
-            serde_json::from_slice(&body(&job).unwrap().unwrap()).unwrap();
+            serde_json::from_slice(&serialize_body(&job).unwrap().unwrap()).unwrap();
         let pretty = serde_json::to_string_pretty(&value).unwrap();
         assert_eq!(pretty, include_str!("../golden/webhook.json").trim_end());
     }
 
     #[test]
-    fn no_job_makes_a_large_body() {
+    fn the_webhook_body_is_bounded() {
         let mut job = job();
         job.labels = (0..16).map(|n| (format!("{n:064}"), "\"".repeat(256))).collect();
         job.source.url = Some(format!("https://example.org/{}", "a".repeat(30_000)));
         job.apply(Event::Cancelled, Timestamp::UNIX_EPOCH).unwrap();
-        let body = body(&job).unwrap().unwrap();
+        let body = serialize_body(&job).unwrap().unwrap();
         assert!(body.len() <= BODY_BYTES_MAX, "{}", body.len());
     }
 }

@@ -8,7 +8,7 @@ const fn minutes(n: u64) -> Duration {
     Duration::from_secs(60 * n)
 }
 
-/// Wait after each failed attempt except the last one, before jitter. The schedule is the one that
+/// Delay after each failed attempt except the last one, before jitter. The schedule is the one that
 /// Standard Webhooks recommends, and takes about three days.
 pub const SCHEDULE: [Duration; 9] = [
     Duration::from_secs(5),
@@ -28,17 +28,17 @@ pub const ATTEMPTS_MAX: usize = SCHEDULE.len() + 1;
 /// The schedule, with a limit that the operator sets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Schedule {
-    /// Maximum wait, before jitter (`WORDMILL_WEBHOOK_RETRY_MAX`).
-    pub longest: Duration,
+    /// Maximum delay, before jitter (`WORDMILL_WEBHOOK_RETRY_MAX`).
+    pub delay_max: Duration,
 }
 
 impl Schedule {
-    /// Returns the wait after attempt number `attempt` (from 1) has failed, or `None` if it was the
-    /// last one.
+    /// Returns the delay after attempt number `attempt` (from 1) has failed, or `None` if it was
+    /// the last one.
     ///
-    /// The wait is taken from [`SCHEDULE`], at most `longest`. A `jitter` from 0 to 1 spreads it
+    /// The delay is taken from [`SCHEDULE`], at most `delay_max`. A `jitter` from 0 to 1 spreads it
     /// from 90 % to 110 %. A longer `retry_after` of the receiver replaces it, up to
-    /// [`RETRY_AFTER_MAX`] and `longest`.
+    /// [`RETRY_AFTER_MAX`] and `delay_max`.
     #[must_use]
     pub fn delay(
         &self,
@@ -47,9 +47,9 @@ impl Schedule {
         retry_after: Option<Duration>,
     ) -> Option<Duration> {
         let index = usize::try_from(attempt.checked_sub(1)?).ok()?;
-        let plain = (*SCHEDULE.get(index)?).min(self.longest);
+        let plain = (*SCHEDULE.get(index)?).min(self.delay_max);
         let spread = plain.mul_f64(0.9 + 0.2 * jitter.clamp(0.0, 1.0));
-        let requested = retry_after.unwrap_or_default().min(RETRY_AFTER_MAX).min(self.longest);
+        let requested = retry_after.unwrap_or_default().min(RETRY_AFTER_MAX).min(self.delay_max);
         // The stored state has times in milliseconds.
         let delay = u64::try_from(spread.max(requested).as_millis()).unwrap_or(u64::MAX);
         Some(Duration::from_millis(delay))
@@ -61,8 +61,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_schedule_in_real_values() {
-        let schedule = Schedule { longest: Duration::from_secs(86_400) };
+    fn the_default_delays_match_the_schedule() {
+        let schedule = Schedule { delay_max: Duration::from_secs(86_400) };
         let middle = |attempt| schedule.delay(attempt, 0.5, None).map(|delay| delay.as_secs());
         let expected = [5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400];
         for (attempt, expected) in (1..).zip(expected) {
@@ -74,13 +74,13 @@ mod tests {
     }
 
     #[test]
-    fn waits_are_lengthened_by_receivers_and_shortened_by_operators() {
+    fn receivers_lengthen_delays_and_operators_limit_them() {
         let seconds = Duration::from_secs;
-        let schedule = Schedule { longest: seconds(86_400) };
+        let schedule = Schedule { delay_max: seconds(86_400) };
         assert_eq!(schedule.delay(1, 0.5, Some(seconds(60))), Some(seconds(60)));
         assert_eq!(schedule.delay(1, 0.5, Some(seconds(1))), Some(seconds(5)));
         assert_eq!(schedule.delay(1, 0.5, Some(Duration::MAX)), Some(RETRY_AFTER_MAX));
-        let short = Schedule { longest: seconds(1) };
+        let short = Schedule { delay_max: seconds(1) };
         assert_eq!(short.delay(9, 0.5, Some(seconds(60))), Some(seconds(1)));
     }
 }

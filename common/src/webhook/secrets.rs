@@ -14,8 +14,8 @@ use crate::secret::Secret;
 
 /// Minimum length of a main secret, in bytes: 128 random bits in hexadecimal.
 const SECRET_BYTES_MIN: usize = 32;
-/// Maximum number of main secrets at a time: the new one, the old one, and spare ones for receivers
-/// that change late.
+/// Maximum number of main secrets at a time: the new one, the old one, and further ones for
+/// receivers that switch late.
 const SECRETS_MAX: usize = 4;
 /// Prefix of every owner's secret, as Standard Webhooks defines it.
 const PREFIX: &str = "whsec_";
@@ -38,12 +38,12 @@ impl std::fmt::Debug for Secrets {
 pub enum InvalidSecrets {
     /// A secret is too short.
     #[error(
-        "a webhook secret has fewer than {SECRET_BYTES_MIN} bytes: create one with \
+        "a webhook secret must have at least {SECRET_BYTES_MIN} bytes: create one with \
          `openssl rand -hex 32`"
     )]
     TooShort,
     /// There are too many secrets.
-    #[error("more than {SECRETS_MAX} webhook secrets are set: remove the oldest ones")]
+    #[error("at most {SECRETS_MAX} webhook secrets are allowed: remove the oldest ones")]
     TooMany,
 }
 
@@ -79,19 +79,20 @@ impl Secrets {
         let signed = |key: [u8; 32]| {
             // Standard Webhooks signs `id.timestamp.body`.
             let head = format!("{id}.{timestamp}.");
-            format!("v1,{}", STANDARD.encode(mac(&key, &[head.as_bytes(), body])))
+            format!("v1,{}", STANDARD.encode(compute_mac(&key, &[head.as_bytes(), body])))
         };
         self.keys(owner).map(signed).collect::<Vec<_>>().join(" ")
     }
 
     fn keys(&self, owner: &Owner) -> impl Iterator<Item = [u8; 32]> {
-        let derive =
-            |main: &Secret| mac(main.expose().as_bytes(), &[PURPOSE, owner.as_str().as_bytes()]);
+        let derive = |main: &Secret| {
+            compute_mac(main.expose().as_bytes(), &[PURPOSE, owner.as_str().as_bytes()])
+        };
         self.0.iter().map(derive)
     }
 }
 
-fn mac(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
+fn compute_mac(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
     #[expect(clippy::expect_used, reason = "HMAC accepts keys of any length")]
     let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC accepts keys of any length");
     parts.iter().for_each(|part| mac.update(part));
@@ -107,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn main_secrets_are_long_and_few() {
+    fn short_secrets_and_too_many_secrets_are_refused() {
         let long = "0123456789abcdef0123456789abcdef";
         assert!(read("").unwrap().is_none() && read(" , ").unwrap().is_none());
         assert_eq!(read(&format!("{long}, {long}")).unwrap().unwrap().0.len(), 2);
@@ -117,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn each_owner_has_a_secret_of_its_own_that_stays_the_same() {
+    fn each_owner_has_a_stable_secret() {
         let secrets = read("0123456789abcdef0123456789abcdef").unwrap().unwrap();
         let of = |owner: &str| secrets.for_owner(&owner.to_owned().try_into().unwrap());
         let [secret] = of("public").try_into().unwrap();
@@ -128,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn there_is_a_signature_for_each_main_secret() {
+    fn each_main_secret_adds_a_signature() {
         let old = "0123456789abcdef0123456789abcdef";
         let new = "fedcba9876543210fedcba9876543210";
         let secrets = read(&format!("{new},{old}")).unwrap().unwrap();

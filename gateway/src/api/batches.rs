@@ -1,15 +1,15 @@
 //! Submission of batches: many jobs in one request, each accepted or refused on its own.
 //!
-//! The jobs are read while the body arrives, and many of them are enqueued concurrently. Last comes
-//! the batch itself, a job that adds up their results (`worker/src/batch_merge.rs`). So when the
-//! client has the answer, the batch is complete; a request that ends early leaves jobs, but no
-//! batch. With an idempotency key, the ids of the jobs are derived from the key and their line
-//! numbers, so that a repeated request runs no job twice.
+//! The jobs are read while the body arrives, and many of them are enqueued concurrently. The batch
+//! itself, a job that merges their results (`worker/src/batch_merge.rs`), is enqueued last. So when
+//! the client has the response, the batch is complete. A request that ends early leaves single
+//! jobs, but no batch. With an idempotency key, the ids of the jobs are derived from the key and
+//! their line numbers, so a repeated request runs no job twice.
 //!
-//! A batch that is refused as a whole starts no job. Query, headers and key are validated before
-//! the body is read. If a batch exists under the key, the lines are only compared with its jobs. If
-//! the queue fills or the body ends early, the batch is interrupted: the answer names the jobs that
-//! run.
+//! Query, headers and key are validated before the body is read. If one of them is invalid, no job
+//! is started. If a batch exists under the key, its jobs are only compared with the lines. If the
+//! queue fills up or the body ends early, the batch is interrupted: the response lists the jobs
+//! that were enqueued.
 
 mod intake;
 mod lines;
@@ -31,7 +31,7 @@ use wordmill_common::message::JobMessage;
 use wordmill_common::source::{Source, SourceKind};
 use wordmill_common::trace_context::TraceParent;
 use wordmill_nats::Error;
-use wordmill_nats::job_record::{Lookup, check_state};
+use wordmill_nats::job_record::{Lookup, check_status};
 use wordmill_nats::store::Outcome;
 use wordmill_nats::stream_read::ReadFrom;
 
@@ -78,7 +78,7 @@ pub(crate) async fn submit_batch(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let shape = shape(&headers)?;
+    let shape = parse_shape(&headers)?;
     let name = idempotency_key::read(&headers)?;
     let query = query::parse_submit_query(uri.query().unwrap_or_default())?;
     if query.lane == Some(Lane::Interactive) {
@@ -90,11 +90,11 @@ pub(crate) async fn submit_batch(
     let webhook =
         query.webhook.as_deref().map(|url| new_job::parse_webhook(&app, url)).transpose()?;
     let batch_id = match &name {
-        Some(name) => JobId::derived("batch", &caller.owner, name),
+        Some(name) => JobId::derive("batch", &caller.owner, name),
         None => JobId::new(),
     };
     let mode = match &name {
-        Some(_) => match find(&app, &caller.job(batch_id)).await {
+        Some(_) => match find_mode(&app, &caller.job_key(batch_id)).await {
             Ok(mode) => mode,
             Err(problem) => {
                 json_body::drain(body).await;
@@ -110,8 +110,8 @@ pub(crate) async fn submit_batch(
         return Err(interrupted_problem(problem, batch_id, mode, &report));
     }
     if report.accepted == 0 && mode == BatchMode::ExistingBatch {
-        let detail = "The key belongs to a batch with other lines or parameters. See \"lines\" for \
-                      the differences.";
+        let detail = "The idempotency key was already used for a batch with different lines or \
+                      parameters. See \"lines\" for the differences.";
         let problem = Problem::new(Code::IdempotencyKeyReused, detail);
         return Err(problem.with_member("lines", report.lines.into()));
     }
@@ -121,13 +121,14 @@ pub(crate) async fn submit_batch(
             Problem::new(Code::EmptyBatch, detail).with_member("lines", report.lines.into())
         );
     }
-    let message = JobMessage { webhook, ..message(&caller, &trace, batch_id, &query, &report) };
+    let message =
+        JobMessage { webhook, ..build_message(&caller, &trace, batch_id, &query, &report) };
     let accepted = match mode {
         BatchMode::WithoutKey => publish::accept(&app, &message, &trace).await,
         BatchMode::NewKey => idempotent::accept(&app, message, &trace).await,
         BatchMode::ExistingBatch => idempotent::find(&app, message, &trace).await,
     };
-    // The jobs are enqueued even if the batch is missing or unconfirmed, so the answer names them.
+    // The jobs are enqueued even if the batch is missing or unconfirmed, so the problem lists them.
     let job = accepted.map_err(|problem| interrupted_problem(problem, batch_id, mode, &report))?;
     info!(
         job.id = %batch_id,
@@ -135,15 +136,15 @@ pub(crate) async fn submit_batch(
         refused = report.refused.count(),
         "batch accepted"
     );
-    Ok(answer(&job, &report))
+    Ok(render_accepted(&job, &report))
 }
 
-/// Returns the mode of a request with a key, depending on whether its batch exists. The record of a
-/// batch is created last, so if it exists, all its jobs do.
+/// Returns the mode of a request with a key. The record of a batch is created last, so if it
+/// exists, all its jobs do.
 ///
 /// # Errors
 /// `result_expired` if the batch has expired or is deleted, and `broker_unavailable`.
-async fn find(app: &App, key: &JobKey) -> Result<BatchMode, Problem> {
+async fn find_mode(app: &App, key: &JobKey) -> Result<BatchMode, Problem> {
     publish::wait_for_connection(app, Instant::now() + BROKER_DEADLINE).await?;
     match deadline::with_broker_deadline(app.store.get_job(key, ReadFrom::Leader)).await? {
         Lookup::Job(_) => Ok(BatchMode::ExistingBatch),
@@ -152,8 +153,8 @@ async fn find(app: &App, key: &JobKey) -> Result<BatchMode, Problem> {
     }
 }
 
-/// Determines from the content type how the jobs are written in the body.
-fn shape(headers: &HeaderMap) -> Result<Shape, Problem> {
+/// Selects the format of the body by its content type.
+fn parse_shape(headers: &HeaderMap) -> Result<Shape, Problem> {
     if json_body::is_json(headers) {
         return Ok(Shape::Array);
     }
@@ -166,8 +167,8 @@ fn shape(headers: &HeaderMap) -> Result<Shape, Problem> {
     Err(Problem::new(Code::UnsupportedMediaType, detail))
 }
 
-/// Returns the message of the batch itself, the job that adds up the results of the others.
-fn message(
+/// Returns the message of the batch itself, the job that merges the results of its members.
+fn build_message(
     caller: &Caller,
     trace: &TraceParent,
     batch_id: JobId,
@@ -179,11 +180,11 @@ fn message(
         lane: Lane::Bulk,
         options: query.options.clone(),
         labels: query.labels.clone(),
-        ..JobMessage::new(caller.job(batch_id), Source::Batch(batch), trace.trace_id)
+        ..JobMessage::new(caller.job_key(batch_id), Source::Batch(batch), trace.trace_id)
     }
 }
 
-fn answer(job: &Job, report: &IntakeReport) -> Response {
+fn render_accepted(job: &Job, report: &IntakeReport) -> Response {
     let id = job.job_id;
     let location = format!("/v1/batches/{id}");
     let retry_after = POLL_AFTER_S.to_string();
@@ -204,8 +205,8 @@ fn answer(job: &Job, report: &IntakeReport) -> Response {
         .into_response()
 }
 
-/// Returns the problem of a batch that was not accepted as a whole. It has the cause and the jobs
-/// that run.
+/// Completes the problem of an interrupted batch: adds advice, the batch id and the outcome of the
+/// lines.
 fn interrupted_problem(
     problem: Problem,
     batch_id: JobId,
@@ -221,8 +222,8 @@ fn interrupted_problem(
              that batch run as single jobs; see \"lines\"."
         }
         BatchMode::NewKey => {
-            "Send the whole batch again with the same Idempotency-Key: accepted lines do not run \
-             twice."
+            "Send the whole batch again with the same Idempotency-Key: lines that were already \
+             accepted are not run again."
         }
         BatchMode::WithoutKey => {
             "The accepted lines run as single jobs. With an Idempotency-Key, a repeated request \
@@ -232,9 +233,9 @@ fn interrupted_problem(
     let state = if is_reused {
         ""
     } else if problem.has_job_id() {
-        " The batch is not confirmed."
+        " The broker has not confirmed the batch."
     } else {
-        " The batch is not created yet."
+        " The batch has not been created yet."
     };
     let detail = format!("{}{state} {advice}", problem.detail());
     problem
@@ -291,12 +292,13 @@ pub(crate) async fn cancel_members(app: &App, job: &Job) -> Result<(), Problem> 
         });
         let outcomes = tokio::time::timeout_at(deadline, join_all(cancelling)).await;
         let incomplete = || {
-            let detail = "The batch is cancelled, but not all of its jobs are. Cancel it again.";
+            let detail = "The batch was cancelled, but some of its members were not. Repeat the \
+                          request.";
             Problem::new(Code::BrokerUnavailable, detail)
         };
         for outcome in outcomes.map_err(|_| incomplete())? {
             outcome.map_err(|error| {
-                debug!(%error, "member of a batch could not be cancelled");
+                debug!(%error, "cannot cancel a member of a batch");
                 incomplete()
             })?;
         }
@@ -304,7 +306,7 @@ pub(crate) async fn cancel_members(app: &App, job: &Job) -> Result<(), Problem> 
     Ok(())
 }
 
-/// Cancels one member. A member that is final or deleted is skipped.
+/// Cancels one member, unless it is final or deleted.
 async fn cancel_member(app: &App, key: &JobKey) -> Result<(), Error> {
     let event = |job: &mut Job, now| job.apply(wordmill_common::job::Event::Cancelled, now);
     let current = match app.store.get_job(key, ReadFrom::AnyReplica).await? {
@@ -322,7 +324,7 @@ async fn cancel_member(app: &App, key: &JobKey) -> Result<(), Error> {
     };
     match app.store.apply(&current, None, event).await? {
         Outcome::Applied(stored) => app.metrics.record_cancelled_job(&stored.job),
-        Outcome::Refused(stored, _) => check_state(&stored.job)?,
+        Outcome::Refused(stored, _) => check_status(&stored.job)?,
         Outcome::Gone => {}
     }
     Ok(())

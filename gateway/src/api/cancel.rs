@@ -1,13 +1,12 @@
 //! Cancels jobs.
 //!
-//! Only the record decides. It is written before the answer is sent, and a final record never
-//! changes: a worker that runs the job can no longer write a result. The message stays in the queue
-//! until a worker receives it, finds the job final, and acknowledges it without counting.
+//! The record alone decides. It is written before the response is sent, and a final record never
+//! changes, so a worker that runs the job can no longer write a result. The message stays in the
+//! queue until a worker receives it, finds the job final, and acknowledges it without counting.
 //!
-//! This also holds if workers are away for a long time. With a short `WORDMILL_RESULT_TTL`, a
-//! record may expire before its message is delivered. The server leaves a tombstone in its place,
-//! which workers treat as final and which outlives every message
-//! (`wordmill_nats::topology::TOMBSTONE_TTL`).
+//! This holds even if no worker runs for a long time. With a short `WORDMILL_RESULT_TTL`, a record
+//! may expire before its message is delivered. The server then leaves a tombstone, which workers
+//! treat as final and which outlives every message (`wordmill_nats::topology::TOMBSTONE_TTL`).
 
 use axum::Extension;
 use axum::extract::State;
@@ -34,8 +33,8 @@ pub(crate) async fn cancel_job(
     JobPath(key): JobPath,
     Extension(trace): Extension<TraceParent>,
 ) -> Result<Response, Problem> {
-    let withdrawing = tokio::time::timeout(BROKER_DEADLINE, cancel(&app, &key, &trace));
-    let stored = withdrawing.await.unwrap_or_else(|_| {
+    let cancelling = tokio::time::timeout(BROKER_DEADLINE, cancel(&app, &key, &trace));
+    let stored = cancelling.await.unwrap_or_else(|_| {
         let detail = "The cancellation was not confirmed in time. Try again.";
         Err(Problem::new(Code::BrokerUnavailable, detail))
     })?;
@@ -47,11 +46,11 @@ pub(crate) async fn cancel_job(
     Ok(response)
 }
 
-/// Cancels a job, and returns its record once that is stored.
+/// Cancels a job and returns its stored record.
 ///
-/// The first read may be from a replica that lags. This is safe: a final record never changes, and
-/// a write based on an outdated record fails the compare-and-set and is repeated with the leader's
-/// record. A job that has only a message gets its record here.
+/// The first read may be from a lagging replica. This is safe: a final record never changes, and a
+/// write based on an outdated record fails the compare-and-set and is repeated with the record of
+/// the leader. If the job has only a message, this creates its record.
 async fn cancel(
     app: &App,
     key: &JobKey,

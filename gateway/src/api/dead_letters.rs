@@ -41,7 +41,7 @@ pub(crate) struct DeadLetterQuery {
     /// Maximum number of dead letters on the page; 20 by default.
     #[schemars(range(min = 1, max = LIMIT_MAX))]
     limit: Option<usize>,
-    /// Cursor of the page: the `next_cursor` of another page.
+    /// Cursor of the page: the `next_cursor` of the previous page.
     #[schemars(extend("pattern" = cursor::PATTERN))]
     cursor: Option<String>,
     /// Only dead letters with this failure code.
@@ -53,15 +53,16 @@ pub(crate) struct DeadLetterQuery {
 /// A dead letter: the message of a job that failed for good. A text or document is not included.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "DeadLetter")]
-pub(crate) struct LetterView {
-    /// Id of the dead letter: that of its job, unless its message could not be read.
+pub(crate) struct DeadLetterView {
+    /// Id of the dead letter: the id of its job or, if the message could not be read,
+    /// `unreadable-<n>`.
     id: String,
     /// Id of the job; null if the message could not be read.
     job_id: Option<JobId>,
     /// Lane of the job.
     lane: Lane,
     /// Reason why the job failed.
-    failure: LetterFailure,
+    failure: DeadLetterFailure,
     /// Number of attempts; null if it is unknown.
     attempts: Option<u32>,
     /// Time at which the job failed for good.
@@ -73,13 +74,14 @@ pub(crate) struct LetterView {
     job: Option<JobPart>,
     /// Id of the job's trace; null if it is unknown.
     trace_id: Option<TraceId>,
-    /// URLs of related requests: `self`, `job` and `trace`, as far as they exist.
+    /// URLs of related requests: `self`, and `job` and `trace` if they exist.
     links: BTreeMap<&'static str, String>,
 }
 
 /// Reason why a job failed for good.
 #[derive(Debug, Serialize, JsonSchema)]
-struct LetterFailure {
+#[schemars(rename = "LetterFailure")]
+struct DeadLetterFailure {
     /// Code of the failure.
     code: String,
     /// Explanation of this occurrence.
@@ -98,7 +100,7 @@ struct JobPart {
     /// Time of the submission.
     #[schemars(with = "Moment")]
     created_at: Timestamp,
-    /// Id of the job that this job repeated.
+    /// Id of the job that this job repeats.
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_of: Option<JobId>,
 }
@@ -108,7 +110,7 @@ pub(crate) async fn list_dead_letters(
     State(app): State<App>,
     caller: Caller,
     selection: Result<Query<DeadLetterQuery>, QueryRejection>,
-) -> Result<Json<cursor::ListPage<LetterView>>, Problem> {
+) -> Result<Json<cursor::ListPage<DeadLetterView>>, Problem> {
     let invalid = |detail: String| Problem::new(Code::InvalidQuery, detail);
     let Query(selection) =
         selection.map_err(|rejection| invalid(format!("{}.", rejection.body_text())))?;
@@ -116,11 +118,11 @@ pub(crate) async fn list_dead_letters(
     if !(1..=LIMIT_MAX).contains(&limit) {
         return Err(invalid(format!("\"limit\" must be 1 to {LIMIT_MAX}.")));
     }
-    let before = cursor::of_query(selection.cursor.as_deref())?;
+    let before = cursor::from_query(selection.cursor.as_deref())?;
     let filter = Filter { code: selection.code, lane: selection.lane };
-    let page = list_letters(&app, &caller.owner, &filter, before, limit).await?;
-    let data = page.letters.iter().map(|letter| LetterView::of(&app, letter)).collect();
-    Ok(Json(cursor::ListPage { data, next_cursor: page.next.map(cursor::write) }))
+    let page = read_page(&app, &caller.owner, &filter, before, limit).await?;
+    let data = page.letters.iter().map(|letter| DeadLetterView::of(&app, letter)).collect();
+    Ok(Json(cursor::ListPage { data, next_cursor: page.next.map(cursor::encode) }))
 }
 
 /// `GET /v1/dead-letters/{id}`.
@@ -128,9 +130,9 @@ pub(crate) async fn get_dead_letter(
     State(app): State<App>,
     caller: Caller,
     id: Result<Path<String>, PathRejection>,
-) -> Result<Json<LetterView>, Problem> {
-    let letter = require_letter(&app, &caller, id).await?;
-    Ok(Json(LetterView::of(&app, &letter)))
+) -> Result<Json<DeadLetterView>, Problem> {
+    let letter = require_dead_letter(&app, &caller, id).await?;
+    Ok(Json(DeadLetterView::of(&app, &letter)))
 }
 
 /// `DELETE /v1/dead-letters/{id}`. A second request gets `dead_letter_not_found`.
@@ -139,8 +141,8 @@ pub(crate) async fn delete_dead_letter(
     caller: Caller,
     id: Result<Path<String>, PathRejection>,
 ) -> Result<StatusCode, Problem> {
-    let letter = require_letter(&app, &caller, id).await?;
-    // The document is removed first, so that a repeat still finds the letter if this fails.
+    let letter = require_dead_letter(&app, &caller, id).await?;
+    // Remove the document first: if this fails, a repeated request still finds the dead letter.
     if let Some(name) = letter.message.as_ref().and_then(ParsedMessage::object) {
         with_deadline(app.uploads.documents.remove(name)).await?;
     }
@@ -149,7 +151,7 @@ pub(crate) async fn delete_dead_letter(
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn require_letter(
+async fn require_dead_letter(
     app: &App,
     caller: &Caller,
     id: Result<Path<String>, PathRejection>,
@@ -165,7 +167,7 @@ async fn require_letter(
     })
 }
 
-async fn list_letters(
+async fn read_page(
     app: &App,
     owner: &Owner,
     filter: &Filter,
@@ -185,7 +187,7 @@ async fn with_deadline<T>(request: impl Future<Output = Result<T, Error>>) -> Re
     }
 }
 
-impl LetterView {
+impl DeadLetterView {
     fn of(app: &App, letter: &DeadLetter) -> Self {
         let job_id = match letter.id {
             DeadLetterId::Job(job_id) => Some(job_id),
@@ -201,7 +203,7 @@ impl LetterView {
             id: letter.id.to_string(),
             job_id,
             lane: letter.lane,
-            failure: LetterFailure { code: letter.code.clone(), detail: letter.detail.clone() },
+            failure: DeadLetterFailure { code: letter.code.clone(), detail: letter.detail.clone() },
             attempts: letter.attempts,
             dead_at: letter.dead_at,
             size_bytes: letter.size_bytes,

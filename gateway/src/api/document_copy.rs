@@ -14,9 +14,9 @@ use crate::read::find_job;
 /// Time limit for copying a document.
 const COPY_TIME_MAX: Duration = Duration::from_secs(60);
 
-/// Copies the document of an earlier job, and changes `message`, the new job, to use the copy. Does
-/// nothing if the source is not a stored document, or if the new job exists already and thus has
-/// its copy. Returns the name of the copy for
+/// Copies the document of an earlier job, and makes `message`, the new job, refer to the copy. Does
+/// nothing if the source is not a stored document, or if the new job exists already and has its own
+/// copy. Returns the name of the copy for
 /// [`remove_unless_owned`](crate::intake::upload::remove_unless_owned).
 ///
 /// # Errors

@@ -21,13 +21,14 @@ use crate::read::follow::{FollowEvent, Follower};
 
 /// Request header with the id of the last event that the client received.
 const LAST_EVENT_ID: &str = "last-event-id";
-/// Response header that makes nginx forward each event at once, regardless of its configuration.
+/// Response header that makes nginx forward each event immediately, regardless of its
+/// configuration.
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 /// Interval between two keep-alive comments in an idle stream.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(15);
-/// Pause before a client reconnects after the end of its stream.
+/// Delay before a client reconnects after the end of its stream.
 const RECONNECT_AFTER: Duration = Duration::from_secs(1);
-/// Maximum duration of a stream. A client that still waits reconnects.
+/// Maximum duration of a stream. A client that is still waiting reconnects.
 const STREAM_TIME_MAX: Duration = Duration::from_secs(3600);
 
 /// The event stream of one client.
@@ -60,9 +61,9 @@ pub(crate) async fn stream_events(
     if current.status.is_final() && !is_newer(current, last_event_id) {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
-    // Checked first, because no error status can be sent once the stream has begun.
+    // Check the record now, because no error status can be sent once the stream has begun.
     streaming.app.view_record(current, &key)?;
-    // A client whose key is revoked reconnects when its stream has ended, and gets a 401.
+    // If the key is revoked, the stream ends. The client reconnects and gets a 401.
     let events = events(streaming).take_until(revoked);
     let alive = KeepAlive::new().interval(HEARTBEAT_INTERVAL);
     let mut response = Sse::new(events).keep_alive(alive).into_response();
@@ -98,17 +99,17 @@ impl EventStream {
         self.last_event_id = Some(current.revision);
         self.is_finished = current.status.is_final();
         let view = view
-            .inspect_err(|error| error!(%error, "event stream ended: the record cannot be read"))
+            .inspect_err(|error| error!(%error, "event stream ended: cannot read the record"))
             .ok()?;
         let event = event.json_data(view);
         event
-            .inspect_err(|error| error!(%error, "event stream ended: the job cannot be serialized"))
+            .inspect_err(|error| error!(%error, "event stream ended: cannot serialize the job"))
             .ok()
     }
 }
 
 /// Returns whether the record is newer than the last event of the client. A final record is sent
-/// even to a client that names a later event, because no later one exists.
+/// even if the client names a later event, because no later one can exist.
 fn is_newer(current: &RawRecord, last_event_id: Option<u64>) -> bool {
     last_event_id.is_none_or(|last_event_id| {
         current.revision > last_event_id

@@ -33,7 +33,7 @@ pub(crate) struct ExplainQuery {
     rules: Option<String>,
 }
 
-/// The tokens that two rules count differently.
+/// Tokens that two rules count differently.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "Explanation")]
 pub(crate) struct ExplanationView<'a> {
@@ -65,7 +65,7 @@ struct TokenView<'a> {
     token: &'a str,
     /// Number of occurrences.
     count: u64,
-    /// Number of words in one occurrence under each rule. It may have a fraction.
+    /// Number of words in one occurrence under each rule. It may be a fraction.
     words: BTreeMap<RuleName, f64>,
     /// Property of the token that causes the difference.
     reason: Reason,
@@ -82,11 +82,11 @@ pub(crate) async fn explain_job(
     let Query(selection) = selection.map_err(|rejection| {
         Problem::new(Code::InvalidQuery, format!("{}.", rejection.body_text()))
     })?;
-    let rules = selection.rules.as_deref().map_or(Ok(DEFAULT_RULES), rules)?;
+    let rules = selection.rules.as_deref().map_or(Ok(DEFAULT_RULES), parse_rules)?;
     let stored = find_job::require_job(&app, &key).await?;
     let job = &stored.job;
     results::require_success(job)?;
-    let explanation = explanation(&app, job).await?;
+    let explanation = read_explanation(&app, job).await?;
     Ok(Json(compare(job, &explanation, rules)).into_response())
 }
 
@@ -101,7 +101,7 @@ fn compare<'a>(
     };
     let tokens = explanation.largest_differences(left, right);
     let listed_difference = tokens.iter().map(|token| token.difference(left, right)).sum();
-    let signed = |words: u64| i64::try_from(words).unwrap_or(i64::MAX);
+    let to_i64 = |words: u64| i64::try_from(words).unwrap_or(i64::MAX);
     let views = tokens.into_iter().map(|token| TokenView {
         token: &token.token,
         count: token.count,
@@ -118,7 +118,7 @@ fn compare<'a>(
         rule: job.rule.as_ref(),
         rules: [left, right],
         totals: [(left, total(left)), (right, total(right))].into(),
-        difference: signed(total(right)).saturating_sub(signed(total(left))),
+        difference: to_i64(total(right)).saturating_sub(to_i64(total(left))),
         listed_difference,
         tokens: views.collect(),
         dropped_bytes: &explanation.dropped_bytes,
@@ -135,11 +135,14 @@ fn rules_pattern() -> String {
     format!("^({})$", pairs.join("|"))
 }
 
-/// Parses the names of two different rules.
-fn rules(names: &str) -> Result<[RuleName; 2], Problem> {
+/// Parses the names of two different rules, separated by a comma.
+fn parse_rules(names: &str) -> Result<[RuleName; 2], Problem> {
     let invalid = || {
         let names = RuleName::ALL.map(RuleName::as_str).join(", ");
-        let detail = format!("The parameter \"rules\" must name two different rules of {names}.");
+        let detail = format!(
+            "The parameter \"rules\" must list two different rules, separated by a comma. The \
+             rules are {names}."
+        );
         Problem::new(Code::InvalidQuery, detail)
     };
     let (left, right) = names.split_once(',').ok_or_else(invalid)?;
@@ -150,10 +153,10 @@ fn rules(names: &str) -> Result<[RuleName; 2], Problem> {
     }
 }
 
-async fn explanation(app: &App, job: &Job) -> Result<Explanation, Problem> {
+async fn read_explanation(app: &App, job: &Job) -> Result<Explanation, Problem> {
     match &job.explanation {
         None => {
-            let detail = "The job did not record an explanation. Submit it again with \
+            let detail = "No explanation was recorded for this job. Submit it again with \
                           \"explain\": true in its options.";
             Err(Problem::new(Code::ExplainNotRecorded, detail))
         }
@@ -176,11 +179,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn two_different_rules_are_named() {
-        assert_eq!(rules("office,gmx").unwrap(), [RuleName::Office, RuleName::Gmx]);
-        assert_eq!(rules("unicode, office").unwrap(), [RuleName::Unicode, RuleName::Office]);
+    fn two_different_rules_are_required() {
+        assert_eq!(parse_rules("office,gmx").unwrap(), [RuleName::Office, RuleName::Gmx]);
+        assert_eq!(parse_rules("unicode, office").unwrap(), [RuleName::Unicode, RuleName::Office]);
         for wrong in ["", "unicode", "unicode,unicode", "unicode,words", "unicode,office,gmx"] {
-            assert!(rules(wrong).unwrap_err().has_code(Code::InvalidQuery), "{wrong}");
+            assert!(parse_rules(wrong).unwrap_err().has_code(Code::InvalidQuery), "{wrong}");
         }
     }
 }

@@ -18,7 +18,9 @@ pub(crate) async fn get_readiness(State(app): State<App>) -> Result<Json<Value>,
     let health = app.health.borrow().clone();
     match health {
         Health::Ready if app.broker.is_connected() => Ok(Json(json!({"status": "ready"}))),
-        Health::Ready => Err(Problem::new(Code::NotReady, "No connection to the broker.")),
+        Health::Ready => {
+            Err(Problem::new(Code::NotReady, "The gateway is not connected to the broker."))
+        }
         Health::Waiting(reason) => Err(Problem::new(Code::NotReady, reason)),
     }
 }

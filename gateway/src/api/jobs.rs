@@ -24,15 +24,15 @@ use crate::http::problem::{Code, Problem};
 use crate::read::find_job::{self, JobPath};
 use crate::read::follow::{self, WAIT_S_MAX};
 
-/// Pause in seconds after which a client may poll an unfinished job again.
+/// Delay in seconds after which a client may poll an unfinished job again.
 pub(crate) const POLL_AFTER_S: u64 = 1;
 
 /// The query of `GET /v1/jobs/{id}`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct JobQuery {
-    /// Maximum wait in seconds. The answer is sent when the job is final or, with `If-None-Match`,
-    /// at any change.
+    /// Maximum wait in seconds. The response is sent when the job is final or, with
+    /// `If-None-Match`, at any change.
     #[schemars(range(max = WAIT_S_MAX))]
     wait: Option<u64>,
 }
@@ -58,7 +58,7 @@ pub(crate) async fn get_job(
                 record.status.is_final()
                     || if_none_match.as_ref().is_some_and(|tags| !tags.includes(record.revision))
             };
-            // Boxed, so that requests without a wait need no memory for it.
+            // Boxed to keep the futures of requests without `wait` small.
             Box::pin(follow::wait_until(&app, &key, Duration::from_secs(wait), is_wanted)).await?
         }
         Some(_) => return Err(invalid(format!("\"wait\" must be 0 to {WAIT_S_MAX} seconds."))),
@@ -67,7 +67,7 @@ pub(crate) async fn get_job(
         StatusCode::NOT_MODIFIED.into_response()
     } else {
         let view = app.view_record(&record, &key)?;
-        let deliveries = match view.has_ended_with_webhook() {
+        let deliveries = match view.is_final_with_webhook() {
             true => webhooks::get_deliveries(&app, &key).await?,
             false => None,
         };
@@ -87,14 +87,14 @@ pub(crate) async fn delete_job(
     State(app): State<App>,
     JobPath(key): JobPath,
 ) -> Result<StatusCode, Problem> {
-    let stored = find_job::require_finished(&app, &key).await?;
+    let stored = find_job::require_final(&app, &key).await?;
     with_broker_deadline(remove(&app, &key, &stored)).await?;
     info!(job.id = %key.job_id, "job deleted");
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Removes the result, the document and the webhook state, then the record. In this order, a repeat
-/// can remove what an interrupted request left.
+/// Removes the result, the document and the webhook state, then the record. In this order, a
+/// repeated request can complete an interrupted one.
 async fn remove(app: &App, key: &JobKey, stored: &VersionedJob) -> Result<(), Error> {
     if let Some(ResultRef::Object { name }) = &stored.job.result {
         app.results.remove(name).await?;
@@ -102,7 +102,8 @@ async fn remove(app: &App, key: &JobKey, stored: &VersionedJob) -> Result<(), Er
     if let Some(ExplanationRef::Object { name }) = &stored.job.explanation {
         app.results.remove(name).await?;
     }
-    // It is usually removed already. The document of a dead letter is removed with the letter.
+    // Usually it is removed when the job becomes final. The document of a dead letter is removed
+    // with the dead letter.
     if let Some(name) = stored.job.document.as_ref().filter(|_| !stored.job.dead_lettered) {
         app.uploads.documents.remove(name).await?;
     }

@@ -35,7 +35,7 @@ pub(crate) struct ListQuery {
     /// Only jobs with this label, as `name:value`.
     #[schemars(extend("pattern" = "^[^:]+:"))]
     label: Option<String>,
-    /// Cursor of the page: the `next_cursor` of another page.
+    /// Cursor of the page: the `next_cursor` of the previous page.
     #[schemars(extend("pattern" = cursor::PATTERN))]
     cursor: Option<String>,
     /// Maximum number of jobs on the page; 20 by default.
@@ -56,7 +56,7 @@ pub(crate) async fn list_jobs(
     if !(1..=LIMIT_MAX).contains(&limit) {
         return Err(invalid(format!("\"limit\" must be 1 to {LIMIT_MAX}.")));
     }
-    let before = cursor::of_query(selection.cursor.as_deref())?;
+    let before = cursor::from_query(selection.cursor.as_deref())?;
     let label = selection.label.as_deref().map(|label| {
         let (name, value) = label.split_once(':').filter(|(name, _)| !name.is_empty())?;
         Some((name.to_owned(), value.to_owned()))
@@ -75,19 +75,19 @@ pub(crate) async fn list_jobs(
     })??;
     let shown = page.records.iter().filter_map(|(key, record)| {
         let view = app.view_record(record, key);
-        view.inspect_err(|error| warn!(job.id = %key.job_id, %error, "job record cannot be read"))
+        view.inspect_err(|error| warn!(job.id = %key.job_id, %error, "cannot read a job record"))
             .ok()
     });
     let data: Vec<JobView<'_>> = shown.collect();
-    let next = page.next.map(cursor::write);
-    let link = next.as_ref().and_then(|next| link(&selection, next));
+    let next = page.next.map(cursor::encode);
+    let link = next.as_ref().and_then(|next| next_page_link(&selection, next));
     let mut response = Json(ListPage { data, next_cursor: next }).into_response();
     response.headers_mut().extend(link.map(|link| (LINK, link)));
     Ok(response)
 }
 
 /// Returns the `Link` to the next page: the same query with another cursor.
-fn link(selection: &ListQuery, next: &str) -> Option<HeaderValue> {
+fn next_page_link(selection: &ListQuery, next: &str) -> Option<HeaderValue> {
     let mut query = form_urlencoded::Serializer::new(String::new());
     if let Some(status) = selection.status {
         query.append_pair("status", status.as_str());

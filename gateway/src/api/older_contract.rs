@@ -1,6 +1,6 @@
 //! The API of the previous service, kept for its clients: `/word-count` and `/health`.
 //!
-//! Every answer is `{"success": …, "message": …, "data": {…}}`, errors included.
+//! Every response is `{"success": …, "message": …, "data": {…}}`, including errors.
 
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
@@ -27,8 +27,8 @@ use crate::read::find_job::{self, JobPath};
 use crate::read::result_format::{self, Format, Frame};
 use crate::read::result_reader::Words;
 
-/// An error answer.
-type Refusal = Response;
+/// An error response.
+type ErrorResponse = Response;
 
 #[derive(Debug, Deserialize)]
 struct Submission {
@@ -47,8 +47,8 @@ pub(crate) fn contains_path(path: &str) -> bool {
 }
 
 /// Renders an error.
-pub(crate) fn render_error(status: StatusCode, message: &str) -> Refusal {
-    envelope(status, message, json!({}))
+pub(crate) fn render_error(status: StatusCode, message: &str) -> ErrorResponse {
+    build_envelope(status, message, json!({}))
 }
 
 /// `POST /word-count`.
@@ -58,17 +58,17 @@ pub(crate) async fn submit_word_count(
     Extension(trace): Extension<TraceParent>,
     headers: HeaderMap,
     body: Body,
-) -> Result<Response, Refusal> {
+) -> Result<Response, ErrorResponse> {
     let reading = json_body::read_object(&app.in_flight_budget, &headers, body, app.json_size_max);
     let (submission, _reservation): (Submission, _) = reading.await.map_err(refuse_body)?;
     let url = submission
         .url
         .ok_or_else(|| render_error(StatusCode::BAD_REQUEST, "The field \"url\" is missing."))?;
     let source = new_job::parse_url_source(&url).map_err(bad_request)?;
-    let message = JobMessage::new(caller.job(JobId::new()), source, trace.trace_id);
+    let message = JobMessage::new(caller.job_key(JobId::new()), source, trace.trace_id);
     let job = publish::accept(&app, &message, &trace).await.map_err(server_error)?;
     let data = json!({"job_id": job.job_id, "url": url, "status": "IN_PROGRESS"});
-    Ok(envelope(StatusCode::ACCEPTED, &format!("Scheduled Job: {}", job.job_id), data))
+    Ok(build_envelope(StatusCode::ACCEPTED, &format!("Scheduled Job: {}", job.job_id), data))
 }
 
 /// `GET /word-count`.
@@ -78,7 +78,7 @@ pub(crate) async fn get_word_count(
     query: Result<Query<Request>, QueryRejection>,
     headers: HeaderMap,
     body: Body,
-) -> Result<Response, Refusal> {
+) -> Result<Response, ErrorResponse> {
     let Query(query) =
         query.map_err(|rejection| render_error(StatusCode::BAD_REQUEST, &rejection.body_text()))?;
     let request = match query.job_id {
@@ -100,7 +100,7 @@ pub(crate) async fn get_word_count_by_path(
     State(app): State<App>,
     caller: Caller,
     id: Result<JobPath, Problem>,
-) -> Result<Response, Refusal> {
+) -> Result<Response, ErrorResponse> {
     report(&app, &caller, &id.map_err(bad_request)?.0).await
 }
 
@@ -117,7 +117,7 @@ pub(crate) async fn get_health(State(app): State<App>) -> Response {
     (status, Json(body)).into_response()
 }
 
-async fn report(app: &App, caller: &Caller, key: &JobKey) -> Result<Response, Refusal> {
+async fn report(app: &App, caller: &Caller, key: &JobKey) -> Result<Response, ErrorResponse> {
     let unknown = || render_error(StatusCode::BAD_REQUEST, "No job has this id.");
     let stored = match find_job::find(app, key).await.map_err(server_error)? {
         Lookup::Job(record) => record.read(key).map_err(Problem::from).map_err(server_error)?,
@@ -137,10 +137,10 @@ async fn report(app: &App, caller: &Caller, key: &JobKey) -> Result<Response, Re
                 json!({"job_id": job.job_id, "status": "FAIL", "error": "The job was cancelled."});
         }
     }
-    Ok(envelope(StatusCode::OK, &fetched_message(job), data))
+    Ok(build_envelope(StatusCode::OK, &fetched_message(job), data))
 }
 
-/// Streams the histogram of a succeeded job, because it may be too large for memory.
+/// Streams the histogram of a succeeded job, because it may not fit into memory.
 ///
 /// # Errors
 /// Those of [`Words::open`]. A later error closes the connection.
@@ -159,17 +159,17 @@ fn fetched_message(job: &Job) -> String {
 
 /// Maps every invalid request to 400.
 #[expect(clippy::needless_pass_by_value, reason = "used as a function for map_err")]
-fn bad_request(problem: Problem) -> Refusal {
+fn bad_request(problem: Problem) -> ErrorResponse {
     render_error(StatusCode::BAD_REQUEST, problem.detail())
 }
 
-/// Maps an invalid body to 400, and a lack of memory for it to 500.
-fn refuse_body(problem: Problem) -> Refusal {
+/// Maps an invalid body to 400, and an exhausted memory budget to 500.
+fn refuse_body(problem: Problem) -> ErrorResponse {
     if problem.has_code(Code::Overloaded) { server_error(problem) } else { bad_request(problem) }
 }
 
-/// Maps every internal error to 500. Only 429 is kept, because its `Retry-After` is useful.
-fn server_error(problem: Problem) -> Refusal {
+/// Maps a server error to 500. Only 429 is kept, because its `Retry-After` is useful.
+fn server_error(problem: Problem) -> ErrorResponse {
     if problem.status() == StatusCode::TOO_MANY_REQUESTS {
         return problem.into_response();
     }
@@ -177,7 +177,7 @@ fn server_error(problem: Problem) -> Refusal {
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "a literal at every call")]
-fn envelope(status: StatusCode, message: &str, data: Value) -> Response {
+fn build_envelope(status: StatusCode, message: &str, data: Value) -> Response {
     let body = json!({"success": status.is_success(), "message": message, "data": data});
     (status, Json(body)).into_response()
 }

@@ -1,4 +1,4 @@
-//! `GET /v1/queue`: reports the jobs in the queue and the workers.
+//! `GET /v1/queue`: reports the state of the queue and the workers.
 
 use axum::Json;
 use axum::extract::State;
@@ -50,25 +50,26 @@ struct Lanes<T> {
 struct LaneView {
     /// Number of unfinished jobs.
     depth: u64,
-    /// Jobs that no worker has received yet.
+    /// Number of jobs that were not delivered yet.
     waiting: u64,
-    /// Jobs that workers report as running.
+    /// Number of jobs that workers report as running.
     in_work: u64,
-    /// Delivered jobs that no worker reports as running, for example because they wait for a retry.
+    /// Number of delivered jobs that no worker reports as running, for example because they wait
+    /// for their next attempt.
     waiting_for_retry: u64,
-    /// Unfinished jobs that were delivered more than once.
+    /// Number of unfinished jobs that were delivered more than once.
     redelivered: u64,
     /// Age of the oldest unfinished job in milliseconds; null if the lane is empty.
     oldest_age_ms: Option<u64>,
 }
 
-/// A worker, as it last reported its state.
+/// A worker, according to its last report.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "Worker")]
 struct WorkerView {
     /// Name of the worker.
     name: String,
-    /// Maximum number of jobs that it runs at once. Small texts run in addition.
+    /// Maximum number of jobs that it runs concurrently. Small texts run in addition.
     slots: u32,
     /// Number of jobs that it runs in each lane.
     in_work: Lanes<u32>,
@@ -87,7 +88,7 @@ async fn read_queue(app: &App) -> Result<QueueView, Error> {
     let (interactive, bulk, workers) = tokio::try_join!(
         app.queue.lane_level(Lane::Interactive),
         app.queue.lane_level(Lane::Bulk),
-        presence::workers(&app.broker, now),
+        presence::list_workers(&app.broker, now),
     )?;
     Ok(QueueView {
         depth: level.messages,
@@ -107,7 +108,8 @@ impl LaneView {
     fn of(lane: Lane, level: &LaneLevel, workers: &[WorkerStatus], now: Timestamp) -> Self {
         let reported: u64 =
             workers.iter().map(|worker| u64::from(worker.report.running(lane))).sum();
-        // Reports are seconds old: workers cannot run more jobs than were delivered.
+        // Reports are seconds old, so cap the number: workers cannot run more jobs than were
+        // delivered.
         let in_work = reported.min(level.in_flight);
         let age = level.oldest.map(|since| age(since, now).as_millis());
         Self {

@@ -53,7 +53,7 @@ pub(crate) struct Head<'a> {
     /// Number of words under each rule.
     totals_by_rule: Option<&'a BTreeMap<String, u64>>,
     /// Number of words in each scope under the rule of the job. Null if an older version counted
-    /// them.
+    /// the job.
     totals_by_scope: Option<&'a BTreeMap<String, u64>>,
     /// Rule that counted the words.
     rule: Option<&'a Rule>,
@@ -88,12 +88,12 @@ pub(crate) async fn get_result(
         source: &job.source,
     });
     let head = head.map_err(|error| {
-        error!(%error, "result cannot be serialized");
-        Problem::new(Code::Internal, "The result cannot be serialized.")
+        error!(%error, "cannot serialize a result");
+        Problem::new(Code::Internal, "Internal error while preparing the response.")
     })?;
     // Words are sorted by count, so both limits only remove words at the end.
-    let least = selection.min_count.unwrap_or(0);
-    let words = Words::open(&app, job, selection.top.unwrap_or(usize::MAX), least).await?;
+    let count_min = selection.min_count.unwrap_or(0);
+    let words = Words::open(&app, job, selection.top.unwrap_or(usize::MAX), count_min).await?;
     let body =
         result_format::body(format, &Frame::of(&head), words, caller.key_validity(&app.keys));
     let fields = [
@@ -105,7 +105,7 @@ pub(crate) async fn get_result(
 }
 
 /// Returns the `Cache-Control` of a result. A final record never changes, so the client may cache
-/// its result until it expires. Shared caches may not, because the document was the client's.
+/// its result until it expires. Shared caches may not, because the document may be private.
 fn cache_control(job: &Job, now: Timestamp) -> String {
     let left = job.expires_at.map(|end| end.duration_since(now).as_secs().max(0));
     format!("private, max-age={}, immutable", left.unwrap_or(0))
@@ -120,7 +120,7 @@ pub(crate) fn require_success(job: &Job) -> Result<(), Problem> {
         Status::Succeeded => Ok(()),
         Status::Queued | Status::Running | Status::Unknown => Err(Problem::new(
             Code::JobNotFinished,
-            format!("{}; it has no result yet.", find_job::describe_state(job.status)),
+            format!("{}; it has no result yet.", find_job::describe_status(job.status)),
         )),
         Status::Failed => {
             let detail = job.failure.as_ref().map_or("The job failed.", |f| f.detail.as_str());

@@ -1,7 +1,7 @@
-//! `POST /v1/jobs/{id}/retry`: repeats a finished job as a new job that names the old one.
+//! `POST /v1/jobs/{id}/retry`: repeats a final job as a new job with `retry_of`.
 //!
-//! The old job does not change. Its source is in the record if it is a URL or a batch. Otherwise it
-//! is in the message, which is stored while it is queued or a dead letter.
+//! The old job does not change. A URL or a batch is stored in its record. A text or a document is
+//! stored only as long as the message of the job is queued or a dead letter.
 
 use axum::Extension;
 use axum::extract::State;
@@ -25,8 +25,8 @@ use crate::intake::{idempotency_key, upload};
 use crate::read::find_job::{self, JobPath};
 use crate::read::follow::PreferWait;
 
-/// `POST /v1/jobs/{id}/retry`. A repeat with the same `Idempotency-Key` finds the first new job;
-/// without a key, each request creates another one.
+/// `POST /v1/jobs/{id}/retry`. A repeated request with the same `Idempotency-Key` finds the first
+/// new job; without a key, each request creates another one.
 pub(crate) async fn retry_job(
     State(app): State<App>,
     caller: Caller,
@@ -35,12 +35,12 @@ pub(crate) async fn retry_job(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let name = idempotency_key::read(&headers)?;
-    let old = find_job::require_finished(&app, &key).await?.job;
-    let source = source(&app, &old).await?;
+    let old = find_job::require_final(&app, &key).await?.job;
+    let source = find_source(&app, &old).await?;
     // If an unknown option were dropped, the result of the new job would be wrong.
     let options = old.options.read().map_err(|_| Problem::newer_version_needed())?;
     let job_id = match &name {
-        Some(name) => JobId::derived("key", &caller.owner, name),
+        Some(name) => JobId::derive("key", &caller.owner, name),
         None => JobId::new(),
     };
     let mut message = JobMessage {
@@ -49,7 +49,7 @@ pub(crate) async fn retry_job(
         labels: old.labels,
         retry_of: Some(old.job_id),
         webhook: old.webhook,
-        ..JobMessage::new(caller.job(job_id), source, trace.trace_id)
+        ..JobMessage::new(caller.job_key(job_id), source, trace.trace_id)
     };
     let copy = document_copy::copy_document(&app, &mut message).await?;
     let preference = PreferWait::of(&app, &message.key(), &headers).await;
@@ -66,7 +66,7 @@ pub(crate) async fn retry_job(
 /// # Errors
 /// `source_gone` for a text or a document that is no longer stored, `broker_unavailable` if only a
 /// newer version can submit the job again.
-async fn source(app: &App, job: &Job) -> Result<Source, Problem> {
+async fn find_source(app: &App, job: &Job) -> Result<Source, Problem> {
     if job.source.kind.known().is_none() {
         return Err(Problem::newer_version_needed());
     }
@@ -77,7 +77,7 @@ async fn source(app: &App, job: &Job) -> Result<Source, Problem> {
         return Ok(Source::Batch(batch.clone()));
     }
     let key = job.key();
-    // Another job may have had the same id before.
+    // The message may belong to an earlier job with the same id.
     let is_its = |message: &ParsedMessage| message.created_at() == job.created_at;
     let letter =
         with_broker_deadline(app.dead_letters.find(&key.owner, DeadLetterId::Job(key.job_id)))

@@ -39,16 +39,16 @@ pub(crate) async fn submit_job(
     body: Body,
 ) -> Result<Response, Problem> {
     let name = idempotency_key::read(&headers)?;
-    let derived = |key: &String| JobId::derived("key", &caller.owner, key);
-    let key = caller.job(name.as_ref().map_or_else(JobId::new, derived));
-    let (message, share) = read_submission(&app, &key, &trace, &uri, &headers, body).await?;
+    let derived = |key: &String| JobId::derive("key", &caller.owner, key);
+    let key = caller.job_key(name.as_ref().map_or_else(JobId::new, derived));
+    let (message, reservation) = read_submission(&app, &key, &trace, &uri, &headers, body).await?;
     let object = message.source.object().map(str::to_owned);
     let preference = PreferWait::of(&app, &key, &headers).await;
     // Releases the memory reservation of the body; `accept` makes one for the job.
-    drop(share);
+    drop(reservation);
     let accepted = match name {
-        // Boxed, as all rare paths here: the future of a request is copied several times and is as
-        // large as its largest part.
+        // Boxed, like all rare paths here: the future of a request is copied several times and is
+        // as large as its largest branch.
         Some(_) => Box::pin(idempotent::accept(&app, message, &trace)).await,
         None => publish::accept(&app, &message, &trace).await,
     };
@@ -65,24 +65,24 @@ pub(crate) async fn submit_named_job(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let (message, share) = read_submission(&app, &key, &trace, &uri, &headers, body).await?;
+    let (message, reservation) = read_submission(&app, &key, &trace, &uri, &headers, body).await?;
     let object = message.source.object().map(str::to_owned);
     let preference = PreferWait::of(&app, &key, &headers).await;
     // Releases the memory reservation of the body; `accept` makes one for the job.
-    drop(share);
+    drop(reservation);
     let accepted = idempotent::accept(&app, message, &trace).await;
     upload::remove_unless_owned(&app, object, &accepted);
     Ok(answer(&app, preference, accepted?).await)
 }
 
-/// Returns the answer for a job that this or an earlier request has accepted. If the client prefers
-/// to wait, waits for the end of the job first.
+/// Returns the response for a job that this or an earlier request has submitted. If the client
+/// prefers to wait, waits until the job is final first.
 pub(crate) async fn answer(app: &App, preference: Option<PreferWait>, job: Job) -> Response {
     if job.status == Status::Unknown
         && let Ok(record) = Box::pin(find_job::require_raw(app, &job.key())).await
         && let Ok(view) = app.view_record(&record, &job.key())
     {
-        // Only the record has the name of an unknown status.
+        // Only the record contains the original name of an unknown status.
         return describe(&job, record.status, view);
     }
     let Some(preference) = preference else {
@@ -91,11 +91,11 @@ pub(crate) async fn answer(app: &App, preference: Option<PreferWait>, job: Job) 
     // Errors of the wait are not returned, because the job is accepted.
     let key = job.key();
     let wait = preference.wait;
-    let waited = Box::pin(preference.wait_for_end(app, &job)).await;
+    let waited = Box::pin(preference.wait_until_final(app, &job)).await;
     let read = waited.as_ref().map_err(Problem::clone);
     let read = read.and_then(|record| Ok((record.status, app.view_record(record, &key)?)));
     let (status, view) = read.unwrap_or_else(|problem| {
-        debug!(job.id = %job.job_id, reason = problem.code_name(), "wait for the job failed");
+        debug!(job.id = %job.job_id, reason = problem.code_name(), "cannot wait for the job");
         (job.status, app.view(&job))
     });
     let mut response = describe(&job, status, view);
@@ -135,7 +135,7 @@ pub(crate) async fn read_submission(
         return Ok((Box::pin(reading).await?, app.in_flight_budget.reserve_body()));
     }
     let query = query::parse_submit_query(uri.query().unwrap_or_default())?;
-    let (body, share): (NewJob, _) =
+    let (body, reservation): (NewJob, _) =
         json_body::read_object(&app.in_flight_budget, headers, body, app.json_size_max).await?;
     let source = new_job::parse_source(body.url, body.text)?;
     let options = match body.options {
@@ -154,5 +154,5 @@ pub(crate) async fn read_submission(
         webhook,
         ..JobMessage::new(key.clone(), source, trace.trace_id)
     };
-    Ok((message, share))
+    Ok((message, reservation))
 }

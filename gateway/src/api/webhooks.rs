@@ -20,13 +20,13 @@ use crate::http::request_trace;
 use crate::read::find_job::{self, JobPath};
 
 /// `POST /v1/jobs/{id}/webhook`: sends the webhook again, immediately and with a new schedule.
-/// Earlier attempts are discarded, and so is the result of an attempt in flight.
+/// Earlier attempts are discarded, including the result of an attempt in flight.
 pub(crate) async fn redeliver_webhook(
     State(app): State<App>,
     JobPath(key): JobPath,
     Extension(trace): Extension<TraceParent>,
 ) -> Result<Response, Problem> {
-    let job = find_job::require_finished(&app, &key).await?.job;
+    let job = find_job::require_final(&app, &key).await?.job;
     if job.webhook.is_none() {
         let detail = "The job was submitted without a webhook.";
         return Err(Problem::new(Code::WebhookNotRequested, detail));
@@ -46,21 +46,21 @@ pub(crate) async fn redeliver_webhook(
     Ok((StatusCode::ACCEPTED, app.view(&job).with_deliveries(Some(&deliveries))).into_response())
 }
 
-/// Starts another round of attempts. The message starts the round and is published first: if there
-/// is no room for it, nothing has changed. The state is written only to be visible at once. The
-/// worker that receives the message writes it, too.
+/// Starts another round of attempts. The message starts the round and is published first: if the
+/// queue of webhooks is full, nothing has changed. The state is written here only to be visible
+/// immediately. The worker that receives the message writes it, too.
 async fn start_round(app: &App, job: &Job) -> Result<Deliveries, Error> {
     let key = job.key();
     let stored = app.webhooks.get_deliveries(&key, ReadFrom::Leader).await?;
     let last = stored.deliveries.map_or(0, |deliveries| deliveries.round);
     let now = clock::now();
-    // The time distinguishes this round from an earlier one with a deleted state.
+    // The time distinguishes this round from earlier rounds whose state was deleted.
     let round = u64::try_from(now.as_millisecond()).unwrap_or(0).max(last.saturating_add(1));
     app.webhooks.enqueue(job, round).await?;
     let mut deliveries = Deliveries::new(round);
     deliveries.next_attempt_at = Some(now);
     if let Err(reason) = app.webhooks.write(&key, &deliveries, stored.revision).await {
-        debug!(?reason, "webhook state not written; the worker will write it");
+        debug!(?reason, "cannot write the webhook state; the worker will write it");
     }
     Ok(deliveries)
 }

@@ -27,8 +27,8 @@ const RANDOM_BYTES: usize = 32;
 const KEY_BYTES: usize = PREFIX.len() + 2 * RANDOM_BYTES;
 /// Maximum number of names in a key file.
 const NAMES_MAX: usize = 10_000;
-/// Maximum number of keys per name: the new one, the old one, and spare ones for clients that
-/// change late.
+/// Maximum number of keys per name. A rotation needs two; further ones are for clients that switch
+/// late.
 const HASHES_MAX: usize = 8;
 /// Maximum length of a name, in bytes.
 const NAME_BYTES_MAX: usize = 64;
@@ -88,8 +88,8 @@ impl Keys {
     }
 }
 
-/// Validity of the key of a long answer. It ends once the key file no longer lists this key for
-/// this owner. Other keys of the same name or owner do not extend it.
+/// Validity of the API key during a long response. It ends once the key file no longer lists this
+/// key for this owner. Other keys of the same name or owner do not extend it.
 #[derive(Debug, Clone)]
 pub(crate) struct KeyValidity {
     table: Option<watch::Receiver<Arc<Table>>>,
@@ -124,7 +124,7 @@ impl Table {
     /// there are several `Authorization` headers.
     pub(crate) fn find_holder(&self, headers: &HeaderMap) -> Option<Arc<Holder>> {
         let mut values = headers.get_all(AUTHORIZATION).iter();
-        // With several headers, it would be unclear which key counts.
+        // With several headers, it would be unclear which key applies.
         let value = values.next().filter(|_| values.next().is_none())?.to_str().ok()?;
         let (scheme, key) = value.split_once(' ')?;
         let key = key.trim_start_matches(' ');
@@ -132,7 +132,7 @@ impl Table {
         if !scheme.eq_ignore_ascii_case("bearer") || key.len() != KEY_BYTES {
             return None;
         }
-        self.holders.get(&hash(key)).cloned()
+        self.holders.get(&hash_key(key)).cloned()
     }
 
     /// Returns whether a key is valid for an owner.
@@ -166,7 +166,8 @@ pub(crate) fn parse(contents: &[Vec<u8>], old: Option<&Table>) -> Result<Table, 
     }
     match names.len() {
         // Do not lock out all clients because of a file that is just being written.
-        0 => Err("the file contains no names; a name without keys has \"sha256\": []".to_owned()),
+        0 => Err("the file contains no names (to list a name without keys, use \"sha256\": [])"
+            .to_owned()),
         1..=NAMES_MAX => Ok(table),
         _ => Err(format!("the file contains more than {NAMES_MAX} names")),
     }
@@ -177,7 +178,7 @@ impl Table {
         check_name(&line.name)?;
         check_owner(&line.owner)?;
         if line.sha256.len() > HASHES_MAX {
-            return Err(format!("a name has more than {HASHES_MAX} keys"));
+            return Err(format!("a name can have at most {HASHES_MAX} keys"));
         }
         let bucket = match line.rate_limit {
             Some(rate) => Some(self.add_bucket(&line.name, rate, old)?),
@@ -231,10 +232,10 @@ impl Table {
     }
 }
 
-/// Creates a key, and the line for it in the key file.
+/// Creates a key and its line for the key file.
 ///
 /// # Errors
-/// A message if the name or the owner is invalid, or if the system has no random numbers.
+/// A message if the name or the owner is invalid, or if the system cannot provide random numbers.
 pub fn create(name: &str, owner: &str) -> Result<(Secret, String), String> {
     check_name(name)?;
     let owner = Owner::try_from(owner.to_owned()).map_err(|error| error.to_string())?;
@@ -243,7 +244,7 @@ pub fn create(name: &str, owner: &str) -> Result<(Secret, String), String> {
     getrandom::fill(&mut random)
         .map_err(|error| format!("cannot generate random numbers: {error}"))?;
     let key = format!("{PREFIX}{}", HEXLOWER.encode(&random));
-    let line = json!({"name": name, "owner": owner, "sha256": [HEXLOWER.encode(&hash(&key))]});
+    let line = json!({"name": name, "owner": owner, "sha256": [HEXLOWER.encode(&hash_key(&key))]});
     Ok((Secret::new(key), line.to_string()))
 }
 
@@ -262,7 +263,7 @@ fn check_owner(owner: &Owner) -> Result<(), String> {
     if is_reserved { Err(format!("the owner name {RESERVED} is reserved")) } else { Ok(()) }
 }
 
-fn hash(key: &str) -> KeyHash {
+fn hash_key(key: &str) -> KeyHash {
     Sha256::digest(key).into()
 }
 
@@ -290,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_key_opens_only_its_owner() {
+    fn a_key_identifies_only_its_owner() {
         let (key, line) = create("team-a", "a").unwrap();
         let (other, other_line) = create("Team.B", "b").unwrap();
         assert!(!line.contains(key.expose()) && key.expose().starts_with("wm_"), "{line}");
@@ -323,7 +324,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_admission_ends_with_its_key_and_with_no_other() {
+    async fn only_revoking_its_own_key_ends_an_admission() {
         let line = |name: &str, owner: &str, digit: &str| {
             json!({"name": name, "owner": owner, "sha256": [digit.repeat(64)]}).to_string() + "\n"
         };
@@ -349,9 +350,9 @@ mod tests {
     }
 
     #[test]
-    fn several_keys_of_a_name_live_at_once() {
+    fn a_name_can_have_several_keys() {
         let keys: Vec<String> = (0..3).map(|n| format!("{PREFIX}{n:064}")).collect();
-        let hashes: Vec<String> = keys.iter().map(|key| HEXLOWER.encode(&hash(key))).collect();
+        let hashes: Vec<String> = keys.iter().map(|key| HEXLOWER.encode(&hash_key(key))).collect();
         let line = json!({"name": "team", "owner": "a", "sha256": hashes[..2]});
         let table = read(&line.to_string()).unwrap();
         let is_known = |key: &String| owner(&table, &format!("Bearer {key}")).is_some();
@@ -365,7 +366,7 @@ mod tests {
         let sha256 = "0".repeat(64);
         let with =
             |more: &str| format!(r#"{{"name":"b","owner":"b","sha256":["{sha256}"]{more}}}"#);
-        for (text, said) in [
+        for (text, expected) in [
             ("\n# nothing\n".to_owned(), "contains no names"),
             (format!("{line}\n{line}"), "line 2: the name team occurs twice"),
             (format!("{line}\n{}", line.replace("team", "b")), "occurs twice"),
@@ -391,7 +392,7 @@ mod tests {
             ),
         ] {
             let error = read(&text).map(drop).unwrap_err();
-            assert!(error.contains(said), "{error:?} instead of {said:?} for {text}");
+            assert!(error.contains(expected), "{error:?} instead of {expected:?} for {text}");
         }
         assert!(parse(&[vec![0xff]], None).is_err());
         let many = "0".repeat(64);
@@ -402,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_survive_a_reload() {
+    fn a_reload_keeps_the_state_of_limits() {
         let text = r#"{"name":"a","owner":"a","sha256":[],"rate_limit":{"per_second":1,"burst":1},"queue_quota":5}"#;
         let old = read(text).unwrap();
         let changed = text.replace("\"burst\":1", "\"burst\":2").replace(":5", ":6");
@@ -415,7 +416,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_cannot_be_are_refused_before_a_key_is_made() {
+    fn invalid_names_are_refused() {
         for (name, owner) in [("", "a"), ("a b", "a"), ("a", "A"), ("a", ""), ("a", "unreadable")] {
             assert!(create(name, owner).is_err(), "{name} {owner}");
         }

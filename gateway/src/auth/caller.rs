@@ -14,7 +14,7 @@ use crate::auth::api_keys::{Holder, KeyHash, KeyValidity, Keys};
 use crate::http::problem::{Code, Problem};
 use crate::ui;
 
-/// Paths that need no key. Monitoring has no key, and these paths reveal no job and no owner.
+/// Paths that need no key. Monitoring has no key, and these paths reveal neither jobs nor owners.
 const PUBLIC_PATHS: [&str; 6] =
     ["/livez", "/readyz", "/metrics", "/health", "/openapi.json", "/docs"];
 
@@ -27,12 +27,12 @@ pub(crate) struct Caller {
 }
 
 impl Caller {
-    /// Returns the key of a job of this caller.
-    pub(crate) fn job(&self, job_id: JobId) -> JobKey {
+    /// Returns the store key of one of the caller's jobs.
+    pub(crate) fn job_key(&self, job_id: JobId) -> JobKey {
         JobKey { owner: self.owner.clone(), job_id }
     }
 
-    /// Returns the validity of the API key. A long answer ends when the key is revoked.
+    /// Returns the validity of the API key. A long response ends when the key is revoked.
     pub(crate) fn key_validity(&self, keys: &Keys) -> KeyValidity {
         keys.key_validity(&self.owner, self.key_hash)
     }
@@ -66,7 +66,7 @@ pub(crate) async fn authenticate<F: Future<Output = Response>>(
     }
 }
 
-/// Marks the connection as authenticated, so that it is not closed to make room for others.
+/// Marks the connection as authenticated, so that it is not closed in favor of new connections.
 fn mark_authenticated(request: &Request) {
     if let Some(connection) = request.extensions().get::<Connection>() {
         connection.mark_authenticated();
@@ -83,7 +83,7 @@ async fn serve<F: Future<Output = Response>>(
     next: impl FnOnce(Request) -> F,
 ) -> Response {
     Span::current().record("key.name", holder.name.as_str());
-    // Every request takes a token, also one that fails later.
+    // Every request takes a token, even one that fails later.
     let decision = holder.bucket.as_ref().map(|bucket| bucket.take(Instant::now()));
     let mut response = match decision.and_then(|decision| decision.refusal()) {
         Some(problem) => problem.into_response(),
@@ -94,16 +94,16 @@ async fn serve<F: Future<Output = Response>>(
             next(request).await
         }
     };
-    // Every answer of a limited key shows its limit, not only a refusal.
+    // Every response to a limited key shows its limit, not only a refusal.
     if let Some(decision) = decision {
         decision.add_headers(response.headers_mut());
     }
     response
 }
 
-/// Returns the answer to a missing or invalid key. It does not depend on the reason.
+/// Returns the response to a missing or invalid key. It does not reveal the reason.
 fn unauthenticated() -> Response {
-    let detail = "Send a valid API key: Authorization: Bearer wm_...";
+    let detail = "The API key is missing or invalid. Send Authorization: Bearer wm_...";
     let mut response = Problem::new(Code::Unauthenticated, detail).into_response();
     let challenge = HeaderValue::from_static("Bearer realm=\"wordmill\"");
     response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
@@ -118,7 +118,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
             error!(path = parts.uri.path(), "a request reached a handler without authentication");
             Problem::new(
                 Code::Internal,
-                "The request was not authenticated, which is a defect of the service.",
+                "The request was not authenticated. This is a bug in the service.",
             )
         })
     }

@@ -1,7 +1,7 @@
 //! Limits of a caller: a rate limit per API key, and a quota of unfinished jobs per owner.
 //!
-//! Each gateway applies both on its own. With three gateways, a key has three times its rate, and
-//! an owner can exceed its quota by the jobs that the other gateways accept between two counts.
+//! Each gateway counts on its own. With three gateways, a key has three times its rate, and an
+//! owner can exceed its quota by the jobs that the other gateways accept between two counts.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -19,18 +19,18 @@ use crate::http::problem::{Code, Problem};
 const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 /// Header with the remaining requests, from the same draft.
 const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
-/// Maximum rate and burst. One request in 10 µs is as good as no limit.
+/// Maximum rate and burst. One request per 10 µs is effectively unlimited.
 const RATE_MAX: u32 = 100_000;
 /// Maximum quota. Counting takes the broker about 1.5 µs per job.
 const QUOTA_MAX: u64 = 100_000;
 /// Age of a count after which an owner's jobs are counted again.
 const RECOUNT_AFTER: Duration = Duration::from_secs(1);
-/// Minimum age of a count before another one, even if the quota seems to be used up.
-const RECOUNT_PAUSE: Duration = Duration::from_millis(100);
+/// Minimum age of a count before another one, even if the quota seems to be exhausted.
+const RECOUNT_DELAY_MIN: Duration = Duration::from_millis(100);
 /// After a count, counting pauses for this multiple of its duration, so that it takes at most 1/20
 /// of the broker's time.
-const RECOUNT_PAUSE_FACTOR: u32 = 20;
-/// `Retry-After` for an owner that has used up its quota.
+const RECOUNT_DELAY_FACTOR: u32 = 20;
+/// `Retry-After` for an owner that has exhausted its quota.
 const QUOTA_RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// Rate limit: requests per second, and the maximum burst.
@@ -54,19 +54,19 @@ impl Rate {
         Err(format!("a rate_limit must have per_second and burst from 1 to {RATE_MAX}"))
     }
 
-    /// Returns the time after which one more request is allowed.
-    fn pace(self) -> Duration {
+    /// Returns the time in which one token is added.
+    fn token_interval(self) -> Duration {
         Duration::from_secs(1) / self.per_second.max(1)
     }
 
     /// Returns the time in which an empty bucket becomes full.
-    fn window(self) -> Duration {
-        self.pace().saturating_mul(self.burst)
+    fn refill_time(self) -> Duration {
+        self.token_interval().saturating_mul(self.burst)
     }
 }
 
-/// Token bucket of one key name, in the virtual-scheduling form: the time at which the bucket will
-/// be full stands for the number of tokens.
+/// Token bucket of one key name, in the virtual-scheduling form: it stores the time at which the
+/// bucket will be full instead of the number of tokens.
 #[derive(Debug)]
 pub(crate) struct TokenBucket {
     rate: Rate,
@@ -78,7 +78,7 @@ pub(crate) struct TokenBucket {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct RateDecision {
     rate: Rate,
-    /// Wait before the next try; `None` if the request is allowed.
+    /// Time until the next request is allowed; `None` if this one is.
     retry_after: Option<Duration>,
     remaining: u32,
     full_in: Duration,
@@ -93,20 +93,21 @@ impl TokenBucket {
         self.rate
     }
 
-    /// Takes a token for one request, if there is one.
+    /// Takes a token for one request, if one is left.
     pub(crate) fn take(&self, now: Instant) -> RateDecision {
-        let pace = self.rate.pace();
-        let window = self.rate.window();
+        let token_interval = self.rate.token_interval();
+        let refill_time = self.rate.refill_time();
         let mut full_at = self.full_at.lock().unwrap_or_else(PoisonError::into_inner);
-        // Each missing token delays the time at which the bucket is full by `pace`. The bucket is
-        // empty if that time is a whole window away.
+        // Each missing token delays the time at which the bucket is full by `token_interval`. The
+        // bucket is empty if that time is `refill_time` away.
         let owed = full_at.map_or(Duration::ZERO, |at| at.saturating_duration_since(now));
-        let after = owed.saturating_add(pace);
-        let retry_after = (after > window).then(|| after.saturating_sub(window));
+        let after = owed.saturating_add(token_interval);
+        let retry_after = (after > refill_time).then(|| after.saturating_sub(refill_time));
         // A refused request takes no token.
         let full_in = if retry_after.is_none() { after } else { owed };
         *full_at = now.checked_add(full_in);
-        let left = window.saturating_sub(full_in).as_nanos().checked_div(pace.as_nanos());
+        let left =
+            refill_time.saturating_sub(full_in).as_nanos().checked_div(token_interval.as_nanos());
         let remaining = left.and_then(|left| u32::try_from(left).ok()).unwrap_or(0);
         RateDecision { rate: self.rate, retry_after, remaining, full_in }
     }
@@ -118,24 +119,26 @@ impl RateDecision {
         let after = self.retry_after?;
         let Rate { per_second, burst } = self.rate;
         let detail = format!(
-            "This key may send {per_second} requests per second, in bursts of up to {burst}."
+            "The key exceeded its rate limit of {per_second} requests per second (burst {burst}). \
+             Try again after the time in Retry-After."
         );
-        let after = Duration::from_secs(whole_seconds(after).max(1));
+        let after = Duration::from_secs(round_up_to_seconds(after).max(1));
         Some(Problem::new(Code::RateLimited, detail).retry_after(after))
     }
 
     /// Adds the headers with the limit and the remaining requests.
     pub(crate) fn add_headers(&self, headers: &mut HeaderMap) {
-        let window_s = whole_seconds(self.rate.window());
-        let policy = format!("\"requests\";q={};w={window_s}", self.rate.burst);
-        let left = format!("\"requests\";r={};t={}", self.remaining, whole_seconds(self.full_in));
+        let refill_s = round_up_to_seconds(self.rate.refill_time());
+        let policy = format!("\"requests\";q={};w={refill_s}", self.rate.burst);
+        let left =
+            format!("\"requests\";r={};t={}", self.remaining, round_up_to_seconds(self.full_in));
         for (name, value) in [(RATELIMIT_POLICY, policy), (RATELIMIT, left)] {
             headers.extend(HeaderValue::try_from(value).ok().map(|value| (name, value)));
         }
     }
 }
 
-fn whole_seconds(time: Duration) -> u64 {
+fn round_up_to_seconds(time: Duration) -> u64 {
     time.as_secs() + u64::from(time.subsec_nanos() > 0)
 }
 
@@ -144,12 +147,12 @@ fn whole_seconds(time: Duration) -> u64 {
 pub(crate) struct Quota {
     jobs_max: u64,
     /// Locked while the broker counts, so that concurrent submissions share one count.
-    count: tokio::sync::Mutex<UnfinishedJobs>,
+    count: tokio::sync::Mutex<JobCount>,
 }
 
 /// Count of an owner's unfinished jobs.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-struct UnfinishedJobs {
+struct JobCount {
     /// Number of unfinished jobs at the last count; 0 before the first one.
     jobs: u64,
     /// Number of jobs that were admitted since the last count.
@@ -180,19 +183,19 @@ impl Quota {
     }
 }
 
-impl UnfinishedJobs {
+impl JobCount {
     fn is_due(&self, jobs_max: u64, now: Instant) -> bool {
         let Some(counted_at) = self.counted_at else { return true };
-        // The count includes jobs that have ended since. Count again early, before a job is
-        // refused.
+        // The last count may include jobs that are final by now. If it exhausts the quota, count
+        // again early, before a job is refused.
         let is_full = self.jobs + self.admitted >= jobs_max;
-        let pause = if is_full { RECOUNT_PAUSE } else { RECOUNT_AFTER };
-        let rest = self.took.saturating_mul(RECOUNT_PAUSE_FACTOR);
-        now.saturating_duration_since(counted_at) >= pause.max(rest)
+        let delay = if is_full { RECOUNT_DELAY_MIN } else { RECOUNT_AFTER };
+        let rest = self.took.saturating_mul(RECOUNT_DELAY_FACTOR);
+        now.saturating_duration_since(counted_at) >= delay.max(rest)
     }
 }
 
-/// Admits a job unless its owner has used up its quota.
+/// Admits a job unless its owner has exhausted its quota.
 ///
 /// Unfinished jobs are those whose message is in the queue: jobs that wait, jobs that are running,
 /// and cancelled jobs that no worker has received yet.
@@ -209,8 +212,8 @@ pub(crate) async fn admit(app: &App, owner: &Owner) -> Result<(), Problem> {
         let counted_at = Some(Instant::now());
         let took = began.elapsed();
         match unfinished {
-            Ok(jobs) => *count = UnfinishedJobs { jobs, admitted: 0, counted_at, took },
-            // Admit by the last count: if the broker is unavailable, the submission fails anyway.
+            Ok(jobs) => *count = JobCount { jobs, admitted: 0, counted_at, took },
+            // Use the last count: if the broker is unavailable, the submission fails anyway.
             Err(error) => {
                 warn!(%owner, %error, "cannot count the jobs of an owner; using the last count");
                 (count.counted_at, count.took) = (counted_at, took);
@@ -223,7 +226,8 @@ pub(crate) async fn admit(app: &App, owner: &Owner) -> Result<(), Problem> {
         return Ok(());
     }
     let detail = format!(
-        "The quota of {} unfinished jobs of the owner {owner} is used up. Nothing was queued.",
+        "The owner {owner} has reached its quota of {} unfinished jobs. Nothing was queued. Try \
+         again when a job has finished.",
         quota.jobs_max
     );
     Err(Problem::new(Code::QuotaExceeded, detail).retry_after(QUOTA_RETRY_AFTER))
@@ -241,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn a_burst_passes_then_one_request_at_a_time() {
+    fn a_burst_is_allowed_and_then_one_request_per_interval() {
         let bucket = TokenBucket::new(RATE);
         let start = Instant::now();
         for (ms, expected) in [
@@ -264,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_goes_back_gives_nothing_away() {
+    fn a_clock_that_goes_backwards_grants_no_requests() {
         let bucket = TokenBucket::new(RATE);
         let start = Instant::now();
         assert_eq!(decide(&bucket, start, 1000), (true, 2));
@@ -292,16 +296,16 @@ mod tests {
     }
 
     #[test]
-    fn counting_takes_a_small_part_of_the_brokers_time_and_comes_before_a_refusal() {
+    fn counting_is_rare_but_precedes_a_refusal() {
         let start = Instant::now();
         let ms = Duration::from_millis;
-        let count = |jobs, admitted, took| UnfinishedJobs {
+        let count = |jobs, admitted, took| JobCount {
             jobs,
             admitted,
             counted_at: Some(start),
             took: ms(took),
         };
-        assert!(UnfinishedJobs::default().is_due(5, start));
+        assert!(JobCount::default().is_due(5, start));
         for (count, after_ms) in [
             (count(0, 0, 1), 1000),
             (count(4, 0, 1), 1000),

@@ -1,5 +1,5 @@
-//! Backpressure: declines bulk jobs while the queue is nearly full, and computes from the drain
-//! rate when a declined client should retry.
+//! Backpressure: refuses bulk jobs while the queue is nearly full, and computes `Retry-After` from
+//! the drain rate.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -14,14 +14,14 @@ use crate::http::problem::{Code, Problem};
 
 /// Time between two readings of the fill level of the queue.
 const READ_INTERVAL: Duration = Duration::from_secs(1);
-/// Maximum age of a reading. An older one is ignored, because the broker does not answer.
+/// Maximum age of a reading. If the broker stops answering, older readings are ignored.
 const READING_AGE_MAX: Duration = Duration::from_secs(5);
 /// Number of readings over which the drain rate is measured.
 const READINGS_MAX: usize = 10;
-/// Fill level from which bulk jobs are declined, in percent of the maximum of jobs or of bytes.
+/// Fill level from which bulk jobs are refused, in percent of the maximum of jobs or of bytes.
 const BULK_PERCENT_MAX: u64 = 80;
 /// Fill level to which the queue should drain before an interactive client retries, in percent. It
-/// is below 100, so that clients that were declined at the same time all find room.
+/// is below 100, so that several clients that were refused at the same time can submit.
 const INTERACTIVE_PERCENT_MAX: u64 = 99;
 /// Minimum value of `Retry-After`, in seconds.
 const RETRY_AFTER_S_MIN: u64 = 1;
@@ -53,8 +53,8 @@ impl Backpressure {
         (sender, Self { reading })
     }
 
-    /// Declines a bulk job while the queue is nearly full. Interactive jobs are declined by the
-    /// stream only, when it is full.
+    /// Refuses a bulk job while the queue is nearly full. Only the stream itself refuses
+    /// interactive jobs, when it is full.
     ///
     /// # Errors
     /// `queue_full`.
@@ -62,8 +62,8 @@ impl Backpressure {
         match (lane, self.fresh_reading()) {
             (Lane::Bulk, Some(reading)) if reading.level.excess_jobs(BULK_PERCENT_MAX) > 0 => {
                 let detail = format!(
-                    "The queue is at least {BULK_PERCENT_MAX} % full. Bulk jobs are declined \
-                     first; interactive jobs are still accepted."
+                    "The queue is at least {BULK_PERCENT_MAX} % full. Bulk jobs are refused first; \
+                     interactive jobs are still accepted."
                 );
                 Err(self.queue_full_problem(lane, detail))
             }
@@ -73,8 +73,9 @@ impl Backpressure {
 
     /// Returns the problem for a job that does not fit into the queue, with `Retry-After`.
     pub(crate) fn queue_full_problem(&self, lane: Lane, detail: impl Into<String>) -> Problem {
-        let after =
-            self.fresh_reading().map_or(RETRY_AFTER_S_UNKNOWN, |reading| reading.wait_s(lane));
+        let after = self
+            .fresh_reading()
+            .map_or(RETRY_AFTER_S_UNKNOWN, |reading| reading.retry_after_s(lane));
         Problem::new(Code::QueueFull, detail).retry_after(Duration::from_secs(after))
     }
 
@@ -83,9 +84,9 @@ impl Backpressure {
     pub(crate) fn fill_ratio(&self) -> Option<f64> {
         let level = self.fresh_reading()?.level;
         #[expect(clippy::cast_precision_loss, reason = "a ratio is shown with a few digits")]
-        let share = |now: u64, max: Option<u64>| max.map_or(0.0, |max| now as f64 / max as f64);
-        let by_count = share(level.messages, level.messages_max);
-        Some(by_count.max(share(level.bytes, level.bytes_max)))
+        let ratio = |now: u64, max: Option<u64>| max.map_or(0.0, |max| now as f64 / max as f64);
+        let by_count = ratio(level.messages, level.messages_max);
+        Some(by_count.max(ratio(level.bytes, level.bytes_max)))
     }
 
     fn fresh_reading(&self) -> Option<Reading> {
@@ -96,7 +97,7 @@ impl Backpressure {
 
 impl Reading {
     /// Returns the time until the queue has room for a job of this lane, in seconds.
-    fn wait_s(&self, lane: Lane) -> u64 {
+    fn retry_after_s(&self, lane: Lane) -> u64 {
         let percent = match lane {
             Lane::Interactive => INTERACTIVE_PERCENT_MAX,
             Lane::Bulk => BULK_PERCENT_MAX,
@@ -119,22 +120,22 @@ trait LevelExt {
 
 impl LevelExt for Level {
     fn excess_jobs(&self, percent: u64) -> u64 {
-        let over = |now: u64, max: Option<u64>, one: u64| {
-            let allowed = max.map(|max| share(max, percent))?;
+        let excess = |now: u64, max: Option<u64>, one: u64| {
+            let allowed = max.map(|max| percent_of(max, percent))?;
             Some(now.saturating_add(one).saturating_sub(allowed))
         };
         // Convert bytes to jobs by the current average size.
         let average_bytes = self.bytes.checked_div(self.messages).unwrap_or(0).max(1);
-        let by_count = over(self.messages, self.messages_max, 1).unwrap_or(0);
+        let by_count = excess(self.messages, self.messages_max, 1).unwrap_or(0);
         // A stream without a limit never has an excess.
         let by_bytes =
-            over(self.bytes, self.bytes_max, average_bytes).unwrap_or(0).div_ceil(average_bytes);
+            excess(self.bytes, self.bytes_max, average_bytes).unwrap_or(0).div_ceil(average_bytes);
         by_count.max(by_bytes)
     }
 }
 
 /// Returns `percent` of `max`.
-fn share(max: u64, percent: u64) -> u64 {
+fn percent_of(max: u64, percent: u64) -> u64 {
     u64::try_from(u128::from(max) * u128::from(percent) / 100).unwrap_or(max)
 }
 
@@ -149,7 +150,7 @@ pub(crate) async fn poll_level(queue: &Queue, sender: &watch::Sender<Option<Read
             Ok(level) => {
                 sender.send_replace(Some(add_level(&mut earlier, Instant::now(), level)));
             }
-            // Keep the last reading: it expires after `READING_AGE_MAX`.
+            // Keep the last reading; it expires after `READING_AGE_MAX`.
             Err(error) => debug!(%error, "cannot read the fill level of the queue"),
         }
     }
@@ -160,7 +161,7 @@ fn add_level(earlier: &mut VecDeque<(Instant, Level)>, at: Instant, level: Level
     // Jobs leave the queue out of order, so compute the number that left from those that were
     // published and those that remain.
     let drained_total = |level: &Level| level.published.saturating_sub(level.messages);
-    // The number of published jobs decreased, so the stream was deleted and created again.
+    // The number of drained jobs decreased, so the stream was deleted and created again.
     if earlier.back().is_some_and(|(_, last)| drained_total(last) > drained_total(&level)) {
         earlier.clear();
     }
@@ -188,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn the_wait_follows_the_drain_rate() {
+    fn retry_after_follows_the_drain_rate() {
         use Lane::{Bulk, Interactive};
         // Full by count, by bytes, by both; then no drain, no measurement, and hardly any drain.
         let table = [
@@ -206,15 +207,15 @@ mod tests {
         ];
         for (level, drained, within_s, lane, expected) in table {
             let reading = reading(level, drained, within_s);
-            assert_eq!(reading.wait_s(lane), expected, "{reading:?} {lane}");
+            assert_eq!(reading.retry_after_s(lane), expected, "{reading:?} {lane}");
         }
     }
 
     #[test]
-    fn bulk_is_declined_from_80_percent_of_either_bound_and_interactive_never() {
+    fn bulk_jobs_are_refused_at_80_percent_and_interactive_jobs_are_not() {
         let (sender, backpressure) = Backpressure::new();
-        assert!(backpressure.admit(Lane::Bulk).is_ok(), "nothing is known");
-        for (level, admits) in [
+        assert!(backpressure.admit(Lane::Bulk).is_ok(), "no reading yet");
+        for (level, is_admitted) in [
             (level(799, 7990, 799), true),
             (level(800, 8000, 800), false),
             (level(8, 792_000, 8), false),
@@ -222,13 +223,13 @@ mod tests {
             (Level { messages_max: None, bytes_max: None, ..level(1 << 40, 1 << 60, 9) }, true),
         ] {
             sender.send_replace(Some(reading(level, 1, 1)));
-            assert_eq!(backpressure.admit(Lane::Bulk).is_ok(), admits, "{level:?}");
+            assert_eq!(backpressure.admit(Lane::Bulk).is_ok(), is_admitted, "{level:?}");
             assert!(backpressure.admit(Lane::Interactive).is_ok());
         }
     }
 
     #[test]
-    fn a_stale_reading_declines_nothing() {
+    fn a_stale_reading_refuses_nothing() {
         let (sender, backpressure) = Backpressure::new();
         let mut old = reading(level(1000, 1000, 1000), 1, 1);
         sender.send_replace(Some(old));
@@ -239,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn the_drain_rate_is_that_of_the_last_readings_and_starts_anew_with_the_queue() {
+    fn the_drain_rate_covers_the_last_readings_and_restarts_with_the_queue() {
         let start = Instant::now();
         let mut earlier = VecDeque::new();
         let mut last = None;
@@ -251,8 +252,8 @@ mod tests {
         }
         let last = last.unwrap();
         assert_eq!((last.drained, last.within), (63, Duration::from_secs(9)));
-        let anew = add_level(&mut earlier, start + Duration::from_secs(30), level(1, 0, 1));
-        assert_eq!((anew.drained, anew.within), (0, Duration::ZERO));
+        let restarted = add_level(&mut earlier, start + Duration::from_secs(30), level(1, 0, 1));
+        assert_eq!((restarted.drained, restarted.within), (0, Duration::ZERO));
     }
 
     fn second_after(second: u64, start: u64) -> u64 {

@@ -1,11 +1,11 @@
-//! Idempotent submission of jobs that the client named, by `Idempotency-Key` or by `PUT`: a
-//! repeated request gets the same job.
+//! Idempotent submission of jobs with an `Idempotency-Key`, or with an id that the client chose
+//! (`PUT`): a repeated request gets the same job.
 //!
-//! The record is created first, and decides. The request that creates it publishes the job. A
-//! request that finds it makes sure that the job is queued or was already received by a worker. If
-//! a request or a gateway crashes in between, the next repetition completes the submission. Message
-//! ids do not suffice to deduplicate jobs, because the stream forgets them after two minutes and at
-//! a restart of the server.
+//! The record is created first. The request that creates it publishes the job. A request that finds
+//! the record makes sure that the job is queued or was already received by a worker. If a request
+//! or a gateway crashes in between, the next repetition completes the submission. Message ids are
+//! not sufficient to deduplicate jobs, because the stream forgets them after two minutes and when
+//! the server restarts.
 
 use data_encoding::HEXLOWER;
 use serde_json::{Value, json};
@@ -28,7 +28,7 @@ use wordmill_service::telemetry;
 
 use crate::App;
 use crate::auth::limits;
-use crate::enqueue::publish::{self, PUBLISH_PAUSE, PublishOutcome};
+use crate::enqueue::publish::{self, PUBLISH_RETRY_DELAY, PublishOutcome};
 use crate::http::deadline::{self, BROKER_DEADLINE};
 use crate::http::problem::{Code, Problem};
 use crate::http::request_trace;
@@ -39,7 +39,7 @@ use crate::http::request_trace;
 /// labels, the lane, the webhook if there is one, and the options that differ from their defaults,
 /// so that a new option does not change existing fingerprints. The input is JSON with sorted names.
 /// The owner, the time and the trace are not included.
-fn fingerprint(message: &JobMessage) -> String {
+fn compute_fingerprint(message: &JobMessage) -> String {
     let mut options = json!(message.options);
     let defaults = json!(Options::default());
     if let Some(options) = options.as_object_mut() {
@@ -82,7 +82,7 @@ pub(crate) async fn accept(
 /// create a record.
 ///
 /// # Errors
-/// Those of [`accept`]. `broker_unavailable` also if the record was rolled back meanwhile.
+/// Those of [`accept`], and `broker_unavailable` if the record was rolled back in the meantime.
 pub(crate) async fn find(
     app: &App,
     message: JobMessage,
@@ -105,7 +105,7 @@ pub(crate) async fn compare(app: &App, message: &JobMessage) -> Result<Job, Prob
     let comparing = async {
         let _reservation = app.in_flight_budget.reserve(&message.source)?;
         match deadline::with_broker_deadline(app.store.get_job(&key, ReadFrom::Leader)).await? {
-            Lookup::Job(stored) if stored.job.fingerprint == Some(fingerprint(message)) => {
+            Lookup::Job(stored) if stored.job.fingerprint == Some(compute_fingerprint(message)) => {
                 Ok(stored.job)
             }
             Lookup::Job(_) => Err(idempotency_key_reused()),
@@ -118,8 +118,7 @@ pub(crate) async fn compare(app: &App, message: &JobMessage) -> Result<Job, Prob
 }
 
 fn idempotency_key_reused() -> Problem {
-    let detail =
-        "The idempotency key or job id belongs to a job that was submitted with another body.";
+    let detail = "The idempotency key or job id was already used for a job with a different body.";
     Problem::new(Code::IdempotencyKeyReused, detail)
 }
 
@@ -136,7 +135,7 @@ async fn accept_or_find(
     trace: &TraceParent,
     mode: ClaimMode,
 ) -> Result<Job, Problem> {
-    message.fingerprint = Some(fingerprint(&message));
+    message.fingerprint = Some(compute_fingerprint(&message));
     let _reservation = app.in_flight_budget.reserve(&message.source)?;
     let deadline = Instant::now() + BROKER_DEADLINE;
     publish::wait_for_connection(app, deadline).await?;
@@ -191,11 +190,12 @@ enum RecordCreator {
 async fn claim(app: &App, job: &Job, deadline: Instant) -> Result<ClaimResult, Problem> {
     let admitted = match app.backpressure.admit(job.lane) {
         Ok(()) => limits::admit(app, &job.owner).await,
-        declined => declined,
+        refusal => refusal,
     };
-    // A request that may not enqueue (queue nearly full, over quota) still gets an existing job.
-    if let Err(declined) = admitted {
-        return find_record(app, job, deadline).await?.ok_or(declined);
+    // A request that may not enqueue (queue nearly full, quota exhausted) still gets an existing
+    // job.
+    if let Err(refusal) = admitted {
+        return find_record(app, job, deadline).await?.ok_or(refusal);
     }
     loop {
         match before_deadline(deadline, job, app.store.claim(job)).await {
@@ -204,8 +204,10 @@ async fn claim(app: &App, job: &Job, deadline: Instant) -> Result<ClaimResult, P
             Err(problem) if problem.has_code(Code::Internal) || problem.needs_newer_version() => {
                 return Err(problem);
             }
-            Err(problem) if Instant::now() + PUBLISH_PAUSE >= deadline => return Err(problem),
-            Err(_) => tokio::time::sleep(PUBLISH_PAUSE).await,
+            Err(problem) if Instant::now() + PUBLISH_RETRY_DELAY >= deadline => {
+                return Err(problem);
+            }
+            Err(_) => tokio::time::sleep(PUBLISH_RETRY_DELAY).await,
         }
     }
 }
@@ -224,7 +226,7 @@ async fn find_record(
     })
 }
 
-/// Publishes a job with a record if neither the queue nor a worker has it, and returns it.
+/// Publishes a job with a record unless the queue or a worker has it, and returns the job.
 async fn enqueue_if_missing(
     app: &App,
     mut stored: VersionedJob,
@@ -240,14 +242,14 @@ async fn enqueue_if_missing(
     if let Some(object) = &stored.job.document {
         message.source.replace_object(object);
     }
-    // The trace of the first request, to which a repetition is only linked.
+    // Continue the trace of the first request. A repeated request is only linked to it.
     let parent =
         stored.job.traceparent.unwrap_or(TraceParent { trace_id: stored.job.trace_id, ..*trace });
     // A record that this request has just created has no message yet. If another request publishes
     // it first, the stream reports a duplicate.
     let mut must_check_queue = creator == RecordCreator::EarlierRequest;
-    // First with the usual message id. If the stream calls it a duplicate although the message is
-    // gone, once more with the second id.
+    // Try the usual message id first. If the stream reports a duplicate although the message is
+    // gone, publish once more with the second id.
     for is_second_try in [false, true] {
         if must_check_queue {
             stored = match check_queue(app, stored, deadline).await? {
@@ -268,19 +270,19 @@ async fn enqueue_if_missing(
                 publish::log_accepted(&stored.job, creator == RecordCreator::ThisRequest);
                 return Ok(stored.job);
             }
-            // Another request has just published it, or the message was stored before and is gone.
-            // The queue must be checked to find out.
+            // Another request has just published the message, or it was stored before and is gone.
+            // Check the queue to find out.
             PublishOutcome::Acknowledged(PublishAck::Duplicate) => must_check_queue = true,
-            PublishOutcome::Declined(reason) => {
+            PublishOutcome::Refused(reason) => {
                 if creator == RecordCreator::ThisRequest {
-                    // Fails if another request has used the record meanwhile, as that changes its
-                    // revision.
+                    // Fails if another request has used the record in the meantime, as that changes
+                    // its revision.
                     publish::roll_back_record(app, &stored.job, Ok(stored.revision)).await;
                 }
-                return Err(publish::decline_problem(app, stored.job.lane, &reason));
+                return Err(publish::refusal_problem(app, stored.job.lane, &reason));
             }
             PublishOutcome::Unconfirmed => {
-                warn!(job.id = %stored.job.job_id, "the queue did not confirm a job in time");
+                warn!(job.id = %stored.job.job_id, "the broker did not confirm a job in time");
                 return Err(Problem::unconfirmed(stored.job.job_id));
             }
         }
@@ -296,7 +298,7 @@ async fn enqueue_if_missing(
 enum QueueCheck {
     /// The job is in the queue, or a worker has received it.
     Present(Box<Job>),
-    /// The record says `queued`, but the queue has no message. The record was just rewritten, so it
+    /// The status is `queued`, but the queue has no message. The record was just rewritten, so it
     /// has a new revision.
     Missing(Box<VersionedJob>),
 }
@@ -304,7 +306,7 @@ enum QueueCheck {
 /// Checks whether a job is in the queue or was already received by a worker.
 ///
 /// The sweeper fails a job whose message is missing, by compare-and-set on a revision that is older
-/// than any request can be. To publish such a job again, a request first rewrites its record
+/// than any running request. To publish such a job again, a request first rewrites its record
 /// unchanged. Either the sweeper was first, and this request sees the failed job. Or the sweeper
 /// finds a new revision, and leaves the job alone until the message is stored.
 async fn check_queue(
@@ -318,7 +320,7 @@ async fn check_queue(
     }
     let key = job.key();
     loop {
-        // True also for a job that waits for its next attempt.
+        // Also true for a job that waits for its next attempt.
         let has_message =
             before_deadline(deadline, &job, app.queue.has_message(&key, ReadFrom::Leader)).await?;
         // Read the record again: a worker may have finished the job before the queue was checked. A
@@ -331,7 +333,7 @@ async fn check_queue(
             }
             Lookup::Job(latest) => latest,
             Lookup::Deleted => return Err(Problem::result_expired()),
-            // Another request rolled the record back, because the queue declined the job. The job
+            // Another request rolled the record back, because the queue refused the job. The job
             // still exists if the queue has its message.
             Lookup::NotFound if has_message => return Ok(QueueCheck::Present(Box::new(job))),
             Lookup::NotFound => return Err(Problem::unconfirmed(job.job_id)),
@@ -345,7 +347,7 @@ async fn check_queue(
         }
         // Another request has changed the record, and may be publishing the message now. Check
         // again.
-        tokio::time::sleep(PUBLISH_PAUSE).await;
+        tokio::time::sleep(PUBLISH_RETRY_DELAY).await;
     }
 }
 
@@ -377,20 +379,20 @@ mod tests {
     fn the_fingerprint_covers_only_the_parameters() {
         let golden = include_str!("../../../common/src/golden/message.json");
         let message: JobMessage = serde_json::from_str(golden).unwrap();
-        let expected = fingerprint(&message);
+        let expected = compute_fingerprint(&message);
         // Records store the fingerprint, so it must be the same in every version.
         let canonical = r#"{"labels":{},"lane":"interactive","options":{},"source":{"kind":"text","text":"to be or not to be"}}"#;
         assert_eq!(expected, HEXLOWER.encode(&Sha256::digest(canonical)));
 
         let mut other = message.clone();
         other.labels.insert("a".to_owned(), "b".to_owned());
-        assert_ne!(fingerprint(&other), expected);
+        assert_ne!(compute_fingerprint(&other), expected);
         let mut other = message.clone();
         other.lane = wordmill_common::id::Lane::Bulk;
-        assert_ne!(fingerprint(&other), expected);
+        assert_ne!(compute_fingerprint(&other), expected);
         let mut same = message;
         same.trace_id = TraceParent::random().trace_id;
         same.created_at = wordmill_common::clock::now();
-        assert_eq!(fingerprint(&same), expected);
+        assert_eq!(compute_fingerprint(&same), expected);
     }
 }

@@ -12,7 +12,7 @@ use crate::http::problem::{Code, Problem};
 /// Total of the budget in KiB. It suffices for 2048 small jobs, or 64 texts of 1 MiB, or 51
 /// documents of any size at the same time.
 const KIB_MAX: u32 = 64 << 10;
-/// Minimum size that a job is counted with, in KiB, for its record, its headers and its task.
+/// Minimum size of a job in the budget, in KiB, for its record, its headers and its task.
 const JOB_KIB_MIN: u32 = 32;
 
 /// Memory budget that all submissions share. Clones share it.
@@ -40,7 +40,7 @@ impl InFlightBudget {
     /// # Errors
     /// `overloaded` if the budget is used up.
     pub(crate) fn reserve_upload(&self) -> Result<OwnedSemaphorePermit, Problem> {
-        // The chunks that are not confirmed, the one that is filled, and one that arrives.
+        // The unconfirmed chunks, the chunk that is being filled, and one that arrives.
         let bytes = CHUNK_BYTES.saturating_mul(CHUNKS_UNCONFIRMED_MAX.saturating_add(2));
         self.reserve_kib(u32::try_from(bytes >> 10).unwrap_or(KIB_MAX))
     }
@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reservation_grows_and_shrinks_with_its_body_and_is_given_back() {
+    fn a_reservation_follows_the_size_of_its_body_and_is_released() {
         let budget = InFlightBudget::new();
         let mut reservation = budget.reserve_body();
         for (bytes, kib) in [(1, 1), (1024, 1), (1025, 2), (1 << 20, 1024), (100, 1), (0, 0)] {
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn the_room_is_bounded_by_count_and_by_bytes_and_given_back() {
+    fn the_budget_is_bounded_and_released() {
         for (size, fit) in [(1, 2048), (32 << 10, 2048), (1 << 20, 64), (2 << 20, 32)] {
             let budget = InFlightBudget::new();
             let mut permits: Vec<_> =

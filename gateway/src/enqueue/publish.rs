@@ -22,20 +22,20 @@ use crate::http::problem::{Code, Problem};
 use crate::http::request_trace;
 use crate::metrics::Operation;
 
-/// Pause between two tries to publish a job.
-pub(crate) const PUBLISH_PAUSE: Duration = Duration::from_millis(50);
+/// Delay between two tries to publish a job.
+pub(crate) const PUBLISH_RETRY_DELAY: Duration = Duration::from_millis(50);
 
 /// Result of publishing a job.
 pub(crate) enum PublishOutcome {
     /// The queue stored the job.
     Acknowledged(PublishAck),
-    /// The queue certainly did not store the job.
-    Declined(PublishError),
+    /// The queue definitely did not store the job.
+    Refused(PublishError),
     /// The queue did not confirm the job in time, so it may have stored it.
     Unconfirmed,
 }
 
-/// Publishes a job and creates its record concurrently, which takes one round trip.
+/// Publishes a job and creates its record concurrently, so that both take one round trip.
 ///
 /// # Errors
 /// `queue_full`, `quota_exceeded`, `overloaded`, `input_too_large` and `broker_unavailable`. The
@@ -75,21 +75,21 @@ async fn enqueue(app: &App, message: &JobMessage, trace: &TraceParent) -> Result
                 warn!(
                     job.id = %job.job_id,
                     reason,
-                    "record not confirmed; the worker will write it"
+                    "the broker did not confirm a record; the worker will write it"
                 );
             }
             log_accepted(&job, true);
             Ok(job)
         }
         // The record was created concurrently, for a job that does not exist.
-        PublishOutcome::Declined(reason) => {
+        PublishOutcome::Refused(reason) => {
             Box::pin(roll_back_record(app, &job, created)).await;
-            Err(decline_problem(app, job.lane, &reason))
+            Err(refusal_problem(app, job.lane, &reason))
         }
-        // Keep the record: the queue may have the job. If it does not, the sweeper ends the job as
+        // Keep the record: the queue may have the job. If it does not, the sweeper fails the job as
         // lost.
         PublishOutcome::Unconfirmed => {
-            warn!(job.id = %job.job_id, "the queue did not confirm a job in time");
+            warn!(job.id = %job.job_id, "the broker did not confirm a job in time");
             Err(Problem::unconfirmed(job.job_id))
         }
     }
@@ -100,8 +100,8 @@ pub(crate) fn log_accepted(job: &Job, is_ours: bool) {
     let id = job.job_id;
     let lane = job.lane;
     match job.batch {
-        // The batch itself is logged at `info`. Up to 10,000 lines of members would hide the other
-        // lines.
+        // Only the batch itself is logged at `info`. Up to 10,000 lines about its members would
+        // hide the other lines.
         Some(batch) => debug!(job.id = %id, %lane, is_ours, batch.id = %batch, "job accepted"),
         None => info!(job.id = %id, %lane, is_ours, "job accepted"),
     }
@@ -117,13 +117,13 @@ pub(crate) async fn wait_for_connection(app: &App, deadline: Instant) -> Result<
     match tokio::time::timeout_at(deadline, app.broker.wait_for_connection()).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(_)) | Err(_) => {
-            let detail = "The queue cannot be reached. Nothing was queued. Try again later.";
+            let detail = "The broker cannot be reached. Nothing was queued. Try again later.";
             Err(Problem::new(Code::BrokerUnavailable, detail))
         }
     }
 }
 
-/// Publishes a job until the queue accepts or declines it, or the deadline passes. Retries are
+/// Publishes a job until the queue accepts or refuses it, or the deadline passes. Retries are
 /// idempotent, because the message id is derived from the job id.
 pub(crate) async fn publish_with_retries(
     app: &App,
@@ -131,8 +131,8 @@ pub(crate) async fn publish_with_retries(
     trace: &TraceParent,
     deadline: Instant,
 ) -> PublishOutcome {
-    // Whether an earlier, unclear try may have stored the job. A refusal of a later one then proves
-    // nothing.
+    // Whether an earlier try without a clear outcome may have stored the job. A refusal of a later
+    // try then proves nothing.
     let mut may_be_stored = false;
     loop {
         let publishing =
@@ -143,11 +143,11 @@ pub(crate) async fn publish_with_retries(
                 reason @ (PublishError::Full | PublishError::TooLarge | PublishError::NoQueue),
             )) if !may_be_stored => {
                 telemetry::fail(&Span::current(), reason.name());
-                return PublishOutcome::Declined(reason);
+                return PublishOutcome::Refused(reason);
             }
             Ok(Err(_)) | Err(_) => may_be_stored = true,
         }
-        let next_try = Instant::now() + PUBLISH_PAUSE;
+        let next_try = Instant::now() + PUBLISH_RETRY_DELAY;
         if next_try >= deadline {
             telemetry::fail(&Span::current(), "unconfirmed");
             return PublishOutcome::Unconfirmed;
@@ -156,13 +156,13 @@ pub(crate) async fn publish_with_retries(
     }
 }
 
-/// Removes the record of a job that the queue certainly did not store.
+/// Removes the record of a job that the queue definitely did not store.
 pub(crate) async fn roll_back_record(app: &App, job: &Job, created: Result<u64, WriteError>) {
     let key = job.key();
     let revision = match created {
         Ok(revision) => Ok(Some(revision)),
         Err(WriteError::Conflict | WriteError::TooLarge) => Ok(None),
-        // The write may have succeeded: look for the record.
+        // The write may have succeeded, so look for the record.
         Err(WriteError::Unclear(_)) => match app.store.get_job(&key, ReadFrom::Leader).await {
             Ok(Lookup::Job(stored)) => Ok(Some(stored.revision)),
             Ok(Lookup::Deleted | Lookup::NotFound) => Ok(None),
@@ -175,23 +175,24 @@ pub(crate) async fn roll_back_record(app: &App, job: &Job, created: Result<u64, 
         Err(error) => Err(error),
     };
     if let Err(error) = rolled_back {
-        warn!(job.id = %job.job_id, %error, "cannot remove the record of a declined job");
+        warn!(job.id = %job.job_id, %error, "cannot remove the record of a refused job");
     }
 }
 
-/// Returns the problem for a job that the queue certainly did not store.
-pub(crate) fn decline_problem(app: &App, lane: Lane, reason: &PublishError) -> Problem {
-    warn!(refused = %reason, "the queue declined a job");
+/// Returns the problem for a job that the queue definitely did not store.
+pub(crate) fn refusal_problem(app: &App, lane: Lane, reason: &PublishError) -> Problem {
+    warn!(refused = %reason, "the queue refused a job");
     match reason {
         PublishError::Full => app
             .backpressure
             .queue_full_problem(lane, "The queue is full. Nothing was queued. Try again later."),
-        PublishError::TooLarge => {
-            Problem::new(Code::InputTooLarge, "The job is too large for one message of the queue.")
-        }
+        PublishError::TooLarge => Problem::new(
+            Code::InputTooLarge,
+            "The job exceeds the maximum message size of the broker.",
+        ),
         PublishError::NoQueue | PublishError::Unclear(_) => Problem::new(
             Code::BrokerUnavailable,
-            "The queue does not answer. Nothing was queued. Try again later.",
+            "The broker does not answer. Nothing was queued. Try again later.",
         ),
     }
 }

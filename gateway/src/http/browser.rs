@@ -10,7 +10,7 @@
 //!   without permission. Browsers name the sender in `Origin` and `Sec-Fetch-Site`, which scripts
 //!   cannot change.
 //!
-//! A gateway with keys needs neither: no page of another site knows a key.
+//! A gateway with keys needs neither check, because pages of other sites have no key.
 
 use std::fmt;
 
@@ -49,7 +49,7 @@ impl Hosts {
                 // Addresses are always accepted, so listing one changes nothing.
                 Ok(address @ (Host::Ipv4(_) | Host::Ipv6(_))) => Ok(address.to_string()),
                 Ok(Host::Domain(_)) | Err(_) => Err(format!(
-                    "{item:?} is not a host name such as wordmill.example.org; leave out scheme and \
+                    "{item:?} must be a host name such as wordmill.example.org, without scheme and \
                      port"
                 )),
             }
@@ -200,17 +200,18 @@ fn without_root_dot(name: &str) -> &str {
 }
 
 fn unknown_host(headers: &HeaderMap) -> Problem {
-    let host: String = match find_header(headers, &HOST) {
-        Occurrence::None => "no Host".to_owned(),
-        Occurrence::Many => "more than one Host".to_owned(),
+    let reason: String = match find_header(headers, &HOST) {
+        Occurrence::None => "The Host header is missing".to_owned(),
+        Occurrence::Many => "The request has more than one Host header".to_owned(),
         Occurrence::One(value) => {
             let text = String::from_utf8_lossy(value.as_bytes());
-            format!("Host: {}", text.chars().take(SHOWN_CHARS_MAX).collect::<String>())
+            let shown: String = text.chars().take(SHOWN_CHARS_MAX).collect();
+            format!("The host name {shown} is not accepted")
         }
     };
     let detail = format!(
-        "This gateway has no API keys, so it accepts requests for an IP address, for localhost and \
-         for the names in WORDMILL_HOSTS. The request has {host}."
+        "{reason}: without API keys the gateway accepts IP addresses, localhost and the names in \
+         WORDMILL_HOSTS."
     );
     Problem::new(Code::UnknownHost, detail)
 }
@@ -367,7 +368,7 @@ mod tests {
         assert_eq!(Hosts::parse("A.example ,b").unwrap().to_string(), "a.example,b");
         for bad in ["a.example:8080", "http://a.example", "a.example/", "a b", "a,,b", "*.a", ","] {
             let reason = Hosts::parse(bad).unwrap_err();
-            assert!(reason.contains("is not a host name"), "{bad}: {reason}");
+            assert!(reason.contains("must be a host name"), "{bad}: {reason}");
         }
     }
 }

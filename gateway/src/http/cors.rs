@@ -10,9 +10,9 @@ use axum::http::{HeaderName, HeaderValue, Method};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use url::Url;
 
-/// Time for which browsers may cache the answer to a preflight request.
+/// Time for which browsers may cache the response to a preflight request.
 const MAX_AGE: Duration = Duration::from_secs(600);
-/// Setting that allows every origin.
+/// Value that allows every origin.
 const ANY: &str = "*";
 
 /// The allowed origins. Empty by default.
@@ -30,15 +30,17 @@ impl Origins {
             for origin in &origins {
                 let url = Url::parse(origin).ok().filter(|url| url.has_host());
                 if url.is_none_or(|url| url.origin().ascii_serialization() != *origin) {
-                    return Err(format!("{origin:?} is not an origin such as https://example.org"));
+                    return Err(format!(
+                        "{origin:?} must be an origin such as https://example.org"
+                    ));
                 }
             }
         }
         Ok(Self(origins))
     }
 
-    /// Returns whether the list contains this origin. `*` contains none: this check is for gateways
-    /// without keys, which refuse `*` at startup.
+    /// Returns whether the list contains this origin. Always false for `*`: this check is for
+    /// gateways without keys, which refuse `*` at startup.
     pub(crate) fn is_listed(&self, origin: &HeaderValue) -> bool {
         self.0.iter().any(|listed| origin == listed.as_str())
     }
@@ -96,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_origins_are_taken() {
+    fn only_origins_are_accepted() {
         for good in ["*", "https://example.org", "http://localhost:3000,https://[::1]:8443"] {
             assert_eq!(Origins::parse(good).unwrap().to_string(), good);
         }

@@ -6,7 +6,7 @@ use wordmill_nats::Error;
 
 use crate::http::problem::{Code, Problem};
 
-/// Maximum time that a request waits for the broker. The rest up to 3 s remains for the answer.
+/// Maximum time that a request waits for the broker. The rest of 3 s remains for the response.
 pub(crate) const BROKER_DEADLINE: Duration = Duration::from_millis(2500);
 
 /// Runs a broker request with [`BROKER_DEADLINE`].
@@ -19,7 +19,7 @@ pub(crate) async fn with_broker_deadline<T>(
     match tokio::time::timeout(BROKER_DEADLINE, request).await {
         Ok(answer) => Ok(answer?),
         Err(_) => {
-            let detail = "The store did not answer in time. Try again.";
+            let detail = "The broker did not answer in time. Try again.";
             Err(Problem::new(Code::BrokerUnavailable, detail))
         }
     }

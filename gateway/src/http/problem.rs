@@ -1,4 +1,4 @@
-//! Maps all errors to HTTP answers: RFC 9457 problems with a stable code.
+//! Maps all errors to HTTP responses: RFC 9457 problems with a stable code.
 
 mod code;
 
@@ -16,12 +16,12 @@ use wordmill_nats::Error as BrokerError;
 
 pub(crate) use self::code::Code;
 
-/// Maximum length of a detail, in characters. The answer to a batch has a detail for each refused
+/// Maximum length of a detail, in characters. The response to a batch has a detail for each refused
 /// line.
 const DETAIL_CHARS_MAX: usize = 500;
 
-const NEWER_VERSION_NEEDED: &str = "This job needs a newer version of the service than this \
-    gateway runs. Try again: another gateway may have it.";
+const NEWER_VERSION_NEEDED: &str = "Only a newer version of Wordmill can handle this job. Try \
+    again: another gateway may run that version.";
 
 /// An error as the client sees it. The code that creates a problem also logs its cause.
 #[derive(Debug, Clone)]
@@ -43,15 +43,15 @@ impl Problem {
     }
 
     /// Returns the problem of a job that may have been enqueued without confirmation. It contains
-    /// the job id, so that the client can find out.
+    /// the job id, so that the client can look for the job.
     pub(crate) fn unconfirmed(job_id: JobId) -> Self {
-        let detail = "The queue did not confirm the job in time. It may have been accepted: get \
+        let detail = "The broker did not confirm the job in time. It may have been accepted: get \
                       it by its id, or submit it again.";
         Self::new(Code::BrokerUnavailable, detail).with_member("job_id", json!(job_id))
     }
 
     /// Returns the problem of a job that only a newer version of the service can handle. During an
-    /// upgrade, another gateway may have that version.
+    /// upgrade, another gateway may run that version.
     pub(crate) fn newer_version_needed() -> Self {
         Self::new(Code::BrokerUnavailable, NEWER_VERSION_NEEDED)
     }
@@ -95,7 +95,7 @@ impl Problem {
         self
     }
 
-    /// Returns a short form of the problem, for an answer that has many.
+    /// Returns a short form of the problem, for a response that contains many.
     pub(crate) fn summary(&self) -> Value {
         let code = self.code.name();
         let retryable = self.code.is_retryable();
@@ -139,7 +139,7 @@ impl Problem {
         body
     }
 
-    /// Renders the answer, and adds the `headers` that are already set.
+    /// Renders the response with the `headers` that are already set.
     pub(crate) fn render(&self, trace_id: TraceId, headers: &HeaderMap) -> Response {
         let mut response = (self.status(), Json(self.body(trace_id))).into_response();
         response.headers_mut().extend(headers.clone());
@@ -150,7 +150,7 @@ impl Problem {
 }
 
 /// Truncates a long detail. A detail may quote input of the client, such as the name of an unknown
-/// field, which can have a megabyte.
+/// field, of up to a megabyte.
 fn truncate(mut detail: String) -> String {
     if let Some((end, _)) = detail.char_indices().nth(DETAIL_CHARS_MAX) {
         detail.truncate(end);
@@ -160,8 +160,8 @@ fn truncate(mut detail: String) -> String {
     detail
 }
 
-/// Stores the problem in the extensions of the response. `request_trace::answer` renders the body,
-/// because it knows the trace id.
+/// Stores the problem in the extensions of the response. `request_trace::trace_request` renders the
+/// body, because it has the trace id.
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let mut response = self.status().into_response();
@@ -178,7 +178,7 @@ impl From<BrokerError> for Problem {
         match error {
             BrokerError::Unavailable { .. } | BrokerError::Contended { .. } => {
                 warn!(%error, "broker request failed");
-                let detail = "The queue or the store did not answer in time. Try again.";
+                let detail = "The broker did not answer in time. Try again.";
                 Self::new(Code::BrokerUnavailable, detail)
             }
             BrokerError::Newer { .. } => {
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_detail_quotes_a_client_up_to_a_bound() {
+    fn long_details_are_truncated() {
         let name = "ü".repeat(1 << 20);
         let problem = Problem::new(Code::InvalidRequest, format!("unknown field `{name}`."));
         assert_eq!(problem.detail().chars().count(), DETAIL_CHARS_MAX + 1);

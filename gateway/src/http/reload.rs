@@ -11,40 +11,40 @@ use tokio::time::MissedTickBehavior;
 use tracing::{error, info, warn};
 
 /// Interval between two checks of the files.
-const INTERVAL: Duration = Duration::from_secs(2);
+const CHECK_INTERVAL: Duration = Duration::from_secs(2);
 /// Maximum size of a file, in bytes.
 const FILE_BYTES_MAX: u64 = 4 << 20;
 
-/// Parses the contents of the files. `old` is the value that was parsed before.
+/// Parses the contents of the files. `old` is the previous value, if there is one.
 pub(crate) type Parse<T> = fn(contents: &[Vec<u8>], old: Option<&T>) -> Result<T, String>;
 
 /// Reason why files cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the {name} cannot be used: {reason}")]
+#[error("cannot use the {name}: {reason}")]
 pub struct Error {
     name: &'static str,
     reason: String,
 }
 
-/// Files that are watched, and the value that was last parsed from them.
+/// Watched files, and the value that was last parsed from them.
 pub(crate) struct FileWatch<T> {
     name: &'static str,
     paths: Vec<PathBuf>,
     parse: Parse<T>,
     contents: Vec<Vec<u8>>,
     current: watch::Sender<Arc<T>>,
-    /// Signal that triggers a check. It is registered at startup, because an unhandled SIGHUP ends
-    /// the process.
+    /// Signal that triggers a check. It is registered at startup, because an unhandled SIGHUP would
+    /// end the process.
     hangup: Option<Signal>,
     /// Error of the last check. A repeated error is logged only once.
     last_error: Option<String>,
 }
 
 impl<T> FileWatch<T> {
-    /// Reads the files for the first time. Messages contain `name`.
+    /// Reads the files for the first time. Messages contain `name`, for example `API keys`.
     ///
     /// # Errors
-    /// A file cannot be read, or `parse` refuses the contents.
+    /// If a file cannot be read, or `parse` refuses the contents.
     pub(crate) async fn open(
         name: &'static str,
         paths: Vec<PathBuf>,
@@ -54,15 +54,15 @@ impl<T> FileWatch<T> {
             .inspect_err(|error| warn!(%error, "cannot listen for SIGHUP"))
             .ok();
         let error = |reason| Error { name, reason };
-        let contents = read(&paths).await.map_err(error)?;
+        let contents = read_files(&paths).await.map_err(error)?;
         let (current, receiver) = watch::channel(Arc::new(parse(&contents, None).map_err(error)?));
         Ok((Self { name, paths, parse, contents, current, hangup, last_error: None }, receiver))
     }
 
-    /// Checks the files at each interval and at SIGHUP, until it is dropped. After an error, the
-    /// previous value stays in use.
+    /// Checks the files at each interval and on SIGHUP, until the future is dropped. After an
+    /// error, the previous value stays in use.
     pub(crate) async fn follow(mut self) {
-        let mut ticks = tokio::time::interval(INTERVAL);
+        let mut ticks = tokio::time::interval(CHECK_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut hangup = self.hangup.take();
         loop {
@@ -81,8 +81,8 @@ impl<T> FileWatch<T> {
     }
 
     async fn reload(&mut self) {
-        let reloaded = read(&self.paths).await.and_then(|contents| {
-            // Compares contents: modification times are too coarse, and a mounted secret changes
+        let reloaded = read_files(&self.paths).await.and_then(|contents| {
+            // Compare contents: modification times are too coarse, and a mounted secret changes
             // behind a symbolic link.
             if contents == self.contents {
                 return Ok(None);
@@ -101,7 +101,7 @@ impl<T> FileWatch<T> {
             Err(reason) => {
                 error!(
                     what = self.name,
-                    reason, "changed files cannot be used; keeping the previous ones"
+                    reason, "cannot use the changed files; keeping the previous ones"
                 );
                 self.last_error = Some(reason);
             }
@@ -109,7 +109,7 @@ impl<T> FileWatch<T> {
     }
 }
 
-async fn read(paths: &[PathBuf]) -> Result<Vec<Vec<u8>>, String> {
+async fn read_files(paths: &[PathBuf]) -> Result<Vec<Vec<u8>>, String> {
     let mut contents = Vec::with_capacity(paths.len());
     for path in paths {
         let failed = |error: std::io::Error| format!("{}: {error}", path.display());

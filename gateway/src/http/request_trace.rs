@@ -1,4 +1,4 @@
-//! The trace of a request: inherited or new, recorded as a span, and returned in every answer.
+//! The trace of a request: inherited or new, recorded as a span, and returned in every response.
 
 use std::fmt;
 
@@ -53,8 +53,8 @@ pub struct Settings {
     /// which requests are recorded. The default is `link` with keys, whose holders may not trust
     /// each other, and `trust` without keys.
     inbound: InboundTrace,
-    /// `WORDMILL_TRACE_URL`: address of the trace viewer: that of a Jaeger, or any URL that
-    /// contains `{trace_id}`. If it is set, jobs have the link `links.trace`.
+    /// `WORDMILL_TRACE_URL`: base URL of a Jaeger UI, or any URL that contains `{trace_id}`. If it
+    /// is set, jobs have the link `links.trace`.
     url: Option<String>,
 }
 
@@ -80,7 +80,7 @@ impl Settings {
 fn parse_url_template(text: &str) -> Result<String, String> {
     let is_web = url::Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https"));
     match (is_web, text.contains(PLACEHOLDER)) {
-        (false, _) => Err("not an http or https URL".to_owned()),
+        (false, _) => Err("must be an http or https URL".to_owned()),
         (true, true) => Ok(text.to_owned()),
         (true, false) => Ok(format!("{}/trace/{PLACEHOLDER}", text.trim_end_matches('/'))),
     }
@@ -91,7 +91,7 @@ pub(crate) type RenderProblem = fn(StatusCode, &str) -> Response;
 
 /// Runs a request in its span, renders its problem (with `render_older` for the older contract),
 /// and sets the default `Cache-Control` and the trace headers.
-pub(crate) async fn answer<F: Future<Output = Response>>(
+pub(crate) async fn trace_request<F: Future<Output = Response>>(
     app: &App,
     mut request: Request,
     next: impl FnOnce(Request) -> F,
@@ -153,7 +153,7 @@ fn begin_server_span(request: &Request, scheme: &'static str) -> Span {
     // A macro, because the target of a span must be a constant.
     macro_rules! server {
         ($target:expr) => {{
-            let method = method(request.method());
+            let method = method_name(request.method());
             let route = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
             info_span!(
                 target: $target,
@@ -173,8 +173,9 @@ fn begin_server_span(request: &Request, scheme: &'static str) -> Span {
     if request.method().is_safe() { server!(telemetry::POLL) } else { server!(module_path!()) }
 }
 
-/// Returns the name of a method. Unknown methods share one name, because span names must be few.
-fn method(method: &Method) -> &'static str {
+/// Returns the name of a method. Unknown methods share one name, because there must be few span
+/// names.
+fn method_name(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",
         Method::HEAD => "HEAD",
@@ -203,7 +204,7 @@ pub(crate) fn record_job_id(job_id: JobId) {
     Span::current().record("job.id", field::display(job_id));
 }
 
-/// Begins the span `cancel job` in the job's own trace, beside the spans of its submission.
+/// Begins the span `cancel job` in the job's own trace, next to the spans of its submission.
 pub(crate) fn begin_cancel_span(job: &Job, request: &TraceParent) -> Span {
     let span = info_span!("cancel job", job.id = %job.job_id);
     join_trace_of(job, &span, request);
@@ -217,7 +218,7 @@ pub(crate) fn begin_webhook_span(job: &Job, request: &TraceParent) -> Span {
     span
 }
 
-/// Puts `span` into the trace of `job`, and links it to the request.
+/// Adds `span` to the trace of `job`, and links it to the request.
 fn join_trace_of(job: &Job, span: &Span, request: &TraceParent) {
     if let Some(parent) = &job.traceparent {
         telemetry::set_parent(span, parent);
@@ -260,7 +261,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_address_of_a_trace_follows_from_a_base_or_a_template() {
+    fn trace_urls_are_built_from_a_base_or_a_template() {
         let trace_id: TraceId = "4bf92f3577b34da6a3ce929d0e0e4736".parse().unwrap();
         for (setting, expected) in [
             (
@@ -299,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn a_context_that_is_malformed_or_given_twice_counts_as_none() {
+    fn a_malformed_or_repeated_context_is_ignored() {
         let good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
         let read = |values: &[&'static str]| {
             let mut headers = HeaderMap::new();

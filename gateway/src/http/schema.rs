@@ -45,7 +45,8 @@ fn form(schema: &Schema, needed: &str, others: &[&str]) -> Value {
     form.into()
 }
 
-/// Removes the alternative `null` from a schema, because a query parameter cannot be null.
+/// Removes the alternative `null` from the schema of a query parameter or a required member,
+/// neither of which can be null.
 pub(crate) fn without_null(mut schema: Value) -> Value {
     let is_null = |value: &Value| value == "null" || value.get("type").is_some_and(|t| t == "null");
     let Some(members) = schema.as_object_mut() else { return schema };

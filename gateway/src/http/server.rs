@@ -1,4 +1,5 @@
-//! Configures the shared HTTP server: its limits, and problems in place of hyper's bare answers.
+//! Configures the shared HTTP server: sets its limits, and replaces hyper's bare error responses
+//! with problems.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -15,12 +16,12 @@ use crate::http::tls::Tls;
 /// 512 MiB of the shipped containers. Bodies are not read before a request is authenticated.
 const UNAUTHENTICATED_BYTES_MAX: usize = 64 << 20;
 
-/// Maximum size of an answer that hyper writes on its own, in bytes.
+/// Maximum size of a response that hyper writes on its own, in bytes.
 const BARE_BYTES_MAX: usize = 512;
-/// The `Content-Length` field of an answer without a body.
+/// The `Content-Length` field of a response without a body.
 const EMPTY_BODY_FIELD: &str = "content-length: 0\r\n";
-/// Header of every handler's answer; hyper's own answers lack it.
-const TRACE_FIELD: &str = "traceresponse:";
+/// Present in every handler's response. Its absence identifies a response that hyper wrote.
+const TRACERESPONSE_FIELD: &str = "traceresponse:";
 
 /// Returns the settings of the HTTP server.
 pub(crate) fn settings(
@@ -36,14 +37,16 @@ pub(crate) fn settings(
     Settings { limits, certificate: tls.map(|tls| tls.0), complete_answer }
 }
 
-/// Returns the problem that replaces an answer of hyper (`400` or `431` without a body); `None` for
-/// all other bytes.
+/// Returns the problem that replaces a response of hyper (`400` or `431` without a body); `None`
+/// for all other bytes.
 fn complete_answer(written: &[u8]) -> Option<String> {
     if written.len() > BARE_BYTES_MAX || !written.starts_with(b"HTTP/1.") {
         return None;
     }
     let head = std::str::from_utf8(written).ok()?;
-    if !head.ends_with("\r\n\r\n") || !head.contains(EMPTY_BODY_FIELD) || head.contains(TRACE_FIELD)
+    if !head.ends_with("\r\n\r\n")
+        || !head.contains(EMPTY_BODY_FIELD)
+        || head.contains(TRACERESPONSE_FIELD)
     {
         return None;
     }
@@ -56,7 +59,7 @@ fn complete_answer(written: &[u8]) -> Option<String> {
         _ => return None,
     };
     let trace_id = TraceId::random();
-    debug!(%trace_id, code = code.name(), "request head rejected");
+    debug!(%trace_id, code = code.name(), "request head refused");
     let body = Problem::new(code, detail).body(trace_id).to_string();
     let mut fields =
         format!("content-type: application/problem+json\r\ncontent-length: {}\r\n", body.len());
@@ -72,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_bare_answers_are_replaced() {
+    fn only_bare_responses_are_replaced() {
         let bare = "HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\n\
                     content-length: 0\r\ndate: Thu, 01 Jan 1970 00:00:00 GMT\r\n\r\n";
         let answer = complete_answer(bare.as_bytes()).unwrap();

@@ -26,7 +26,7 @@ pub(crate) use tokio_rustls::rustls::ServerConfig;
 const ALPN_HTTP1: &[u8] = b"http/1.1";
 
 /// Error message for a key that does not match the certificate.
-const KEY_MISMATCH: &str = "WORDMILL_TLS_KEY is not the key of WORDMILL_TLS_CERT";
+const KEY_MISMATCH: &str = "WORDMILL_TLS_KEY does not match the certificate in WORDMILL_TLS_CERT";
 
 /// Paths of the certificate and its private key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,45 +44,45 @@ pub(crate) struct Tls(pub(crate) watch::Receiver<Arc<ServerConfig>>);
 /// Parses the certificate and its private key.
 ///
 /// # Errors
-/// A message for the operator, if a file is not valid PEM or the key does not match.
+/// A message for the operator if a file is not valid PEM or the key does not match.
 pub(crate) fn parse(
     contents: &[Vec<u8>],
     _: Option<&ServerConfig>,
 ) -> Result<ServerConfig, String> {
     let [certificate, key] = contents else {
-        return Err("a certificate and a key are needed".to_owned());
+        return Err("a certificate and a key are required".to_owned());
     };
-    let chain = certificates(certificate)?;
+    let chain = parse_certificates(certificate)?;
     let key = PrivateKeyDer::from_pem_slice(key)
-        .map_err(|error| format!("WORDMILL_TLS_KEY has no private key as PEM: {error}"))?;
+        .map_err(|error| format!("WORDMILL_TLS_KEY contains no PEM private key: {error}"))?;
     let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key));
     let mut config = config.map_err(|error| {
-        let is_foreign = matches!(error, Error::InconsistentKeys(_));
-        if is_foreign { KEY_MISMATCH.to_owned() } else { error.to_string() }
+        let is_mismatch = matches!(error, Error::InconsistentKeys(_));
+        if is_mismatch { KEY_MISMATCH.to_owned() } else { error.to_string() }
     })?;
     config.alpn_protocols = vec![ALPN_HTTP1.to_owned()];
     Ok(config)
 }
 
-fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+fn parse_certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     match chain {
         Ok(chain) if !chain.is_empty() => Ok(chain),
-        Ok(_) => Err("WORDMILL_TLS_CERT has no certificate as PEM".to_owned()),
-        Err(error) => Err(format!("WORDMILL_TLS_CERT is not PEM: {error}")),
+        Ok(_) => Err("WORDMILL_TLS_CERT contains no PEM certificate".to_owned()),
+        Err(error) => Err(format!("WORDMILL_TLS_CERT is not a valid PEM file: {error}")),
     }
 }
 
-/// Wraps the connection of the health check in TLS. It accepts exactly the configured certificate,
-/// because it connects by IP address, which the certificate need not name.
+/// Wraps the connection of the health check in TLS. Only the configured certificate is accepted.
+/// Its names are not checked, because the health check connects by IP address.
 ///
 /// # Errors
-/// The certificate cannot be read.
+/// If the certificate cannot be read or is not valid PEM.
 pub fn probe(stream: TcpStream, certificate: &Path) -> io::Result<impl Read + Write> {
     let pem = fs::read(certificate)?;
-    let chain = certificates(&pem).map_err(io::Error::other)?;
+    let chain = parse_certificates(&pem).map_err(io::Error::other)?;
     let provider = Arc::new(ring::default_provider());
     let verifier =
         PinnedCertificate { own: chain.into_iter().next(), provider: Arc::clone(&provider) };
@@ -97,7 +97,7 @@ pub fn probe(stream: TcpStream, certificate: &Path) -> io::Result<impl Read + Wr
     Ok(StreamOwned::new(connection, stream))
 }
 
-/// Accepts exactly one certificate.
+/// Certificate verifier that accepts exactly one certificate.
 #[derive(Debug)]
 struct PinnedCertificate {
     own: Option<CertificateDer<'static>>,

@@ -1,4 +1,4 @@
-//! Parsing of the header `Idempotency-Key`.
+//! Parses the header `Idempotency-Key`.
 
 use axum::http::HeaderMap;
 

@@ -1,4 +1,4 @@
-//! Reading of JSON bodies, with limits of size, time and shared memory.
+//! Reads JSON bodies, with limits on size, time and shared memory.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -16,13 +16,13 @@ use serde_json::error::Category;
 use crate::enqueue::in_flight_budget::{BodyReservation, InFlightBudget};
 use crate::http::problem::{Code, Problem};
 
-/// Maximum time for the arrival of a JSON body.
+/// Time limit for receiving a JSON body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Maximum number of bytes of a refused body that are read and discarded. A client that is still
-/// sending would otherwise see a broken connection and never read the answer.
+/// sending would otherwise see a broken connection and never read the response.
 const DRAIN_BYTES_MAX: usize = 16 << 20;
-/// Maximum time for which a refused body is read.
+/// Maximum time for which the rest of a refused body is read.
 const DRAIN_TIME_MAX: Duration = Duration::from_secs(1);
 /// Size of the blocks of a body after the first one, in bytes.
 const BLOCK_BYTES: usize = 64 << 10;
@@ -55,7 +55,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for JsonObject<T> {
 ///
 /// # Errors
 /// `unsupported_media_type`, `input_too_large`, `request_timeout`, `overloaded`, `invalid_json`
-/// (also for an incomplete body), and `invalid_request` if the JSON has the wrong shape.
+/// (including an incomplete body), and `invalid_request` if the JSON has the wrong shape.
 pub(crate) async fn read_object<T: DeserializeOwned>(
     budget: &InFlightBudget,
     headers: &HeaderMap,
@@ -93,13 +93,13 @@ pub(crate) fn is_json(headers: &HeaderMap) -> bool {
 
 /// Returns the content type in lower case and without its parameters; empty if it is missing.
 pub(crate) fn essence(headers: &HeaderMap) -> String {
-    let announced = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let essence = announced.and_then(|text| text.split(';').next()).unwrap_or_default();
+    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let essence = content_type.and_then(|text| text.split(';').next()).unwrap_or_default();
     essence.trim().to_ascii_lowercase()
 }
 
 /// Reads a body of at most `size_max` bytes. Memory is reserved as the body arrives, and released
-/// when the share is dropped.
+/// when the reservation is dropped.
 ///
 /// # Errors
 /// `input_too_large`, `request_timeout`, `invalid_json` if the body is incomplete, and
@@ -129,7 +129,7 @@ async fn read_body(
 }
 
 /// Reads and discards the rest of a refused body for a moment, so that a client that is still
-/// sending gets to read the answer.
+/// sending can read the response.
 pub(crate) async fn drain(mut body: Body) {
     let draining = async {
         let mut left = DRAIN_BYTES_MAX;
@@ -140,7 +140,7 @@ pub(crate) async fn drain(mut body: Body) {
             }
         }
     };
-    // A client that sends more than this does not get the answer.
+    // A client that sends more than this may not get the response.
     let _ = tokio::time::timeout(DRAIN_TIME_MAX, draining).await;
 }
 
@@ -167,9 +167,9 @@ async fn collect(
     Ok(blocks.join())
 }
 
-/// Buffer of a body: the first frame in its size, then blocks of `BLOCK_BYTES`.
+/// Buffer of a body: one block of the size of the first frame, then blocks of `BLOCK_BYTES`.
 ///
-/// The allocator reuses the blocks of a refused body for the next one, whereas it holds the pages
+/// The allocator reuses the blocks of a refused body for the next one, whereas it keeps the pages
 /// of a large buffer for a while.
 #[derive(Default)]
 struct Blocks {

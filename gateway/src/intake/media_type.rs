@@ -1,4 +1,4 @@
-//! Metadata of an uploaded body: media type, compression and file name.
+//! Metadata of an uploaded body: media type, content encoding and file name.
 
 use axum::http::HeaderMap;
 use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
@@ -26,8 +26,7 @@ pub(crate) enum SubmissionFormat {
 /// Returns the format of a submission, by its content type.
 ///
 /// # Errors
-/// `unsupported_media_type` if the content type is missing, or if its words certainly cannot be
-/// counted.
+/// `unsupported_media_type` if the content type is missing, or if its documents cannot be counted.
 pub(crate) fn submission_format(headers: &HeaderMap) -> Result<SubmissionFormat, Problem> {
     let Some(named) = headers.get(CONTENT_TYPE) else {
         let detail = "The Content-Type is missing. Send a job as application/json, or a document \
@@ -48,8 +47,8 @@ fn essence(content_type: &str) -> String {
     content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }
 
-/// Refuses content types whose words certainly cannot be counted. The worker inspects texts and
-/// files of unknown type.
+/// Refuses content types whose documents cannot be counted. Texts and files of unknown type are
+/// accepted here and inspected by the worker.
 pub(crate) fn check_countable(content_type: &str) -> Result<(), Problem> {
     let essence = essence(content_type);
     let (top_level, _) = essence.split_once('/').unwrap_or_default();
@@ -96,8 +95,8 @@ pub(crate) fn parse_content_encoding(headers: &HeaderMap) -> Result<Option<Strin
     }
 }
 
-/// Returns the content type that a form gives for its file. If it gives none or the unknown type,
-/// guesses the type from the extension of the file name.
+/// Returns the content type that a form gives for its file. If the form gives none or the unknown
+/// type, guesses the type from the extension of the file name.
 pub(crate) fn guess_content_type(
     content_type: Option<&str>,
     file_name: Option<&str>,
@@ -132,16 +131,16 @@ mod tests {
 
     use super::*;
 
-    fn kind_of(content_type: &'static str) -> Result<SubmissionFormat, u16> {
+    fn format_of(content_type: &'static str) -> Result<SubmissionFormat, u16> {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
         submission_format(&headers).map_err(|problem| problem.status().as_u16())
     }
 
     #[test]
-    fn the_content_type_selects_the_reader() {
+    fn the_content_type_selects_the_format() {
         for json in ["application/json", "application/json; charset=utf-8", "application/x+json"] {
-            assert_eq!(kind_of(json), Ok(SubmissionFormat::Json), "{json}");
+            assert_eq!(format_of(json), Ok(SubmissionFormat::Json), "{json}");
         }
         for document in [
             "text/plain",
@@ -151,9 +150,9 @@ mod tests {
             "application/xhtml+xml",
             "application/octet-stream",
         ] {
-            assert_eq!(kind_of(document), Ok(SubmissionFormat::Document), "{document}");
+            assert_eq!(format_of(document), Ok(SubmissionFormat::Document), "{document}");
         }
-        assert_eq!(kind_of("multipart/form-data; boundary=x"), Ok(SubmissionFormat::Form));
+        assert_eq!(format_of("multipart/form-data; boundary=x"), Ok(SubmissionFormat::Form));
         for refused in [
             "",
             "image/png",
@@ -164,13 +163,13 @@ mod tests {
             "text/rtf",
             "nonsense",
         ] {
-            assert_eq!(kind_of(refused), Err(415), "{refused}");
+            assert_eq!(format_of(refused), Err(415), "{refused}");
         }
         assert!(submission_format(&HeaderMap::new()).is_err());
     }
 
     #[test]
-    fn a_name_suggests_a_type_where_the_form_gives_none() {
+    fn the_file_name_suggests_a_type_if_the_form_has_none() {
         assert_eq!(guess_content_type(None, Some("a.MD")).as_deref(), Some("text/markdown"));
         assert_eq!(
             guess_content_type(Some(UNKNOWN_TYPE), Some("a.html")).as_deref(),
@@ -185,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn file_names_are_kept_short_and_plain() {
+    fn file_names_are_shortened_and_sanitized() {
         assert_eq!(sanitize_file_name("a\u{1b}[31m\n.txt"), "a[31m.txt");
         let long = sanitize_file_name(&"é".repeat(200));
         assert_eq!(long.len(), 254);

@@ -1,4 +1,4 @@
-//! Forms with one file: `multipart/form-data`.
+//! Reads forms with one file: `multipart/form-data`.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -74,7 +74,7 @@ impl<'a> Form<'a> {
 
 impl Pieces for Form<'_> {
     async fn next(&mut self) -> Result<Option<Bytes>, Problem> {
-        // Data of the file does not count towards `PART_HEAD_BYTES_MAX`, so each piece resets the
+        // Data of the file is not limited by `PART_HEAD_BYTES_MAX`, so each piece resets the
         // counter.
         self.buffered_bytes.store(0, Ordering::Relaxed);
         if let Some(file) = &mut self.file {
@@ -85,13 +85,13 @@ impl Pieces for Form<'_> {
             }
             self.file = None;
         }
-        // Read on to the last boundary, to make sure that the form is complete.
+        // Read up to the last boundary to make sure that the form is complete.
         let more = wait_for_piece(self.stall_timeout, self.multipart.next_field()).await?;
         match more.map_err(invalid_form)? {
             None => Ok(None),
             Some(_) => {
-                let detail = "The form has more than one part. Send one file; labels, lane and \
-                              options go into the query.";
+                let detail = "The form has more than one part. Send one file, and put labels, \
+                              lane and options into the query.";
                 Err(Problem::new(Code::InvalidMultipart, detail))
             }
         }
@@ -111,7 +111,7 @@ struct Frames<'a> {
 enum FrameError {
     #[error("the body is incomplete")]
     Incomplete,
-    #[error("the form has more than {PART_HEAD_BYTES_MAX} bytes besides the file")]
+    #[error("the form has more than {PART_HEAD_BYTES_MAX} bytes in addition to the file")]
     TooLarge,
 }
 
@@ -119,8 +119,8 @@ impl Stream for Frames<'_> {
     type Item = Result<Bytes, FrameError>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        // After each frame, be pending once and wake the task, so that the parser first handles
-        // that frame.
+        // After each frame, return `Pending` once and wake the task, so that the parser processes
+        // that frame first.
         if std::mem::take(&mut self.has_returned_frame) {
             cx.waker().wake_by_ref();
             return Poll::Pending;

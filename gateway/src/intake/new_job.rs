@@ -65,7 +65,7 @@ pub(crate) struct NewWebhook {
     pub(crate) url: String,
 }
 
-/// Returns the schema of a URL to count.
+/// Returns the schema of a URL.
 pub(crate) fn url_schema() -> Value {
     json!({
         "type": "string",
@@ -132,7 +132,7 @@ fn parse_http_url(text: &str, what: &str) -> Result<String, String> {
     if text.len() > URL_BYTES_MAX {
         return Err(format!("{what} is longer than {URL_BYTES_MAX} bytes."));
     }
-    let url = Url::parse(text).map_err(|error| format!("Not a URL: {error}."))?;
+    let url = Url::parse(text).map_err(|error| format!("{what} is not valid: {error}."))?;
     if !matches!(url.scheme(), "http" | "https") {
         return Err(format!("Only http and https URLs are allowed, not {}.", url.scheme()));
     }
@@ -142,7 +142,7 @@ fn parse_http_url(text: &str, what: &str) -> Result<String, String> {
     Ok(url.into())
 }
 
-/// Deserializes and validates options; the default ones if there are none.
+/// Deserializes and validates options. Without a value, returns the defaults.
 ///
 /// # Errors
 /// `invalid_option`.

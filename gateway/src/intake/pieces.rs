@@ -1,4 +1,4 @@
-//! Source of the pieces of a document, from a plain body or from a form.
+//! Pieces of an uploaded document, from a plain body or from a form.
 
 use std::time::Duration;
 

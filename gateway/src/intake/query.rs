@@ -1,4 +1,5 @@
-//! Query parameters of a submission, for example `?rule=office&label=book:2600&lane=bulk`.
+//! Parses the query parameters of a submission, for example
+//! `?rule=office&label=book:2600&lane=bulk`.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +12,7 @@ use crate::http::problem::{Code, Problem};
 use crate::intake::new_job;
 
 /// Options with lists of strings as values.
-const LISTS: [&str; 1] = ["stop_words"];
+const LIST_OPTIONS: [&str; 1] = ["stop_words"];
 /// Options with numbers as values.
 const NUMERIC_OPTIONS: [&str; 2] = ["min_len", "top"];
 /// Options with booleans as values.
@@ -74,7 +75,7 @@ pub(crate) fn parse_submit_query(query: &str) -> Result<SubmitQuery, Problem> {
                     ));
                 }
             }
-            _ => add(&mut options, name.into_owned(), &value)?,
+            _ => add_option(&mut options, name.into_owned(), &value)?,
         }
     }
     // Validated by the same functions as a JSON body.
@@ -89,8 +90,8 @@ pub(crate) fn parse_submit_query(query: &str) -> Result<SubmitQuery, Problem> {
 
 /// Adds an option with its JSON type. A value that cannot be converted to a number or a boolean
 /// remains a string, which the validation of the options refuses.
-fn add(options: &mut Map<String, Value>, name: String, text: &str) -> Result<(), Problem> {
-    if LISTS.contains(&name.as_str()) {
+fn add_option(options: &mut Map<String, Value>, name: String, text: &str) -> Result<(), Problem> {
+    if LIST_OPTIONS.contains(&name.as_str()) {
         let list = options.entry(name).or_insert_with(|| Value::Array(Vec::new()));
         if let Value::Array(values) = list {
             values.push(text.into());
@@ -149,9 +150,9 @@ mod tests {
             ("stop_words", "the"),
             ("stop_words", "7"),
         ] {
-            add(&mut options, name.to_owned(), text).unwrap();
+            add_option(&mut options, name.to_owned(), text).unwrap();
         }
-        assert!(add(&mut options, "top".to_owned(), "4").is_err());
+        assert!(add_option(&mut options, "top".to_owned(), "4").is_err());
         let expected =
             serde_json::json!({"top": 4, "explain": true, "rule": "7", "stop_words": ["the", "7"]});
         assert_eq!(Value::Object(options), expected);

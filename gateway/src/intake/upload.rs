@@ -1,10 +1,9 @@
-//! Upload of documents, as the body of a request or as the file of a form.
+//! Receives documents, as the body of a request or as the file of a form.
 //!
-//! A document is never in memory as a whole. Its pieces are written to the object store as they
-//! arrive, and only a limited number may be unconfirmed, so a slow store slows the client down
+//! A document is never held in memory as a whole. Its pieces are written to the object store as
+//! they arrive, and only a limited number may be unconfirmed, so a slow store slows the client down
 //! (backpressure). The job is published after the whole document is stored. If an upload ends early
-//! for any reason, the stored pieces are removed. The sweeper removes the pieces that a crashed
-//! gateway leaves behind.
+//! for any reason, the stored pieces are removed. If the gateway crashes, the sweeper removes them.
 
 use std::time::Duration;
 
@@ -21,7 +20,7 @@ use wordmill_common::source::{Document, Source};
 use wordmill_common::trace_context::TraceParent;
 use wordmill_common::webhook::Webhook;
 use wordmill_nats::Error;
-use wordmill_nats::documents::{Documents, StoredDocument, Upload};
+use wordmill_nats::documents::{Documents, ReceivedDocument, Upload};
 use wordmill_service::env::{ByteSize, Env};
 
 use crate::App;
@@ -39,8 +38,8 @@ use crate::intake::{json_body, new_job};
 
 /// Maximum number of tries to remove a document before it is left to the sweeper.
 const REMOVE_TRIES: u32 = 5;
-/// Pause between two tries.
-const REMOVE_PAUSE: Duration = Duration::from_secs(1);
+/// Delay between two tries.
+const REMOVE_RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// Limits of an upload.
 #[derive(Debug, Clone, Copy)]
@@ -88,7 +87,7 @@ impl Uploads {
         Self { documents, limits, tasks: TaskTracker::new() }
     }
 
-    /// Waits at shutdown until all pending removals have ended.
+    /// Waits at shutdown until all pending removals have finished.
     pub(crate) async fn finish(&self) {
         self.tasks.close();
         self.tasks.wait().await;
@@ -100,13 +99,13 @@ impl Uploads {
         self.tasks.spawn(async move {
             let mut removal = Removal::new();
             while removal.should_retry(documents.remove(&name).await) {
-                tokio::time::sleep(REMOVE_PAUSE).await;
+                tokio::time::sleep(REMOVE_RETRY_DELAY).await;
             }
         });
     }
 }
 
-/// Tries to remove a document.
+/// Retry state of the removal of a document.
 struct Removal {
     tries: u32,
 }
@@ -116,12 +115,12 @@ impl Removal {
         Self { tries: 0 }
     }
 
-    /// Returns whether to try again after the result `last`.
+    /// Returns whether to try again after the outcome `last`.
     fn should_retry(&mut self, last: Result<(), Error>) -> bool {
         let Err(error) = last else { return false };
         self.tries += 1;
         if self.tries >= REMOVE_TRIES {
-            warn!(%error, "cannot remove an unused document; the sweeper will do it");
+            warn!(%error, "cannot remove an unused document; the sweeper will remove it");
             return false;
         }
         true
@@ -133,7 +132,8 @@ impl Removal {
 /// # Errors
 /// `input_too_large`, `unsupported_media_type`, `invalid_multipart`, the `invalid_...` codes for
 /// the query, `webhooks_disabled`, `incomplete_body`, `request_timeout`, `overloaded`,
-/// `storage_full`, `queue_full` and `broker_unavailable`. Nothing of the document is kept then.
+/// `storage_full`, `queue_full` and `broker_unavailable`. The stored part of the document is then
+/// removed.
 pub(crate) async fn receive_document(
     app: &App,
     key: &JobKey,
@@ -171,16 +171,16 @@ async fn receive_with_options(
     let webhook =
         query.webhook.as_deref().map(|url| new_job::parse_webhook(app, url)).transpose()?;
     let limits = app.uploads.limits;
-    // A form is larger than its file. The exact check follows while the document arrives.
-    let announced =
+    // A form is larger than its file. The exact size is checked while the document arrives.
+    let content_length =
         headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-    if announced.is_some_and(|length: u64| {
+    if content_length.is_some_and(|length: u64| {
         length > limits.size_max.saturating_add(multipart::FORM_OVERHEAD_BYTES_MAX)
     }) {
         return Err(too_large(limits.size_max));
     }
     let content_encoding = parse_content_encoding(headers)?;
-    // Decline the job before the client sends the whole document.
+    // Refuse the job before the client sends the whole document.
     app.backpressure.admit(query.lane.unwrap_or_default())?;
     let _reservation = app.in_flight_budget.reserve_upload()?;
     publish::wait_for_connection(app, Instant::now() + BROKER_DEADLINE).await?;
@@ -189,8 +189,8 @@ async fn receive_with_options(
     let receiving = async {
         if submission_format(headers)? == SubmissionFormat::Form {
             if content_encoding.is_some() {
-                let detail =
-                    "A form cannot be compressed as a whole. Send the document without a form.";
+                let detail = "Compressed forms are not supported. Send the compressed document as \
+                              the request body.";
                 return Err(Problem::new(Code::UnsupportedMediaType, detail));
             }
             let mut form = Form::open(headers, body, limits.stall_timeout).await?;
@@ -217,7 +217,7 @@ async fn receive_with_options(
                 return Err(Problem::new(Code::RequestTimeout, detail));
             }
         };
-    let StoredDocument { content, size_bytes, sha256 } = received;
+    let ReceivedDocument { content, size_bytes, sha256 } = received;
     let content_type = content_type.filter(|text| text.len() <= CONTENT_TYPE_BYTES_MAX);
     let document =
         Document { content, content_type, content_encoding, file_name, size_bytes, sha256 };
@@ -229,7 +229,7 @@ async fn receive(
     app: &App,
     key: &JobKey,
     pieces: &mut impl Pieces,
-) -> Result<StoredDocument, Problem> {
+) -> Result<ReceivedDocument, Problem> {
     let size_max = app.uploads.limits.size_max;
     let mut pending = PendingUpload::new(&app.uploads, key);
     let Some(upload) = &mut pending.upload else {
@@ -268,7 +268,7 @@ impl Drop for PendingUpload<'_> {
         self.uploads.tasks.spawn(async move {
             let mut removal = Removal::new();
             while removal.should_retry(upload.abandon().await) {
-                tokio::time::sleep(REMOVE_PAUSE).await;
+                tokio::time::sleep(REMOVE_RETRY_DELAY).await;
             }
         });
     }

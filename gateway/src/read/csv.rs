@@ -1,6 +1,7 @@
-//! Fields of CSV tables, written so that every reader restores them and no spreadsheet runs them.
+//! Formats fields of CSV tables so that every reader restores the text and no spreadsheet evaluates
+//! it.
 //!
-//! Words come from documents of strangers, and a spreadsheet evaluates a cell that begins with `=`,
+//! Words come from untrusted documents, and a spreadsheet evaluates a cell that begins with `=`,
 //! `+`, `-` or `@` (CSV injection, <https://owasp.org/www-community/attacks/CSV_Injection>). The
 //! rule, which `cli/src/csv.rs` follows, too:
 //!
@@ -8,16 +9,17 @@
 //!    quotation mark or a line break, or has white space at either end. A reader that splits at `;`
 //!    sees such a field as one cell only if it begins there with its quotation mark.
 //! 2. An apostrophe precedes each formula: at the front of the field, and after a separator or a
+//! 2. An apostrophe precedes each formula: at the start of the field, and after a separator or a
 //!    line break within it. Full-width and small forms of the four characters begin a formula, too.
-//!    Characters that are invisible or that readers strip do not hide one. An apostrophe also
-//!    precedes a field that begins with a control character.
+//!    Invisible characters and characters that readers strip are ignored in front of a formula. An
+//!    apostrophe also precedes a field that begins with a control character.
 //!
 //! Some readers split a line before they unquote its cells. Every reader treats a quotation mark
 //! inside a cell as text. Example: a reader that splits at `;` sees the cell `=1+1"` in `"x;=1+1"`,
 //! so `x;=1+1` is written `"x;'=1+1"`.
 //!
-//! The rule can be inverted: remove one apostrophe at each of these places. Apostrophes of the text
-//! are passed over like invisible characters for this reason: `'=1` becomes `''=1`.
+//! The rule is reversible: remove one apostrophe at each of these places. For this reason,
+//! apostrophes of the text are ignored like invisible characters: `'=1` becomes `''=1`.
 
 /// Characters that begin a formula, full-width and small forms included.
 const FORMULA_CHARS: [char; 12] =
@@ -86,7 +88,7 @@ fn is_ignored_before_formula(c: char) -> bool {
 mod tests {
     use super::*;
 
-    /// Texts and their fields.
+    /// Texts, and the CSV fields expected for them.
     const FIELDS: [(&str, &str); 27] = [
         ("mill", "mill"),
         ("日本", "日本"),
@@ -131,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_survive_and_no_formula_does() {
+    fn fields_are_quoted_and_formulas_are_escaped() {
         for (text, expected) in FIELDS {
             assert_eq!(quote_field(text), expected);
         }
@@ -158,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn every_text_is_restored_and_no_cell_of_any_reader_begins_with_a_formula() {
+    fn every_text_is_restored_and_no_cell_begins_with_a_formula() {
         let parts = ["", "=", "-1", "a", ",", ";", "\t", "\n", "\"", "'", " ", "\u{feff}"];
         for first in parts {
             for second in parts {

@@ -13,7 +13,7 @@ use crate::auth::caller::Caller;
 use crate::http::deadline::with_broker_deadline;
 use crate::http::problem::{Code, Problem};
 
-/// The job of the caller with the id in the path.
+/// Key of the caller's job with the id in the path.
 #[derive(Debug)]
 pub(crate) struct JobPath(pub(crate) JobKey);
 
@@ -34,18 +34,18 @@ impl<S: Send + Sync> FromRequestParts<S> for JobPath {
 pub(crate) fn parse_job_key(caller: &Caller, id: &str) -> Result<JobKey, Problem> {
     let detail = "The job id is not a UUID.";
     let job_id: JobId = id.parse().map_err(|_| Problem::new(Code::InvalidJobId, detail))?;
-    Ok(caller.job(job_id))
+    Ok(caller.job_key(job_id))
 }
 
 /// Finds a job by its record, then by its message in the queue. Replicas are read first. Unless
 /// they return a final record, the leaders are read as well, because replicas may lag. Finally the
-/// record is read once more: the job may have finished between the reads of the record and the
+/// record is read once more: the job may have become final between the reads of the record and the
 /// queue.
 ///
 /// A queued job without a record yet is returned with revision 0.
 ///
 /// # Errors
-/// `broker_unavailable`, also if only a newer version can read the job, and `internal` if its
+/// `broker_unavailable`, even if only a newer version can read the job, and `internal` if its
 /// record or message is corrupt.
 pub(crate) async fn find(app: &App, key: &JobKey) -> Result<Lookup<RawRecord>, Problem> {
     with_broker_deadline(search(app, key)).await
@@ -76,10 +76,7 @@ pub(crate) async fn require_raw(app: &App, key: &JobKey) -> Result<RawRecord, Pr
 ///
 /// # Errors
 /// Those of [`require_job`], and `job_not_finished` if the job is not final.
-pub(crate) async fn require_finished(
-    app: &App,
-    key: &JobKey,
-) -> Result<Box<VersionedJob>, Problem> {
+pub(crate) async fn require_final(app: &App, key: &JobKey) -> Result<Box<VersionedJob>, Problem> {
     let stored = match with_broker_deadline(app.store.get_job(key, ReadFrom::Leader)).await? {
         Lookup::Job(stored) => stored,
         // Deleted, queued without a record, or unknown.
@@ -88,15 +85,16 @@ pub(crate) async fn require_finished(
     if stored.job.status.is_final() {
         return Ok(stored);
     }
-    let state = describe_state(stored.job.status);
-    let detail = format!("{state}, but this request needs a finished job. Cancel it, or wait.");
+    let status = describe_status(stored.job.status);
+    let detail =
+        format!("{status}, but this request requires a final job. Wait for it, or cancel it.");
     Err(Problem::new(Code::JobNotFinished, detail))
 }
 
-/// Returns the start of a sentence about the state of a job, for example `The job is queued`.
-pub(crate) fn describe_state(status: Status) -> String {
+/// Returns the start of a sentence about the status of a job, for example `The job is queued`.
+pub(crate) fn describe_status(status: Status) -> String {
     match status {
-        Status::Unknown => "The job is in a state that only a newer version knows".to_owned(),
+        Status::Unknown => "The job has a status that this version does not support".to_owned(),
         Status::Queued
         | Status::Running
         | Status::Succeeded
@@ -108,7 +106,7 @@ pub(crate) fn describe_state(status: Status) -> String {
 async fn search(app: &App, key: &JobKey) -> Result<Lookup<RawRecord>, Error> {
     for read_from in [ReadFrom::AnyReplica, ReadFrom::Leader] {
         match app.store.get_raw(key, read_from).await? {
-            // The replica may lag: a client that has seen the final state must not see an earlier
+            // The replica may lag: a client that has seen the final record must not see an earlier
             // one.
             Lookup::Job(record)
                 if read_from == ReadFrom::AnyReplica
@@ -133,6 +131,6 @@ async fn search(app: &App, key: &JobKey) -> Result<Lookup<RawRecord>, Error> {
             record @ (Lookup::Job(_) | Lookup::Deleted) => record,
         });
     }
-    // The job may have finished between the reads of the record and of the queue.
+    // The job may have become final between the reads of the record and of the queue.
     app.store.get_raw(key, ReadFrom::Leader).await
 }

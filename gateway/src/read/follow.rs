@@ -31,7 +31,7 @@ pub(crate) const WAIT_S_MAX: u64 = 60;
 const REREAD_INTERVAL: Duration = Duration::from_secs(5);
 /// Delay of the first read if the record was not read after the subscription. In a cluster, the
 /// server that republishes a change may not know the subscription yet. After this delay most jobs
-/// have finished, so that the read is saved.
+/// are final, so that the read is saved.
 const FIRST_READ_AFTER: Duration = Duration::from_millis(500);
 /// Request header with the preferences of the client (RFC 7240).
 const PREFER: &str = "prefer";
@@ -64,8 +64,8 @@ impl Waiters {
 
     fn acquire(&self) -> Result<OwnedSemaphorePermit, Problem> {
         Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
-            let detail = "Too many clients wait for jobs at this gateway. Try again, or poll \
-                          without waiting.";
+            let detail = "Too many clients are waiting at this gateway. Try again, or poll without \
+                          \"wait\".";
             Problem::new(Code::TooManyWaiting, detail)
         })
     }
@@ -88,7 +88,7 @@ struct Listener {
     app: App,
     key: JobKey,
     events: RecordSubscription,
-    /// Number of the connection during which no change was missed.
+    /// Number of the broker connection during which no change was missed.
     connection: u64,
     _permit: OwnedSemaphorePermit,
 }
@@ -116,7 +116,7 @@ impl Listener {
     }
 }
 
-/// A job that a client waits for.
+/// A job that a client follows.
 #[derive(Debug)]
 pub(crate) struct Follower {
     listener: Listener,
@@ -131,7 +131,7 @@ impl Follower {
     /// `too_many_waiting`, and those of [`find_job::require_raw`].
     pub(crate) async fn start(app: &App, key: &JobKey) -> Result<Self, Problem> {
         let listener = Listener::open(app, key).await?;
-        // After the subscription, so that no change is missed in between.
+        // Read after the subscription, so that no change is missed in between.
         let current = find_job::require_raw(app, key).await?.detach();
         Ok(listener.follow(current, REREAD_INTERVAL))
     }
@@ -172,7 +172,7 @@ impl Follower {
     /// Waits until `predicate` holds or `end` has passed, and returns the latest record.
     ///
     /// # Errors
-    /// `result_expired` if the record is removed meanwhile.
+    /// `result_expired` if the record is removed in the meantime.
     async fn wait_until(
         mut self,
         end: Instant,
@@ -207,9 +207,9 @@ impl Follower {
         self.reread_at = Instant::now() + REREAD_INTERVAL;
         match read {
             Ok(Ok(record)) => self.keep_if_newer(record),
-            // The wait continues: the broker may be back before it ends.
+            // Keep waiting: the broker may be back before the wait ends.
             Ok(Err(error)) => {
-                debug!(job.id = %key.job_id, %error, "record cannot be read; still waiting");
+                debug!(job.id = %key.job_id, %error, "cannot read a record; still waiting");
                 None
             }
             Err(_) => None,
@@ -235,7 +235,7 @@ impl Follower {
 /// latest record.
 ///
 /// # Errors
-/// Those of [`Follower::start`], and `result_expired` if the record is removed meanwhile.
+/// Those of [`Follower::start`], and `result_expired` if the record is removed in the meantime.
 pub(crate) async fn wait_until(
     app: &App,
     key: &JobKey,
@@ -246,7 +246,7 @@ pub(crate) async fn wait_until(
     Follower::start(app, key).await?.wait_until(end, predicate).await
 }
 
-/// The preference of a client to be answered when its job is final, for example `Prefer: wait=10`.
+/// The client's preference to get the response when the job is final: `Prefer: wait=10`.
 #[derive(Debug)]
 pub(crate) struct PreferWait {
     /// Maximum wait, at most [`WAIT_S_MAX`] seconds.
@@ -271,8 +271,8 @@ impl PreferWait {
     /// Waits until an accepted job is final or the wait has passed, and returns the latest record.
     ///
     /// # Errors
-    /// Those of [`Follower::start`], and `result_expired` if the record is removed meanwhile.
-    pub(crate) async fn wait_for_end(self, app: &App, job: &Job) -> Result<RawRecord, Problem> {
+    /// Those of [`Follower::start`], and `result_expired` if the record is removed in the meantime.
+    pub(crate) async fn wait_until_final(self, app: &App, job: &Job) -> Result<RawRecord, Problem> {
         let end = Instant::now() + self.wait;
         let follower = match self.listener {
             Some(listener) => listener.follow(RawRecord::of_new_job(job)?, FIRST_READ_AFTER),
@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn the_preference_to_wait_is_found_among_others_and_bounded() {
+    fn prefer_wait_is_found_among_other_preferences_and_bounded() {
         for (values, expected) in [
             (&["wait=10"][..], Some(10)),
             (&["respond-async, wait=10"], Some(10)),

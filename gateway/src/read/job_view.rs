@@ -30,7 +30,7 @@ use crate::http::request_trace;
 use crate::http::schema::Moment;
 use crate::read::job_view::links::Links;
 
-/// Initial capacity of an answer in bytes, enough for most answers.
+/// Initial capacity of a response, in bytes. It suffices for most jobs.
 const ANSWER_BYTES_USUAL: usize = 2048;
 
 /// A job: what was submitted, its status and attempts and, once it has succeeded, its totals.
@@ -79,7 +79,7 @@ pub(crate) struct JobView<'a> {
     /// Number of words under each rule, once the job has succeeded.
     totals_by_rule: Option<Part<'a, BTreeMap<String, u64>>>,
     /// Number of words in each scope under the rule of the job, once the job has succeeded. Null if
-    /// an older version counted them.
+    /// an older version counted the job.
     totals_by_scope: Option<Part<'a, BTreeMap<String, u64>>>,
     /// Rule that counted the words, once the job has succeeded.
     rule: Option<Part<'a, Rule>>,
@@ -88,7 +88,7 @@ pub(crate) struct JobView<'a> {
     top_words: Option<Part<'a, RawJson<Vec<WordCount>>>>,
     /// Reason why the job failed.
     failure: Option<Part<'a, Failure>>,
-    /// Whether the job is also kept as a dead letter.
+    /// Whether the job is also stored as a dead letter.
     dead_lettered: bool,
     /// Id of the job's trace.
     trace_id: TraceId,
@@ -174,9 +174,9 @@ struct AttemptView<'a> {
     failure: Option<Part<'a, Failure>>,
 }
 
-/// The webhook of a job. The answer about a single job also has the state of its delivery.
+/// The webhook of a job. The response about a single job also contains the state of its delivery.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(from = "Address<'a>", bound(deserialize = "'de: 'a"))]
+#[serde(from = "StoredWebhook<'a>", bound(deserialize = "'de: 'a"))]
 #[schemars(rename = "Webhook")]
 struct WebhookView<'a> {
     /// URL of the receiver.
@@ -188,12 +188,12 @@ struct WebhookView<'a> {
 /// The stored webhook, of which only the URL is shown.
 #[derive(Deserialize, JsonSchema)]
 #[serde(bound(deserialize = "'de: 'a"))]
-struct Address<'a> {
+struct StoredWebhook<'a> {
     url: Part<'a, String>,
 }
 
-impl<'a> From<Address<'a>> for WebhookView<'a> {
-    fn from(Address { url }: Address<'a>) -> Self {
+impl<'a> From<StoredWebhook<'a>> for WebhookView<'a> {
+    fn from(StoredWebhook { url }: StoredWebhook<'a>) -> Self {
         Self { url, status: None }
     }
 }
@@ -205,7 +205,8 @@ struct WebhookStatusView<'a> {
     status: OpenName<webhook::Status>,
     /// All attempts to deliver the webhook, in order.
     attempts: Vec<WebhookAttemptView<'a>>,
-    /// Time at which the next attempt is due. During an attempt, time at which it counts as lost.
+    /// Time at which the next attempt is due. During an attempt, time after which it is treated as
+    /// lost.
     #[schemars(with = "Option<Moment>")]
     next_attempt_at: Option<Timestamp>,
 }
@@ -220,9 +221,9 @@ struct WebhookAttemptView<'a> {
     /// Time at which the attempt began.
     #[schemars(with = "Moment")]
     at: Timestamp,
-    /// Status code of the receiver's answer.
+    /// Status code of the receiver's response.
     status_code: Option<u16>,
-    /// Reason why the receiver did not answer.
+    /// Reason why there was no response.
     failure: Option<&'a Failure>,
 }
 
@@ -280,7 +281,7 @@ impl<'a> JobView<'a> {
         let view: Self = record.read_as(key)?;
         check_format(view.format, key)?;
         let batch = match (&view.counts, &view.source) {
-            (None, Part::Raw(source)) => members(source, key)?,
+            (None, Part::Raw(source)) => parse_batch(source, key)?,
             (None, Part::Typed(_)) | (Some(_), _) => None,
         };
         Ok(view.with_derived_fields(batch.as_ref()))
@@ -297,9 +298,9 @@ impl<'a> JobView<'a> {
         self
     }
 
-    /// Returns whether the state of a webhook belongs to the answer: the job is final and has a
+    /// Returns whether the response includes the state of a webhook: the job is final and has a
     /// webhook.
-    pub(crate) fn has_ended_with_webhook(&self) -> bool {
+    pub(crate) fn is_final_with_webhook(&self) -> bool {
         self.is_final() && self.webhook.is_some()
     }
 
@@ -307,7 +308,8 @@ impl<'a> JobView<'a> {
         self.status.known().is_some_and(Status::is_final)
     }
 
-    /// Adds the state of the webhook, if the job has one. Without `deliveries` it is waiting.
+    /// Adds the state of the webhook, if the job has one. Without `deliveries`, its status is
+    /// `waiting`.
     pub(crate) fn with_deliveries(mut self, deliveries: Option<&'a Deliveries>) -> Self {
         if let Some(webhook) = &mut self.webhook {
             webhook.status = Some(WebhookStatusView::of(deliveries));
@@ -330,8 +332,9 @@ impl IntoResponse for JobView<'_> {
         match serde_json::to_writer(&mut json, &self) {
             Ok(()) => ([(CONTENT_TYPE, "application/json")], json).into_response(),
             Err(error) => {
-                error!(%error, "job cannot be serialized");
-                Problem::new(Code::Internal, "The job cannot be serialized.").into_response()
+                error!(%error, "cannot serialize a job");
+                Problem::new(Code::Internal, "Internal error while preparing the response.")
+                    .into_response()
             }
         }
     }
@@ -354,8 +357,8 @@ impl<'a> WebhookStatusView<'a> {
     }
 }
 
-/// Returns a status for an answer. [`Status::Unknown`] becomes `unknown`: a parsed [`Job`] does not
-/// keep the original name, only its raw record does.
+/// Returns the status that clients see. [`Status::Unknown`] becomes `unknown`: a parsed [`Job`]
+/// does not keep the original name, only its raw record does.
 pub(crate) fn status_name(status: Status) -> OpenName<Status> {
     match status {
         Status::Unknown => OpenName::Other(status.as_str().to_owned()),
@@ -367,7 +370,7 @@ pub(crate) fn status_name(status: Status) -> OpenName<Status> {
     }
 }
 
-/// Returns the counts of a batch before its members were read: all of them are queued.
+/// Returns the counts of a batch whose members were not checked yet: all of them are queued.
 fn initial_counts(batch: &Batch) -> Counts {
     let refused = batch.refused.count();
     Counts { queued: batch.lines.saturating_sub(refused), refused, ..Counts::default() }
@@ -386,7 +389,7 @@ fn deserialize_counts<'de, D: Deserializer<'de>>(
 }
 
 /// Deserializes the batch of a source; `None` if the source is of another kind.
-fn members(source: &RawValue, key: &JobKey) -> Result<Option<Batch>, wordmill_nats::Error> {
+fn parse_batch(source: &RawValue, key: &JobKey) -> Result<Option<Batch>, wordmill_nats::Error> {
     #[derive(Deserialize)]
     struct Members {
         batch: Option<Batch>,
@@ -424,7 +427,7 @@ mod tests {
     }
 
     #[test]
-    fn a_raw_record_and_its_job_render_alike() {
+    fn a_raw_record_and_its_job_render_the_same() {
         let batch = json!({"kind": "batch",
             "batch": {"batch_id": JobId::new(), "lines": 9, "refused": [[2, 2], [7, 8]]}});
         let failure = json!({"code": "lost", "detail": "Gone.", "retryable": false});
@@ -442,7 +445,7 @@ mod tests {
             "top_words": [{"word": "mill", "count": 3}], "result": {"place": "object", "name": "a.b"},
             "retry_of": JobId::new(), "batch": JobId::new(), "fingerprint": "00",
         });
-        for (changes, has_ended_with_webhook, shown) in [
+        for (changes, is_final_with_webhook, shown) in [
             (json!({}), false, "\"worker-2\""),
             (counted, false, "\"mill\""),
             (json!({"source": batch}), false, "\"queued\":6"),
@@ -459,20 +462,21 @@ mod tests {
             let key = job.key();
             let from_job = JobView::of(&job);
             let read = JobView::read(&record, &key).unwrap();
-            assert_eq!(from_job.has_ended_with_webhook(), has_ended_with_webhook);
-            assert_eq!(read.has_ended_with_webhook(), has_ended_with_webhook);
+            assert_eq!(from_job.is_final_with_webhook(), is_final_with_webhook);
+            assert_eq!(read.is_final_with_webhook(), is_final_with_webhook);
             let json = serde_json::to_string(&read).unwrap();
             assert_eq!(json, serde_json::to_string(&from_job).unwrap());
             assert!(json.contains(shown), "{shown} in {json}");
-            for ours in ["\"format\"", "\"run\"", "\"members\"", "\"result\":{", "\"fingerprint\""]
+            for internal in
+                ["\"format\"", "\"run\"", "\"members\"", "\"result\":{", "\"fingerprint\""]
             {
-                assert!(!json.contains(ours), "{ours} in {json}");
+                assert!(!json.contains(internal), "{internal} in {json}");
             }
         }
     }
 
     #[test]
-    fn unknown_parts_are_shown_as_written() {
+    fn unknown_values_are_passed_on_unchanged() {
         let golden = include_str!("../../../common/src/golden/record.json");
         let mut record: Value = serde_json::from_str(golden).unwrap();
         let failure = json!({"code": "fetch_quic", "detail": "No.", "retryable": true});
@@ -487,7 +491,7 @@ mod tests {
             RawRecord { json: record.to_string().into(), status: Status::Unknown, revision: 1 };
         let key = JobKey { owner: Owner::public(), job_id: JobId::new() };
         let view = JobView::read(&raw, &key).unwrap();
-        assert!(!view.has_ended_with_webhook());
+        assert!(!view.is_final_with_webhook());
         let shown = json!(view);
         for (name, value) in members.iter().filter(|(name, _)| *name != "webhook") {
             assert_eq!(shown[name], *value, "{name}");
@@ -495,8 +499,8 @@ mod tests {
     }
 
     #[test]
-    fn a_record_of_a_later_format_or_none_is_refused() {
-        for (changes, says) in [
+    fn newer_and_invalid_records_are_refused() {
+        for (changes, expected) in [
             (json!({"format": 2}), "it has format 2"),
             (json!({"format": 2, "members": 7}), "it has format 2"),
             (json!({"members": 7}), "invalid type"),
@@ -507,7 +511,7 @@ mod tests {
             let raw =
                 RawRecord { json: json.to_string().into(), status: record.status, revision: 1 };
             let error = JobView::read(&raw, &record.key()).unwrap_err().to_string();
-            assert!(error.contains(says), "{error}");
+            assert!(error.contains(expected), "{error}");
         }
     }
 }

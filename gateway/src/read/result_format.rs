@@ -184,7 +184,7 @@ impl HistogramWriter {
 }
 
 /// Returns a body that is serialized while it is sent. If the words cannot be read or the client's
-/// key is revoked, the connection is closed, because the bytes that were sent cannot be taken back.
+/// key is revoked, the connection is closed, because the status was already sent.
 pub(crate) fn body(
     format: Format,
     frame: &Frame<'_>,
@@ -199,7 +199,7 @@ pub(crate) fn body(
             info!("result download ended early: the API key was revoked");
             return Some((Err(REVOKED.into()), None));
         }
-        // Lets other tasks run: a large result may never have to wait for input.
+        // Let other tasks run: this loop would never yield if all words are available immediately.
         tokio::task::yield_now().await;
         while writer.written.len() < CHUNK_BYTES {
             match words.next().await {
@@ -209,7 +209,7 @@ pub(crate) fn body(
                     return Some((Ok(writer.take()), None));
                 }
                 Err(error) => {
-                    warn!(%error, "result download ended early: the words cannot be read");
+                    warn!(%error, "result download ended early: cannot read the words");
                     return Some((Err(BoxError::from(error)), None));
                 }
             }
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn every_form_has_the_same_words_in_the_same_order() {
+    async fn every_format_has_the_same_words_in_the_same_order() {
         let word = |word: &str, count| WordCount { word: word.to_owned(), count };
         let words = vec![word("\"q\"", 3), word("b", 2), word("a", 1)];
         let head = r#"{"job_id":"x"}"#;

@@ -1,4 +1,4 @@
-//! Reads the words of a finished job, from its record or from the object store.
+//! Reads the words of a succeeded job, from its record or from the object store.
 
 use std::vec;
 
@@ -15,7 +15,7 @@ use crate::http::problem::{Code, Problem};
 /// Further words are not read.
 pub(crate) struct Words {
     storage: Storage,
-    /// First word. It is read early, so that an error can still be answered with a problem.
+    /// First word. It is read early, so that an error can still be reported as a problem.
     first: Option<WordCount>,
     remaining: usize,
     count_min: u64,
@@ -66,7 +66,7 @@ impl Words {
     /// Returns the next word; `None` after the last one.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], [`Error::Gone`] if the result is removed meanwhile, and
+    /// [`Error::Unavailable`], [`Error::Gone`] if the result is removed in the meantime, and
     /// [`Error::Corrupt`].
     pub(crate) async fn next(&mut self) -> Result<Option<WordCount>, Error> {
         if self.remaining == 0 {

@@ -165,12 +165,12 @@ fn document(access: Access) -> Value {
 const TAGS: [(&str, &str); 6] = [
     ("submission", "Submit a URL, a text or a document."),
     ("jobs", "Follow jobs and get their results."),
-    ("batches", "Submit many jobs at once and get the sum of their results."),
+    ("batches", "Submit many jobs in one request and get their merged result."),
     ("dead letters", "Inspect, replay and delete jobs that failed for good."),
     ("service", "Get the state of the service."),
     (
         "older contract",
-        "The routes of the service that Wordmill replaces. Every answer has the \
+        "The routes of the service that Wordmill replaces. Every response has the \
          envelope `{success, message, data}`.",
     ),
 ];
@@ -182,7 +182,7 @@ get the totals and the histogram of all its words.
 Errors are `application/problem+json` (RFC 9457) with a stable `code`, `retryable`, and the \
 `trace_id` of the request. Times are RFC 3339 in UTC, durations are in milliseconds.
 
-Every answer has its trace context in `traceresponse` and `Server-Timing`. A request with \
+Every response has its trace context in `traceresponse` and `Server-Timing`. A request with \
 `traceparent` continues that trace, or begins a new one that is linked to it \
 (`WORDMILL_TRACE_INBOUND`). A request whose head is malformed or too large is answered with `400` \
 or `431` before it reaches a route.";
@@ -233,12 +233,12 @@ mod tests {
     }
 
     #[test]
-    fn every_reference_leads_somewhere() {
+    fn every_reference_resolves() {
         let document = keyed();
         let text = document.to_string();
         for part in text.split("\"$ref\":\"#").skip(1) {
             let pointer = part.split('"').next().unwrap();
-            assert!(document.pointer(pointer).is_some(), "{pointer} leads nowhere");
+            assert!(document.pointer(pointer).is_some(), "{pointer} does not resolve");
         }
     }
 

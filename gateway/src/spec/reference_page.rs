@@ -188,7 +188,7 @@ impl Operation<'_> {
             )
         });
         format!(
-            "<h4>Answers</h4>\n<div class=\"wide\"><table>\n<tbody>{}</tbody></table></div>\n",
+            "<h4>Responses</h4>\n<div class=\"wide\"><table>\n<tbody>{}</tbody></table></div>\n",
             rows.collect::<String>()
         )
     }
@@ -215,7 +215,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_page_shows_every_operation_and_fetches_nothing() {
+    fn the_page_shows_every_operation_and_loads_nothing() {
         let document = crate::spec::openapi::keyed();
         let html = render(&document);
         for (path, methods) in members(&document["paths"]) {

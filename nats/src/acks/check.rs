@@ -9,9 +9,9 @@ use crate::connection::REQUEST_TIMEOUT;
 /// Minimum time between two checks of one queue on one connection. The cost is one answer per
 /// second, independent of the number of jobs.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
-/// Number of ack waits for which a failed check counts, unless another one follows: 3 of 30 s are
-/// 90 s. If the fault lasts, the message is redelivered after one ack wait, and its acknowledgement
-/// is checked again.
+/// Number of ack waits for which a failed check remains in effect, unless another check fails: 3 of
+/// 30 s are 90 s. If the fault lasts, the message is redelivered after one ack wait, and its
+/// acknowledgement is checked again.
 const FAILURE_ACK_WAITS: u32 = 3;
 
 /// The last check of one queue.
@@ -21,7 +21,7 @@ pub(crate) struct Check {
     pub(crate) number: u64,
     /// Connection and time of the last check; `None` before the first one.
     sent: Option<(u64, Instant)>,
-    /// Whether the answer is still awaited.
+    /// Whether the check still waits for its answer.
     is_open: bool,
     /// Ack wait of the message of the last check.
     ack_wait: Duration,
@@ -31,12 +31,12 @@ pub(crate) struct Check {
 /// A failed check.
 #[derive(Debug)]
 pub(crate) struct FailedCheck {
-    /// Number of the connection. Rights belong to a connection, so the failure does not count on
+    /// Number of the connection. Rights belong to a connection, so the failure does not apply to
     /// another one, whose first acknowledgement is checked anyway.
     connection_number: u64,
-    /// When the failure stops counting.
+    /// Time at which the failure expires.
     until: Instant,
-    /// The cause that the broker reported, if any.
+    /// Cause that the broker reported, if any.
     pub(crate) cause: Option<String>,
 }
 
@@ -96,7 +96,7 @@ impl Check {
         true
     }
 
-    /// Returns the last failure if it still counts on the connection `connection_number`.
+    /// Returns the last failure if it still applies to the connection `connection_number`.
     pub(crate) fn failure(&self, connection_number: u64, now: Instant) -> Option<&FailedCheck> {
         self.failure
             .as_ref()
@@ -107,9 +107,9 @@ impl Check {
 /// Result of [`Check::confirm`].
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Confirmation {
-    /// Whether the check was still open. Otherwise it has been counted as failed.
+    /// Whether the check was still open. Otherwise it has already been recorded as failed.
     pub(crate) is_in_time: bool,
-    /// Whether this check, or one before it, had failed.
+    /// Whether the confirmation clears a recorded failure, of this check or an earlier one.
     pub(crate) ends_failure: bool,
 }
 
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn one_check_is_open_and_the_next_one_follows_after_the_interval() {
+    fn at_most_one_check_is_open_and_the_next_follows_after_the_interval() {
         let (mut check, now) = begin_check();
         assert!(!check.is_due(1, now + 10 * CHECK_INTERVAL), "one is open");
         check.confirm();
@@ -138,13 +138,13 @@ mod tests {
     }
 
     #[test]
-    fn the_first_acknowledgement_on_another_connection_is_checked_at_once() {
+    fn the_first_acknowledgement_on_a_new_connection_is_checked_immediately() {
         let (check, now) = begin_check();
         assert!(check.is_due(2, now));
     }
 
     #[test]
-    fn a_failure_counts_for_three_acknowledgement_waits_on_its_own_connection() {
+    fn a_failure_lasts_three_ack_waits_on_its_connection() {
         let (mut check, now) = begin_check();
         assert_eq!(check.deadline(), Some(now + REQUEST_TIMEOUT));
         assert!(check.fail(Some(1), None, now));

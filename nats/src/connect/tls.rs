@@ -58,8 +58,8 @@ impl Tls {
     }
 }
 
-/// Checks that a file contains certificates. The client would accept an empty file, and trust no
-/// server then.
+/// Checks that a file contains certificates. The client would accept an empty file, and then trust
+/// no server.
 fn check_certificates(path: &Path) -> Result<(), String> {
     let certificates = CertificateDer::pem_file_iter(path).and_then(Iterator::collect);
     let certificates: Result<Vec<_>, _> = certificates;

@@ -23,21 +23,21 @@ use crate::topology::{DEAD_JOBS, DEAD_JOBS_PREFIX};
 
 /// Maximum number of requests for one page.
 const REQUESTS_MAX: u32 = 400;
-/// Bytes of messages after which a page ends; the last message may exceed it. A letter holds the
-/// text of its job.
+/// A page ends when its messages exceed this size, in bytes. A dead letter contains the text of its
+/// job.
 const PAGE_BYTES_MAX: usize = 16 << 20;
-/// Maximum bytes of the messages of one window. A single message may be larger.
+/// Maximum size of the messages of one window, in bytes. A single message may be larger.
 const WINDOW_BYTES_MAX: usize = 8 << 20;
 /// Number of sequence numbers in a window. The scan reads the newest window first.
 const WINDOW_SEQUENCES: u64 = 64;
 
-/// Identifies a dead letter.
+/// Id of a dead letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum DeadLetterId {
-    /// The letter of a job, by the id of the job.
+    /// Dead letter of a job, identified by the id of the job.
     Job(JobId),
-    /// The letter of a message that is not a job, by the sequence number of the message in the work
-    /// queue. Written as `unreadable-<n>`.
+    /// Dead letter of a message that is not a job, identified by the sequence number of the message
+    /// in the work queue. Displayed as `unreadable-<n>`.
     Unreadable(u64),
 }
 
@@ -50,9 +50,9 @@ impl fmt::Display for DeadLetterId {
     }
 }
 
-/// The text does not identify a dead letter.
+/// The text is not the id of a dead letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a dead letter is named by its job's id, or unreadable-<n>")]
+#[error("the id of a dead letter must be a job id or unreadable-<n>")]
 pub struct InvalidDeadLetterId;
 
 impl FromStr for DeadLetterId {
@@ -70,13 +70,13 @@ impl FromStr for DeadLetterId {
 /// One dead letter.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DeadLetter {
-    /// Identifies the letter.
+    /// Id of the dead letter.
     pub id: DeadLetterId,
     /// Lane of the job.
     pub lane: Lane,
-    /// Sequence number of the letter in its stream.
+    /// Sequence number of the dead letter in its stream.
     pub sequence: u64,
-    /// When the letter was stored.
+    /// Time at which the dead letter was stored.
     pub dead_at: Timestamp,
     /// Code of the failure, for example `fetch_timeout`.
     pub code: String,
@@ -86,7 +86,7 @@ pub struct DeadLetter {
     pub attempts: Option<u32>,
     /// Trace of the job, if known.
     pub trace_id: Option<TraceId>,
-    /// Trace context in the headers of the letter.
+    /// Trace context in the headers of the dead letter.
     pub traceparent: Option<TraceParent>,
     /// Size of the message, in bytes.
     pub size_bytes: usize,
@@ -94,19 +94,19 @@ pub struct DeadLetter {
     pub message: Option<ParsedMessage>,
 }
 
-/// Filter of a list of letters.
+/// Filter of a list of dead letters.
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
-    /// Only letters with this failure code.
+    /// Only dead letters with this failure code.
     pub code: Option<String>,
-    /// Only letters of this lane.
+    /// Only dead letters of this lane.
     pub lane: Option<Lane>,
 }
 
-/// Counters of the stream that show whether letters were added or removed.
+/// Counters of the stream that show whether dead letters were added or removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ChangeMarker {
-    /// Number of letters.
+    /// Number of dead letters.
     pub count: u64,
     first: u64,
     last: u64,
@@ -115,7 +115,7 @@ pub struct ChangeMarker {
 /// One page of dead letters, newest first.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DeadLetterPage {
-    /// The letters.
+    /// The dead letters.
     pub letters: Vec<DeadLetter>,
     /// The next page continues below this sequence number. `None` if this is the last page.
     pub next: Option<u64>,
@@ -133,9 +133,10 @@ impl Archive {
         Self { stream: open_stream(broker, DEAD_JOBS) }
     }
 
-    /// Returns up to `limit` letters of `owner` below the sequence number `before`, newest first.
+    /// Returns up to `limit` dead letters of `owner` below the sequence number `before`, newest
+    /// first.
     ///
-    /// The work per page is bounded. So a page may have fewer letters, or none, although another
+    /// The work per page is bounded, so a page may have fewer entries, or none, even if another
     /// page follows. [`Owner::public`] also gets unreadable messages, because their owner is
     /// unknown.
     ///
@@ -157,7 +158,7 @@ impl Archive {
             subjects: subjects_of(owner, filter.lane),
             requests: 0,
         };
-        // All letters from `top` on have been read.
+        // All dead letters from `top` on have been read.
         let mut top = before.map_or(newest + 1, |before| before.min(newest + 1));
         let mut letters = Vec::new();
         let mut bytes = 0_usize;
@@ -187,8 +188,8 @@ impl Archive {
         Ok(DeadLetterPage { letters, next: (top > oldest).then_some(top) })
     }
 
-    /// Returns a marker that changes with each letter that is added or removed. Costs one small
-    /// request.
+    /// Returns a marker that changes with each dead letter that is added or removed. Costs one
+    /// small request.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
@@ -203,8 +204,8 @@ impl Archive {
         })
     }
 
-    /// Counts the letters of a lane, of all owners. The broker lists the subject of each one, so
-    /// call this only after [`change_marker`](Self::change_marker) has changed.
+    /// Counts the dead letters of a lane, of all owners. The broker lists the subject of each one,
+    /// so call this only after [`change_marker`](Self::change_marker) has changed.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
@@ -221,7 +222,7 @@ impl Archive {
         sum.map_err(|error| Error::unavailable(OPERATION, error))
     }
 
-    /// Returns one letter of `owner`; `None` if there is no such letter.
+    /// Returns one dead letter of `owner`; `None` if it does not exist.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
@@ -243,7 +244,7 @@ impl Archive {
         Ok(None)
     }
 
-    /// Removes a letter if it still exists.
+    /// Removes a dead letter if it still exists.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
@@ -276,7 +277,7 @@ impl Filter {
     }
 }
 
-/// Scan for the letters of one page. Counts its requests.
+/// Scan for the dead letters of one page. Counts its requests.
 struct DeadLetterScan<'a> {
     archive: &'a Archive,
     subjects: String,
@@ -284,9 +285,9 @@ struct DeadLetterScan<'a> {
 }
 
 impl DeadLetterScan<'_> {
-    /// Returns the newest window below `top` that has letters, with its lower end; `None` if there
-    /// are no more letters. The size doubles while windows are empty, and is halved when a large
-    /// window has letters.
+    /// Returns the newest window below `top` that contains dead letters, with its lower end; `None`
+    /// if there are no more. The size doubles while windows are empty, and is halved when a large
+    /// window contains dead letters.
     async fn next_window(
         &mut self,
         oldest: u64,
@@ -296,7 +297,8 @@ impl DeadLetterScan<'_> {
         let mut size = WINDOW_SEQUENCES;
         while top > oldest {
             let bottom = top.saturating_sub(size).max(oldest);
-            let first = self.next(bottom).await?.filter(|message| message.sequence < top);
+            let first =
+                self.find_letter_from(bottom).await?.filter(|message| message.sequence < top);
             match first {
                 // No requests are left: the next page continues here.
                 None if self.requests >= REQUESTS_MAX => {
@@ -306,21 +308,21 @@ impl DeadLetterScan<'_> {
                     top = bottom;
                     size = size.saturating_mul(2);
                 }
-                // The window has letters, but may have many. Search its upper end for the newest
-                // ones.
+                // The window contains dead letters, but may contain many. Search its upper end for
+                // the newest ones.
                 Some(_) if top - bottom > WINDOW_SEQUENCES => {
                     size = (size / 2).max(WINDOW_SEQUENCES);
                 }
-                Some(first) => return self.collect(bottom, top, first).await.map(Some),
+                Some(first) => return self.read_window(bottom, top, first).await.map(Some),
             }
         }
         Ok(None)
     }
 
-    /// Reads a window from its first letter on, with at most [`WINDOW_SEQUENCES`] further requests.
-    /// If its messages exceed [`WINDOW_BYTES_MAX`], the window is cut: its oldest letters are left
-    /// to the next one.
-    async fn collect(
+    /// Reads a window from its first dead letter on, with at most [`WINDOW_SEQUENCES`] further
+    /// requests. If its messages exceed [`WINDOW_BYTES_MAX`], the oldest ones are left to the next
+    /// window.
+    async fn read_window(
         &mut self,
         bottom: u64,
         top: u64,
@@ -331,7 +333,7 @@ impl DeadLetterScan<'_> {
         let mut bytes = first.payload.len();
         let mut window = VecDeque::from([first]);
         while after + 1 < top {
-            match self.next(after + 1).await?.filter(|message| message.sequence < top) {
+            match self.find_letter_from(after + 1).await?.filter(|message| message.sequence < top) {
                 Some(message) => {
                     after = message.sequence;
                     bytes = bytes.saturating_add(message.payload.len());
@@ -348,8 +350,8 @@ impl DeadLetterScan<'_> {
         Ok((bottom, window))
     }
 
-    /// Returns the first letter at or after the sequence number `from`.
-    async fn next(&mut self, from: u64) -> Result<Option<StreamMessage>, Error> {
+    /// Returns the first dead letter at or after the sequence number `from`.
+    async fn find_letter_from(&mut self, from: u64) -> Result<Option<StreamMessage>, Error> {
         self.requests += 1;
         let stream = &self.archive.stream;
         not_found_as_none(
@@ -358,11 +360,11 @@ impl DeadLetterScan<'_> {
     }
 }
 
-/// Returns the subjects of an owner's letters, as a filter.
+/// Returns the subjects of an owner's dead letters, as a filter.
 fn subjects_of(owner: &Owner, lane: Option<Lane>) -> String {
     let lane = lane.map_or("*", Lane::as_str);
-    // Unreadable messages have the token `unreadable` in place of the owner, so all owners are
-    // read here, and `Filter::accepts` drops the letters of the other ones.
+    // Unreadable messages have the token `unreadable` instead of an owner, so dead letters of all
+    // owners are read here, and `Filter::accepts` drops those of other owners.
     let owner = if *owner == Owner::public() { "*" } else { owner.as_str() };
     format!("{DEAD_JOBS_PREFIX}.{lane}.{owner}.*")
 }
@@ -407,7 +409,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn letters_are_named_by_job_or_by_place() {
+    fn dead_letter_ids_are_job_ids_or_sequences() {
         for name in ["0198f0c2-0000-7000-8000-000000000000", "unreadable-17"] {
             assert_eq!(name.parse::<DeadLetterId>().unwrap().to_string(), name);
         }
@@ -417,7 +419,7 @@ mod tests {
     }
 
     #[test]
-    fn an_owner_sees_only_its_own_letters() {
+    fn an_owner_sees_only_its_own_dead_letters() {
         let team = Owner::try_from("team".to_owned()).unwrap();
         assert_eq!(subjects_of(&team, None), "dead.*.team.*");
         assert_eq!(subjects_of(&team, Some(Lane::Bulk)), "dead.bulk.team.*");

@@ -36,7 +36,7 @@ impl Entries {
     /// Returns the next word and its count; `None` after the last one.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], [`Error::Gone`] if the object is removed meanwhile, and
+    /// [`Error::Unavailable`], [`Error::Gone`] if the object is removed while it is read, and
     /// [`Error::Corrupt`].
     pub async fn next(&mut self) -> Result<Option<(String, u64)>, Error> {
         loop {
@@ -123,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn entries_are_read_wherever_the_json_is_cut() {
+    fn entries_are_parsed_at_every_cut_of_the_json() {
         let words = [("mill", 12), ("l’été", 3), ("a\"b\\", 2), ("\u{1}", 2), ("水", 1)];
         let histogram: Histogram = words.into_iter().collect();
         let json = serde_json::to_vec(&histogram).unwrap();

@@ -56,7 +56,7 @@ impl ObjectStore {
 pub struct Object {
     /// Sequence number of the object's metadata. The scan continues after it.
     pub sequence: u64,
-    /// When the metadata was stored.
+    /// Time at which the metadata was stored.
     pub written_at: Timestamp,
     /// Metadata of the object; `None` if it cannot be parsed.
     info: Option<Box<ObjectInfo>>,
@@ -96,7 +96,8 @@ impl Sweep {
         Ok(Some(Object { sequence: message.sequence, written_at, info }))
     }
 
-    /// Removes an object that no job refers to or can come to refer to. Returns whether it did.
+    /// Removes an object unless a job refers to it or may refer to it later. Returns whether it was
+    /// removed.
     ///
     /// # Errors
     /// [`Error::Unavailable`] and [`Error::Corrupt`]: the object is kept.
@@ -118,9 +119,9 @@ impl Sweep {
         Ok(true)
     }
 
-    /// Returns whether a record refers to a large result, or may do so later. It cannot if the job
-    /// is final, because a final record never changes, or if the job has neither a record nor a
-    /// message.
+    /// Returns whether a record refers to a large result, or may do so later. A later reference is
+    /// impossible if the job is final, because a final record never changes, or if the job has
+    /// neither a record nor a message.
     async fn needs_result(&self, key: &JobKey, name: &str) -> Result<bool, Error> {
         let points_to = |job: &Job| {
             matches!(&job.result, Some(ResultRef::Object { name: object }) if object == name)
@@ -146,7 +147,7 @@ impl Sweep {
             {
                 return Ok(true);
             }
-            // A dead-lettered job counts as not final here: until its dead letter is stored, its
+            // A dead-lettered job is treated as unfinished: until its dead letter is stored, its
             // message is still in the queue.
             let is_final = match &record {
                 Lookup::Job(stored) => stored.job.status.is_final() && !stored.job.dead_lettered,
@@ -164,8 +165,8 @@ impl Sweep {
                     last_message(&self.dead, &subject::dead_letter(lane, key), read_from).await?;
                 match letter.map(|letter| ParsedMessage::parse(&letter.payload)) {
                     Some(Ok(message)) if may_refer_to(&message, name) => return Ok(true),
-                    // A letter of a newer format: this version cannot read which document it refers
-                    // to.
+                    // A dead letter in a newer format: this version cannot determine which document
+                    // it refers to.
                     Some(Err(message::Error::Newer(_))) => return Ok(true),
                     Some(Ok(_) | Err(_)) | None => {}
                 }
@@ -174,14 +175,14 @@ impl Sweep {
         Ok(false)
     }
 
-    /// Returns chunks that have no object: it is still being written, or never will be finished.
-    /// Checks at most `max` objects; if there are more, other ones each time.
+    /// Returns chunks without an object: either the object is still being written, or it will never
+    /// be finished. Checks at most `max` objects, a random selection if there are more.
     ///
     /// # Errors
     /// [`Error::Unavailable`] and [`Error::Corrupt`].
-    pub async fn orphans(&self, store: ObjectStore, max: usize) -> Result<Vec<Orphan>, Error> {
+    pub async fn find_orphans(&self, store: ObjectStore, max: usize) -> Result<Vec<Orphan>, Error> {
         let mut orphans = Vec::new();
-        // The map has a random order, so `take` selects other objects each time.
+        // The map has a random order, so `take` selects different objects each time.
         for chunks_id in self.chunk_ids(store).await?.into_iter().take(max) {
             let Some(object) = name_of_chunks(&chunks_id) else { continue };
             let orphan = Orphan { chunks_id, object };
@@ -193,7 +194,7 @@ impl Sweep {
     }
 
     /// Removes chunks that still have no object, if the newest of them is older than `grace`.
-    /// Returns whether it did.
+    /// Returns whether they were removed.
     ///
     /// # Errors
     /// [`Error::Unavailable`] and [`Error::Corrupt`].
@@ -245,7 +246,7 @@ impl Sweep {
     }
 }
 
-/// Returns whether a message may refer to this document. Returns `true` also for an unknown source,
+/// Returns whether a message may refer to this document. Also returns `true` for an unknown source,
 /// because this version cannot read its document.
 fn may_refer_to(message: &ParsedMessage, name: &str) -> bool {
     match message {
@@ -256,8 +257,8 @@ fn may_refer_to(message: &ParsedMessage, name: &str) -> bool {
     }
 }
 
-/// State of a stream with its subjects. The server lists the first 100,000, far more than there are
-/// objects.
+/// State of a stream with its subjects. The server lists the first 100,000, far more than the
+/// number of objects.
 #[derive(Debug, Deserialize)]
 struct Subjects {
     state: StreamState,

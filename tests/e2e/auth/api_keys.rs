@@ -1,4 +1,4 @@
-//! API keys, and the rate limit and the quota of each.
+//! API keys, rate limits and quotas.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -18,8 +18,8 @@ use wordmill_tests::{LIMIT, wait_for};
 const RELOAD_TIME_MAX: Duration = Duration::from_secs(30);
 /// Maximum time until the event streams of a revoked key end.
 const REVOCATION_TIME_MAX: Duration = Duration::from_secs(60);
-const UNKNOWN: &str = "/v1/jobs/0198f0c2-0000-7000-8000-000000000000";
-const STRANGER: &str = "wm_0000000000000000000000000000000000000000000000000000000000000000";
+const UNKNOWN_JOB_PATH: &str = "/v1/jobs/0198f0c2-0000-7000-8000-000000000000";
+const UNKNOWN_KEY: &str = "wm_0000000000000000000000000000000000000000000000000000000000000000";
 
 /// Starts a stack whose gateways require API keys.
 fn start_stack_with_keys(gateways: usize, workers: usize, keys: &Keyring) -> Stack {
@@ -27,16 +27,16 @@ fn start_stack_with_keys(gateways: usize, workers: usize, keys: &Keyring) -> Sta
     Stack::with(gateways, workers, &[(name, &path)])
 }
 
-/// Waits until the gateway accepts a key, or until it refuses it if `expected` is false.
+/// Waits until the gateway accepts a key, or refuses it if `expected` is false.
 fn wait_until_key_is_valid(client: &Client, key: &str, expected: bool) {
     let status = if expected { 404 } else { 401 };
     wait_for("the keys are reloaded", RELOAD_TIME_MAX, || {
-        (client.with_key(key).get(UNKNOWN).status == status).then_some(())
+        (client.with_key(key).get(UNKNOWN_JOB_PATH).status == status).then_some(())
     });
 }
 
 #[test]
-fn a_missing_or_wrong_key_is_always_refused_alike() {
+fn missing_and_wrong_keys_get_the_same_refusal() {
     let mut keys = Keyring::new();
     let key = keys.add("team", &json!({}));
     let stack = start_stack_with_keys(1, 1, &keys);
@@ -52,7 +52,7 @@ fn a_missing_or_wrong_key_is_always_refused_alike() {
     let job = format!("/v1/jobs/{job_id}");
     let longer = format!("Bearer {key}0");
     let basic = format!("Basic {key}");
-    let unknown = format!("Bearer {STRANGER}");
+    let unknown = format!("Bearer {UNKNOWN_KEY}");
     let wrong = ["", "Bearer", "Bearer wm_", "nonsense", &basic, &unknown, &longer, &key];
     let mut answers: Vec<Value> = Vec::new();
     for path in [job.as_str(), "/v1/jobs", "/nothing", "/livez/", "/v1/dead-letters"] {
@@ -81,7 +81,7 @@ fn a_missing_or_wrong_key_is_always_refused_alike() {
     let older = ours.get(&format!("/word-count/{job_id}")).json();
     assert_eq!(older["data"]["status"], "COMPLETE", "{older}");
     let output = stack.gateways[0].process.output();
-    assert!(!output.contains(&key) && !output.contains(STRANGER), "a key is in the log");
+    assert!(!output.contains(&key) && !output.contains(UNKNOWN_KEY), "a key is in the log");
 }
 
 #[test]
@@ -101,16 +101,16 @@ fn keys_are_rotated_while_the_gateway_runs() {
 
     let gateway = &mut stack.gateways[0].process;
     for broken in ["", "{\"name\": \"team\"", "# nothing"] {
-        let complaint_count = |output: &str| output.matches("changed files cannot be used").count();
-        let before = complaint_count(&gateway.output());
-        fs::write(keys.path(), broken).expect("written");
+        let error_count = |output: &str| output.matches("cannot use the changed files").count();
+        let before = error_count(&gateway.output());
+        fs::write(keys.path(), broken).expect("the file is written");
         gateway.signal(Signal::HUP);
         wait_for("the gateway logs an error", RELOAD_TIME_MAX, || {
-            (complaint_count(&gateway.output()) > before).then_some(())
+            (error_count(&gateway.output()) > before).then_some(())
         });
         wait_until_key_is_valid(&client, &new, true);
     }
-    fs::remove_file(keys.path()).expect("removed");
+    fs::remove_file(keys.path()).expect("the file is removed");
     gateway.signal(Signal::HUP);
     wait_for("the gateway reports the missing key file", RELOAD_TIME_MAX, || {
         gateway.output().contains("No such file").then_some(())
@@ -141,7 +141,7 @@ fn wait_until_stream_ends(mut stream: EventStream) {
 }
 
 #[test]
-fn a_revoked_key_ends_its_event_streams_and_no_others() {
+fn revoking_a_key_ends_only_its_own_event_streams() {
     let mut keys = Keyring::new();
     let owner = json!({"owner": "team"});
     let [first, old, other] = ["first", "second", "other"].map(|name| keys.add(name, &owner));
@@ -170,7 +170,7 @@ fn a_revoked_key_ends_its_event_streams_and_no_others() {
 }
 
 #[test]
-fn a_revoked_key_gets_no_more_of_a_result_that_is_being_sent() {
+fn revoking_a_key_interrupts_the_transfer_of_a_result() {
     let mut keys = Keyring::new();
     let key = keys.add("team", &json!({}));
     keys.add("other", &json!({}));
@@ -185,11 +185,11 @@ fn a_revoked_key_gets_no_more_of_a_result_that_is_being_sent() {
 
     let open = |path: String| {
         let mut stream = TcpStream::connect(client.address()).expect("a connection");
-        stream.set_read_timeout(Some(LIMIT)).expect("a limit");
+        stream.set_read_timeout(Some(LIMIT)).expect("a timeout");
         let host = client.address();
         let head =
             format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {key}\r\n\r\n");
-        stream.write_all(head.as_bytes()).expect("sent");
+        stream.write_all(head.as_bytes()).expect("the bytes are sent");
         let mut status = [0; 12];
         stream.read_exact(&mut status).expect("an answer");
         assert_eq!(&status, b"HTTP/1.1 200");
@@ -202,13 +202,13 @@ fn a_revoked_key_gets_no_more_of_a_result_that_is_being_sent() {
     for mut stream in streams {
         let mut rest = Vec::new();
         let read = stream.read_to_end(&mut rest);
-        assert!(read.is_err() || !rest.ends_with(b"0\r\n\r\n"), "all of it was sent");
+        assert!(read.is_err() || !rest.ends_with(b"0\r\n\r\n"), "the complete result was sent");
         assert!(rest.len() < text.len(), "{} bytes", rest.len());
     }
 }
 
 #[test]
-fn requests_beyond_the_rate_of_a_key_get_a_retry_after() {
+fn requests_over_the_rate_limit_get_retry_after() {
     let mut keys = Keyring::new();
     let slow = json!({"rate_limit": {"per_second": 1, "burst": 3}});
     let slow = keys.add("slow", &slow);
@@ -217,7 +217,7 @@ fn requests_beyond_the_rate_of_a_key_get_a_retry_after() {
     let slow = stack.client().with_key(&slow);
     let free = stack.client().with_key(&free);
     let limited: Answer = wait_for("the rate limit is reached", LIMIT, || {
-        let answer = slow.get(UNKNOWN);
+        let answer = slow.get(UNKNOWN_JOB_PATH);
         assert_eq!(answer.header("ratelimit-policy"), Some("\"requests\";q=3;w=3"));
         let left = answer.header("ratelimit").expect("a ratelimit field");
         assert!(left.starts_with("\"requests\";r=") && left.contains(";t="), "{left}");
@@ -226,10 +226,12 @@ fn requests_beyond_the_rate_of_a_key_get_a_retry_after() {
     assert_eq!(limited.expect_problem(429, "rate_limited")["retryable"], true);
     assert_eq!(limited.header("retry-after"), Some("1"));
     assert!(limited.header("ratelimit").is_some_and(|left| left.starts_with("\"requests\";r=0;")));
-    let answer = free.get(UNKNOWN);
+    let answer = free.get(UNKNOWN_JOB_PATH);
     assert_eq!(answer.status, 404);
     assert_eq!(answer.header("ratelimit"), None);
-    wait_for("the key may send again", LIMIT, || (slow.get(UNKNOWN).status == 404).then_some(()));
+    wait_for("the key may send again", LIMIT, || {
+        (slow.get(UNKNOWN_JOB_PATH).status == 404).then_some(())
+    });
     // The older contract answers in its own envelope.
     let limited = wait_for("the rate limit is reached", LIMIT, || {
         let answer = slow.get("/word-count/x");
@@ -260,7 +262,7 @@ fn an_owner_cannot_have_more_unfinished_jobs_than_its_quota() {
     let refused = a.post("/v1/jobs", &text(3));
     assert_eq!(refused.expect_problem(429, "quota_exceeded")["retryable"], true);
     assert!(refused.header("retry-after").is_some(), "{refused:?}");
-    let put = a.send("PUT", UNKNOWN, &named[1..], text(3).to_string().as_bytes());
+    let put = a.send("PUT", UNKNOWN_JOB_PATH, &named[1..], text(3).to_string().as_bytes());
     put.expect_problem(429, "quota_exceeded");
     let older = a.post("/word-count", &json!({"url": "http://example.org/"}));
     assert_answer(&older, 429, json!({"success": false}));
@@ -281,7 +283,7 @@ fn an_owner_cannot_have_more_unfinished_jobs_than_its_quota() {
 }
 
 #[test]
-fn a_gateway_that_others_can_reach_does_not_start_without_keys() {
+fn a_gateway_on_a_non_loopback_address_requires_keys() {
     let mut command = service_command(
         "wordmill-gateway",
         "gateway",
@@ -295,21 +297,21 @@ fn a_gateway_that_others_can_reach_does_not_start_without_keys() {
     // A missing or invalid key file is reported with the reason.
     let keys = Keyring::new();
     let (name, path) = keys.setting();
-    for (content, said) in [(None, "No such file"), (Some("{}"), "line 1: missing field")] {
+    for (content, reason) in [(None, "No such file"), (Some("{}"), "line 1: missing field")] {
         if let Some(content) = content {
-            fs::write(keys.path(), content).expect("written");
+            fs::write(keys.path(), content).expect("the file is written");
         }
         let settings = [(name, path.as_str()), ("WORDMILL_LISTEN", "127.0.0.1:0")];
         let mut command = service_command("wordmill-gateway", "gateway", "127.0.0.1:1", &settings);
         let output = command.output().expect("the gateway runs");
         assert_eq!(output.status.code(), Some(1), "{output:?}");
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(text.contains("the API keys cannot be used") && text.contains(said), "{text}");
+        assert!(text.contains("cannot use the API keys") && text.contains(reason), "{text}");
     }
 }
 
 #[test]
-fn several_gateways_know_the_same_keys() {
+fn all_gateways_accept_the_same_keys() {
     let mut keys = Keyring::new();
     let key = keys.add("team", &json!({}));
     let stack = start_stack_with_keys(2, 1, &keys);

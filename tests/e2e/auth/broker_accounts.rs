@@ -1,5 +1,5 @@
 //! Broker accounts other than the shipped ones: the account `$G` of a version before accounts, and
-//! a single account with one credential for everything.
+//! a single account with one credential for all services.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -18,7 +18,7 @@ use wordmill_tests::{LIMIT, wait_for};
 fn write_configuration(directory: &Path, text: &str) -> PathBuf {
     let path = directory.join("other.conf");
     let text = format!("max_payload: 4MB\njetstream {{ sync_interval: 1s }}\n{text}\n");
-    std::fs::write(&path, text).expect("written");
+    std::fs::write(&path, text).expect("the file is written");
     path
 }
 
@@ -75,7 +75,7 @@ fn provision_requires_old_streams_to_be_moved_first() {
 }
 
 #[test]
-fn provision_notices_streams_of_a_cluster_without_accounts() {
+fn provision_detects_streams_in_a_cluster_without_accounts() {
     let directory = TempDir::new().expect("a directory");
     let old = write_configuration(directory.path(), &configuration_without_accounts());
     let mut cluster = Cluster::configured(3, &old);
@@ -90,11 +90,11 @@ fn provision_notices_streams_of_a_cluster_without_accounts() {
     });
     cluster.restart_configured(&old);
     let names = Admin::connect_to_any(&cluster.addresses()).stream_names();
-    assert_eq!(names.len(), 8, "the old streams are as they were: {names:?}");
+    assert_eq!(names.len(), 8, "the old streams are unchanged: {names:?}");
 }
 
 #[test]
-fn one_account_with_one_credential_serves_everything() {
+fn all_services_can_share_one_account_and_credential() {
     let directory = TempDir::new().expect("a directory");
     let account =
         "accounts { CUSTOMER { jetstream: enabled, users: [ { user: us, password: one } ] } }";

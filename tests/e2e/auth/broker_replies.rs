@@ -1,8 +1,9 @@
-//! Attempts to bypass permissions with reply subjects and push consumers. A server checks the
-//! subject of a message but not its reply subject, and JetStream publishes its answer to the reply
-//! subject unchecked. A push consumer delivers to any subject in its configuration. Neither may
-//! give `sweeper` or `inspector` more than their rights. `gateway` and `worker` share the account
-//! of the streams, for which the documentation promises no such isolation.
+//! Attempts to bypass permissions with reply subjects and push consumers.
+//!
+//! The server checks the subject of a message but not its reply subject, and JetStream publishes
+//! its answer to any reply subject. A push consumer delivers to any subject in its configuration.
+//! Neither may extend the rights of `sweeper` or `inspector`. `gateway` and `worker` share the
+//! account of the streams, for which the documentation promises no such isolation.
 
 use std::collections::BTreeMap;
 
@@ -18,10 +19,10 @@ use wordmill_tests::{LIMIT, runtime, wait_for};
 const FINAL: &str = "$KV.job_state.public.0198f0c2-0000-7000-8000-00000000000a";
 /// Subject of a message whose body would create a stream if it were sent as a request.
 const CONFIGURATION: &str = "$KV.job_state.public.0198f0c2-0000-7000-8000-00000000000b";
-/// Subject of a tombstone, as a deleted job leaves one. Its empty body would purge or delete a
+/// Subject of a tombstone, as a deleted job leaves it. Its empty body would purge or delete a
 /// stream if it were sent as a request.
 const EMPTY: &str = "$KV.job_state.public.0198f0c2-0000-7000-8000-00000000000c";
-/// Subject without a message. The answer to a read has no body.
+/// Subject without a message. The answer to a read of it has no body.
 const MISSING: &str = "$KV.job_state.public.0198f0c2-0000-7000-8000-00000000000d";
 /// Subject of a job that no client has submitted.
 const FORGED_JOB: &str = "jobs.bulk.victim.0198f0c2-0000-7000-8000-00000000000e";
@@ -141,10 +142,10 @@ impl Fixture {
         ] {
             admin.assert_answered("admin", subject, payload);
         }
-        let mut marker = HeaderMap::new();
-        marker.insert("KV-Operation", "PURGE");
-        let marked = admin.client.request_with_headers(EMPTY, marker, "".into());
-        runtime().block_on(marked).expect("a marker");
+        let mut purge_header = HeaderMap::new();
+        purge_header.insert("KV-Operation", "PURGE");
+        let tombstone = admin.client.request_with_headers(EMPTY, purge_header, "".into());
+        runtime().block_on(tombstone).expect("a tombstone");
         let acknowledgement = receive_job(&Session::open(&nats, "worker"));
         Self { nats, admin, acknowledgement, _directory: directory }
     }
@@ -159,26 +160,26 @@ impl Fixture {
 
     /// Publishes to `target` directly, and sends every request with `target` as its reply subject
     /// or as its trace destination.
-    fn try_everything(&self, session: &Session, target: &str) {
+    fn send_all_requests(&self, session: &Session, target: &str) {
         runtime().block_on(async {
             for payload in ["", "{}", "+ACK"] {
                 let sent = session.client.publish(target.to_owned(), payload.into()).await;
-                sent.expect("sent");
+                sent.expect("the message is sent");
             }
             for (subject, payload) in requests_with_replies() {
                 let reply = target.to_owned();
                 let payload = payload.into();
                 let sent = session.client.publish_with_reply(subject, reply, payload).await;
-                sent.expect("sent");
+                sent.expect("the message is sent");
                 let mut trace = HeaderMap::new();
                 trace.insert("Nats-Trace-Dest", target);
                 let sent = session.client.publish_with_headers(subject, trace, "".into()).await;
-                sent.expect("sent");
+                sent.expect("the message is sent");
             }
-            session.client.flush().await.expect("sent");
+            session.client.flush().await.expect("the message is sent");
         });
-        // These are answered after the server has received the messages above. A later effect still
-        // shows in the comparison for the next target.
+        // The answers to these requests show that the server has received the messages above. A
+        // later effect is still found by the comparison for the next target.
         for (subject, payload) in [
             ("$JS.API.STREAM.INFO.JOBS", ""),
             ("$JS.API.DIRECT.GET.KV_job_state", r#"{"seq":1,"next_by_subj":"$KV.job_state.>"}"#),
@@ -193,10 +194,14 @@ impl Fixture {
 fn receive_job(worker: &Session) -> String {
     runtime().block_on(async {
         let inbox = worker.client.new_inbox();
-        let mut deliveries = worker.client.subscribe(inbox.clone()).await.expect("subscribed");
+        let mut deliveries = worker.client.subscribe(inbox.clone()).await.expect("a subscription");
         let next = "$JS.API.CONSUMER.MSG.NEXT.JOBS.interactive";
-        let ask = r#"{"batch":1,"no_wait":true}"#;
-        worker.client.publish_with_reply(next, inbox, ask.into()).await.expect("sent");
+        let pull_request = r#"{"batch":1,"no_wait":true}"#;
+        worker
+            .client
+            .publish_with_reply(next, inbox, pull_request.into())
+            .await
+            .expect("the message is sent");
         let delivery = tokio::time::timeout(LIMIT, deliveries.next()).await.expect("an answer");
         delivery.expect("a delivery").reply.expect("a reply subject").to_string()
     })
@@ -234,16 +239,16 @@ fn assert_no_reply_reaches_a_stream(settings: &str) {
     let before = Snapshot::of(&fixture.admin);
     let acknowledgement = fixture.acknowledgement.as_str();
     for target in TARGETS.iter().copied().chain([acknowledgement]) {
-        fixture.try_everything(&inspector, target);
+        fixture.send_all_requests(&inspector, target);
         assert_eq!(Snapshot::of(&fixture.admin), before, "inspector: {target}");
         if !SWEEPER_MAY.contains(&target) {
-            fixture.try_everything(&sweeper, target);
+            fixture.send_all_requests(&sweeper, target);
             assert_eq!(Snapshot::of(&fixture.admin), before, "sweeper: {target}");
         }
     }
     // The same requests take effect inside the account of the streams. This shows that none of the
-    // requests above was refused for another reason, and that the documentation is right about
-    // these two passwords.
+    // requests above was refused for another reason, and that the documentation of these two roles
+    // is correct.
     for role in ["gateway", "worker"] {
         let session = Session::open(&fixture.nats, role);
         for (target, stored) in [
@@ -255,7 +260,7 @@ fn assert_no_reply_reaches_a_stream(settings: &str) {
         ] {
             assert_reply_takes_effect(&fixture, &session, role, target, stored);
         }
-        // The acknowledgement of a publish is an answer, too.
+        // The acknowledgement of a publish is also an answer.
         assert_request_takes_effect(&fixture, &session, role, FORGED_JOB, "$KV.job_state.public.x");
         fixture.restore();
     }
@@ -285,7 +290,7 @@ fn assert_request_takes_effect(
     let queued = |snapshot: &Snapshot| snapshot.streams.get("JOBS").copied();
     let before = Snapshot::of(&fixture.admin);
     let sent = session.client.publish_with_reply(request.to_owned(), target.to_owned(), "".into());
-    runtime().block_on(sent).expect("sent");
+    runtime().block_on(sent).expect("the message is sent");
     wait_for(&format!("{role}: {target} takes effect by {request}"), LIMIT, || {
         let now = Snapshot::of(&fixture.admin);
         let has_effect =
@@ -321,17 +326,17 @@ fn no_other_account_may_create_a_consumer() {
             let consumer = push_consumer(stream, filter, target, "explicit").to_string();
             let create = format!("$JS.API.CONSUMER.CREATE.{stream}.smuggler.{filter}");
             let sent = session.client.publish(create.clone(), consumer.into());
-            runtime().block_on(sent).expect("sent");
+            runtime().block_on(sent).expect("the message is sent");
             session.wait_for_refusal(role, &format!("Publish to \"{create}\""));
         }
     }
     assert_eq!(Snapshot::of(&fixture.admin), before);
 }
 
-/// Inside the account of the streams, a push consumer can take a job away from the workers. This is
-/// why no other account may create a consumer.
+/// Inside the account of the streams, a push consumer can take jobs from the workers. This is why
+/// no other account may create a consumer.
 #[test]
-fn a_consumer_that_asks_for_jobs_takes_them_away() {
+fn a_push_consumer_can_take_jobs_from_the_workers() {
     let fixture = Fixture::new("");
     let before = consumer_states_now(&fixture);
     let request = r#"{"batch":9,"no_wait":true}"#;
@@ -340,7 +345,7 @@ fn a_consumer_that_asks_for_jobs_takes_them_away() {
     let consumer = push_consumer("OBJ_documents", "$O.documents.C.z", target, "explicit");
     let create = "$JS.API.CONSUMER.CREATE.OBJ_documents.smuggler.$O.documents.C.z";
     fixture.admin.assert_answered("admin", create, &consumer.to_string());
-    wait_for("a job is taken away", LIMIT, || {
+    wait_for("the push consumer has received a job", LIMIT, || {
         (consumer_states_now(&fixture) != before).then_some(())
     });
 }

@@ -74,17 +74,21 @@ fn assert_worker_receives_and_acknowledges(nats: &Nats, expects_version_2: bool)
     let worker = Session::open(nats, "worker");
     runtime().block_on(async {
         let inbox = worker.client.new_inbox();
-        let mut deliveries = worker.client.subscribe(inbox.clone()).await.expect("subscribed");
-        let ask = r#"{"batch":1,"no_wait":true}"#;
+        let mut deliveries = worker.client.subscribe(inbox.clone()).await.expect("a subscription");
+        let pull_request = r#"{"batch":1,"no_wait":true}"#;
         let next = "$JS.API.CONSUMER.MSG.NEXT.JOBS.bulk";
-        worker.client.publish_with_reply(next, inbox, ask.into()).await.expect("sent");
+        worker
+            .client
+            .publish_with_reply(next, inbox, pull_request.into())
+            .await
+            .expect("the message is sent");
         let delivery = tokio::time::timeout(LIMIT, deliveries.next()).await.expect("an answer");
         let delivery = delivery.expect("a delivery");
         assert_eq!(delivery.subject.as_str(), "jobs.bulk.public.x", "{delivery:?}");
         let acknowledge = delivery.reply.expect("a reply subject");
         let is_version_2 = acknowledge.split('.').nth(4) == Some("JOBS");
         assert_eq!(is_version_2, expects_version_2, "{acknowledge}");
-        worker.client.request(acknowledge, "+ACK".into()).await.expect("acknowledged");
+        worker.client.request(acknowledge, "+ACK".into()).await.expect("an acknowledgement");
     });
     let admin = Session::open(nats, "admin");
     assert_eq!(
@@ -123,9 +127,9 @@ fn drift_of_the_topology_is_reported_before_it_is_corrected() {
         let stream = jetstream.get_stream("JOBS").await.expect("the stream");
         let mut config = stream.cached_info().config.clone();
         config.max_messages = 1000;
-        jetstream.update_stream(config).await.expect("updated");
+        jetstream.update_stream(config).await.expect("the stream is updated");
         let other = stream::Config { name: "OTHER".to_owned(), ..Default::default() };
-        jetstream.create_stream(other).await.expect("created");
+        jetstream.create_stream(other).await.expect("the stream is created");
     });
     let max_messages = || {
         let stream = runtime().block_on(jetstream.get_stream("JOBS")).expect("the stream");
@@ -134,7 +138,7 @@ fn drift_of_the_topology_is_reported_before_it_is_corrected() {
 
     let report = nats.provision(&[]);
     assert!(
-        report.contains("stream JOBS: differs\n  max_msgs is 1000, should be 2000000"),
+        report.contains("stream JOBS: differs\n  max_msgs: 1000, expected 2000000"),
         "{report}"
     );
     assert_eq!(report.matches(": unchanged").count(), 10, "{report}");
@@ -147,7 +151,7 @@ fn drift_of_the_topology_is_reported_before_it_is_corrected() {
     assert!(report.contains("stream JOBS: corrected\n  max_msgs is 1000"), "{report}");
     assert_eq!(max_messages(), 2_000_000);
     assert_eq!(nats.provision(&[]).matches(": unchanged").count(), 11);
-    runtime().block_on(jetstream.get_stream("OTHER")).expect("an unknown stream is left alone");
+    runtime().block_on(jetstream.get_stream("OTHER")).expect("an unknown stream is unchanged");
 }
 
 /// Returns the lines of an account in the shipped configuration.
@@ -164,9 +168,9 @@ fn between<'a>(text: &'a str, before: &str, after: &str) -> BTreeSet<&'a str> {
     parts.map(|(part, _)| part).collect()
 }
 
-/// Imports are the boundary between the accounts; permissions turn a refusal into an error with a
-/// reason. A permission without an import would end in a timeout, and an import without a
-/// permission could never be used.
+/// Imports are the boundary between the accounts. Permissions only make the server report a
+/// refusal. A request with a permission but without an import would time out, and an import without
+/// a permission could never be used.
 #[test]
 fn an_account_imports_exactly_what_its_user_may_publish() {
     for (name, also_imported) in [("SWEEPER", Some("$JS.API.INFO")), ("INSPECTOR", None)] {
@@ -203,7 +207,7 @@ fn assert_all_programs_refuse(address: &str, sentence: &str) {
 }
 
 #[test]
-fn a_server_without_jetstream_is_refused_in_one_sentence() {
+fn a_server_without_jetstream_is_refused_with_one_message() {
     let directory = TempDir::new().expect("a directory");
     let users: Vec<String> = ["admin", "gateway", "worker"]
         .iter()
@@ -211,7 +215,7 @@ fn a_server_without_jetstream_is_refused_in_one_sentence() {
         .collect();
     let file = directory.path().join("plain.conf");
     let text = format!("authorization {{ users = [ {} ] }}\n", users.join(", "));
-    std::fs::write(&file, text).expect("written");
+    std::fs::write(&file, text).expect("the file is written");
     let mut command = Command::new(nats_server());
     command.arg("-c").arg(file).args(["--addr", "127.0.0.1", "--port", "-1"]);
     let server = Process::start("nats-server", command);
@@ -229,7 +233,7 @@ fn a_server_without_jetstream_is_refused_in_one_sentence() {
 }
 
 #[test]
-fn a_server_that_is_too_old_is_refused_in_one_sentence() {
+fn an_outdated_server_is_refused_with_one_message() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("an address").to_string();
     std::thread::spawn(move || {
@@ -241,8 +245,7 @@ fn a_server_that_is_too_old_is_refused_in_one_sentence() {
     assert_all_programs_refuse(&address, sentence);
 }
 
-/// Implements the part of the NATS protocol that a client needs to consider itself connected: INFO
-/// and PONG.
+/// Implements the part of the NATS protocol that a client needs to connect: INFO and PONG.
 fn greet_as_old_server(stream: &TcpStream) -> Option<()> {
     let mut writer = stream;
     let info = json!({

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use wordmill_tests::admin::{Admin, job_message};
 use wordmill_tests::assertions::array_length;
 use wordmill_tests::client::{Answer, Client};
-use wordmill_tests::dead_letters::wait_for_letter;
+use wordmill_tests::dead_letters::wait_for_dead_letter;
 use wordmill_tests::keyring::Keyring;
 use wordmill_tests::site::{Page, Site};
 use wordmill_tests::stack::Stack;
@@ -18,13 +18,13 @@ const JSON: (&str, &str) = ("content-type", "application/json");
 /// Placeholder for the job id in paths and bodies.
 const ID: &str = "{id}";
 /// An id that no job has.
-const NEVER: &str = "0198f0c2-0000-7000-8000-000000000000";
+const UNUSED_ID: &str = "0198f0c2-0000-7000-8000-000000000000";
 /// Routes without a job or an owner: health, metrics and queue of the whole service, and the
 /// description of the API.
 const WITHOUT_OWNER: [&str; 7] =
     ["/livez", "/readyz", "/health", "/metrics", "/v1/queue", "/openapi.json", "/docs"];
 
-/// Not in [`all_requests`], because it names no existing job. It is tested separately.
+/// Tested separately from [`all_requests`], because its requests do not refer to an existing job.
 const BATCHES: &str = "/v1/batches";
 
 /// One request about a job.
@@ -159,7 +159,7 @@ fn gateway_routes() -> BTreeSet<String> {
     routes
 }
 
-/// The jobs of one owner: a finished one, a dead letter, and a running one.
+/// The jobs of one owner: a succeeded one, a failed one with a dead letter, and a running one.
 struct OwnedJobs {
     client: Client,
     done: String,
@@ -218,39 +218,43 @@ fn create_owned_jobs(client: Client, site: &Site) -> OwnedJobs {
 }
 
 #[test]
-fn every_route_is_tried_as_another_owner() {
+fn every_route_has_an_isolation_test() {
     let requests = all_requests();
-    let mut tried: BTreeSet<String> =
+    let mut tested: BTreeSet<String> =
         requests.iter().map(|request| request.route.to_owned()).collect();
-    tried.extend(WITHOUT_OWNER.map(str::to_owned));
-    tried.insert(BATCHES.to_owned());
-    assert_eq!(gateway_routes(), tried);
+    tested.extend(WITHOUT_OWNER.map(str::to_owned));
+    tested.insert(BATCHES.to_owned());
+    assert_eq!(gateway_routes(), tested);
 }
 
 /// Asserts that requests about the jobs of `theirs` get the same answers as requests about jobs
-/// that never existed, and that the answers contain nothing of these jobs.
+/// that never existed, and that the answers contain no data of these jobs.
 fn assert_answers_show_nothing(client: &Client, theirs: &OwnedJobs, requests: &[Request]) {
     for (number, id) in theirs.all().into_iter().enumerate() {
         // Each job is compared with its own unused id.
-        let never = NEVER.replace("-0000-7000-", &format!("-000{number}-7000-"));
+        let unused_id = UNUSED_ID.replace("-0000-7000-", &format!("-000{number}-7000-"));
         for request in requests.iter().filter(|request| request.method != "PUT") {
             let real = request.send(client, id);
-            let none = request.send(client, &never);
-            let what = format!("{} {} about {id}", request.method, request.path);
-            assert_eq!(comparable_answer(&real, id), comparable_answer(&none, &never), "{what}");
+            let none = request.send(client, &unused_id);
+            let request_name = format!("{} {} about {id}", request.method, request.path);
+            assert_eq!(
+                comparable_answer(&real, id),
+                comparable_answer(&none, &unused_id),
+                "{request_name}"
+            );
             let secrets = ["secret", "busy", "stuck", "\"a\""];
             let leaks = theirs.all().into_iter().chain(secrets);
             for leak in leaks.filter(|leak| *leak != id) {
-                assert!(!real.text.contains(leak), "{what} shows {leak}: {real:?}");
+                assert!(!real.text.contains(leak), "{request_name} shows {leak}: {real:?}");
             }
             let is_about_one = request.path.contains(ID) || request.route == "/word-count";
-            assert_eq!(is_about_one, real.status >= 400, "{what}: {real:?}");
+            assert_eq!(is_about_one, real.status >= 400, "{request_name}: {real:?}");
         }
     }
 }
 
 #[test]
-fn one_owner_learns_nothing_of_anothers_jobs_on_any_route() {
+fn no_route_reveals_jobs_of_another_owner() {
     let requests = all_requests();
     let mut keys = Keyring::new();
     let a = keys.add("a", &json!({}));
@@ -272,7 +276,7 @@ fn one_owner_learns_nothing_of_anothers_jobs_on_any_route() {
     for path in WITHOUT_OWNER {
         let answer = b.get(path);
         assert_eq!(answer.status, 200, "{answer:?}");
-        let shows = |what: &&str| answer.text.contains(*what);
+        let shows = |text: &&str| answer.text.contains(*text);
         assert_eq!(theirs.all().iter().find(|id| shows(id)), None, "{path}: {answer:?}");
         assert!(!answer.text.contains("\"a\""), "{path} names an owner: {answer:?}");
     }
@@ -282,14 +286,18 @@ fn one_owner_learns_nothing_of_anothers_jobs_on_any_route() {
     assert_ne!(by_a["job_id"], by_b.json()["job_id"]);
     let puts: Vec<&Request> = requests.iter().filter(|one| one.method == "PUT").collect();
     for (number, id) in theirs.all().into_iter().enumerate() {
-        let never = NEVER.replace("-0000-7000-", &format!("-000{number}-7000-"));
+        let unused_id = UNUSED_ID.replace("-0000-7000-", &format!("-000{number}-7000-"));
         let real = puts[0].send(&b, id);
-        let none = puts[0].send(&b, &never);
-        assert_eq!(comparable_answer(&real, id), comparable_answer(&none, &never), "PUT of {id}");
+        let none = puts[0].send(&b, &unused_id);
+        assert_eq!(
+            comparable_answer(&real, id),
+            comparable_answer(&none, &unused_id),
+            "PUT of {id}"
+        );
         assert_eq!(real.status, 202, "{real:?}");
         let mine = b.wait_until_final(id, LIMIT);
         assert_eq!(mine["totals"]["words"], 1, "{mine}");
-        b.wait_until_final(&never, LIMIT);
+        b.wait_until_final(&unused_id, LIMIT);
         assert_eq!(puts[1].send(&b, id).status, 200);
     }
     let mine = b.get("/v1/jobs").json();
@@ -313,7 +321,7 @@ fn unreadable_messages_are_shown_to_the_owner_public_only() {
     let stack = Stack::with(1, 1, &[(name, &path)]);
     let a = stack.client().with_key(&a);
     let public = stack.client().with_key(&public);
-    Admin::connect(&stack.nats).publish("jobs.bulk.a.nonsense", "this is no job");
+    Admin::connect(&stack.nats).publish("jobs.bulk.a.nonsense", "not a job");
     let letter = wait_for("the message becomes a dead letter", LIMIT, || {
         let list = public.get("/v1/dead-letters").json();
         list["data"][0]["id"].as_str().map(str::to_owned)
@@ -331,7 +339,7 @@ fn unreadable_messages_are_shown_to_the_owner_public_only() {
 }
 
 #[test]
-fn one_id_of_two_owners_names_two_jobs() {
+fn two_owners_can_use_the_same_job_id() {
     let mut keys = Keyring::new();
     let a = keys.add("a", &json!({}));
     let b = keys.add("b", &json!({}));
@@ -339,16 +347,16 @@ fn one_id_of_two_owners_names_two_jobs() {
     let stack = Stack::with(1, 1, &[(name, &path), ("WORDMILL_ATTEMPTS", "1")]);
     let site = Site::start();
     let url = site.put("/busy", Page::status("503 Service Unavailable"));
-    let path = format!("/v1/jobs/{NEVER}");
+    let path = format!("/v1/jobs/{UNUSED_ID}");
     let owners = [&a, &b].map(|key| stack.client().with_key(key));
     for client in &owners {
         let body = json!({"url": url}).to_string();
         assert_eq!(client.send("PUT", &path, &[JSON], body.as_bytes()).status, 202);
     }
-    // Neither the queue nor the dead letters confuse the two jobs, although both deduplicate by id.
+    // The queue and the dead letters deduplicate by id, but keep the jobs of two owners apart.
     for client in &owners {
-        assert_eq!(client.wait_until_final(NEVER, LIMIT)["dead_lettered"], true);
-        wait_for_letter(client, NEVER);
+        assert_eq!(client.wait_until_final(UNUSED_ID, LIMIT)["dead_lettered"], true);
+        wait_for_dead_letter(client, UNUSED_ID);
     }
     assert_eq!(site.hits("/busy"), 2);
     assert_eq!(owners[0].send("DELETE", &path, &[], b"").status, 204);
@@ -357,16 +365,16 @@ fn one_id_of_two_owners_names_two_jobs() {
 }
 
 #[test]
-fn a_job_from_before_keys_belongs_to_the_owner_public() {
+fn jobs_submitted_before_keys_belong_to_the_owner_public() {
     let mut keys = Keyring::new();
     let a = keys.add("a", &json!({}));
     let public = keys.add("public", &json!({}));
     let (name, path) = keys.setting();
     let stack = Stack::with(1, 1, &[(name, &path)]);
-    let message = job_message("interactive", NEVER, "from the time before keys");
-    Admin::connect(&stack.nats).publish(&format!("jobs.interactive.public.{NEVER}"), &message);
-    let job = stack.client().with_key(&public).wait_until_final(NEVER, LIMIT);
+    let message = job_message("interactive", UNUSED_ID, "from the time before keys");
+    Admin::connect(&stack.nats).publish(&format!("jobs.interactive.public.{UNUSED_ID}"), &message);
+    let job = stack.client().with_key(&public).wait_until_final(UNUSED_ID, LIMIT);
     assert_eq!(job["totals"]["words"], 5, "{job}");
-    let path = format!("/v1/jobs/{NEVER}");
+    let path = format!("/v1/jobs/{UNUSED_ID}");
     stack.client().with_key(&a).get(&path).expect_problem(404, "job_not_found");
 }

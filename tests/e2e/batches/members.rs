@@ -57,7 +57,7 @@ pub(super) fn counts(succeeded: u32, failed: u32, cancelled: u32, refused: u32) 
 }
 
 #[test]
-fn each_line_is_accepted_or_refused_by_itself() {
+fn each_line_is_accepted_or_refused_independently() {
     let stack = Stack::start();
     let site = Site::start();
     let client = stack.client();
@@ -114,7 +114,7 @@ fn each_line_is_accepted_or_refused_by_itself() {
 }
 
 #[test]
-fn an_array_is_a_batch_too() {
+fn a_json_array_is_accepted_as_a_batch() {
     let stack = Stack::start();
     let client = stack.client();
     let jobs = json!([{"text": "a b"}, {"text": "b \"]},["}]);
@@ -165,8 +165,8 @@ fn lines_and_batches_are_bounded() {
     assert_fields(&sent, json!({"accepted": 2, "refused": 1}));
     assert_eq!(sent["lines"][1]["problem"]["code"], "input_too_large", "{sent}");
 
-    // Refused lines count towards the limit of 10,000, too. They keep the test fast, since the
-    // broker never receives them.
+    // Refused lines are part of the limit of 10,000. They keep the test fast, because the broker
+    // never receives them.
     let mut many = vec![json!({}); 10_002];
     many[0] = json!({"text": "a"});
     many[9_999] = json!({"text": "b"});
@@ -184,7 +184,7 @@ fn lines_and_batches_are_bounded() {
 }
 
 #[test]
-fn a_repeat_under_the_same_key_runs_nothing_twice() {
+fn a_repeated_batch_request_runs_nothing_twice() {
     let stack = Stack::start();
     let site = Site::start();
     let client = stack.client();
@@ -220,7 +220,7 @@ fn a_repeat_under_the_same_key_runs_nothing_twice() {
 }
 
 #[test]
-fn an_interrupted_batch_continues_under_its_key() {
+fn a_request_with_the_same_key_continues_an_interrupted_batch() {
     let stack = Stack::with(1, 0, &[]);
     let client = stack.client();
     let admin = Admin::connect(&stack.nats);
@@ -263,8 +263,8 @@ fn failed_and_cancelled_members_are_counted_as_such() {
         &[json!({"text": "a b"}), json!({"url": gone}), json!({"url": busy}), json!({"url": slow})],
     );
     let jobs = member_ids(&sent);
-    // While a member is unfinished, the batch shows the states of the others.
-    let waiting = wait_for("three have ended", LIMIT, || {
+    // While a member is unfinished, the batch shows the counts of the others by status.
+    let waiting = wait_for("three members are final", LIMIT, || {
         let waiting = get_batch(client, require_batch_id(&sent));
         (waiting["counts"]["failed"] == 2 && waiting["counts"]["running"] == 1).then_some(waiting)
     });
@@ -281,7 +281,7 @@ fn failed_and_cancelled_members_are_counted_as_such() {
     let letters = client.get("/v1/dead-letters").json();
     assert_eq!(array_length(&letters["data"]), 1, "{letters}");
 
-    // A retry merges the same members, one of which is deleted by now.
+    // A retry merges the same members, of which one has been deleted.
     let deleted = client.send("DELETE", &format!("/v1/jobs/{}", jobs[0]), &[], &[]);
     assert_eq!(deleted.status, 204, "{deleted:?}");
     let again =
@@ -292,7 +292,7 @@ fn failed_and_cancelled_members_are_counted_as_such() {
 }
 
 #[test]
-fn a_waiting_batch_takes_no_slot_and_shows_its_progress() {
+fn a_waiting_batch_uses_no_slot_and_shows_its_progress() {
     // Bulk jobs may use two of the three slots. One of them is occupied while the page is slow.
     let stack = Stack::with(1, 1, &[("WORDMILL_SLOTS", "3")]);
     let site = Site::start();
@@ -302,7 +302,7 @@ fn a_waiting_batch_takes_no_slot_and_shows_its_progress() {
     lines.push(json!({"url": slow}));
     let sent = submit_batch(client, &lines);
     let mut events = EventStream::open(client, require_batch_id(&sent), &[]);
-    wait_for("three are done, one runs", LIMIT, || {
+    wait_for("three members are final, one runs", LIMIT, || {
         let counts = &get_batch(client, require_batch_id(&sent))["counts"];
         (counts["succeeded"] == 3 && counts["running"] == 1).then_some(())
     });
@@ -322,7 +322,7 @@ fn a_waiting_batch_takes_no_slot_and_shows_its_progress() {
 }
 
 #[test]
-fn a_cancelled_batch_takes_its_unfinished_members_along() {
+fn cancelling_a_batch_cancels_its_unfinished_members() {
     let stack = Stack::start();
     let site = Site::start();
     let client = stack.client();
@@ -348,7 +348,7 @@ fn a_cancelled_batch_takes_its_unfinished_members_along() {
 }
 
 #[test]
-fn a_quota_ends_a_batch_as_it_ends_single_jobs() {
+fn a_quota_limits_batches_like_single_jobs() {
     let mut keys = Keyring::new();
     let key = keys.add("a", &json!({"queue_quota": 50}));
     let (name, path) = keys.setting();

@@ -72,11 +72,11 @@ fn the_result_of_a_batch_is_the_sum_of_its_members() {
 }
 
 #[test]
-fn a_worker_that_dies_while_it_merges_is_replaced() {
+fn another_worker_repeats_an_interrupted_merge() {
     let stack = ProxiedStack::start(Proxied::Workers, &[]).with_ack_wait(Duration::from_secs(3));
     let client = stack.client();
-    // The merge hangs at its first read of a large result. Nothing else reads results through this
-    // proxy.
+    // The merge hangs at its first read of a large result, because the proxy drops all reads of
+    // results.
     let reads = stack.proxy().add_rule(Rule::discard("$JS.API.DIRECT.GET.OBJ_results"));
     let mut first = stack.start_proxied_worker(&[]);
     let long =

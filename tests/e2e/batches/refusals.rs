@@ -32,7 +32,7 @@ fn require_accepted(answer: &Answer) -> Value {
     answer.json()
 }
 
-/// Returns the last sequences of the queue and of the records. Every accepted job raises both.
+/// Returns the last sequences of the queue and of the records. Each accepted job increments both.
 fn last_sequences(admin: &Admin) -> (u64, u64) {
     (admin.last_sequence("JOBS"), admin.last_sequence("KV_job_state"))
 }
@@ -88,7 +88,7 @@ fn an_invalid_batch_is_refused_before_any_job_starts() {
 }
 
 #[test]
-fn another_body_under_the_key_of_a_batch_starts_nothing() {
+fn another_body_with_the_key_of_a_batch_starts_nothing() {
     let stack = Stack::with(1, 0, &[]);
     let client = stack.client();
     let admin = Admin::connect(&stack.nats);
@@ -125,7 +125,7 @@ fn another_body_under_the_key_of_a_batch_starts_nothing() {
     let problem = assert_refused(&admin, reused, || send_lines(client, &others));
     assert_eq!(problem["lines"][0]["problem"]["code"], "idempotency_key_reused", "{problem}");
 
-    // The same body finds the same batch and starts nothing either.
+    // The same body returns the existing batch and starts nothing.
     let before = last_sequences(&admin);
     let again = require_accepted(&send_lines(client, &lines));
     assert_fields(&again, json!({"batch_id": first["batch_id"], "lines": first["lines"]}));
@@ -133,7 +133,7 @@ fn another_body_under_the_key_of_a_batch_starts_nothing() {
 }
 
 #[test]
-fn an_expired_batch_starts_nothing_under_its_key() {
+fn the_key_of_an_expired_batch_starts_nothing() {
     let stack = Stack::with(1, 0, &[]);
     let client = stack.client();
     let admin = Admin::connect(&stack.nats);
@@ -145,7 +145,7 @@ fn an_expired_batch_starts_nothing_under_its_key() {
 }
 
 #[test]
-fn a_repeat_enqueues_a_batch_whose_message_is_missing() {
+fn a_repeated_request_enqueues_a_batch_without_a_message() {
     let stack = Stack::with(1, 0, &[]);
     let client = stack.client();
     let admin = Admin::connect(&stack.nats);
@@ -161,7 +161,7 @@ fn a_repeat_enqueues_a_batch_whose_message_is_missing() {
 }
 
 #[test]
-fn a_body_that_breaks_off_is_answered_with_the_jobs_that_run() {
+fn an_incomplete_body_is_answered_with_the_accepted_jobs() {
     let stack = Stack::with(1, 0, &[]);
     let client = stack.client();
     let admin = Admin::connect(&stack.nats);
@@ -181,7 +181,7 @@ fn a_body_that_breaks_off_is_answered_with_the_jobs_that_run() {
 }
 
 #[test]
-fn of_two_bodies_at_once_the_refused_one_names_running_jobs() {
+fn of_two_concurrent_bodies_the_refused_one_lists_running_jobs() {
     let stack = Stack::with(1, 0, &[]);
     let client = stack.client();
     let admin = Admin::connect(&stack.nats);
@@ -193,7 +193,7 @@ fn of_two_bodies_at_once_the_refused_one_names_running_jobs() {
     let headers = [NDJSON, KEY, ("content-length", length.as_str())];
     let mut slow = Upload::begin(client, "POST", BATCHES, &headers);
     assert!(slow.send(first.as_bytes()));
-    wait_for("its first job is queued", LIMIT, || (admin.message_count("JOBS") == 1).then_some(()));
+    wait_for("the first job is queued", LIMIT, || (admin.message_count("JOBS") == 1).then_some(()));
     require_accepted(&send_lines(client, &lines));
     assert!(slow.send(rest.as_bytes()));
     let problem = slow.answer().expect_problem(422, "idempotency_key_reused");

@@ -1,5 +1,5 @@
-//! Acknowledgements that the broker refuses or never receives. They are visible to the operator and
-//! lose no job.
+//! Acknowledgements that the broker refuses or never receives. The operator is notified, and no job
+//! is lost.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -19,7 +19,7 @@ use wordmill_tests::{LIMIT, wait_for};
 
 use crate::webhooks::delivery::{FAST_RETRIES, wait_until_settled};
 
-/// Ack wait of most tests, short so that a message is redelivered soon.
+/// Ack wait of most tests, short so that messages are redelivered soon.
 const ACK_WAIT: Duration = Duration::from_secs(2);
 /// The provisioned ack wait, long enough that no redelivery happens during a test.
 const ACK_WAIT_LONG: Duration = Duration::from_secs(30);
@@ -58,8 +58,8 @@ fn start(ack_wait: Duration, settings: &[(&str, &str)]) -> (Worker, ProxiedStack
     (worker, stack)
 }
 
-/// Writes a configuration with acknowledgement subjects v2 that gives no role except the
-/// administrator a right on acknowledgement subjects.
+/// Writes a configuration with acknowledgement subjects v2 in which only the administrator may
+/// publish to acknowledgement subjects.
 fn write_configuration_without_ack_rights(directory: &Path) -> PathBuf {
     let shipped = std::fs::read_to_string(shipped_configuration()).expect("the configuration");
     let others: Vec<&str> = shipped.lines().filter(|line| !line.contains("$JS.ACK.")).collect();
@@ -90,7 +90,7 @@ fn refused_acknowledgements_make_the_worker_unready() {
     assert!(reason.contains("Permissions Violation"), "{reason}");
     assert!(reason.contains("$JS.ACK."), "{reason}");
     assert_eq!(check_count(&worker, "jobs", "confirmed"), 0.0);
-    // Each redelivery repeats the check, so the worker stays unready as long as the fault lasts.
+    // Each redelivery repeats the check, so the worker is unready as long as the fault lasts.
     wait_for("another check fails", LIMIT, || {
         (check_count(&worker, "jobs", "unconfirmed") >= 2.0).then_some(())
     });
@@ -125,7 +125,7 @@ fn lost_acknowledgements_make_the_worker_unready() {
 }
 
 #[test]
-fn an_acknowledgement_that_is_not_answered_is_not_repeated() {
+fn an_unanswered_acknowledgement_is_not_repeated() {
     let (worker, stack) = &start(ACK_WAIT_LONG, &[]);
 
     let answers =
@@ -164,7 +164,7 @@ fn acknowledgements_without_a_consumer_make_the_worker_unready() {
 }
 
 #[test]
-fn acknowledgements_of_webhooks_are_checked_by_themselves() {
+fn webhook_acknowledgements_are_checked_separately() {
     let (worker, stack) = &start(ACK_WAIT, &FAST_RETRIES);
 
     let lost_messages = stack
@@ -184,7 +184,7 @@ fn acknowledgements_of_webhooks_are_checked_by_themselves() {
 }
 
 #[test]
-fn arriving_acknowledgements_are_confirmed_by_few_checks() {
+fn many_acknowledgements_are_confirmed_by_few_checks() {
     const JOBS: usize = 300;
     let stack = ProxiedStack::start(Proxied::Workers, &[]);
     let admin = &stack.admin;
@@ -201,8 +201,8 @@ fn arriving_acknowledgements_are_confirmed_by_few_checks() {
         let confirmed = check_count(&worker, "jobs", "confirmed");
         (confirmed > 0.0).then_some(confirmed)
     });
-    // One check per second, plus the first one, plus a margin for the time before and after the
-    // measurement.
+    // One check per second and the first one. The rest is a margin for the time before and after
+    // the measurement.
     assert!(confirmed <= seconds + 3.0, "{confirmed} checks in {seconds} s");
     assert_eq!(check_count(&worker, "jobs", "unconfirmed"), 0.0);
     assert_eq!(worker.health.get("/readyz").status, 200);

@@ -1,4 +1,4 @@
-//! Races between two services that handle the same job. A proxy delays one of them at the worst
+//! Races between two services that process the same job. A proxy delays one of them at the critical
 //! moment.
 
 use std::time::Duration;
@@ -86,7 +86,7 @@ fn wait_until_message_ids_expire(admin: &Admin) {
 }
 
 #[test]
-fn a_message_that_arrives_after_its_job_was_done_is_not_run() {
+fn a_message_that_arrives_after_its_job_is_final_is_not_run() {
     let stack = start(&[]);
     stack.admin.reconfigure("JOBS", |config| {
         config.duplicate_window = Duration::from_millis(100);
@@ -120,10 +120,10 @@ fn a_message_that_arrives_after_its_job_was_done_is_not_run() {
 }
 
 #[test]
-fn the_sweeper_does_not_end_a_job_that_a_repeat_enqueues() {
+fn the_sweeper_does_not_end_a_job_that_a_repeated_request_enqueues() {
     let sweeper = [("WORDMILL_SWEEP_INTERVAL", "200ms"), ("WORDMILL_SWEEP_GRACE", "3s")];
     let stack = start(&sweeper);
-    // Holds the sweeper back, on either gateway, when it is about to fail the job.
+    // Delays the sweeper, on either gateway, when it is about to fail the job.
     let lost = || Rule::hold("$KV.job_state.").containing(r#""code":"lost""#);
     let held_messages = [0, 1].map(|n: usize| stack.proxies[n].add_rule(lost()));
     let body = json!({"text": "a b"});

@@ -1,5 +1,5 @@
-//! Every branch of a delivery, forced by dropped, delayed or unconfirmed requests between worker
-//! and broker. docs/reliability.md names the tests of the other branches.
+//! Branches of a delivery that need dropped, delayed or unconfirmed requests between worker and
+//! broker. docs/reliability.md lists the tests of the other branches.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,15 +14,16 @@ use wordmill_tests::site::{Page, Site};
 use wordmill_tests::{LIMIT, wait_for};
 
 const RECORDS: &str = "$KV.job_state.";
-const LOOK: &str = "$JS.API.DIRECT.GET.KV_job_state.";
-const LOOK_AT_LEADER: &str = "$JS.API.STREAM.MSG.GET.KV_job_state";
-/// Prefix of acknowledgement subjects. Deliveries match it, too, by their reply subject.
+const REPLICA_READ: &str = "$JS.API.DIRECT.GET.KV_job_state.";
+const LEADER_READ: &str = "$JS.API.STREAM.MSG.GET.KV_job_state";
+/// Prefix of acknowledgement subjects, which are also the reply subjects of deliveries.
 const ACK: &str = "$JS.ACK.JOBS.";
-const ON_ITS_WAY: &str =
+/// The server's answer while another write of the same subject is in flight to the replicas.
+const WRITE_IN_FLIGHT: &str =
     r#"{"error":{"code":400,"err_code":10164,"description":"wrong last sequence"}}"#;
 
 /// Settings with which a worker runs at most one job per lane.
-const ONE_AT_A_TIME: &[(&str, &str)] = &[("WORDMILL_SLOTS", "2")];
+const ONE_JOB_PER_LANE: &[(&str, &str)] = &[("WORDMILL_SLOTS", "2")];
 
 /// Starts a gateway, and a proxy for workers. The broker redelivers a message after 3 s without an
 /// acknowledgement, because a worker on a busy machine may need more than 1 s to send one.
@@ -55,7 +56,7 @@ fn assert_done_in_one_attempt(stack: &ProxiedStack, path: &str, job_id: &str) {
 }
 
 #[test]
-fn a_lost_acknowledgement_costs_one_more_delivery() {
+fn a_lost_acknowledgement_causes_one_redelivery() {
     let stack = start();
     let _worker = stack.start_proxied_worker(&[]);
     let handle = stack.proxy().add_rule(Rule::discard(ACK).containing("+ACK").times(1));
@@ -65,7 +66,7 @@ fn a_lost_acknowledgement_costs_one_more_delivery() {
 }
 
 #[test]
-fn an_unconfirmed_dead_letter_is_stored_before_the_message_goes() {
+fn an_unconfirmed_dead_letter_is_stored_before_the_message_is_removed() {
     let stack = start();
     let _worker = stack.start_proxied_worker(&[("WORDMILL_ATTEMPTS", "1")]);
     for (n, rule) in
@@ -83,14 +84,14 @@ fn an_unconfirmed_dead_letter_is_stored_before_the_message_goes() {
         assert_eq!(stack.admin.message_count("DEAD_JOBS"), n as u64 + 1);
     }
     let handle = stack.proxy().add_rule(Rule::discard("dead.").times(1));
-    stack.admin.publish("jobs.bulk.public.nonsense", "this is no job");
+    stack.admin.publish("jobs.bulk.public.nonsense", "not a job");
     stack.admin.wait_until_idle();
     assert_eq!(handle.count(), 1);
     assert_eq!(stack.admin.message_count("DEAD_JOBS"), 3);
 }
 
 #[test]
-fn a_job_delivered_before_its_time_is_sent_back() {
+fn an_early_delivery_is_delayed_until_its_attempt_is_due() {
     let stack = start();
     let _worker = stack.start_proxied_worker(&[("WORDMILL_RETRY_BASE", "8s")]);
     // The negative acknowledgement is lost, so the broker redelivers the message before the job's
@@ -99,8 +100,8 @@ fn a_job_delivered_before_its_time_is_sent_back() {
     let url = stack.site.put("/busy", Page::status("503 Service Unavailable"));
     let job_id = stack.client().submit_url(&url);
     wait_for("the negative acknowledgement is lost", LIMIT, || (handle.count() == 1).then_some(()));
-    let sent_back = stack.proxy().add_rule(Rule::pass(ACK).containing("-NAK"));
-    wait_for("the job is sent back", LIMIT, || (sent_back.count() > 0).then_some(()));
+    let returned = stack.proxy().add_rule(Rule::pass(ACK).containing("-NAK"));
+    wait_for("the job is returned", LIMIT, || (returned.count() > 0).then_some(()));
     assert_eq!(array_length(&stack.job(&job_id)["attempts"]), 1);
     assert_eq!(stack.site.hits("/busy"), 1);
     stack.site.put("/busy", Page::new("text/plain", "two words"));
@@ -114,14 +115,14 @@ fn a_job_delivered_before_its_time_is_sent_back() {
 fn a_lost_read_of_a_record_is_repeated() {
     let stack = start();
     let _worker = stack.start_proxied_worker(&[]);
-    let handle = stack.proxy().add_rule(Rule::discard(LOOK).times(1));
+    let handle = stack.proxy().add_rule(Rule::discard(REPLICA_READ).times(1));
     let job_id = submit_page(&stack, "/page");
     assert_done_in_one_attempt(&stack, "/page", &job_id);
     assert_eq!(handle.count(), 1);
 }
 
 #[test]
-fn a_job_that_ends_while_it_is_read_is_not_started() {
+fn a_job_that_becomes_final_while_it_is_read_is_not_started() {
     let stack = start();
     for (path, is_deleted) in [("/cancelled", false), ("/deleted", true)] {
         let slow = Page::new("text/plain", "two words").after(Duration::from_secs(30));
@@ -131,9 +132,9 @@ fn a_job_that_ends_while_it_is_read_is_not_started() {
             (stack.job(&job_id)["status"] == "running").then_some(())
         });
         first.process.kill();
-        // The next delivery reads the record before it is cancelled and receives the answer
-        // afterwards.
-        let held_messages = stack.proxy().add_rule(Rule::hold_answers(LOOK));
+        // The next delivery reads the record before the cancellation and receives the answer after
+        // it.
+        let held_messages = stack.proxy().add_rule(Rule::hold_answers(REPLICA_READ));
         let _second = stack.start_proxied_worker(&[]);
         wait_for("the record is read", LIMIT, || (held_messages.count() > 0).then_some(()));
         let job_path = format!("/v1/jobs/{job_id}");
@@ -160,12 +161,12 @@ struct GatedPages {
 impl GatedPages {
     fn start(site: &Site, pages: [Page; 2]) -> Self {
         let allowed = Arc::new(AtomicUsize::new(0));
-        let turns = Arc::clone(&allowed);
+        let permits = Arc::clone(&allowed);
         let visitors = AtomicUsize::new(0);
         site.handle(move |_, _| {
             let visitor = visitors.fetch_add(1, Ordering::SeqCst);
             wait_for("the request may be answered", LIMIT, || {
-                (turns.load(Ordering::SeqCst) > visitor).then_some(())
+                (permits.load(Ordering::SeqCst) > visitor).then_some(())
             });
             pages.get(visitor).cloned().unwrap_or_else(|| Page::status("410 Gone"))
         });
@@ -178,17 +179,17 @@ impl GatedPages {
 }
 
 /// Runs a job on two workers. The first one loses the job to the second without noticing, and ends
-/// its attempt with `page` while the second one still runs. `written` is part of the first worker's
-/// final write.
+/// its attempt with `page` while the second one still runs the job. `written` is part of the first
+/// worker's final write.
 fn run_job_on_two_workers(page: Page, written: &str) -> Value {
     let stack = start();
-    let turns = GatedPages::start(&stack.site, [page, Page::new("text/plain", "now three words")]);
+    let pages = GatedPages::start(&stack.site, [page, Page::new("text/plain", "now three words")]);
     let log = ("WORDMILL_LOG", "debug");
-    let mut first = stack.start_proxied_worker(&[ONE_AT_A_TIME[0], log]);
+    let mut first = stack.start_proxied_worker(&[ONE_JOB_PER_LANE[0], log]);
     for rule in [
         Rule::discard(ACK).containing("+WPI"),
         Rule::discard("events."),
-        Rule::discard_answers(LOOK_AT_LEADER),
+        Rule::discard_answers(LEADER_READ),
     ] {
         stack.proxy().add_rule(rule);
     }
@@ -199,17 +200,17 @@ fn run_job_on_two_workers(page: Page, written: &str) -> Value {
         (stack.site.hits("/page") == 2).then_some(())
     });
     let late = stack.proxy().add_rule(Rule::discard_answers(RECORDS).containing(written));
-    turns.answer_next();
+    pages.answer_next();
     wait_for("the first ends its attempt", LIMIT, || (late.count() > 0).then_some(()));
     assert_eq!(stack.job(&job_id)["status"], "running");
     stack.proxy().release();
     if written.contains("failed") {
-        first.process.wait_for_log("another run has the job; this delivery is dropped", LIMIT);
+        first.process.wait_for_log("another run owns the job; dropping this delivery", LIMIT);
         assert_eq!(stack.job(&job_id)["status"], "running");
-        turns.answer_next();
+        pages.answer_next();
     }
     let job = wait_until_settled(&stack, &job_id);
-    turns.answer_next();
+    pages.answer_next();
     assert_eq!(array_length(&job["attempts"]), 2, "{job}");
     assert_eq!(stack.site.hits("/page"), 2, "{job}");
     job
@@ -232,7 +233,7 @@ fn a_late_failure_does_not_end_a_job_that_another_worker_runs() {
 }
 
 #[test]
-fn an_unconfirmed_final_write_is_settled_at_the_leader() {
+fn an_unconfirmed_final_write_is_verified_at_the_leader() {
     let stack = start();
     // Long enough for a write that is lost and then repeated.
     stack.admin.set_ack_wait(Duration::from_secs(30));
@@ -240,8 +241,8 @@ fn an_unconfirmed_final_write_is_settled_at_the_leader() {
     let rules = [
         Rule::discard(RECORDS).times(1),
         Rule::discard_answers(RECORDS).times(1),
-        Rule::answer(RECORDS, ON_ITS_WAY, Forward::No).times(1),
-        Rule::answer(RECORDS, ON_ITS_WAY, Forward::Yes).times(1),
+        Rule::answer(RECORDS, WRITE_IN_FLIGHT, Forward::No).times(1),
+        Rule::answer(RECORDS, WRITE_IN_FLIGHT, Forward::Yes).times(1),
     ];
     for (n, rule) in rules.into_iter().enumerate() {
         let path = format!("/{n}");
@@ -254,10 +255,10 @@ fn an_unconfirmed_final_write_is_settled_at_the_leader() {
 }
 
 #[test]
-fn a_write_in_flight_for_long_is_waited_for() {
+fn a_worker_waits_for_a_slow_write() {
     let stack = start();
     let _worker = stack.start_proxied_worker(&[]);
-    let busy = Rule::answer(RECORDS, ON_ITS_WAY, Forward::No).containing("succeeded");
+    let busy = Rule::answer(RECORDS, WRITE_IN_FLIGHT, Forward::No).containing("succeeded");
     let handle = stack.proxy().add_rule(busy);
     let job_id = submit_page(&stack, "/page");
     wait_for("the write was tried several times", LIMIT, || (handle.count() >= 4).then_some(()));
@@ -288,9 +289,9 @@ fn a_large_result_that_was_not_stored_is_stored_again() {
 #[test]
 fn a_job_whose_progress_cannot_be_written_continues() {
     let stack = start();
-    let _first = stack.start_proxied_worker(ONE_AT_A_TIME);
+    let _first = stack.start_proxied_worker(ONE_JOB_PER_LANE);
     let unwritten = stack.proxy().add_rule(Rule::discard_answers(RECORDS).containing("running"));
-    let unread = stack.proxy().add_rule(Rule::discard_answers(LOOK_AT_LEADER));
+    let unread = stack.proxy().add_rule(Rule::discard_answers(LEADER_READ));
     // The page takes longer than the ack wait of 3 s, while these requests stay unanswered.
     let page = Page::new("text/plain", "two words").after(Duration::from_secs(6));
     let job_id = stack.client().submit_url(&stack.site.put("/page", page));
@@ -307,7 +308,7 @@ fn a_job_whose_progress_cannot_be_written_continues() {
 /// another worker has finished it. `is_expected` checks how often each rule was applied.
 fn stop_worker_during_job(rules: Vec<Rule>, is_expected: impl Fn(&[usize]) -> bool) -> Value {
     let stack = start();
-    // A job that is not handed back is redelivered only after 30 s.
+    // A job that is not returned would be redelivered only after 30 s.
     stack.admin.set_ack_wait(Duration::from_secs(30));
     let mut worker = stack.start_proxied_worker(&[("WORDMILL_SHUTDOWN_GRACE", "100ms")]);
     let handles: Vec<_> = rules.into_iter().map(|rule| stack.proxy().add_rule(rule)).collect();
@@ -327,43 +328,43 @@ fn stop_worker_during_job(rules: Vec<Rule>, is_expected: impl Fn(&[usize]) -> bo
 }
 
 #[test]
-fn an_unconfirmed_start_is_handed_back() {
+fn a_job_with_an_unconfirmed_start_is_returned() {
     let rules = vec![
         Rule::discard_answers(RECORDS).containing("running").times(1),
-        Rule::discard_answers(LOOK_AT_LEADER).times(1),
+        Rule::discard_answers(LEADER_READ).times(1),
     ];
     let job = stop_worker_during_job(rules, |counts| counts == [1, 1]);
-    assert_eq!(array_length(&job["attempts"]), 1, "not an attempt: {job}");
+    assert_eq!(array_length(&job["attempts"]), 1, "the returned run is not an attempt: {job}");
 }
 
 #[test]
-fn an_unconfirmed_hand_back_takes_effect() {
+fn an_unconfirmed_return_takes_effect() {
     let rules = vec![
         Rule::pass(RECORDS).containing("running"),
         Rule::discard_answers(RECORDS).containing(r#""status":"queued""#).times(1),
     ];
     let job = stop_worker_during_job(rules, |counts| counts == [1, 1]);
-    assert_eq!(array_length(&job["attempts"]), 1, "not an attempt: {job}");
+    assert_eq!(array_length(&job["attempts"]), 1, "the returned run is not an attempt: {job}");
 }
 
 #[test]
-fn a_job_is_handed_back_although_no_read_is_answered() {
+fn a_job_is_returned_even_if_no_read_is_answered() {
     let rules = vec![
         Rule::discard_answers(RECORDS).containing("running"),
-        Rule::discard_answers(LOOK_AT_LEADER),
+        Rule::discard_answers(LEADER_READ),
     ];
     let job = stop_worker_during_job(rules, |counts| counts[0] > 0 && counts[1] > 1);
-    // The hand-back could not be recorded, so the next worker takes the attempt for crashed.
+    // The return was not recorded, so the next worker records the attempt as crashed.
     assert_eq!(array_length(&job["attempts"]), 2, "{job}");
     assert_eq!(job["attempts"][0]["failure"]["code"], "worker_crashed", "{job}");
 }
 
 #[test]
-fn a_job_sent_to_a_stopping_worker_is_done_at_once_by_another() {
+fn a_job_delivered_to_a_stopping_worker_runs_immediately_on_another() {
     let stack = start();
     stack.admin.set_ack_wait(Duration::from_secs(30));
-    // On a busy machine the delivery may be released too late. It is then redelivered after the ack
-    // wait.
+    // On a busy machine the delivery may be released too late. Then it is redelivered only after
+    // the ack wait.
     let in_time = (0..3).any(|n| {
         let path = format!("/{n}");
         let mut worker = stack.start_proxied_worker(&[]);
@@ -380,5 +381,5 @@ fn a_job_sent_to_a_stopping_worker_is_done_at_once_by_another() {
         assert_done_in_one_attempt(&stack, &path, &job_id);
         started.elapsed() < Duration::from_secs(15)
     });
-    assert!(in_time, "a job in flight was dropped in each of three tries");
+    assert!(in_time, "the job in flight waited for its redelivery in each of three rounds");
 }

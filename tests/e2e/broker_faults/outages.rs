@@ -11,7 +11,7 @@ use wordmill_tests::site::{Page, Site};
 use wordmill_tests::stack::{Gateway, Nats, Stack, Worker, wait_until_ready};
 use wordmill_tests::{LIMIT, wait_for};
 
-/// The documented maximum is 3 s; the rest is a margin for busy machines.
+/// The documented maximum of 3 s, with a margin for busy machines.
 const ANSWER_MAX: Duration = Duration::from_secs(4);
 
 fn assert_unavailable(client: &Client) {
@@ -66,7 +66,7 @@ fn services_wait_for_a_broker_and_for_its_provisioning() {
 }
 
 #[test]
-fn a_broker_killed_in_mid_flight_costs_only_time() {
+fn a_broker_crash_only_delays_jobs() {
     let mut stack = Stack::start();
     let site = Site::start();
     let slow = Page::new("text/plain", "slow but sure").after(Duration::from_secs(4));
@@ -90,7 +90,7 @@ fn a_broker_killed_in_mid_flight_costs_only_time() {
 }
 
 #[test]
-fn an_unconfirmed_job_is_named_and_exists() {
+fn an_unconfirmed_submission_returns_the_id_of_the_job() {
     let stack = ProxiedStack::start(Proxied::Gateways(1), &[]);
     let client = stack.client();
 
@@ -127,7 +127,7 @@ fn a_cut_connection_is_restored() {
 }
 
 #[test]
-fn a_full_queue_declines_and_leaves_nothing_behind() {
+fn a_full_queue_refuses_jobs_and_leaves_nothing_behind() {
     let stack = Stack::with(1, 0, &[]);
     let admin = Admin::connect(&stack.nats);
     admin.reconfigure("JOBS", |config| config.max_messages = 2);
@@ -135,8 +135,8 @@ fn a_full_queue_declines_and_leaves_nothing_behind() {
         (0..2).map(|_| stack.client().submit(&json!({"text": "a"}))).collect();
     let records = admin.message_count("KV_job_state");
     for _ in 0..3 {
-        let declined = stack.client().post("/v1/jobs", &json!({"text": "a"}));
-        let problem = declined.expect_problem(503, "queue_full");
+        let refused = stack.client().post("/v1/jobs", &json!({"text": "a"}));
+        let problem = refused.expect_problem(503, "queue_full");
         assert!(problem.get("job_id").is_none(), "{problem}");
     }
     // Polls still work. Refused jobs leave only tombstones, which expire.
@@ -157,13 +157,13 @@ fn a_full_queue_declines_and_leaves_nothing_behind() {
 }
 
 #[test]
-fn a_deleted_queue_declines_jobs() {
+fn a_deleted_queue_refuses_jobs() {
     let stack = Stack::with(1, 0, &[]);
     let admin = Admin::connect(&stack.nats);
     admin.delete_stream("JOBS");
-    let declined = stack.client().post("/v1/jobs", &json!({"text": "a"}));
-    let problem = declined.expect_problem(503, "broker_unavailable");
-    assert!(problem.get("job_id").is_none(), "the job is certainly not queued: {problem}");
+    let refused = stack.client().post("/v1/jobs", &json!({"text": "a"}));
+    let problem = refused.expect_problem(503, "broker_unavailable");
+    assert!(problem.get("job_id").is_none(), "the job is definitely not queued: {problem}");
     stack.nats.provision(&[]);
     let worker = Worker::start(&stack.nats.address(), &[]);
     wait_until_ready(&worker.health);

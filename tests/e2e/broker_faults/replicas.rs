@@ -15,12 +15,12 @@ use wordmill_tests::stack::{Gateway, Worker, wait_until_ready};
 use wordmill_tests::{LIMIT, pause, wait_for};
 
 /// Maximum delay of the replication to a server before that server starts an election.
-const BEHIND_MAX: Duration = Duration::from_secs(3);
+const LAG_MAX: Duration = Duration::from_secs(3);
 const REPLICAS: (&str, &str) = ("WORDMILL_REPLICAS", "3");
 const SWEEPER: [(&str, &str); 3] =
     [REPLICAS, ("WORDMILL_SWEEP_INTERVAL", "200ms"), ("WORDMILL_SWEEP_GRACE", "3s")];
 /// Streams and consumers whose leaders the test changes.
-const LED: [&str; 4] =
+const LEADERS: [&str; 4] =
     ["STREAM JOBS", "STREAM KV_job_state", "CONSUMER JOBS.interactive", "CONSUMER JOBS.bulk"];
 
 /// Returns a server that leads neither the queue nor the records.
@@ -33,27 +33,27 @@ fn find_follower(admin: &Admin, cluster: &Cluster) -> usize {
     })
 }
 
-/// Delays the replication to one server while `look` runs. Repeats this until `look` has seen the
-/// server's outdated state and has ended within [`BEHIND_MAX`].
-fn while_behind(cluster: &Cluster, admin: &Admin, mut look: impl FnMut(usize) -> bool) {
+/// Delays the replication to one server while `check` runs. Repeats this until `check` has returned
+/// `true` within [`LAG_MAX`]: the server was outdated before and after the reads.
+fn with_lagging_server(cluster: &Cluster, admin: &Admin, mut check: impl FnMut(usize) -> bool) {
     let end = Instant::now() + LIMIT;
     while Instant::now() < end {
-        let behind = find_follower(admin, cluster);
+        let lagging = find_follower(admin, cluster);
         let started = Instant::now();
-        cluster.delay_replication(behind);
-        let looked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| look(behind)));
-        // On a busy machine `look` may take too long. Its result, even a failed assertion, is then
-        // meaningless, and the round is repeated.
-        let was_in_time = started.elapsed() < BEHIND_MAX;
+        cluster.delay_replication(lagging);
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| check(lagging)));
+        // On a busy machine `check` may take too long. Then its result is meaningless, even a
+        // failed assertion, and the round is repeated.
+        let was_in_time = started.elapsed() < LAG_MAX;
         cluster.resume_replication();
         cluster.wait_until_healthy();
-        match looked {
+        match result {
             Ok(true) if was_in_time => return,
             Err(failed) if was_in_time => std::panic::resume_unwind(failed),
             Ok(_) | Err(_) => {}
         }
     }
-    panic!("no read met the lagging server in time");
+    panic!("in no round did the server lag during all reads");
 }
 
 fn record_subject(job_id: &str) -> String {
@@ -61,8 +61,8 @@ fn record_subject(job_id: &str) -> String {
 }
 
 fn assert_queued(client: &Client, job_id: &str) {
-    // A busy broker may not answer in time. [`while_behind`] then discards the round anyway.
-    let job = wait_for("the store answers", LIMIT, || {
+    // A busy broker may not answer in time. Then [`with_lagging_server`] discards the round.
+    let job = wait_for("the broker answers", LIMIT, || {
         let answer = client.get(&format!("/v1/jobs/{job_id}"));
         (answer.status != 503).then_some(answer)
     });
@@ -80,39 +80,39 @@ fn a_read_that_a_replica_cannot_answer_goes_to_the_leader() {
         addresses.iter().map(|address| Gateway::start(address, &[REPLICAS])).collect();
     gateways.iter().for_each(|gateway| wait_until_ready(&gateway.client));
     let body = json!({"text": "a b"}).to_string();
-    let named = |client: &Client, key: &str| {
+    let submit_with_key = |client: &Client, key: &str| {
         let headers = [("content-type", "application/json"), ("idempotency-key", key)];
         client.send("POST", "/v1/jobs", &headers, body.as_bytes())
     };
     let mut round = 0;
-    while_behind(&cluster, &admin, |behind| {
+    with_lagging_server(&cluster, &admin, |lagging| {
         round += 1;
-        let client = &gateways[behind].client;
+        let client = &gateways[lagging].client;
         let before = admin.message_count("JOBS");
         let job_id = client.submit(&json!({"text": "a b"}));
-        let misses = || {
+        let is_lagging = || {
             let message = format!("jobs.interactive.public.{job_id}");
             admin.replica_sequences("KV_job_state", &record_subject(&job_id)).contains(&0)
                 && admin.replica_sequences("JOBS", &message).contains(&0)
         };
-        let was_behind = misses();
+        let was_lagging = is_lagging();
         // Enough reads for each replica to answer some of them.
         (0..20).for_each(|_| assert_queued(client, &job_id));
         // A repeated request finds the record and the message, although the lagging server has
         // neither.
         let key = format!("key-{round}");
-        let first = named(client, &key);
+        let first = submit_with_key(client, &key);
         assert_eq!(first.status, 202, "{first:?}");
-        assert_eq!(named(client, &key).json(), first.json());
+        assert_eq!(submit_with_key(client, &key).json(), first.json());
         assert_eq!(admin.message_count("JOBS"), before + 2);
         let unknown = "/v1/jobs/0198f0c2-0000-7000-8000-000000000000";
         client.get(unknown).expect_problem(404, "job_not_found");
-        was_behind && misses()
+        was_lagging && is_lagging()
     });
 }
 
 /// Waits until a job is final. Without a leader the gateway answers 503, because an unfinished
-/// state at a replica may be outdated.
+/// status at a replica may be outdated.
 fn wait_until_final(client: &Client, job_id: &str) -> Value {
     wait_for(&format!("job {job_id} is final"), LIMIT, || {
         let answer = client.get(&format!("/v1/jobs/{job_id}"));
@@ -124,7 +124,7 @@ fn wait_until_final(client: &Client, job_id: &str) -> Value {
 }
 
 #[test]
-fn leaders_that_change_cost_no_job_anything() {
+fn leader_changes_do_not_affect_jobs() {
     let cluster = Cluster::start(3);
     cluster.provision(&[]);
     let admin = Admin::connect_to_any(&cluster.addresses());
@@ -141,8 +141,8 @@ fn leaders_that_change_cost_no_job_anything() {
     let lost = waiting.pop().expect("a job");
     admin.remove_message("JOBS", &format!("jobs.interactive.public.{lost}"));
     let end = Instant::now() + Duration::from_secs(8);
-    for led in LED.iter().cycle() {
-        admin.step_down(led);
+    for leader in LEADERS.iter().cycle() {
+        admin.step_down(leader);
         pause(Duration::from_millis(300));
         if Instant::now() > end {
             break;
@@ -162,8 +162,8 @@ fn leaders_that_change_cost_no_job_anything() {
     wait_until_ready(&worker.health);
     let running = client.submit_url(&site.put("/slow", slow));
     wait_for("the job runs", LIMIT, || (site.hits("/slow") == 1).then_some(()));
-    for led in LED {
-        admin.step_down(led);
+    for leader in LEADERS {
+        admin.step_down(leader);
     }
     waiting.push(running);
     for job_id in &waiting {
@@ -177,7 +177,7 @@ fn leaders_that_change_cost_no_job_anything() {
 }
 
 #[test]
-fn replicas_that_miss_everything_for_long_lose_nothing() {
+fn long_replica_lag_loses_no_jobs() {
     let stack = ProxiedStack::start(Proxied::Gateways(1), &SWEEPER[1..]);
     let client = stack.client();
     let admin = &stack.admin;
@@ -188,8 +188,8 @@ fn replicas_that_miss_everything_for_long_lose_nothing() {
     waiting.iter().for_each(|job_id| assert_queued(client, job_id));
     let unknown = "/v1/jobs/0198f0c2-0000-7000-8000-000000000000";
     client.get(unknown).expect_problem(404, "job_not_found");
-    // This job is younger: once the sweeper has failed it, it has also checked the others and left
-    // them alone.
+    // This job is younger. Once the sweeper has failed it, it has also checked the others and left
+    // them unchanged.
     let lost = client.submit(&json!({"text": "lost"}));
     admin.remove_message("JOBS", &format!("jobs.interactive.public.{lost}"));
     let ended = client.wait_until_final(&lost, LIMIT);

@@ -1,6 +1,6 @@
-//! Every row of the submission table in docs/reliability.md, forced by the answers of queue and
-//! store to the two messages of a submission, or by missing answers. Rows without a test here are
-//! in `outages` and `jobs::idempotency`.
+//! The rows of the submission table in docs/reliability.md. They are forced by different or missing
+//! answers of the broker to the two writes of a submission, the message and the record. The other
+//! rows are tested in `outages` and `jobs::idempotency`.
 
 use serde_json::{Value, json};
 use wordmill_tests::admin::StoredMessage;
@@ -14,10 +14,11 @@ use wordmill_tests::{LIMIT, wait_for};
 const JOBS: &str = "jobs.";
 const RECORDS: &str = "$KV.job_state.";
 /// The server's answer while another write of the same subject is in flight to the replicas.
-const ON_ITS_WAY: &str =
+const WRITE_IN_FLIGHT: &str =
     r#"{"error":{"code":400,"err_code":10164,"description":"wrong last sequence"}}"#;
 /// An error that leaves open whether the message was stored.
-const UNKNOWN: &str = r#"{"error":{"code":500,"err_code":10158,"description":"who knows"}}"#;
+const UNKNOWN_OUTCOME: &str =
+    r#"{"error":{"code":500,"err_code":10158,"description":"unknown outcome"}}"#;
 
 /// Starts a gateway behind a proxy, and no worker.
 fn start() -> ProxiedStack {
@@ -49,15 +50,17 @@ fn two_words() -> Value {
 }
 
 #[test]
-fn a_worker_faster_than_the_record_changes_nothing() {
+fn a_worker_may_write_the_record_before_the_gateway() {
     let stack = start();
     let _worker = stack.start_direct_worker(&[]);
-    let hidden = || stack.gateways[0].process.output().matches("record not confirmed").count();
-    // On a busy machine the record may be released too late to be refused; the round is then
+    let unconfirmed_count = || {
+        stack.gateways[0].process.output().matches("the broker did not confirm a record").count()
+    };
+    // On a busy machine the record may be released too late to be refused. Then the round is
     // repeated.
     let refused = (0..10).any(|_| {
         let before = stack.admin.message_count("KV_job_state");
-        let unconfirmed = hidden();
+        let unconfirmed = unconfirmed_count();
         let held_messages = stack.proxy().add_rule(Rule::hold(RECORDS));
         let job_id = std::thread::scope(|scope| {
             let submitting = scope.spawn(|| stack.client().submit(&two_words()));
@@ -73,22 +76,22 @@ fn a_worker_faster_than_the_record_changes_nothing() {
         assert_eq!(
             stack.admin.message_count("KV_job_state"),
             before + 1,
-            "no write after that of the worker"
+            "the gateway does not overwrite the record of the worker"
         );
-        hidden() == unconfirmed
+        unconfirmed_count() == unconfirmed
     });
     assert!(refused, "the record was released too late in each round");
     stack.admin.wait_until_idle();
 }
 
 #[test]
-fn a_lost_or_unconfirmed_record_declines_no_job() {
+fn a_job_is_accepted_despite_a_lost_or_unconfirmed_record() {
     let stack = start();
     let rules = [
         Rule::discard(RECORDS),
         Rule::discard_answers(RECORDS),
-        Rule::answer(RECORDS, ON_ITS_WAY, Forward::No),
-        Rule::answer(RECORDS, ON_ITS_WAY, Forward::Yes),
+        Rule::answer(RECORDS, WRITE_IN_FLIGHT, Forward::No),
+        Rule::answer(RECORDS, WRITE_IN_FLIGHT, Forward::Yes),
     ];
     let ids = rules.map(|rule| {
         let handle = stack.proxy().add_rule(rule);
@@ -104,11 +107,11 @@ fn a_lost_or_unconfirmed_record_declines_no_job() {
 }
 
 #[test]
-fn a_waiting_submission_gets_the_end_without_any_read() {
+fn a_waiting_submission_is_notified_of_the_final_record() {
     let stack = start();
     let _worker = stack.start_direct_worker(&[]);
     stack.proxy().add_rule(Rule::discard("$JS.API.DIRECT.GET."));
-    let wait = |fields: &[(&str, &str)]| {
+    let submit_and_wait = |fields: &[(&str, &str)]| {
         let json = ("content-type", "application/json");
         let headers = [&[json, ("prefer", "wait=60")], fields].concat();
         let body = two_words().to_string();
@@ -117,12 +120,12 @@ fn a_waiting_submission_gets_the_end_without_any_read() {
         assert_eq!(answer.header("preference-applied"), Some("wait=60"));
         assert_eq!(answer.json()["totals"]["words"], 2, "{answer:?}");
     };
-    wait(&[]);
-    wait(&[("idempotency-key", "named")]);
+    submit_and_wait(&[]);
+    submit_and_wait(&[("idempotency-key", "named")]);
     // The worker writes the record before the gateway knows the result of its own write.
     for lost in [Rule::discard(RECORDS), Rule::discard_answers(RECORDS)] {
         let handle = stack.proxy().add_rule(lost);
-        wait(&[]);
+        submit_and_wait(&[]);
         assert_eq!(handle.count(), 1);
         handle.end();
     }
@@ -130,11 +133,11 @@ fn a_waiting_submission_gets_the_end_without_any_read() {
 }
 
 #[test]
-fn a_job_too_large_for_the_queue_is_declined_and_rolled_back() {
+fn a_job_too_large_for_the_queue_is_refused_and_rolled_back() {
     let stack = start();
     stack.admin.reconfigure("JOBS", |config| config.max_message_size = 2000);
-    let declined = stack.client().post("/v1/jobs", &json!({"text": "word ".repeat(1000)}));
-    let problem = declined.expect_problem(413, "input_too_large");
+    let refused = stack.client().post("/v1/jobs", &json!({"text": "word ".repeat(1000)}));
+    let problem = refused.expect_problem(413, "input_too_large");
     assert!(problem.get("job_id").is_none(), "{problem}");
     assert_eq!(newest_record(&stack).payload, b"", "only a tombstone");
     assert_eq!(stack.admin.message_count("JOBS"), 0);
@@ -143,12 +146,12 @@ fn a_job_too_large_for_the_queue_is_declined_and_rolled_back() {
 }
 
 #[test]
-fn the_record_of_a_declined_job_is_rolled_back_or_swept() {
+fn the_record_of_a_refused_job_is_rolled_back_or_swept() {
     let sweeper = [("WORDMILL_SWEEP_INTERVAL", "200ms"), ("WORDMILL_SWEEP_GRACE", "3s")];
     let stack = ProxiedStack::start(Proxied::Gateways(1), &sweeper);
     stack.admin.reconfigure("JOBS", |config| config.max_messages = 1);
     stack.client().submit(&two_words());
-    let decline = |rule| {
+    let refuse = |rule| {
         let handle = stack.proxy().add_rule(rule);
         stack.client().post("/v1/jobs", &two_words()).expect_problem(503, "queue_full");
         assert_eq!(handle.count(), 1);
@@ -156,24 +159,24 @@ fn the_record_of_a_declined_job_is_rolled_back_or_swept() {
         newest_record(&stack)
     };
     // The record was written, but the write was not confirmed.
-    assert_eq!(decline(Rule::discard_answers(RECORDS).times(1)).payload, b"", "only a tombstone");
+    assert_eq!(refuse(Rule::discard_answers(RECORDS).times(1)).payload, b"", "only a tombstone");
     // The record was not written, so there is nothing to roll back.
     let before = stack.admin.message_count("KV_job_state");
-    decline(Rule::discard(RECORDS).times(1));
+    refuse(Rule::discard(RECORDS).times(1));
     assert_eq!(stack.admin.message_count("KV_job_state"), before);
     // The rollback fails, so the sweeper ends the job.
-    let left = decline(Rule::discard(RECORDS).containing("KV-Operation"));
+    let left = refuse(Rule::discard(RECORDS).containing("KV-Operation"));
     let job_id = left.subject.rsplit('.').next().expect("an id");
     let job = stack.client().wait_until_final(job_id, LIMIT);
     assert_eq!(job["failure"]["code"], "lost", "{job}");
 }
 
 #[test]
-fn a_refusal_after_an_unconfirmed_try_is_not_final() {
+fn a_refusal_after_an_unconfirmed_publish_leaves_the_outcome_open() {
     let stack = start();
     stack.admin.reconfigure("JOBS", |config| config.max_messages = 1);
     stack.client().submit(&two_words());
-    // The first try may have been stored before the queue was full.
+    // The first publish may have been stored before the queue was full.
     let handle = stack.proxy().add_rule(Rule::discard(JOBS).times(1));
     let answer = stack.client().post("/v1/jobs", &two_words());
     let problem = answer.expect_problem(503, "broker_unavailable");
@@ -187,8 +190,8 @@ fn an_unconfirmed_message_is_sent_again_and_stored_once() {
     let rules = [
         Rule::discard(JOBS),
         Rule::discard_answers(JOBS),
-        Rule::answer(JOBS, UNKNOWN, Forward::No),
-        Rule::answer(JOBS, UNKNOWN, Forward::Yes),
+        Rule::answer(JOBS, UNKNOWN_OUTCOME, Forward::No),
+        Rule::answer(JOBS, UNKNOWN_OUTCOME, Forward::Yes),
     ];
     let ids = rules.map(|rule| {
         let handle = stack.proxy().add_rule(rule.times(1));
@@ -208,13 +211,13 @@ fn submit_named(client: &Client, key: &str) -> wordmill_tests::client::Answer {
 }
 
 #[test]
-fn a_named_job_is_recorded_once() {
+fn a_job_with_a_key_is_recorded_once() {
     let stack = start();
     let rules = [
         Rule::discard(RECORDS),
         Rule::discard_answers(RECORDS),
-        Rule::answer(RECORDS, ON_ITS_WAY, Forward::No),
-        Rule::answer(RECORDS, ON_ITS_WAY, Forward::Yes),
+        Rule::answer(RECORDS, WRITE_IN_FLIGHT, Forward::No),
+        Rule::answer(RECORDS, WRITE_IN_FLIGHT, Forward::Yes),
     ];
     let mut ids = Vec::new();
     for (n, rule) in rules.into_iter().enumerate() {
@@ -231,11 +234,11 @@ fn a_named_job_is_recorded_once() {
 }
 
 #[test]
-fn a_full_queue_does_not_roll_back_an_earlier_promise() {
+fn a_full_queue_does_not_roll_back_an_unconfirmed_job() {
     let stack = start();
     stack.admin.reconfigure("JOBS", |config| config.max_messages = 1);
     stack.client().submit(&two_words());
-    // The record exists; whether the message does is unknown.
+    // The record exists. Whether the message is stored is unknown.
     let handle = stack.proxy().add_rule(Rule::discard(JOBS));
     let problem = submit_named(stack.client(), "k").expect_problem(503, "broker_unavailable");
     let job_id = problem["job_id"].as_str().expect("an id").to_owned();

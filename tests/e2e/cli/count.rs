@@ -22,12 +22,12 @@ pub fn create_folder(files: &[(&str, &[u8])]) -> TempDir {
 
 /// Returns the jobs in the list of a gateway, at most 100.
 pub fn list_jobs(stack: &Stack) -> Vec<Value> {
-    let answer = stack.client().get("/v1/jobs?limit=100");
-    answer.json()["data"].as_array().expect("jobs").clone()
+    let response = stack.client().get("/v1/jobs?limit=100");
+    response.json()["data"].as_array().expect("jobs").clone()
 }
 
 #[test]
-fn files_folders_pages_and_pipes_are_counted() {
+fn files_folders_urls_and_pipes_are_counted() {
     let stack = Stack::start();
     let site = Site::start();
     let files = create_folder(&[
@@ -50,7 +50,7 @@ fn files_folders_pages_and_pipes_are_counted() {
 
     let all = wordmill.run(&["count", "hamlet.txt", "page.html", "more", &url]);
     assert_eq!(all.code, 0, "{all:?}");
-    assert_eq!(all.stderr, "wordmill: 1 file skipped: not text\n");
+    assert_eq!(all.stderr, "wordmill: skipped 1 file that is not text\n");
     let expected = format!(
         "words  unique  characters  source\n   \
             10       8          42  hamlet.txt\n    \
@@ -71,7 +71,7 @@ fn files_folders_pages_and_pipes_are_counted() {
     assert_eq!(jobs[0]["source"]["content_type"], "text/html", "{}", jobs[0]);
     assert!(jobs.iter().any(|job| job["source"]["file_name"] == "hamlet.txt"));
 
-    // A named pipe, and standard input beside another source.
+    // A named pipe, and standard input together with another source.
     let shell = "printf 'a b' | wordmill count - <(printf 'c d e') -f json";
     let both = run_command(&mut wordmill.shell(shell));
     assert_eq!(both.expect_success().matches("\"words\"").count(), 3, "{both:?}");
@@ -79,7 +79,7 @@ fn files_folders_pages_and_pipes_are_counted() {
 }
 
 #[test]
-fn options_labels_and_lanes_reach_documents_and_pages_alike() {
+fn options_labels_and_lanes_apply_to_documents_and_urls() {
     let stack = Stack::start();
     let site = Site::start();
     let files = create_folder(&[("a.txt", "Straße, the well-known one".as_bytes())]);
@@ -161,20 +161,20 @@ fn sources_are_merged_into_one_histogram() {
     );
     assert!(table.stdout.ends_with("\n3  be\n2  to\n"), "{table:?}");
 
-    // A failed source is reported and left out of the sum, and the command fails.
-    let gone = site.url("/nowhere");
-    let part = wordmill.run(&["count", "--merge", "a.txt", &gone, "-f", "csv"]);
-    let out = part.expect_failure(1, &[&gone, "failed: ", "(fetch_http_4xx, job ", "trace "]);
+    // A failed source is reported and omitted from the sum, and the command fails.
+    let missing = site.url("/nowhere");
+    let part = wordmill.run(&["count", "--merge", "a.txt", &missing, "-f", "csv"]);
+    let out = part.expect_failure(1, &[&missing, "failed: ", "(fetch_http_4xx, job ", "trace "]);
     assert_eq!(out, "word,count\r\nbe,2\r\nto,1\r\n");
     wordmill
         .run(&["count", "--merge", "--no-wait", "a.txt"])
-        .expect_failure(2, &["merged on this machine"]);
+        .expect_failure(2, &["cannot be combined with --no-wait"]);
     let words = wordmill.run(&["count", "a.txt", "b.html", "--top", "1", "-f", "csv"]);
     assert_eq!(words.expect_success(), "source,word,count\r\na.txt,be,2\r\nb.html,be,1\r\n");
 }
 
 #[test]
-fn pages_alone_are_merged_by_the_service() {
+fn urls_without_files_are_merged_by_the_service() {
     let stack = Stack::start();
     let site = Site::start();
     let files = create_folder(&[]);
@@ -195,17 +195,17 @@ fn pages_alone_are_merged_by_the_service() {
     assert_eq!(value["sources"][1]["source"], two, "{value}");
     assert_eq!(value["sources"][1]["job"]["totals"]["words"], 2, "{value}");
 
-    // Sources that are left out of the sum are reported.
-    let gone = site.url("/nowhere");
-    let part = wordmill.run(&["count", "--merge", &one, "http://", &gone, &two]);
+    // Sources that are omitted from the sum are reported.
+    let missing = site.url("/nowhere");
+    let part = wordmill.run(&["count", "--merge", &one, "http://", &missing, &two]);
     let out =
-        part.expect_failure(4, &["http://: ", "(invalid_url)", &gone, "(fetch_http_4xx, job "]);
+        part.expect_failure(4, &["http://: ", "(invalid_url)", &missing, "(fetch_http_4xx, job "]);
     assert!(out.starts_with("2 sources\nwords                 5"), "{part:?}");
     let none = wordmill.run(&["count", "--merge", "http://", "https://"]);
     assert_eq!(none.expect_failure(4, &["http://: ", "https://: ", "(empty_batch, status "]), "");
 
-    let left = wordmill.run(&["count", "--merge", "--no-wait", &one, &two]);
-    let id = left.expect_success().trim();
+    let submitted = wordmill.run(&["count", "--merge", "--no-wait", &one, &two]);
+    let id = submitted.expect_success().trim();
     wordmill.run(&["wait", id]).expect_success();
     assert!(wordmill.run(&["status", id]).expect_success().contains("2 succeeded"));
     assert!(
@@ -249,16 +249,16 @@ fn every_error_has_a_message_and_an_exit_code() {
     let site = Site::start();
     let files = create_folder(&[("a.txt", b"a"), ("picture.png", b"\x89PNG\r\n\x1a\n\0\0")]);
     let wordmill = Wordmill::for_client(stack.client(), files.path());
-    let gone = site.url("/nowhere");
-    let failed = wordmill.run(&["count", &gone]);
-    assert_eq!(failed.expect_failure(1, &[&gone, "fetch_http_4xx", "status 404", "trace "]), "");
+    let missing = site.url("/nowhere");
+    let failed = wordmill.run(&["count", &missing]);
+    assert_eq!(failed.expect_failure(1, &[&missing, "fetch_http_4xx", "status 404", "trace "]), "");
     wordmill
         .run(&["count", "picture.png"])
         .expect_failure(1, &["picture.png: failed: ", "unsupported_format"]);
 
     // Other sources are still counted.
-    let mixed = wordmill.run(&["count", "a.txt", "nowhere.txt", &gone, "-f", "csv"]);
-    let out = mixed.expect_failure(5, &["cannot read nowhere.txt: No such file", &gone]);
+    let mixed = wordmill.run(&["count", "a.txt", "nowhere.txt", &missing, "-f", "csv"]);
+    let out = mixed.expect_failure(5, &["cannot read nowhere.txt: No such file", &missing]);
     let lines: Vec<&str> = out.split("\r\n").collect();
     assert!(lines[1].contains(",succeeded,1,1,1,1,"), "{out}");
     assert_eq!(lines[2], "nowhere.txt,,not_sent,,,,,unreadable");
@@ -271,19 +271,19 @@ fn every_error_has_a_message_and_an_exit_code() {
     assert_eq!(refused.expect_failure(4, &["(invalid_option, status 422, trace "]), "");
     assert_eq!(refused.stderr.lines().count(), 1, "reported once: {refused:?}");
 
-    for (arguments, complaint) in [
+    for (arguments, message) in [
         (&["count", "--rule", "words", "a.txt"][..], "possible values"),
         (&["count", "a.txt", "--label", "x"], "NAME=VALUE"),
-        (&["count", "--option", "a=1", "--option", "a=1", "a.txt"], "given twice"),
-        (&["count", "-", "-"], "named twice"),
+        (&["count", "--option", "a=1", "--option", "a=1", "a.txt"], "given more than once"),
+        (&["count", "-", "-"], "given more than once"),
         (&["count", "a.txt", "--explain", "-f", "csv"], "--format json"),
         (&["frobnicate"], "unrecognized subcommand"),
         (&["--server", "nonsense", "queue"], "http://host:port"),
         (&["count", "--output", "no/such/folder/x", "a.txt"], "cannot write"),
     ] {
         let output = wordmill.run(arguments);
-        let code = if complaint == "cannot write" { 5 } else { 2 };
-        output.expect_failure(code, &[complaint]);
+        let code = if message == "cannot write" { 5 } else { 2 };
+        output.expect_failure(code, &[message]);
     }
     let before = list_jobs(&stack).len();
     wordmill

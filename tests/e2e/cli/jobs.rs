@@ -1,4 +1,4 @@
-//! Commands for existing jobs (status, waiting, results, dead letters), and the behaviour of
+//! Commands for existing jobs (status, waiting, results, dead letters), and the behavior of
 //! `wordmill` in terminals and pipes.
 
 use std::fs;
@@ -34,7 +34,7 @@ fn jobs_are_managed_by_their_ids() {
     let submitted = wordmill.run(&["count", "--no-wait", ".", "-l", "play=hamlet"]);
     submitted.expect_success();
     let [a, b, c] = submitted.lines()[..] else { panic!("{submitted:?}") };
-    assert!(wordmill.run(&["queue"]).expect_success().contains("No worker has been seen."));
+    assert!(wordmill.run(&["queue"]).expect_success().contains("No worker is running."));
     assert_eq!(wordmill.run(&["status", a, "-f", "json"]).json()["status"], "queued");
     wordmill.run(&["result", a]).expect_failure(4, &["(job_not_finished, status 409, trace "]);
     wordmill.run(&["delete", a]).expect_failure(4, &[a, "409"]);
@@ -54,7 +54,7 @@ fn jobs_are_managed_by_their_ids() {
     let table = wordmill.run(&["wait", a, b]);
     let rows: Vec<Vec<&str>> =
         table.expect_success().lines().map(|line| line.split_whitespace().collect()).collect();
-    assert_eq!(rows[0], ["job", "status", "created", "words", "source"]);
+    assert_eq!(rows[0], ["job", "status", "code", "created", "words", "source"]);
     assert_eq!(rows[1][..2], [a, "succeeded"]);
     assert_eq!(rows[1][3..], ["2", "a.txt"]);
     assert_eq!(rows[2][..2], [b, "succeeded"]);
@@ -81,14 +81,14 @@ fn jobs_are_managed_by_their_ids() {
     wordmill.run(&["delete", a]).expect_success();
     wordmill.run(&["delete", a]).expect_failure(4, &["(result_expired, status 410"]);
     wordmill.run(&["status", a]).expect_failure(4, &["410"]);
-    wordmill.run(&["status", "no-job", "../queue"]).expect_failure(4, &["invalid_job_id"]);
+    wordmill.run(&["status", "not-an-id", "../queue"]).expect_failure(4, &["invalid_job_id"]);
     wordmill.run(&["cancel", b]).expect_failure(4, &["already_finished"]);
     let mixed = wordmill.run(&["status", "-f", "json", "nonsense", b]);
     assert_eq!(mixed.expect_failure(4, &["nonsense: "]).matches("job_id").count(), 1);
 }
 
 #[test]
-fn results_come_in_the_requested_format() {
+fn results_are_printed_in_the_requested_format() {
     let stack = Stack::start();
     let site = Site::start();
     let files = create_folder(&[("a.txt", b"well-known words, words, words \xe2\x80\x94 well")]);
@@ -130,7 +130,7 @@ fn results_come_in_the_requested_format() {
     wordmill.run(&["wait", plain]).expect_success();
     wordmill.run(&["explain", plain]).expect_failure(4, &["explain_not_recorded"]);
 
-    // A page can be counted again.
+    // A failed URL can be retried.
     site.put("/a", Page::status("404 Not Found"));
     let failed = wordmill.run(&["count", "-f", "json", &site.url("/a")]);
     failed.expect_failure(1, &["fetch_http_4xx"]);
@@ -149,18 +149,18 @@ fn an_interrupted_wait_prints_how_to_continue() {
     let mut stack = Stack::with(1, 0, &[]);
     let files = create_folder(&[("a.txt", b"to be")]);
     let wordmill = Wordmill::for_client(stack.client(), files.path());
-    let waiting_are = |wanted: f64| {
+    let waiting_clients_are = |expected: f64| {
         let waiting = Metrics::fetch(stack.client()).sum("wordmill_clients_waiting", &[]);
-        (waiting == Some(wanted)).then_some(())
+        (waiting == Some(expected)).then_some(())
     };
     let mut sent = Vec::new();
-    for (signal, code, said) in
+    for (signal, code, message) in
         [(Signal::INT, 130, "interrupted"), (Signal::TERM, 143, "terminated")]
     {
-        wait_for("no client waits", LIMIT, || waiting_are(0.0));
+        wait_for("no client waits", LIMIT, || waiting_clients_are(0.0));
         let mut waiting = wordmill.start(&["count", "a.txt"]);
         // A waiting command already has the id of its job.
-        wait_for("the command waits for its job", LIMIT, || waiting_are(1.0));
+        wait_for("the command waits for its job", LIMIT, || waiting_clients_are(1.0));
         let jobs = list_jobs(&stack);
         assert_eq!(jobs.len(), sent.len() + 1, "{jobs:?}");
         let job_id = jobs[0]["job_id"].as_str().expect("an id").to_owned();
@@ -169,7 +169,7 @@ fn an_interrupted_wait_prints_how_to_continue() {
         let output = wait_for("the command has printed how to continue", LIMIT, || {
             waiting.output().contains("wordmill wait").then(|| waiting.output())
         });
-        assert!(output.contains(said), "{output}");
+        assert!(output.contains(message), "{output}");
         assert!(output.contains("1 job continues; to wait for the results:"), "{output}");
         assert!(output.contains(&format!("  wordmill wait {job_id}")), "{output}");
         sent.push(job_id);
@@ -214,8 +214,8 @@ fn dead_letters_are_shown_replayed_and_deleted() {
     let wordmill = Wordmill::for_client(stack.client(), files.path());
     assert_eq!(wordmill.run(&["dead-letters", "list"]).expect_success(), "");
     let url = site.put("/busy", Page::status("503 Service Unavailable"));
-    let died = wordmill.run(&["count", &url, &url, "-f", "json"]);
-    died.expect_failure(1, &["fetch_http_5xx"]);
+    let failed = wordmill.run(&["count", &url, &url, "-f", "json"]);
+    failed.expect_failure(1, &["fetch_http_5xx"]);
     let admin = Admin::connect(&stack.nats);
     wait_for("the dead letters are stored", LIMIT, || {
         (admin.message_count("DEAD_JOBS") == 2).then_some(())
@@ -246,24 +246,24 @@ fn dead_letters_are_shown_replayed_and_deleted() {
     assert_eq!(dry.code, 0, "{dry:?}");
     assert_eq!(dry.stderr, "wordmill: 2 of 2 dead letters would be replayed\n");
     assert_eq!(list_jobs(&stack).len(), 2);
-    site.put("/busy", Page::new("text/plain", "well again"));
+    site.put("/busy", Page::new("text/plain", "available again"));
     let replayed = wordmill.run(&["dead-letters", "replay", &id, "-f", "json"]);
     assert_eq!(replayed.code, 0, "{replayed:?}");
     let line = replayed.json();
     assert_eq!(line["outcome"], "replayed", "{line}");
     let new = line["job_id"].as_str().expect("an id");
     assert_eq!(wordmill.run(&["wait", new, "-f", "json"]).json()["totals"]["words"], 2);
-    // Another replay of the same letter creates no further job.
+    // A repeated replay of the same dead letter creates no further job.
     let filter = ["dead-letters", "replay", "--code", "fetch_http_5xx", "--lane", "interactive"];
     let all = wordmill.run(&filter);
     assert_eq!(all.code, 0, "{all:?}");
     assert_eq!(all.stdout.matches("replayed").count(), 2, "{all:?}");
     assert!(all.stdout.contains(new), "{all:?}");
     // A job that changes while the list is read may be missing from it.
-    wait_for("each letter has one new job, which has ended", LIMIT, || {
+    wait_for("each dead letter has one new job, which is final", LIMIT, || {
         let jobs = list_jobs(&stack);
-        let ended = jobs.iter().filter(|job| job["finished_at"].is_string()).count();
-        (ended == 4 && jobs.len() == 4).then_some(())
+        let final_jobs = jobs.iter().filter(|job| job["finished_at"].is_string()).count();
+        (final_jobs == 4 && jobs.len() == 4).then_some(())
     });
     let missing = wordmill.run(&["dead-letters", "replay", "nonsense", &id]);
     missing.expect_failure(4, &["1 of 2 dead letters replayed"]);
@@ -288,11 +288,11 @@ fn run_on_terminal(wordmill: &Wordmill, arguments: &str) -> String {
 fn a_terminal_shows_progress_without_control_characters() {
     let stack = Stack::start();
     let site = Site::start();
-    let evil = "\u{1b}]0;owned\u{7}\u{9b}31m.txt";
+    let hostile_name = "\u{1b}]0;owned\u{7}\u{9b}31m.txt";
     let files = create_folder(&[
         ("図書館.txt", "図書館で本を読む。".as_bytes()),
         ("ספר.txt", "שלום עולם".as_bytes()),
-        (evil, b"a \x7f\xc2\x9b31m b"),
+        (hostile_name, b"a \x7f\xc2\x9b31m b"),
     ]);
     let wordmill = Wordmill::for_client(stack.client(), files.path());
     let table = wordmill.run(&["count", ".", "-l", "a=\u{1b}[2J"]);
@@ -315,13 +315,13 @@ fn a_terminal_shows_progress_without_control_characters() {
     assert_eq!(column("./図書館.txt", 12), column("./ספר.txt", 9), "{}", table.stdout);
 
     // Pipes receive names unchanged; terminals receive no control characters.
-    let piped = wordmill.run(&["count", evil, "--merge", "-f", "json"]);
-    assert_eq!(piped.json()["sources"][0]["source"], evil);
+    let piped = wordmill.run(&["count", hostile_name, "--merge", "-f", "json"]);
+    assert_eq!(piped.json()["sources"][0]["source"], hostile_name);
     for format in ["json", "csv", "table"] {
         let shown = run_on_terminal(&wordmill, &format!("count . -f {format} 2> /dev/null"));
         assert!(shown.contains("図書館"), "{shown:?}");
-        let obeyed = |c: &char| c.is_control() && !matches!(c, '\r' | '\n');
-        assert!(!shown.chars().any(|c| obeyed(&c)), "{shown:?}");
+        let is_interpreted = |c: &char| c.is_control() && !matches!(c, '\r' | '\n');
+        assert!(!shown.chars().any(|c| is_interpreted(&c)), "{shown:?}");
     }
 
     let url = site.put("/slow", Page::new("text/plain", "a b").after(Duration::from_secs(2)));
@@ -344,9 +344,9 @@ fn shells_complete_the_command() {
             assert!(script.expect_success().contains(word), "{shell}: {word}");
         }
     }
-    let asks = "source <(wordmill completions bash)\n\
+    let script = "source <(wordmill completions bash)\n\
                 COMP_WORDS=(wordmill count --rule '') COMP_CWORD=3\n\
                 _wordmill wordmill '' --rule; echo \"${COMPREPLY[@]}\"";
-    let answer = run_command(&mut wordmill.shell(asks));
-    assert_eq!(answer.expect_success().trim(), "unicode whitespace office gmx");
+    let completed = run_command(&mut wordmill.shell(script));
+    assert_eq!(completed.expect_success().trim(), "unicode whitespace office gmx");
 }

@@ -1,5 +1,5 @@
-//! `wordmill` and its server: unreachable, not ready, losing answers, rate limited, with keys, over
-//! HTTPS.
+//! `wordmill` with servers that are unreachable, not ready, lose responses, limit the rate, require
+//! keys, or use HTTPS.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -19,21 +19,21 @@ use crate::cli::count::create_folder;
 #[test]
 fn missing_and_failing_servers_have_different_errors() {
     let files = create_folder(&[("a.txt", b"a")]);
-    let port = wordmill_tests::port::reserved();
-    let nobody = Wordmill::for_server(&format!("http://127.0.0.1:{port}"), files.path());
-    let missing = nobody.run(&["count", "a.txt", "a.txt"]);
+    let port = wordmill_tests::port::reserve();
+    let unreachable = Wordmill::for_server(&format!("http://127.0.0.1:{port}"), files.path());
+    let missing = unreachable.run(&["count", "a.txt", "a.txt"]);
     assert_eq!(missing.expect_failure(3, &["cannot be reached", &port.to_string(), "refused"]), "");
     assert_eq!(missing.stderr.lines().count(), 1, "{missing:?}");
-    nobody.run(&["queue"]).expect_failure(3, &["cannot be reached"]);
-    nobody
+    unreachable.run(&["queue"]).expect_failure(3, &["cannot be reached"]);
+    unreachable
         .run(&["--server", "http://no-such-host.invalid", "queue"])
         .expect_failure(3, &["cannot be reached"]);
 
     // A gateway without a broker.
     let gateway = Gateway::start("127.0.0.1:1", &[]);
-    let unwell = Wordmill::for_client(&gateway.client, files.path());
-    let answered = unwell.run(&["--retry-time", "1s", "count", "a.txt"]);
-    answered.expect_failure(3, &["(broker_unavailable, status 503, ", "trace "]);
+    let gateway_without_broker = Wordmill::for_client(&gateway.client, files.path());
+    let unavailable = gateway_without_broker.run(&["--retry-time", "1s", "count", "a.txt"]);
+    unavailable.expect_failure(3, &["(broker_unavailable, status 503, ", "trace "]);
     // Servers that are not Wordmill.
     let site = Site::start();
     site.put("/v1/queue", Page::new("text/html", "<h1>Welcome"));
@@ -49,7 +49,7 @@ fn missing_and_failing_servers_have_different_errors() {
 }
 
 #[test]
-fn a_lost_answer_or_a_limit_makes_no_second_job() {
+fn a_lost_response_or_a_rate_limit_creates_no_second_job() {
     let mut keyring = Keyring::new();
     let limit = json!({"rate_limit": {"per_second": 20, "burst": 2}});
     let key = keyring.add("reports", &limit);
@@ -59,28 +59,28 @@ fn a_lost_answer_or_a_limit_makes_no_second_job() {
     let content: Vec<(&str, &[u8])> =
         files.iter().map(|name| (name.as_str(), &b"a b"[..])).collect();
     let files = create_folder(&content);
-    let forgetful = AnswerLosingProxy::start(stack.client().address());
-    let address = format!("http://{}", forgetful.address);
+    let proxy = ResponseDroppingProxy::start(stack.client().address());
+    let address = format!("http://{}", proxy.address);
     let wordmill =
         Wordmill::for_server(&address, files.path()).with_variable("WORDMILL_API_KEY", &key);
     let counted = wordmill.run(&["count", ".", "-f", "json"]);
     counted.expect_success();
     assert_eq!(counted.json()["totals"]["words"], 60);
-    assert!(forgetful.lost.load(Ordering::SeqCst) > 0, "no answer was lost");
+    assert!(proxy.lost.load(Ordering::SeqCst) > 0, "no response was lost");
     let client = stack.client().with_key(&key);
     let jobs = std::iter::repeat_with(|| client.get("/v1/jobs?limit=100"))
-        .find(|answer| answer.status == 200)
-        .expect("an answer within the limit");
+        .find(|response| response.status == 200)
+        .expect("a response within the limit");
     assert_eq!(array_length(&jobs.json()["data"]), 30);
 }
 
-/// A TCP proxy that drops the server's first answer on every third connection.
-struct AnswerLosingProxy {
+/// TCP proxy that drops the server's first response on every third connection.
+struct ResponseDroppingProxy {
     address: String,
     lost: Arc<AtomicUsize>,
 }
 
-impl AnswerLosingProxy {
+impl ResponseDroppingProxy {
     fn start(target: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("an address").to_string();
@@ -97,9 +97,9 @@ impl AnswerLosingProxy {
                 let counter = Arc::clone(&counter);
                 std::thread::spawn(move || {
                     if number % 3 == 0 {
-                        // The first bytes show that the server has answered.
-                        let mut answer = [0; 4096];
-                        if from.read(&mut answer).is_ok_and(|read| read > 0) {
+                        // The first bytes show that the server has responded.
+                        let mut response = [0; 4096];
+                        if from.read(&mut response).is_ok_and(|read| read > 0) {
                             counter.fetch_add(1, Ordering::SeqCst);
                         }
                         let _ = to.shutdown(std::net::Shutdown::Both);
@@ -136,7 +136,7 @@ fn read_chunk(from: &mut TcpStream) -> Option<Vec<u8>> {
 }
 
 #[test]
-fn keys_from_a_file_or_the_environment_are_never_shown() {
+fn keys_from_a_file_or_the_environment_are_never_printed() {
     let mut keyring = Keyring::new();
     let key = keyring.add("reports", &json!({}));
     let (name, file) = keyring.setting();
@@ -154,22 +154,22 @@ fn keys_from_a_file_or_the_environment_are_never_shown() {
     wordmill
         .run(&["--key-file", "nowhere", "queue"])
         .expect_failure(5, &["cannot read the key in nowhere"]);
-    wordmill.run(&["--key-file", "bad", "queue"]).expect_failure(2, &["is not an API key"]);
-    let with =
+    wordmill.run(&["--key-file", "bad", "queue"]).expect_failure(2, &["is not a valid API key"]);
+    let with_key =
         Wordmill::for_client(stack.client(), files.path()).with_variable("WORDMILL_API_KEY", &key);
-    with.run(&["count", "a.txt"]).expect_success();
+    with_key.run(&["count", "a.txt"]).expect_success();
     let wrong = format!("wm_{}", "0".repeat(64));
-    let with = Wordmill::for_client(stack.client(), files.path())
+    let with_wrong_key = Wordmill::for_client(stack.client(), files.path())
         .with_variable("WORDMILL_API_KEY", &wrong);
-    let refused = with.run(&["count", "a.txt"]);
+    let refused = with_wrong_key.run(&["count", "a.txt"]);
     refused.expect_failure(4, &["unauthenticated"]);
     assert!(!refused.stderr.contains(&wrong), "{refused:?}");
-    with.run(&["--key-file", "key", "queue"]).expect_success();
-    assert!(!with.run(&["--help"]).expect_success().contains(&wrong));
+    with_wrong_key.run(&["--key-file", "key", "queue"]).expect_success();
+    assert!(!with_wrong_key.run(&["--help"]).expect_success().contains(&wrong));
 }
 
 #[test]
-fn https_trusts_the_authorities_of_the_machine() {
+fn https_trusts_the_authorities_in_ssl_cert_file() {
     let authority = Authority::new();
     let certified = authority.certify("127.0.0.1");
     let files = create_folder(&[
@@ -186,11 +186,11 @@ fn https_trusts_the_authorities_of_the_machine() {
     let trust = wordmill_tests::client::Trust::new("127.0.0.1", &authority.pem);
     wait_until_ready(&gateway.client.with_tls(trust));
     let address = format!("https://{}", gateway.client.address());
-    let trusting = Wordmill::for_server(&address, files.path())
+    let with_authority = Wordmill::for_server(&address, files.path())
         .with_variable("SSL_CERT_FILE", &path("ca.pem"));
-    assert!(trusting.run(&["queue"]).expect_success().contains("No worker has been seen."));
-    let strange = Wordmill::for_server(&address, files.path());
-    strange.run(&["queue"]).expect_failure(3, &["cannot be reached", "certificate"]);
-    let plain = Wordmill::for_server(&gateway.client.url(""), files.path());
-    plain.run(&["--retry-time", "0", "queue"]).expect_failure(3, &["cannot be reached"]);
+    assert!(with_authority.run(&["queue"]).expect_success().contains("No worker is running."));
+    let without_authority = Wordmill::for_server(&address, files.path());
+    without_authority.run(&["queue"]).expect_failure(3, &["cannot be reached", "certificate"]);
+    let plain_http = Wordmill::for_server(&gateway.client.url(""), files.path());
+    plain_http.run(&["--retry-time", "0", "queue"]).expect_failure(3, &["cannot be reached"]);
 }

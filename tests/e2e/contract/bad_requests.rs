@@ -119,7 +119,7 @@ fn invalid_ids_and_unknown_jobs_have_different_codes() {
 }
 
 #[test]
-fn a_result_before_its_time_or_of_a_failed_job_is_a_conflict() {
+fn the_result_of_an_unfinished_or_failed_job_is_a_conflict() {
     let stack = Stack::with(1, 0, &[]);
     let job_id = stack.client().submit(&json!({"text": "a"}));
     let early = stack.client().get(&format!("/v1/jobs/{job_id}/result"));
@@ -133,7 +133,7 @@ fn a_result_before_its_time_or_of_a_failed_job_is_a_conflict() {
 }
 
 #[test]
-fn a_body_that_is_too_long_or_never_ends_is_cut_off() {
+fn too_long_and_endless_bodies_are_cut_off() {
     let stack = Stack::with(1, 0, &[("WORDMILL_JSON_SIZE_MAX", "2KiB")]);
     let body = json!({"text": "word ".repeat(1000)});
     stack.client().post("/v1/jobs", &body).expect_problem(413, "input_too_large");
@@ -142,10 +142,10 @@ fn a_body_that_is_too_long_or_never_ends_is_cut_off() {
     // A chunked body without a length, far beyond the limit.
     let address = stack.client().url("").replace("http://", "");
     let mut stream = TcpStream::connect(address).expect("a connection");
-    stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a time-out");
+    stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
     let head = "POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
                 Transfer-Encoding: chunked\r\n\r\n";
-    stream.write_all(head.as_bytes()).expect("sent");
+    stream.write_all(head.as_bytes()).expect("the bytes are sent");
     let chunk = format!("400\r\n{}\r\n", "x".repeat(1024));
     let mut answer = Vec::new();
     for _ in 0..16 {
@@ -169,7 +169,7 @@ fn a_body_that_is_too_long_or_never_ends_is_cut_off() {
 }
 
 #[test]
-fn the_trace_of_the_request_is_inherited_or_made() {
+fn the_trace_id_is_inherited_or_generated() {
     let stack = Stack::start();
     let trace_id = "4bf92f3577b34da6a3ce929d0e0e4736";
     let parent = format!("00-{trace_id}-00f067aa0ba902b7-01");
@@ -181,15 +181,15 @@ fn the_trace_of_the_request_is_inherited_or_made() {
 
     let bad = [JSON, ("traceparent", "00-zz-zz-00")];
     let answer = stack.client().send("POST", "/v1/jobs", &bad, br#"{"text":"a"}"#);
-    let made = answer.json()["trace_id"].as_str().expect("a trace id").to_owned();
-    assert!(made.len() == 32 && made != trace_id, "{made}");
+    let generated = answer.json()["trace_id"].as_str().expect("a trace id").to_owned();
+    assert!(generated.len() == 32 && generated != trace_id, "{generated}");
     let job_id = answer.json()["job_id"].as_str().expect("a job id").to_owned();
     let job = stack.client().wait_until_final(&job_id, Duration::from_secs(20));
-    assert_eq!(job["trace_id"], made.as_str());
+    assert_eq!(job["trace_id"], generated.as_str());
 }
 
 #[test]
-fn bad_settings_are_reported_together() {
+fn invalid_settings_are_reported_together() {
     let mut command = wordmill_tests::stack::service_command(
         "wordmill-gateway",
         "gateway",
@@ -200,6 +200,24 @@ fn bad_settings_are_reported_together() {
     assert_eq!(output.status.code(), Some(64));
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(text.contains("WORDMILL_LISTEN=nowhere") && text.contains("WORDMILL_RESULT_TTL=soon"));
+}
+
+#[test]
+fn services_print_their_usage() {
+    for name in ["wordmill-gateway", "wordmill-worker"] {
+        let run = |argument: &str| {
+            let mut command =
+                wordmill_tests::stack::service_command(name, "worker", "127.0.0.1:1", &[]);
+            command.arg(argument).output().expect("the service runs")
+        };
+        let usage = format!("Usage: {name} ");
+        let help = run("--help");
+        assert_eq!(help.status.code(), Some(0), "{name}");
+        assert!(String::from_utf8_lossy(&help.stdout).starts_with(&usage), "{name}");
+        let unknown = run("serve");
+        assert_eq!(unknown.status.code(), Some(64), "{name}");
+        assert!(String::from_utf8_lossy(&unknown.stderr).starts_with(&usage), "{name}");
+    }
 }
 
 #[test]
@@ -217,7 +235,7 @@ fn the_health_check_of_the_images_agrees_with_readiness() {
     assert_eq!(gateway(stack.client().url("")), Some(0));
     assert_eq!(worker(stack.workers[0].health.url("")), Some(0));
     assert_eq!(gateway("http://127.0.0.1:1".to_owned()), Some(1));
-    // Alive, but not ready.
-    let lonely = wordmill_tests::stack::Gateway::start("127.0.0.1:1", &[]);
-    assert_eq!(gateway(lonely.client.url("")), Some(1));
+    // The gateway is alive, but not ready.
+    let unready = wordmill_tests::stack::Gateway::start("127.0.0.1:1", &[]);
+    assert_eq!(gateway(unready.client.url("")), Some(1));
 }

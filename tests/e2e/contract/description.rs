@@ -37,7 +37,7 @@ fn the_description_is_served_without_a_key() {
     let answer = client.get("/openapi.json");
     assert_eq!(answer.header("content-type"), Some("application/json"), "{answer:?}");
     let golden = std::fs::read_to_string(repository().join("docs/openapi.json")).expect("the file");
-    assert!(answer.json() == serde_json::from_str::<Value>(&golden).expect("JSON"), "not golden");
+    assert!(answer.json() == serde_json::from_str::<Value>(&golden).expect("JSON"), "outdated");
     assert_eq!(answer.json()["openapi"], "3.1.0");
     assert_eq!(answer.json()["security"], json!([{"api_key": []}]));
 }

@@ -1,5 +1,5 @@
-//! Every documented error code is expected by a test. Codes without another test are provoked here,
-//! and a search of the sources finds missing ones.
+//! Asserts that a test expects each documented error code, by a search of the sources. Provokes the
+//! codes that no other test expects.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -46,7 +46,7 @@ fn every_documented_code_is_expected_by_a_test() {
     for folder in ["tests/e2e", "tests/external"] {
         append_sources(&repository().join(folder), ".rs", &mut tests);
     }
-    // The load balancer's own error is provoked by the check of its deployment.
+    // The check of the deployment provokes the error of the load balancer.
     append_sources(&repository().join("deploy"), "_check.py", &mut tests);
     let missing: Vec<&String> =
         documented.iter().filter(|code| !tests.contains(&format!("\"{code}\""))).collect();
@@ -77,7 +77,7 @@ fn an_unreadable_message_fails_as_internal() {
     let stack = Stack::start();
     let admin = Admin::connect(&stack.nats);
     let client = stack.client();
-    admin.publish("jobs.bulk.public.0198f0c2-0000-7000-8000-000000000001", "this is no job");
+    admin.publish("jobs.bulk.public.0198f0c2-0000-7000-8000-000000000001", "not a job");
     let letters = wordmill_tests::wait_for("the message becomes a dead letter", LIMIT, || {
         let letters = client.get("/v1/dead-letters").json();
         letters["data"][0].is_object().then_some(letters)
@@ -122,7 +122,7 @@ fn a_host_with_an_untrusted_certificate_fails() {
     let certified = authority.certify("localhost");
     let paths = ["cert.pem", "key.pem"].map(|name| folder.path().join(name));
     for (path, content) in paths.iter().zip([&certified.certificate, &certified.key]) {
-        fs::write(path, content).expect("written");
+        fs::write(path, content).expect("the file is written");
     }
     let [certificate, key] = paths.each_ref().map(|path| path.to_str().expect("a path"));
     let settings = [("WORDMILL_TLS_CERT", certificate), ("WORDMILL_TLS_KEY", key)];
@@ -163,7 +163,7 @@ fn a_url_that_the_gateway_would_refuse_fails_at_the_worker() {
 }
 
 #[test]
-fn a_document_of_nothing_but_different_words_fails() {
+fn a_document_with_too_many_unique_words_fails() {
     let stack = Stack::start();
     let client = stack.client();
     let mut text = String::with_capacity(18 << 20);
@@ -182,7 +182,7 @@ fn a_document_of_nothing_but_different_words_fails() {
 /// and the JSON body.
 fn send_raw(client: &Client, bytes: &[u8]) -> (u16, String, Value) {
     let mut stream = TcpStream::connect(client.address()).expect("a connection");
-    stream.set_read_timeout(Some(LIMIT)).expect("a limit");
+    stream.set_read_timeout(Some(LIMIT)).expect("a timeout");
     // The gateway may close the connection before everything is sent.
     let _ = stream.write_all(bytes);
     let mut answer = Vec::new();
@@ -197,7 +197,7 @@ fn send_raw(client: &Client, bytes: &[u8]) -> (u16, String, Value) {
 }
 
 #[test]
-fn unreadable_heads_are_problems_too() {
+fn malformed_request_heads_get_problems() {
     let folder = TempDir::new().expect("a directory");
     let nats = Nats::start(folder.path());
     let gateway = Gateway::start(&nats.address(), &[]);
@@ -229,8 +229,8 @@ fn unreadable_heads_are_problems_too() {
     }
     // A client that starts with HTTP/2 without negotiation gets no answer.
     let mut stream = TcpStream::connect(client.address()).expect("a connection");
-    stream.set_read_timeout(Some(LIMIT)).expect("a limit");
-    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").expect("sent");
+    stream.set_read_timeout(Some(LIMIT)).expect("a timeout");
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").expect("the bytes are sent");
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).expect("the end");
     assert_eq!(String::from_utf8_lossy(&answer), "");

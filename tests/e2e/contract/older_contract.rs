@@ -12,7 +12,7 @@ use wordmill_tests::wait_for;
 const JSON: (&str, &str) = ("content-type", "application/json");
 
 /// Header fields and a body.
-type Sent<'a> = (&'a [(&'a str, &'a str)], &'a [u8]);
+type RequestParts<'a> = (&'a [(&'a str, &'a str)], &'a [u8]);
 
 /// Sends a GET request with a JSON body, like the older clients.
 fn send_older_request(client: &Client, body: &Value) -> Answer {
@@ -29,7 +29,7 @@ fn require_envelope(answer: &Answer, status: u16) -> Value {
     envelope
 }
 
-fn wait_until_ended(client: &Client, job_id: &str) -> Value {
+fn wait_until_final(client: &Client, job_id: &str) -> Value {
     wait_for("the job has ended", Duration::from_secs(20), || {
         let envelope =
             require_envelope(&send_older_request(client, &json!({"job_id": job_id})), 200);
@@ -58,7 +58,7 @@ fn a_page_is_scheduled_and_fetched_when_complete() {
     assert_eq!(early["data"]["status"], "IN_PROGRESS", "{early}");
     assert!(early["data"].get("word_count").is_none(), "{early}");
 
-    let data = wait_until_ended(stack.client(), &job_id);
+    let data = wait_until_final(stack.client(), &job_id);
     assert_eq!(data["status"], "COMPLETE", "{data}");
     assert_eq!(data["word_count"], json!({"fish": 2, "one": 1, "two": 1}));
     for path in [format!("/word-count?job_id={job_id}"), format!("/word-count/{job_id}")] {
@@ -105,9 +105,9 @@ fn an_unreachable_host_is_a_failure_with_a_reason() {
     let url = json!({"url": "http://127.0.0.77:8999/nobody"});
     let scheduled = require_envelope(&stack.client().post("/word-count", &url), 202);
     let job_id = scheduled["data"]["job_id"].as_str().expect("a job id");
-    let data = wait_until_ended(stack.client(), job_id);
+    let data = wait_until_final(stack.client(), job_id);
     assert_eq!(data["status"], "FAIL", "{data}");
-    let error = data["error"].as_str().expect("a sentence");
+    let error = data["error"].as_str().expect("a detail");
     assert!(error.contains("onnect") && error.ends_with('.'), "{error}");
 }
 
@@ -116,7 +116,7 @@ fn every_invalid_request_is_a_400() {
     let stack = Stack::start();
     let client = stack.client();
     let unknown = "0198f0c2-0000-7000-8000-000000000000";
-    let posts: [Sent<'_>; 6] = [
+    let posts: [RequestParts<'_>; 6] = [
         (&[("content-type", "text/plain")], br#"{"url":"http://example.org/"}"#),
         (&[], br#"{"url":"http://example.org/"}"#),
         (&[JSON], b"{"),

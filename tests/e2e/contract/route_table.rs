@@ -2,8 +2,8 @@
 //! each operation, and each limit of a request is tested on every operation that has it.
 //!
 //! Each list of cases has a test that sends its requests. Together, the lists must match
-//! `docs/openapi.json` exactly: a new operation or code there fails here until it has a case. Apart
-//! from status and code, the content of the answers is tested in the other modules.
+//! `docs/openapi.json` exactly: a new operation or code fails here until it has a case. The content
+//! of the answers, other than status and code, is tested in the other modules.
 
 mod case;
 mod limits;
@@ -22,9 +22,8 @@ use wordmill_tests::{LIMIT, repository, wait_for};
 
 use self::case::{Case, Description, Names, Operation, UNKNOWN};
 
-/// Operations whose `500 internal` no test can provoke, because they skip everything that they
-/// cannot read.
-const DEFECTS: [&str; 6] = [
+/// Operations whose `500 internal` a test cannot provoke, because they skip unreadable messages.
+const UNTESTABLE_500: [&str; 6] = [
     "deleteDeadLetter",
     "getDeadLetter",
     "getQueue",
@@ -34,9 +33,9 @@ const DEFECTS: [&str; 6] = [
 ];
 
 #[test]
-fn the_cases_are_exactly_the_promised_answers() {
+fn the_cases_match_the_described_answers_exactly() {
     let description = Description::read();
-    let promised: BTreeSet<(String, String)> = description
+    let described: BTreeSet<(String, String)> = description
         .operations
         .iter()
         .flat_map(|operation| {
@@ -47,9 +46,9 @@ fn the_cases_are_exactly_the_promised_answers() {
         successes::cases(),
         refusals::cases(),
         limits::sizes(),
-        limits::closed_doors(),
-        limits::broken_off(),
-        limits::silences(),
+        limits::disabled_webhooks_and_waiters(),
+        limits::incomplete_bodies(),
+        limits::stalled_bodies(),
         limits::quotas(),
         limits::full_store(),
         limits::small_queue(),
@@ -58,23 +57,23 @@ fn the_cases_are_exactly_the_promised_answers() {
         limits::exhausted_budget(),
         without_broker(&description),
         without_key(&description),
-        too_fast(&description),
+        rate_limited(&description),
         unknown_host(&description),
         cross_site(&description),
     ];
-    let mut proved: BTreeSet<(String, String)> = lists
+    let mut tested: BTreeSet<(String, String)> = lists
         .iter()
         .flatten()
         .map(|case| (description.operation(case).id.clone(), case.expected.clone()))
         .collect();
-    for id in DEFECTS {
-        let is_new = proved.insert((id.to_owned(), "500 internal".to_owned()));
+    for id in UNTESTABLE_500 {
+        let is_new = tested.insert((id.to_owned(), "500 internal".to_owned()));
         assert!(is_new, "{id} has a case");
     }
-    let missing: Vec<_> = promised.difference(&proved).collect();
+    let missing: Vec<_> = described.difference(&tested).collect();
     assert!(missing.is_empty(), "without a case: {missing:#?}");
-    let unknown: Vec<_> = proved.difference(&promised).collect();
-    assert!(unknown.is_empty(), "not promised: {unknown:#?}");
+    let unknown: Vec<_> = tested.difference(&described).collect();
+    assert!(unknown.is_empty(), "not described: {unknown:#?}");
 }
 
 #[test]
@@ -89,8 +88,8 @@ fn every_route_has_a_row_in_the_guide() {
     }
 }
 
-/// Returns a case for every operation that needs the broker, with the answer that is expected
-/// without one.
+/// Returns a case for every operation that needs the broker, with the answer expected during an
+/// outage.
 fn without_broker(description: &Description) -> Vec<Case> {
     let mut cases: Vec<Case> = Vec::new();
     for case in successes::cases() {
@@ -126,30 +125,30 @@ fn every_operation_that_needs_the_broker_reports_its_absence() {
     });
 }
 
-/// Returns a case for every operation that promises this answer.
-fn promising(description: &Description, expected: &str) -> Vec<Case> {
-    let promise = description.operations.iter().filter(|one| one.answers.contains(expected));
-    promise
+/// Returns a case for every operation that has this answer in its description.
+fn cases_for_answer(description: &Description, expected: &str) -> Vec<Case> {
+    let operations = description.operations.iter().filter(|one| one.answers.contains(expected));
+    operations
         .map(|one| Case::new(expected, &format!("{} {}", one.method, one.path)))
         .map(|case| case.with_name("{id}", UNKNOWN))
         .collect()
 }
 
 fn without_key(description: &Description) -> Vec<Case> {
-    promising(description, "401 unauthenticated")
+    cases_for_answer(description, "401 unauthenticated")
 }
 
-fn too_fast(description: &Description) -> Vec<Case> {
-    promising(description, "429 rate_limited")
+fn rate_limited(description: &Description) -> Vec<Case> {
+    cases_for_answer(description, "429 rate_limited")
 }
 
 fn unknown_host(description: &Description) -> Vec<Case> {
-    let cases = promising(description, "421 unknown_host");
+    let cases = cases_for_answer(description, "421 unknown_host");
     cases.into_iter().map(|case| case.header("host", "evil.example")).collect()
 }
 
 fn cross_site(description: &Description) -> Vec<Case> {
-    let cases = promising(description, "403 cross_site_request");
+    let cases = cases_for_answer(description, "403 cross_site_request");
     cases.into_iter().map(|case| case.header("sec-fetch-site", "cross-site")).collect()
 }
 
@@ -177,16 +176,16 @@ fn every_operation_with_a_key_checks_the_key_and_its_rate() {
     let gateway = Gateway::start("127.0.0.1:1", &[(name, &path)]);
     let description = Description::read();
     let names = Names::default();
-    let closed = without_key(&description);
-    let hasty = too_fast(&description);
-    assert!(closed.len() > 20 && closed.len() == hasty.len());
-    for case in closed {
+    let unauthenticated = without_key(&description);
+    let rate_limited = rate_limited(&description);
+    assert!(unauthenticated.len() > 20 && unauthenticated.len() == rate_limited.len());
+    for case in unauthenticated {
         let answer = case.send_and_check(&gateway.client, &names);
         assert_eq!(answer.header("www-authenticate"), Some("Bearer realm=\"wordmill\""));
     }
     let client = gateway.client.with_key(&key);
-    for case in hasty {
-        // The first request uses up the rate limit, unless the machine is slow.
+    for case in rate_limited {
+        // The first request exhausts the rate limit, unless the machine is slow.
         let answer = wait_for("the rate limit is reached", LIMIT, || {
             client.get("/nothing");
             Some(case.send(&client, &names)).filter(|answer| answer.status == 429)

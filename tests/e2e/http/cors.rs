@@ -6,8 +6,8 @@ use wordmill_tests::process::Process;
 use wordmill_tests::stack::{Stack, service_command};
 use wordmill_tests::wait_for;
 
-const GOOD: &str = "https://app.example.org";
-const ALLOWED: &str = "access-control-allow-origin";
+const LISTED_ORIGIN: &str = "https://app.example.org";
+const ALLOW_ORIGIN: &str = "access-control-allow-origin";
 
 fn preflight(client: &Client, origin: &str) -> Answer {
     let headers = [
@@ -22,23 +22,23 @@ fn preflight(client: &Client, origin: &str) -> Answer {
 fn no_origin_is_allowed_by_default() {
     let stack = Stack::with(1, 0, &[]);
     let client = stack.client();
-    let answer = client.send("GET", "/v1/jobs", &[("origin", GOOD)], &[]);
+    let answer = client.send("GET", "/v1/jobs", &[("origin", LISTED_ORIGIN)], &[]);
     assert_eq!(answer.status, 200, "{answer:?}");
-    assert_eq!(answer.header(ALLOWED), None);
-    let answer = preflight(client, GOOD);
+    assert_eq!(answer.header(ALLOW_ORIGIN), None);
+    let answer = preflight(client, LISTED_ORIGIN);
     assert_eq!(answer.status, 405, "{answer:?}");
-    assert_eq!(answer.header(ALLOWED), None);
+    assert_eq!(answer.header(ALLOW_ORIGIN), None);
 }
 
 #[test]
 fn listed_origins_may_use_the_api_and_read_problems() {
-    let origins = format!("{GOOD},http://localhost:3000");
+    let origins = format!("{LISTED_ORIGIN},http://localhost:3000");
     let stack = Stack::with(1, 0, &[("WORDMILL_CORS_ORIGINS", &origins)]);
     let client = stack.client();
-    for origin in [GOOD, "http://localhost:3000"] {
+    for origin in [LISTED_ORIGIN, "http://localhost:3000"] {
         let answer = preflight(client, origin);
         assert_eq!(answer.status, 200, "{answer:?}");
-        assert_eq!(answer.header(ALLOWED), Some(origin));
+        assert_eq!(answer.header(ALLOW_ORIGIN), Some(origin));
         let methods = answer.header("access-control-allow-methods").expect("methods");
         assert!(methods.contains("PUT") && methods.contains("DELETE"), "{methods}");
         let headers = answer.header("access-control-allow-headers").expect("header fields");
@@ -50,17 +50,17 @@ fn listed_origins_may_use_the_api_and_read_problems() {
         let body = json!({"text": "a"}).to_string();
         let answer = client.send("POST", "/v1/jobs", &headers, body.as_bytes());
         assert_eq!(answer.status, 202, "{answer:?}");
-        assert_eq!(answer.header(ALLOWED), Some(origin));
+        assert_eq!(answer.header(ALLOW_ORIGIN), Some(origin));
         let exposed = answer.header("access-control-expose-headers").expect("header fields");
         assert!(exposed.contains("location") && exposed.contains("etag"), "{exposed}");
         let answer = client.send("GET", "/nothing", &[("origin", origin)], &[]);
         answer.expect_problem(404, "route_not_found");
-        assert_eq!(answer.header(ALLOWED), Some(origin));
+        assert_eq!(answer.header(ALLOW_ORIGIN), Some(origin));
     }
     for origin in ["https://evil.example.org", "https://app.example.org.evil.example", "null"] {
-        assert_eq!(preflight(client, origin).header(ALLOWED), None);
+        assert_eq!(preflight(client, origin).header(ALLOW_ORIGIN), None);
         let answer = client.send("GET", "/v1/jobs", &[("origin", origin)], &[]);
-        assert_eq!(answer.header(ALLOWED), None);
+        assert_eq!(answer.header(ALLOW_ORIGIN), None);
     }
 }
 

@@ -1,4 +1,4 @@
-//! A gateway without keys refuses only the requests of other sites' web pages.
+//! A gateway without keys refuses requests of web pages of other sites, and no others.
 
 use serde_json::json;
 use wordmill_tests::LIMIT;
@@ -93,7 +93,7 @@ fn listed_names_and_origins_are_accepted() {
 }
 
 #[test]
-fn probes_and_metrics_answer_by_any_name() {
+fn probes_and_metrics_accept_any_host_name() {
     let stack = Stack::with(1, 0, &[]);
     let client = stack.client();
     for path in ["/livez", "/readyz", "/health", "/metrics"] {
@@ -120,11 +120,11 @@ fn a_gateway_with_keys_checks_only_the_key() {
 }
 
 #[test]
-fn settings_that_open_a_keyless_gateway_to_pages_are_refused() {
+fn settings_that_open_a_keyless_gateway_to_web_pages_are_refused() {
     for (name, value, reason) in [
         ("WORDMILL_CORS_ORIGINS", "*", "without API keys lets every web page use the gateway"),
-        ("WORDMILL_HOSTS", "*", "is not a host name"),
-        ("WORDMILL_HOSTS", "example.org:8080", "leave out scheme and port"),
+        ("WORDMILL_HOSTS", "*", "must be a host name"),
+        ("WORDMILL_HOSTS", "example.org:8080", "without scheme and port"),
     ] {
         let command =
             service_command("wordmill-gateway", "gateway", "127.0.0.1:1", &[(name, value)]);

@@ -1,5 +1,5 @@
-//! Hostile clients that are slow, send too much or do not read. Each is cut off at a named limit
-//! while other clients are served.
+//! Hostile clients that are slow, send too much or do not read. The gateway disconnects each at a
+//! documented limit, and continues to serve other clients.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -15,7 +15,7 @@ use wordmill_tests::stack::Stack;
 use wordmill_tests::upload::Upload;
 use wordmill_tests::{LIMIT, pause, wait_for};
 
-/// Setting with which client timeouts take seconds instead of half a minute.
+/// Setting that reduces client timeouts from half a minute to seconds.
 const CLIENT_TIMEOUT: (&str, &str) = ("WORDMILL_CLIENT_TIMEOUT", "2s");
 
 /// Reads until the connection ends or fails.
@@ -35,15 +35,18 @@ fn trickling_heads_and_silent_connections_are_cut_off() {
     submit_jobs_during(client, || {
         let mut slow: Vec<TcpStream> = (0..50).map(|_| connect(client)).collect();
         let mut silent: Vec<TcpStream> = (0..50).map(|_| connect(client)).collect();
-        // A connection has no more time between two requests than before the first one.
+        // The timeout between two requests is the same as before the first one.
         let mut idle = connect(client);
-        idle.write_all(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("sent");
+        idle.write_all(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            .expect("the bytes are sent");
         for stream in &mut slow {
-            stream.write_all(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX-Slow: ").expect("sent");
+            stream
+                .write_all(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX-Slow: ")
+                .expect("the bytes are sent");
         }
-        wait_for("all are cut off", LIMIT, || {
-            // Sending a byte now and then does not extend the time. The write may fail if the
-            // connection is already closed.
+        wait_for("all connections are closed", LIMIT, || {
+            // Single bytes do not extend the timeout. The write may fail if the connection is
+            // already closed.
             slow.iter_mut().for_each(|stream| drop(stream.write(b"a")));
             pause(Duration::from_millis(200));
             let mut all = slow.iter_mut().chain(&mut silent).chain([&mut idle]);
@@ -79,7 +82,7 @@ fn a_head_that_is_too_large_is_refused() {
             "a".repeat(15 << 10)
         );
         let mut stream = connect(client);
-        stream.write_all(fits.as_bytes()).expect("sent");
+        stream.write_all(fits.as_bytes()).expect("the bytes are sent");
         let mut start = [0; 12];
         stream.read_exact(&mut start).expect("an answer");
         assert_eq!(&start, b"HTTP/1.1 200");
@@ -87,7 +90,7 @@ fn a_head_that_is_too_large_is_refused() {
 }
 
 #[test]
-fn silent_connections_to_a_worker_do_not_keep_out_its_probe() {
+fn silent_connections_to_a_worker_do_not_block_its_probe() {
     /// More than the connection limit of a worker.
     const CONNECTIONS: usize = 500;
     let stack = Stack::with(0, 1, &[CLIENT_TIMEOUT]);
@@ -96,12 +99,12 @@ fn silent_connections_to_a_worker_do_not_keep_out_its_probe() {
     let unfinished = b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX: ";
     silent.iter_mut().skip(1).step_by(2).for_each(|stream| drop(stream.write(unfinished)));
     assert_eq!(probe.get("/livez").status, 200);
-    wait_for("the oldest are closed", LIMIT, || {
+    wait_for("the oldest connections are closed", LIMIT, || {
         let open = silent.iter_mut().map(is_closed).filter(|is_closed| !is_closed);
         (open.count() <= 64).then_some(())
     });
     // The others are closed after the same timeout as clients of a gateway.
-    wait_for("the rest is closed", LIMIT, || silent.iter_mut().all(is_closed).then_some(()));
+    wait_for("all are closed", LIMIT, || silent.iter_mut().all(is_closed).then_some(()));
     assert_eq!(probe.get("/readyz").status, 200);
     let mut large = connect(probe);
     let head =
@@ -111,15 +114,16 @@ fn silent_connections_to_a_worker_do_not_keep_out_its_probe() {
 }
 
 #[test]
-fn a_body_that_trickles_is_answered_with_a_time_out() {
+fn a_slow_body_is_answered_with_a_timeout() {
     let stack = Stack::with(1, 0, &[]);
     let client = stack.client();
     let head = "POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n";
     submit_jobs_during(client, || {
         let mut with_length = connect(client);
         let mut in_chunks = connect(client);
-        write!(with_length, "{head}Content-Length: 1000\r\n\r\n{{").expect("sent");
-        write!(in_chunks, "{head}Transfer-Encoding: chunked\r\n\r\n1\r\n{{\r\n").expect("sent");
+        write!(with_length, "{head}Content-Length: 1000\r\n\r\n{{").expect("the bytes are sent");
+        write!(in_chunks, "{head}Transfer-Encoding: chunked\r\n\r\n1\r\n{{\r\n")
+            .expect("the bytes are sent");
         let is_stopped = AtomicBool::new(false);
         std::thread::scope(|scope| {
             let mut trickling = [
@@ -156,9 +160,9 @@ fn a_client_that_does_not_read_its_answers_is_cut_off() {
         let mut unread = connect(client);
         // Small, so that the kernel buffers little for the client.
         set_socket_recv_buffer_size(&unread, 4096).expect("a small buffer");
-        // Enough to fill every buffer on the way.
+        // Enough to fill all buffers between the gateway and the client.
         let request = format!("GET /v1/jobs/{job_id}/result HTTP/1.1\r\nHost: localhost\r\n\r\n");
-        unread.write_all(request.repeat(100).as_bytes()).expect("sent");
+        unread.write_all(request.repeat(100).as_bytes()).expect("the bytes are sent");
         unread.set_nonblocking(true).expect("set");
         wait_for("the connection is closed", LIMIT, || {
             pause(Duration::from_millis(200));
@@ -175,10 +179,10 @@ fn clients_beyond_the_connection_limit_wait_for_their_turn() {
     let mut stack = Stack::with(1, 0, &settings);
     let client = stack.client().clone();
     let mut holders: Vec<TcpStream> = (0..5).map(|_| connect(&client)).collect();
-    let full = "connection limit reached: new clients wait; a gateway's limit is \
-                WORDMILL_CONNECTIONS_MAX";
+    let full = "connection limit reached; new clients must wait (gateway: \
+                WORDMILL_CONNECTIONS_MAX)";
     stack.gateways[0].process.wait_for_log(full, LIMIT);
-    // New clients wait in the kernel's accept queue until the silent ones are cut off.
+    // New clients wait in the kernel's accept queue until the silent ones are disconnected.
     let clients: Vec<_> = (0..20)
         .map(|_| {
             let client = client.clone();
@@ -202,7 +206,7 @@ fn pipelined_requests_are_answered_in_order() {
             format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{close}\r\n")
         })
         .collect();
-    stream.write_all(requests.as_bytes()).expect("sent");
+    stream.write_all(requests.as_bytes()).expect("the bytes are sent");
     let answers = read_rest(&mut stream);
     let statuses: Vec<&str> = answers
         .split("HTTP/1.1 ")
@@ -218,32 +222,34 @@ fn a_shutdown_closes_idle_connections_and_finishes_requests() {
     let client = stack.client().clone();
     let mut idle: Vec<TcpStream> = (0..10).map(|_| connect(&client)).collect();
     for stream in &mut idle {
-        stream.write_all(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("sent");
+        stream
+            .write_all(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            .expect("the bytes are sent");
         let mut start = [0; 12];
         stream.read_exact(&mut start).expect("an answer");
     }
     // A request whose body is still incomplete.
     let mut open = connect(&client);
-    let body = json!({"text": "finished all the same"}).to_string();
+    let body = json!({"text": "finished during the shutdown"}).to_string();
     write!(
         open,
         "POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
          Content-Length: {}\r\nExpect: 100-continue\r\n\r\n",
         body.len()
     )
-    .expect("sent");
-    let mut go_on = [0; 25];
-    open.read_exact(&mut go_on).expect("the handler reads");
-    assert!(go_on.starts_with(b"HTTP/1.1 100 Continue"));
+    .expect("the bytes are sent");
+    let mut continue_line = [0; 25];
+    open.read_exact(&mut continue_line).expect("the handler reads");
+    assert!(continue_line.starts_with(b"HTTP/1.1 100 Continue"));
     let gateway = &mut stack.gateways[0].process;
     let started = Instant::now();
     gateway.signal(Signal::TERM);
     wait_for("idle connections are closed", LIMIT, || idle.iter_mut().all(is_closed).then_some(()));
     assert!(gateway.exit_status().is_none(), "a request is still open");
-    open.write_all(body.as_bytes()).expect("sent");
+    open.write_all(body.as_bytes()).expect("the bytes are sent");
     assert!(read_rest(&mut open).starts_with("HTTP/1.1 202"));
     assert!(gateway.wait_for_exit(LIMIT).success());
-    assert!(started.elapsed() < Duration::from_secs(20), "not cut off by the grace period");
+    assert!(started.elapsed() < Duration::from_secs(20), "stopped only after the grace period");
 }
 
 #[test]
@@ -256,7 +262,7 @@ fn an_endless_batch_is_cut_off_and_its_first_jobs_are_kept() {
     let mut upload = Upload::begin(client, "POST", "/v1/batches", &headers);
     submit_jobs_during(client, || {
         assert!(upload.send_chunk(b"{\"text\": \"a b\"}\n"));
-        // Empty lines create no jobs, but their bytes count.
+        // Empty lines create no jobs, but their bytes are part of the limit.
         let piece = vec![b'\n'; 1 << 20];
         for _ in 0..PIECES_MAX {
             assert!(upload.send_chunk(&piece));

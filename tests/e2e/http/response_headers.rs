@@ -14,12 +14,12 @@ const UNKNOWN: &str = "/v1/jobs/0198f0c2-0000-7000-8000-000000000000";
 /// Sends a raw request and returns the head of the answer in lower case.
 fn raw_head(address: &str, request: &str) -> String {
     let mut stream = TcpStream::connect(address).expect("a connection");
-    stream.set_read_timeout(Some(LIMIT)).expect("a limit");
-    stream.write_all(request.as_bytes()).expect("sent");
+    stream.set_read_timeout(Some(LIMIT)).expect("a timeout");
+    stream.write_all(request.as_bytes()).expect("the bytes are sent");
     let mut head = Vec::new();
     let mut byte = [0];
     while !head.ends_with(b"\r\n\r\n") {
-        assert_eq!(stream.read(&mut byte).expect("an answer"), 1, "the answer ended");
+        assert_eq!(stream.read(&mut byte).expect("an answer"), 1, "the connection was closed");
         head.push(byte[0]);
     }
     String::from_utf8(head).expect("UTF-8").to_lowercase()
@@ -73,7 +73,7 @@ fn no_answer_can_be_sniffed_or_embedded_by_other_origins() {
     assert_protected("an unknown host", &unknown_host);
     let preflight = [("origin", ORIGIN), ("access-control-request-method", "PUT")];
     assert_protected("a preflight", &client.send("OPTIONS", &job, &preflight, &[]));
-    // These are answered before the gateway's router sees a request.
+    // These are answered before a request reaches the gateway's router.
     for request in ["GET / HTTP/1.1\r\nno colon\r\n\r\n", "\0\r\n\r\n"] {
         let head = raw_head(client.address(), request);
         assert!(head.starts_with("http/1.1 400 "), "{head}");

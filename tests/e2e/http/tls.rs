@@ -13,8 +13,8 @@ use wordmill_tests::client::{Client, Trust};
 use wordmill_tests::stack::{Gateway, Nats, Worker, service_command, wait_until_ready};
 use wordmill_tests::{LIMIT, wait_for};
 
-/// Reported reason if a service cannot connect to the broker over TLS.
-const DISTRUST: &str = "one side does not trust the other";
+/// Reported reason if service or broker does not trust the certificate of the other.
+const TRUST_ERROR: &str = "one side does not trust the other";
 
 /// A temporary folder for certificates and keys.
 struct Folder(TempDir);
@@ -31,7 +31,7 @@ impl Folder {
     /// Writes a file and returns its path as text, for a setting.
     fn write(&self, name: &str, content: &str) -> String {
         let path: PathBuf = self.path().join(name);
-        fs::write(&path, content).expect("written");
+        fs::write(&path, content).expect("the file is written");
         path.to_str().expect("a path").to_owned()
     }
 
@@ -73,7 +73,7 @@ fn strict_transport_security_is_sent_only_if_configured() {
 }
 
 #[test]
-fn a_job_goes_from_submission_to_result_over_https() {
+fn a_job_runs_over_https() {
     let folder = Folder::new();
     let authority = Authority::new();
     let [certificate, key] = folder.write_both(&authority.certify("localhost"));
@@ -131,7 +131,7 @@ fn a_client_refuses_an_expired_certificate() {
 }
 
 #[test]
-fn a_renewed_certificate_is_loaded_and_half_a_renewal_is_not() {
+fn a_renewed_certificate_is_loaded_and_an_incomplete_renewal_is_not() {
     let folder = Folder::new();
     let old = Authority::new();
     let new = Authority::new();
@@ -143,7 +143,7 @@ fn a_renewed_certificate_is_loaded_and_half_a_renewal_is_not() {
     let renewed = new.certify("localhost");
     folder.write("cert.pem", &renewed.certificate);
     gateway.process.signal(Signal::HUP);
-    let reason = "WORDMILL_TLS_KEY is not the key of WORDMILL_TLS_CERT";
+    let reason = "WORDMILL_TLS_KEY does not match the certificate in WORDMILL_TLS_CERT";
     wait_for("the gateway logs the mismatch", LIMIT, || {
         gateway.process.output().contains(reason).then_some(())
     });
@@ -157,15 +157,15 @@ fn a_renewed_certificate_is_loaded_and_half_a_renewal_is_not() {
 }
 
 #[test]
-fn handshakes_that_do_not_end_are_cut_off() {
+fn unfinished_tls_handshakes_are_cut_off() {
     let folder = Folder::new();
     let authority = Authority::new();
     let gateway = start_https_gateway(&folder, &authority.certify("localhost"));
     let client = gateway.client.with_tls(Trust::new("localhost", &authority.pem));
     let connect = |bytes: &[u8]| {
         let mut stream = TcpStream::connect(gateway.client.address()).expect("a connection");
-        stream.set_read_timeout(Some(LIMIT)).expect("a time-out");
-        stream.write_all(bytes).expect("sent");
+        stream.set_read_timeout(Some(LIMIT)).expect("a timeout");
+        stream.write_all(bytes).expect("the bytes are sent");
         stream
     };
     // No bytes, an incomplete handshake, and plain HTTP.
@@ -190,7 +190,11 @@ fn invalid_certificates_are_reported_at_start() {
     for (certificate, key, reason) in [
         (&nothing, &key, "WORDMILL_TLS_CERT has no certificate"),
         (&certificate, &nothing, "WORDMILL_TLS_KEY has no private key"),
-        (&certificate, &stranger, "WORDMILL_TLS_KEY is not the key of WORDMILL_TLS_CERT"),
+        (
+            &certificate,
+            &stranger,
+            "WORDMILL_TLS_KEY does not match the certificate in WORDMILL_TLS_CERT",
+        ),
     ] {
         let settings = [
             ("WORDMILL_TLS_CERT", certificate.as_str()),
@@ -214,7 +218,7 @@ fn nats_with_tls(folder: &Folder, authority: &Authority, more: &[&str]) -> Nats 
 }
 
 /// Waits until a gateway reports this reason for not being ready.
-fn wait_until_waiting_because(gateway: &Gateway, reason: &str) {
+fn wait_for_unready_reason(gateway: &Gateway, reason: &str) {
     wait_for(&format!("the gateway reports {reason}"), LIMIT, || {
         let answer = gateway.client.get("/readyz");
         assert_eq!(answer.status, 503, "{answer:?}");
@@ -239,15 +243,15 @@ fn an_untrusted_broker_is_refused_over_tls() {
 
     let other = folder.write("other.pem", &Authority::new().pem);
     let wrong = [("WORDMILL_NATS_CA", other.as_str())];
-    wait_until_waiting_because(&Gateway::start(&nats.address(), &wrong), DISTRUST);
+    wait_for_unready_reason(&Gateway::start(&nats.address(), &wrong), TRUST_ERROR);
     let quick = [wrong[0], ("WORDMILL_NATS_WAIT", "2s")];
     let mut command = service_command("wordmill-nats", "admin", &nats.address(), &quick);
     let output = command.arg("provision").output().expect("wordmill-nats runs");
     let text = String::from_utf8_lossy(&output.stderr);
-    assert!(!output.status.success() && text.contains(DISTRUST), "{text}");
+    assert!(!output.status.success() && text.contains(TRUST_ERROR), "{text}");
     // A host name that the certificate does not contain.
     let by_name = nats.address().replace("127.0.0.1", "localhost");
-    wait_until_waiting_because(&Gateway::start(&by_name, &settings[..1]), DISTRUST);
+    wait_for_unready_reason(&Gateway::start(&by_name, &settings[..1]), TRUST_ERROR);
 
     for (file, reason) in [("nowhere.pem", "No such file"), ("key.pem", "no PEM certificate")] {
         let path = folder.path().join(file);
@@ -269,11 +273,11 @@ fn a_broker_without_tls_gets_no_password_if_tls_is_required() {
     let ca = folder.write("ca.pem", &authority.pem);
     let settings = [("WORDMILL_NATS_CA", ca.as_str())];
     let gateway = Gateway::start(&nats.address(), &settings);
-    wait_until_waiting_because(&gateway, "no connection to the broker");
+    wait_for_unready_reason(&gateway, "no connection to the broker");
 }
 
 #[test]
-fn a_broker_that_requires_client_certificates_gets_ours() {
+fn services_send_a_client_certificate_if_the_broker_requires_it() {
     let folder = Folder::new();
     let authority = Authority::new();
     let ca = folder.write("ca.pem", &authority.pem);
@@ -288,7 +292,7 @@ fn a_broker_that_requires_client_certificates_gets_ours() {
     ];
     nats.provision(&settings);
     wait_until_ready(&Gateway::start(&nats.address(), &settings).client);
-    wait_until_waiting_because(
+    wait_for_unready_reason(
         &Gateway::start(&nats.address(), &settings[..1]),
         "no connection to the broker",
     );

@@ -17,9 +17,9 @@ fn submit_failing_url(stack: &Stack, url: &str) -> Value {
 }
 
 #[test]
-fn addresses_that_must_not_be_fetched_are_never_dialled() {
-    // Only one loopback address is allowed. A trap listens on another, which the URLs spell in
-    // several ways.
+fn forbidden_addresses_are_never_connected_to() {
+    // Only one loopback address is allowed. A trap listens on another one, which the URLs write in
+    // different forms.
     let stack = Stack::with(1, 1, &[("WORDMILL_FETCH_ALLOW", "127.0.0.2/32")]);
     let trap = Site::start_on("127.0.0.1:0");
     let trap6 = Site::start_on("[::1]:0");
@@ -62,14 +62,14 @@ fn addresses_that_must_not_be_fetched_are_never_dialled() {
     assert_eq!(trap6.connections(), 0, "a connection was opened");
     assert_eq!(allowed.hits("/to-the-trap"), 1);
 
-    // The allowed address works, so it is the guard that refused the others.
+    // The allowed address works, so the guard has refused the others.
     let url = allowed.put("/fine", Page::new("text/plain", "fine words"));
     let job_id = stack.client().submit_url(&url);
     assert_eq!(stack.client().wait_until_final(&job_id, LIMIT)["totals"]["words"], 2);
 }
 
 #[test]
-fn without_an_allowance_loopback_is_refused_altogether() {
+fn loopback_is_refused_without_an_allowance() {
     let stack = Stack::with(1, 1, &[("WORDMILL_FETCH_ALLOW", "")]);
     let trap = Site::start();
     let job = submit_failing_url(&stack, &trap.url("/"));
@@ -113,7 +113,7 @@ fn an_allowed_port_opens_no_other_port_of_its_network() {
     ] {
         let job = submit_failing_url(&stack, &url);
         assert_eq!(job["failure"]["code"], "url_blocked", "{url}: {job}");
-        let detail = job["failure"]["detail"].as_str().expect("a sentence");
+        let detail = job["failure"]["detail"].as_str().expect("a detail");
         assert!(detail.contains(reason), "{url}: {detail}");
     }
 
@@ -122,7 +122,7 @@ fn an_allowed_port_opens_no_other_port_of_its_network() {
     assert_eq!(webhook["status"], "failed", "{webhook}");
     let failure = &webhook["attempts"][0]["failure"];
     assert_eq!(failure["code"], "url_blocked", "{webhook}");
-    assert!(failure["detail"].as_str().expect("a sentence").contains(refused), "{webhook}");
+    assert!(failure["detail"].as_str().expect("a detail").contains(refused), "{webhook}");
     assert_eq!(trap.connections(), 0, "a connection was opened");
     assert_eq!(elsewhere.connections(), 0, "a connection was opened");
 }
@@ -130,8 +130,8 @@ fn an_allowed_port_opens_no_other_port_of_its_network() {
 #[test]
 fn a_worker_does_not_start_with_an_invalid_allowance() {
     for (entry, reason) in [
-        ("10.1.0.0", "is neither a network such as 10.1.0.0/16"),
-        ("10.1.0.0/16:http", "nor one with a port such as 10.1.0.0/16:8080"),
+        ("10.1.0.0", "must be a network such as 10.1.0.0/16"),
+        ("10.1.0.0/16:http", "optionally with a port such as 10.1.0.0/16:8080"),
         ("fd00::/8:443", "[fd00::/8]:443"),
         ("[fd00::/8]", "[fd00::/8]:443"),
         ("10.1.0.0/16:25", "has port 25, which is reserved for another protocol"),

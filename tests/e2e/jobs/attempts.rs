@@ -36,7 +36,7 @@ fn a_servers_retry_after_is_honoured_and_clamped() {
     let stack = Stack::start();
     let site = Site::start();
     let busy = |status, after: &str| Page::status(status).header("Retry-After", after);
-    // (status, Retry-After, minimum and maximum delay in milliseconds); the backoff alone is 50 ms.
+    // (status, Retry-After, minimum and maximum delay in milliseconds). The backoff is 50 ms.
     let cases = [
         ("429 Too Many Requests", "2", 2000, 2000),
         ("503 Service Unavailable", "2", 2000, 2000),
@@ -49,20 +49,20 @@ fn a_servers_retry_after_is_honoured_and_clamped() {
     for (n, (status, after, ..)) in cases.iter().enumerate() {
         jobs.push(stack.client().submit_url(&site.put(&format!("/{n}"), busy(status, after))));
     }
-    for (n, (job_id, (_, after, least, most))) in jobs.iter().zip(cases).enumerate() {
-        if most < 1000 {
+    for (n, (job_id, (_, after, min, max))) in jobs.iter().zip(cases).enumerate() {
+        if max < 1000 {
             let job = stack.client().wait_until_final(job_id, LIMIT);
             let gap = milliseconds_between(
                 &job["attempts"][0]["ended_at"],
                 &job["attempts"][1]["started_at"],
             );
-            assert!(gap >= least && gap < 1500, "{after:?} must be ignored: {gap}, {job}");
+            assert!(gap >= min && gap < 1500, "{after:?} must be ignored: {gap}, {job}");
             continue;
         }
         let job = wait_until_retry_is_scheduled(&stack, job_id);
         assert_eq!(job["status"], "queued", "{job}");
         let wait = milliseconds_between(&job["attempts"][0]["ended_at"], &job["next_attempt_at"]);
-        assert!((least..=most).contains(&wait), "{after:?}: {wait}, {job}");
+        assert!((min..=max).contains(&wait), "{after:?}: {wait}, {job}");
         assert_eq!(site.hits(&format!("/{n}")), 1, "{after:?}");
         site.put(&format!("/{n}"), Page::new("text/plain", "now"));
     }
@@ -79,12 +79,12 @@ fn a_servers_retry_after_is_honoured_and_clamped() {
 }
 
 #[test]
-fn a_job_that_succeeds_at_last_shows_every_attempt() {
+fn a_succeeded_job_shows_its_failed_attempts() {
     let stack = Stack::with(1, 1, &[("WORDMILL_RETRY_BASE", "300ms")]);
     let site = Site::start();
     let url = site.put("/page", Page::status("502 Bad Gateway"));
     let job_id = stack.client().submit_url(&url);
-    wait_for("it has failed twice", LIMIT, || (site.hits("/page") == 2).then_some(()));
+    wait_for("the job has failed twice", LIMIT, || (site.hits("/page") == 2).then_some(()));
     site.put("/page", Page::new("text/plain", "third time lucky"));
     let job = stack.client().wait_until_final(&job_id, LIMIT);
     assert_fields(&job, json!({"status": "succeeded", "totals.words": 3}));
@@ -99,14 +99,14 @@ fn a_job_that_succeeds_at_last_shows_every_attempt() {
         assert_eq!(attempt["failure"]["code"], code, "{job}");
     }
     // Backoff of 300 ms and 1.2 s, with a jitter of one fifth.
-    for (pair, least) in attempts.windows(2).zip([240, 960]) {
+    for (pair, min) in attempts.windows(2).zip([240, 960]) {
         let gap = milliseconds_between(&pair[0]["ended_at"], &pair[1]["started_at"]);
-        assert!(gap >= least - 5, "{gap} < {least}: {job}");
+        assert!(gap >= min - 5, "{gap} < {min}: {job}");
     }
 }
 
 #[test]
-fn jobs_that_wait_for_a_dead_host_delay_no_other() {
+fn jobs_waiting_for_an_unreachable_host_delay_no_others() {
     // More than 1,000, the default maximum of unacknowledged messages of a consumer.
     const DEAD: u64 = 2_000;
     let stack = Stack::with(1, 1, &[("WORDMILL_RETRY_BASE", "10m")]);
@@ -129,7 +129,7 @@ fn jobs_that_wait_for_a_dead_host_delay_no_other() {
         started.elapsed()
     };
     assert!(quick("interactive") < Duration::from_secs(3));
-    wait_for("all wait for a retry", LIMIT, || {
+    wait_for("all jobs wait for their next attempt", LIMIT, || {
         (admin.pending_and_unacknowledged("bulk") == (0, DEAD)).then_some(())
     });
     let job = stack.client().get("/v1/jobs/0198f0c2-0000-7000-8000-000000000000").json();
@@ -138,8 +138,8 @@ fn jobs_that_wait_for_a_dead_host_delay_no_other() {
         let took = quick(lane);
         assert!(took < Duration::from_secs(3), "{lane}: {took:?}");
     }
-    // The worker stores the final state first, and acknowledges the job afterwards.
-    wait_for("only the dead jobs wait", LIMIT, || {
+    // The worker acknowledges a job only after it has stored the final record.
+    wait_for("only the jobs of the unreachable host are left", LIMIT, || {
         (admin.pending_and_unacknowledged("bulk") == (0, DEAD)).then_some(())
     });
 }

@@ -1,4 +1,4 @@
-//! Cancellation: a job can be cancelled in every unfinished state and stays cancelled.
+//! Cancellation: a job can be cancelled until it is final, and stays cancelled.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use wordmill_tests::site::{Page, Site};
 use wordmill_tests::stack::{Stack, Worker, wait_until_ready};
 use wordmill_tests::{LIMIT, wait_for};
 
-/// Number of slow tries after which a timing test fails.
+/// Number of slow rounds after which a timing test fails.
 const TRIES_MAX: usize = 5;
 
 fn try_cancel(client: &Client, job_id: &str) -> Answer {
@@ -92,7 +92,7 @@ fn a_cancelled_job_whose_record_has_expired_is_not_run() {
 }
 
 #[test]
-fn a_job_that_waits_for_a_retry_is_not_tried_again() {
+fn a_job_cancelled_between_attempts_is_not_run_again() {
     let stack = Stack::with(1, 1, &[("WORDMILL_RETRY_BASE", "2s")]);
     let admin = Admin::connect(&stack.nats);
     let site = Site::start();
@@ -110,7 +110,7 @@ fn a_job_that_waits_for_a_retry_is_not_tried_again() {
 }
 
 #[test]
-fn a_running_worker_is_free_within_a_second() {
+fn cancelling_a_running_job_frees_its_worker_within_a_second() {
     // Each lane has one slot, so the second job starts when the first one has released it.
     let stack = Stack::with(1, 1, &[("WORDMILL_SLOTS", "2")]);
     let admin = Admin::connect(&stack.nats);
@@ -138,8 +138,8 @@ fn a_running_worker_is_free_within_a_second() {
     };
     let pages: [(&str, &dyn Fn() -> Page); 2] = [("slow", &slow), ("stuck", &stuck)];
     for (name, page) in pages {
-        // A busy machine may delay some tries. If the worker missed the event, every try would take
-        // until the worker reads the record again, 2 s after the start of the attempt.
+        // A busy machine may delay some rounds. If the worker missed the event, every round would
+        // last until the worker reads the record again, 2 s after the start of the attempt.
         let times: Vec<Duration> = (0..TRIES_MAX)
             .map(|number| free_after(&format!("/{name}-{number}"), page()))
             .take_while(|free_after| *free_after >= Duration::from_secs(1))
@@ -168,7 +168,7 @@ fn final_and_unknown_jobs_cannot_be_cancelled() {
 }
 
 #[test]
-fn cancelling_and_finishing_at_once_has_one_winner() {
+fn concurrent_cancellation_and_completion_have_one_winner() {
     let stack = Stack::start();
     let client = stack.client();
     let mut outcomes = [0, 0];

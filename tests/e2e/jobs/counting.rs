@@ -71,7 +71,7 @@ fn every_answer_describes_source_and_rule() {
 }
 
 #[test]
-fn the_article_is_counted_beside_the_page() {
+fn the_main_content_is_counted_in_addition_to_the_page() {
     let stack = Stack::start();
     let client = stack.client();
     let page = "<!doctype html><title>Mills</title><header>Mills of the world</header>\
@@ -114,7 +114,7 @@ fn zstd_bomb(megabytes: u32) -> Vec<u8> {
 }
 
 #[test]
-fn bombs_of_every_encoding_end_with_a_named_failure() {
+fn decompression_bombs_fail_with_a_stable_code() {
     let stack = Stack::start();
     let client = stack.client();
     let site = Site::start();
@@ -136,7 +136,7 @@ fn bombs_of_every_encoding_end_with_a_named_failure() {
             let job = client.wait_until_final(&job_id, LIMIT);
             assert_eq!(job["failure"]["code"], "fetch_too_large", "{encoding}: {job}");
             assert_eq!(job["failure"]["retryable"], false, "{encoding}: {job}");
-            let detail = job["failure"]["detail"].as_str().expect("a sentence");
+            let detail = job["failure"]["detail"].as_str().expect("a detail");
             assert!(detail.contains("200"), "{encoding}: {detail}");
             assert_eq!(array_length(&job["attempts"]), 1, "{encoding}: {job}");
         }

@@ -1,4 +1,4 @@
-//! Dead letters: lists, replays, deletion; and jobs that crash their workers.
+//! Dead letters: lists, replays, deletion, and jobs that crash their workers.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -48,7 +48,7 @@ fn dead_letters_are_listed_newest_first_and_read_one_by_one() {
     }
     expected.extend(create_dead_letters(&stack, &admin, &[json!({"url": closed_port()})]));
     expected.reverse();
-    admin.publish("jobs.bulk.public.nonsense", "this is no job");
+    admin.publish("jobs.bulk.public.nonsense", "not a job");
     admin.wait_until_idle();
 
     let all = list(client, "");
@@ -87,7 +87,7 @@ fn dead_letters_are_listed_newest_first_and_read_one_by_one() {
     let name = &ids(&all)[0];
     assert!(name.starts_with("unreadable-"), "{all}");
     let unreadable = client.get(&format!("/v1/dead-letters/{name}")).json();
-    assert_fields(&unreadable, json!({"size_bytes": 14, "job_id": null}));
+    assert_fields(&unreadable, json!({"size_bytes": 9, "job_id": null}));
     assert!(unreadable["failure"]["detail"].as_str().is_some_and(|text| !text.is_empty()));
 
     for id in [name, &expected[1]] {
@@ -105,7 +105,7 @@ fn dead_letters_are_listed_newest_first_and_read_one_by_one() {
 }
 
 #[test]
-fn far_apart_letters_are_found_and_a_text_is_not_shown() {
+fn sparse_dead_letters_are_found_and_texts_are_not_shown() {
     let stack = Stack::with(1, 0, &[]);
     let admin = Admin::connect(&stack.nats);
     let first = "0198f0c2-0000-7000-8000-000000000001";
@@ -113,7 +113,7 @@ fn far_apart_letters_are_found_and_a_text_is_not_shown() {
     let letter = |id: &str| {
         json!({
             "format": 1, "job_id": id, "owner": "public", "lane": "bulk",
-            "source": {"kind": "text", "text": "nobody may read this"}, "options": {},
+            "source": {"kind": "text", "text": "a secret of 20 bytes"}, "options": {},
             "labels": {}, "created_at": "2026-01-01T00:00:00Z",
             "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736",
         })
@@ -131,7 +131,7 @@ fn far_apart_letters_are_found_and_a_text_is_not_shown() {
     let mut page = list(stack.client(), "?limit=1");
     loop {
         letters.extend(ids(&page));
-        assert!(!page.to_string().contains("nobody may read"), "{page}");
+        assert!(!page.to_string().contains("a secret"), "{page}");
         match page["next_cursor"].as_str() {
             Some(next) => page = list(stack.client(), &format!("?limit=1&cursor={next}")),
             None => break,
@@ -145,7 +145,7 @@ fn far_apart_letters_are_found_and_a_text_is_not_shown() {
 }
 
 #[test]
-fn a_replay_is_one_new_job_however_often_it_is_asked_for() {
+fn repeated_replays_create_one_job() {
     let mut stack = Stack::start();
     let admin = Admin::connect(&stack.nats);
     let site = Site::start();
@@ -181,10 +181,11 @@ fn a_replay_is_one_new_job_however_often_it_is_asked_for() {
     assert_ne!(job["trace_id"], dead["trace_id"]);
     assert!(dead.get("retry_of").is_none(), "{dead}");
 
-    // Even after the letter is stored again and the broker is restarted, a replay finds the same
-    // job.
+    // A replay returns the same job, even after the dead letter is stored again and the broker is
+    // restarted.
     let subject = format!("dead.bulk.public.{}", old[0]);
-    let (letter, _) = admin.last_message("DEAD_JOBS", &subject).expect("the letter stays");
+    let (letter, _) =
+        admin.last_message("DEAD_JOBS", &subject).expect("the dead letter is still stored");
     admin.publish(&subject, &letter);
     stack.nats.process.kill();
     stack.nats.restart();
@@ -197,7 +198,7 @@ fn a_replay_is_one_new_job_however_often_it_is_asked_for() {
         assert_eq!(again["data"][0]["job_id"], job_id, "{again}");
         assert_eq!(again["data"][0]["status"], "succeeded", "{again}");
     }
-    // An empty filter selects all letters: one already replayed, one new.
+    // An empty filter selects all dead letters: one already replayed, one new.
     let all = replay(client, &json!({"filter": {}}));
     let lines = all["data"].as_array().expect("lines");
     let replayed: BTreeSet<&str> =
@@ -210,7 +211,7 @@ fn a_replay_is_one_new_job_however_often_it_is_asked_for() {
     assert_eq!(site.hits("/a"), hits);
     assert_eq!(site.hits("/b"), 4);
 
-    // A letter whose replayed job was deleted is not replayed again.
+    // A dead letter is not replayed again, even if the job of its first replay was deleted.
     assert_eq!(client.send("DELETE", &format!("/v1/jobs/{job_id}"), &[], b"").status, 204);
     let gone = replay(client, &json!({"ids": [old.remove(0)]}));
     assert_eq!(gone["data"][0]["outcome"], "gone", "{gone}");
@@ -226,7 +227,7 @@ fn invalid_replays_are_refused() {
 }
 
 #[test]
-fn a_job_that_kills_its_workers_is_given_up() {
+fn a_job_that_crashes_its_workers_becomes_a_dead_letter() {
     const ATTEMPTS: usize = 2;
     let stack = Stack::with(1, 0, &[]);
     let admin = Admin::connect(&stack.nats);
@@ -269,7 +270,7 @@ fn a_job_that_kills_its_workers_is_given_up() {
 }
 
 #[test]
-fn a_declined_replay_names_the_letters_that_were_not_tried() {
+fn a_refused_replay_lists_the_dead_letters_that_were_not_tried() {
     let mut stack = Stack::start();
     let admin = Admin::connect(&stack.nats);
     let url = closed_port();
@@ -283,7 +284,7 @@ fn a_declined_replay_names_the_letters_that_were_not_tried() {
     let outcomes: Vec<&Value> = (0..2).map(|n| &full["data"][n]["outcome"]).collect();
     assert_eq!(outcomes, ["refused", "not_tried"], "{full}");
     assert_eq!(full["data"][0]["code"], "queue_full", "{full}");
-    // The refused replay leaves nothing behind, so it succeeds once there is room.
+    // The refused replay left nothing behind, so it succeeds once the queue has room.
     admin.reconfigure("JOBS", |config| config.max_messages = 100);
     wait_for("all are replayed", LIMIT, || {
         let again = replay(client, &json!({"ids": old}));

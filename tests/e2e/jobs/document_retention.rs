@@ -1,4 +1,4 @@
-//! Retention of documents: a document is stored exactly as long as its job needs it.
+//! Retention of documents: a document is stored as long as its job or its dead letter needs it.
 
 use serde_json::json;
 use wordmill_tests::admin::Admin;
@@ -10,7 +10,7 @@ use wordmill_tests::{LIMIT, wait_for};
 use crate::jobs::documents::{TEXT, large_text, wait_until_store_is_empty};
 
 #[test]
-fn a_repeat_gets_the_same_job_and_keeps_no_second_copy() {
+fn a_repeated_request_returns_the_same_job_and_stores_no_second_copy() {
     let mut stack = Stack::with(1, 0, &[]);
     let client = stack.client().clone();
     let admin = Admin::connect(&stack.nats);
@@ -19,13 +19,13 @@ fn a_repeat_gets_the_same_job_and_keeps_no_second_copy() {
     let id = require_accepted(&post_document(&client, "?label=a:b", &key, &text));
     let message_count = admin.message_count("OBJ_documents");
     assert!(message_count > 1);
-    let only_one = || {
+    let wait_for_one_copy = || {
         wait_for("only one copy is stored", LIMIT, || {
             (admin.message_count("OBJ_documents") == message_count).then_some(())
         });
     };
     assert_eq!(require_accepted(&post_document(&client, "?label=a:b", &key, &text)), id);
-    only_one();
+    wait_for_one_copy();
     let other = [TEXT, ("idempotency-key", "k"), ("content-encoding", "identity")];
     assert_eq!(require_accepted(&post_document(&client, "?label=a:b", &other, &text)), id);
     let mut changed = text.clone();
@@ -37,12 +37,12 @@ fn a_repeat_gets_the_same_job_and_keeps_no_second_copy() {
     ] {
         post_document(&client, query, headers, body).expect_problem(422, "idempotency_key_reused");
     }
-    only_one();
+    wait_for_one_copy();
     // Without the message, as after a gateway crash, a repeated request repairs the job with the
     // document of the first request.
     admin.remove_message("JOBS", &format!("jobs.interactive.public.{id}"));
     assert_eq!(require_accepted(&post_document(&client, "?label=a:b", &key, &text)), id);
-    only_one();
+    wait_for_one_copy();
 
     let path = "/v1/jobs/0198f0c2-0000-7000-8000-000000000001";
     let first = client.send("PUT", path, &[TEXT], b"small one");
@@ -95,20 +95,20 @@ fn the_document_of_a_dead_letter_is_kept_for_its_replay() {
     let new = again["data"][0]["job_id"].as_str().expect("a job").to_owned();
     let job = client.wait_until_final(&new, LIMIT);
     assert_fields(&job, json!({"totals.words": words, "retry_of": id}));
-    let only_that_of_the_letter = || {
-        wait_for("only the letter's document is stored", LIMIT, || {
+    let wait_for_one_document = || {
+        wait_for("only the document of the dead letter is stored", LIMIT, || {
             (admin.message_count("OBJ_documents") == message_count).then_some(())
         });
     };
-    only_that_of_the_letter();
-    let once_more = client.post("/v1/dead-letters/replay", &replay).json();
-    assert_eq!(once_more["data"][0]["job_id"], json!(new), "{once_more}");
-    only_that_of_the_letter();
+    wait_for_one_document();
+    let repeated = client.post("/v1/dead-letters/replay", &replay).json();
+    assert_eq!(repeated["data"][0]["job_id"], json!(new), "{repeated}");
+    wait_for_one_document();
 
-    // The document outlives the job, so that the letter can still be replayed. It is removed with
-    // the letter.
+    // The document outlives the job, so that the dead letter can still be replayed. It is removed
+    // with the dead letter.
     assert_eq!(client.send("DELETE", &format!("/v1/jobs/{id}"), &[], &[]).status, 204);
-    only_that_of_the_letter();
+    wait_for_one_document();
     let deleted = client.send("DELETE", &format!("/v1/dead-letters/{id}"), &[], &[]);
     assert_eq!(deleted.status, 204, "{deleted:?}");
     wait_until_store_is_empty(&admin);
@@ -132,7 +132,7 @@ fn a_replay_without_its_document_is_refused() {
 }
 
 #[test]
-fn a_document_that_is_gone_or_changed_fails_its_job() {
+fn a_missing_or_changed_document_fails_its_job() {
     let mut stack = Stack::with(1, 0, &[]);
     let client = stack.client().clone();
     let admin = Admin::connect(&stack.nats);
@@ -168,7 +168,7 @@ fn a_document_that_is_gone_or_changed_fails_its_job() {
 }
 
 #[test]
-fn documents_of_cancelled_and_deleted_jobs_go() {
+fn documents_of_cancelled_and_deleted_jobs_are_removed() {
     let mut stack = Stack::with(1, 0, &[]);
     let client = stack.client().clone();
     let admin = Admin::connect(&stack.nats);
@@ -212,21 +212,21 @@ fn the_sweeper_removes_only_documents_without_a_job() {
     let client = stack.client().clone();
     let admin = Admin::connect(&stack.nats);
     let (text, _) = large_text();
-    let waits = require_accepted(&post_document(&client, "", &[TEXT], &text));
+    let waiting = require_accepted(&post_document(&client, "", &[TEXT], &text));
     let message_count = admin.message_count("OBJ_documents");
     // A document of a job that was never accepted, one of an earlier request for the same job, and
     // a chunk of an unfinished upload.
-    let nobody = "0198f0c2-0000-7000-8000-00000000dead";
-    for name in [format!("{nobody}.0"), format!("{waits}.0")] {
-        admin.put_object("documents", &name, "of no use");
+    let unknown_job = "0198f0c2-0000-7000-8000-00000000dead";
+    for name in [format!("{unknown_job}.0"), format!("{waiting}.0")] {
+        admin.put_object("documents", &name, "an orphan");
     }
-    let chunks = format!("$O.documents.C.{nobody}_ab_cd");
+    let chunks = format!("$O.documents.C.{unknown_job}_ab_cd");
     admin.publish(&chunks, "a chunk");
     assert_eq!(admin.message_count("OBJ_documents"), message_count + 5);
     wait_for("documents without a job are removed", LIMIT, || {
         (admin.message_count("OBJ_documents") == message_count).then_some(())
     });
     let worker = Worker::start(&stack.nats.address(), &[]);
-    assert_eq!(client.wait_until_final(&waits, LIMIT)["status"], "succeeded");
+    assert_eq!(client.wait_until_final(&waiting, LIMIT)["status"], "succeeded");
     drop(worker);
 }

@@ -13,7 +13,7 @@ use wordmill_tests::{LIMIT, wait_for};
 
 pub const TEXT: (&str, &str) = ("content-type", "text/plain; charset=utf-8");
 const CHUNKED: (&str, &str) = ("transfer-encoding", "chunked");
-/// More bytes than a document inside a message may have.
+/// Number of bytes above the maximum size of a document inside a message.
 const LARGE: usize = 600_000;
 
 /// Returns a text that is too large for a message, with 1000 different words, and its total number
@@ -104,7 +104,7 @@ fn a_document_is_counted_as_it_was_sent() {
 }
 
 #[test]
-fn a_form_carries_one_file() {
+fn a_form_must_contain_exactly_one_file() {
     let stack = Stack::start();
     let client = stack.client();
     let admin = Admin::connect(&stack.nats);
@@ -143,7 +143,7 @@ fn a_form_carries_one_file() {
         (&whole[..1000], 400, "invalid_multipart"),
         (b"".as_slice(), 400, "invalid_multipart"),
         (b"--seam--\r\n", 400, "invalid_multipart"),
-        (b"no form at all", 400, "invalid_multipart"),
+        (b"not a form", 400, "invalid_multipart"),
         (&multipart_body("seam", &[(plain, &text), (plain, b"second")]), 400, "invalid_multipart"),
         (&multipart_body("seam", &[(image, b"x")]), 415, "unsupported_media_type"),
     ] {
@@ -184,7 +184,7 @@ fn compressed_documents_are_counted_within_limits() {
     let good = compress("gzip", &text);
     let bomb = compress("gzip", &vec![b'a'; 64 << 20]);
     for (body, code) in [
-        (b"this is no gzip".to_vec(), "decode_error"),
+        (b"not a gzip body".to_vec(), "decode_error"),
         (good[..good.len() / 2].to_vec(), "decode_error"),
         ([good.as_slice(), b"more"].concat(), "decode_error"),
         (compress("gzip", noise.repeat(2).as_bytes()), "fetch_too_large"),
@@ -217,11 +217,11 @@ fn a_refused_document_leaves_nothing_behind() {
 
     let over = [megabyte.as_slice(), b"a"].concat();
     post_document(client, "", &[TEXT], &over).expect_problem(413, "input_too_large");
-    // Refused by its announced length, before any of the body is sent.
+    // Refused because of its `Content-Length`, before the body is sent.
     let announced = [TEXT, ("content-length", "9999999999")];
     let upload = Upload::begin(client, "POST", "/v1/jobs", &announced);
     upload.answer().expect_problem(413, "input_too_large");
-    // No announced length.
+    // Without a `Content-Length`.
     let mut upload = Upload::begin(client, "POST", "/v1/jobs", &[TEXT, CHUNKED]);
     while upload.send_chunk(&megabyte[..100_000]) {}
     drop(upload);
@@ -230,11 +230,11 @@ fn a_refused_document_leaves_nothing_behind() {
         upload.send_chunk(&megabyte[..100_000]);
     }
     upload.answer().expect_problem(413, "input_too_large");
-    // Bytes beyond the announced length are not part of the document.
+    // Bytes after the `Content-Length` are not part of the document.
     let mut upload = Upload::begin(client, "POST", "/v1/jobs", &[TEXT, ("content-length", "3")]);
     upload.send(b"one two three");
     assert_eq!(upload.answer().status, 202);
-    // One upload that stalls, and one that trickles.
+    // One upload that stalls, and one that is too slow.
     let slow = [TEXT, ("content-length", "1000000")];
     let mut upload = Upload::begin(client, "POST", "/v1/jobs", &slow);
     upload.send(&megabyte[..500_000]);
@@ -262,14 +262,14 @@ fn a_refused_document_leaves_nothing_behind() {
     });
 }
 
-/// Waits briefly between two pieces of an upload. Returns `true`, for use in a loop condition.
+/// Waits briefly between two parts of an upload. Returns `true`, for use in a loop condition.
 fn pause_upload() -> bool {
     wordmill_tests::pause(Duration::from_millis(200));
     true
 }
 
 #[test]
-fn a_client_that_goes_away_leaves_nothing() {
+fn an_aborted_upload_leaves_nothing_behind() {
     let stack = Stack::with(1, 0, &[]);
     let client = stack.client();
     let admin = Admin::connect(&stack.nats);
@@ -277,14 +277,14 @@ fn a_client_that_goes_away_leaves_nothing() {
     let length = (2 * text.len()).to_string();
     let with_length = [TEXT, ("content-length", length.as_str())];
     for headers in [&with_length[..], &[TEXT, CHUNKED]] {
-        for says_goodbye in [false, true] {
+        for closes_its_side in [false, true] {
             let mut upload = Upload::begin(client, "POST", "/v1/jobs", headers);
             assert!(match headers[1] {
                 CHUNKED => upload.send_chunk(&text),
                 _ => upload.send(&text),
             });
             wait_until_document_is_stored(&admin);
-            if says_goodbye {
+            if closes_its_side {
                 upload.close();
                 upload.answer().expect_problem(400, "incomplete_body");
             } else {
@@ -297,7 +297,7 @@ fn a_client_that_goes_away_leaves_nothing() {
 }
 
 #[test]
-fn a_full_store_or_a_broker_that_goes_away_accepts_nothing() {
+fn documents_are_refused_if_the_store_is_full_or_the_broker_fails() {
     let space = [("WORDMILL_DOCUMENTS_SPACE", "1MiB")];
     let stack = ProxiedStack::start(Proxied::Gateways(1), &space);
     let client = stack.client();

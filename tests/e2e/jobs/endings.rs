@@ -1,4 +1,4 @@
-//! Ends of jobs: small and large results, further attempts, dead letters, crashes, expiry.
+//! Outcomes of jobs: small and large results, further attempts, dead letters, crashes, expiry.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -32,7 +32,7 @@ fn a_histogram_too_large_for_the_record_is_complete() {
 }
 
 #[test]
-fn only_transient_failures_are_tried_again() {
+fn only_transient_failures_are_retried() {
     let stack = Stack::start();
     let site = Site::start();
     let busy = site.put("/busy", Page::status("503 Service Unavailable"));
@@ -63,7 +63,7 @@ fn only_transient_failures_are_tried_again() {
     let id = busy["job_id"].as_str().expect("an id");
     let (message, headers) = admin
         .last_message("DEAD_JOBS", &format!("dead.interactive.public.{id}"))
-        .expect("the dead letter carries the whole message");
+        .expect("the dead letter");
     let message: Value = serde_json::from_str(&message).expect("JSON");
     assert_eq!(message["source"]["kind"], "url", "{message}");
     assert!(headers.contains(&("Wordmill-Failure-Code".into(), "fetch_http_5xx".into())));
@@ -71,7 +71,7 @@ fn only_transient_failures_are_tried_again() {
 }
 
 #[test]
-fn a_host_that_recovers_is_counted_in_the_end() {
+fn a_job_succeeds_after_its_host_recovers() {
     let stack = Stack::with(1, 1, &[("WORDMILL_RETRY_BASE", "1s")]);
     let site = Site::start();
     let url = site.put("/soon", Page::status("502 Bad Gateway"));
@@ -89,7 +89,7 @@ fn a_host_that_recovers_is_counted_in_the_end() {
 }
 
 #[test]
-fn a_job_whose_worker_is_killed_is_done_by_another() {
+fn a_job_whose_worker_is_killed_runs_on_another() {
     let stack = Stack::with(1, 0, &[]);
     let admin = Admin::connect(&stack.nats);
     admin.set_ack_wait(Duration::from_secs(3));
@@ -116,7 +116,7 @@ fn a_job_whose_worker_is_killed_is_done_by_another() {
 fn an_unreadable_message_becomes_a_dead_letter() {
     let stack = Stack::start();
     let admin = Admin::connect(&stack.nats);
-    admin.publish("jobs.bulk.public.nonsense", "this is no job");
+    admin.publish("jobs.bulk.public.nonsense", "not a job");
     admin.publish("jobs.interactive.public.nothing", r#"{"format":1}"#);
     admin.wait_until_idle();
     wait_for("both are dead letters", LIMIT, || {
@@ -124,7 +124,7 @@ fn an_unreadable_message_becomes_a_dead_letter() {
     });
     let (payload, headers) =
         admin.last_message("DEAD_JOBS", "dead.bulk.unreadable.*").expect("the dead letter");
-    assert_eq!(payload, "this is no job");
+    assert_eq!(payload, "not a job");
     assert!(headers.iter().any(|(name, _)| name == "Wordmill-Failure-Detail"), "{headers:?}");
 }
 

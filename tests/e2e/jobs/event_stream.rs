@@ -59,7 +59,7 @@ fn a_stream_sends_each_change_and_ends_with_the_job() {
 }
 
 #[test]
-fn a_stream_continues_where_it_broke_off() {
+fn a_stream_resumes_after_the_last_event() {
     let stack = Stack::with(1, 0, &[]);
     let admin = Admin::connect(&stack.nats);
     let client = stack.client();
@@ -69,14 +69,14 @@ fn a_stream_continues_where_it_broke_off() {
     assert_eq!(job["status"], "queued");
     drop(stream);
 
-    // No change since the last event: the next event is the next change.
+    // Without a change since the last event, the next event is the next change.
     let mut stream = EventStream::open(client, &job_id, &[("last-event-id", &first)]);
     relabel(&admin, &job_id, "one");
     let (second, job) = next_job(&mut stream);
     assert_eq!(job["labels"]["label"], "one", "{job}");
     drop(stream);
 
-    // Two changes since the last event: only the newest state is sent.
+    // After two changes since the last event, only the newest one is sent.
     relabel(&admin, &job_id, "two");
     relabel(&admin, &job_id, "three");
     let mut stream = EventStream::open(client, &job_id, &[("last-event-id", &second)]);
@@ -97,7 +97,7 @@ fn a_stream_continues_where_it_broke_off() {
 }
 
 #[test]
-fn each_client_gets_the_end_once_even_if_it_comes_late() {
+fn each_client_receives_the_final_event_exactly_once() {
     let stack = Stack::start();
     let client = stack.client();
     let job_id = client.submit(&json!({"text": "a b"}));
@@ -120,7 +120,7 @@ fn each_client_gets_the_end_once_even_if_it_comes_late() {
 }
 
 #[test]
-fn a_quiet_stream_shows_that_it_is_alive() {
+fn an_idle_stream_sends_comments() {
     let stack = Stack::with(1, 0, &[]);
     let client = stack.client();
     let job_id = client.submit(&json!({"text": "a"}));
@@ -130,7 +130,7 @@ fn a_quiet_stream_shows_that_it_is_alive() {
 }
 
 #[test]
-fn a_shutdown_ends_streams_and_waits_at_once() {
+fn a_shutdown_ends_streams_and_long_polls_immediately() {
     let mut stack = Stack::with(1, 0, &[]);
     let client = stack.client().clone();
     let job_id = client.submit(&json!({"text": "a"}));
@@ -146,7 +146,7 @@ fn a_shutdown_ends_streams_and_waits_at_once() {
     wait_for("both are served", LIMIT, || (client.get("/livez").status == 200).then_some(()));
     let started = Instant::now();
     assert!(stack.gateways[0].process.stop().success());
-    assert!(started.elapsed() < Duration::from_secs(20), "not cut off by the grace period");
+    assert!(started.elapsed() < Duration::from_secs(20), "stopped only after the grace period");
     assert_eq!(stream.next_job(LIMIT), None, "the stream ended regularly");
     // The wait ends with the unchanged job, unless its request was sent too late.
     if let Ok(answer) = waiting.join() {
@@ -161,8 +161,8 @@ fn open_and_ignore(client: &Client, job_id: &str) -> TcpStream {
     set_socket_recv_buffer_size(&stream, 4096).expect("a small buffer");
     let request =
         format!("GET /v1/jobs/{job_id}/events HTTP/1.1\r\nHost: {}\r\n\r\n", client.address());
-    stream.write_all(request.as_bytes()).expect("sent");
-    // The response has started, so the stream counts as a waiting client.
+    stream.write_all(request.as_bytes()).expect("the bytes are sent");
+    // The response has started, so the client is one of the waiting clients.
     stream.peek(&mut [0]).expect("an answer");
     stream
 }
@@ -179,7 +179,7 @@ fn a_client_that_never_reads_its_events_is_cut_off() {
     });
     let mut unread = open_and_ignore(client, &job_id);
     let path = format!("/v1/jobs/{job_id}?wait=1");
-    wait_for("both places are taken", LIMIT, || (client.get(&path).status == 503).then_some(()));
+    wait_for("both places are in use", LIMIT, || (client.get(&path).status == 503).then_some(()));
     // Large events, until all buffers are full and the client is cut off.
     let filler = "x".repeat(100_000);
     let mut number = 0;

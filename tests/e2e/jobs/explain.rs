@@ -49,7 +49,7 @@ fn a_job_without_recorded_explanation_is_not_explained() {
 }
 
 #[test]
-fn a_large_explanation_is_kept_beside_the_result() {
+fn a_large_explanation_is_stored_with_the_result() {
     let stack = Stack::start();
     let text: String = (0..400).map(|n| format!("a{n}-b{n}/c ")).collect();
     let id = submit(&stack, &text, &json!({"explain": true}));
@@ -62,9 +62,9 @@ fn a_large_explanation_is_kept_beside_the_result() {
 }
 
 #[test]
-fn a_wrong_option_is_named() {
+fn an_invalid_option_is_named_in_the_problem() {
     let stack = Stack::start();
-    for (options, says) in [
+    for (options, expected) in [
         (json!({"rule": "words"}), "\"rule\""),
         (json!({"min_len": 0}), "\"min_len\""),
         (json!({"top": 1000}), "0 to 100"),
@@ -74,6 +74,6 @@ fn a_wrong_option_is_named() {
         let answer = stack.client().post("/v1/jobs", &json!({"text": "a", "options": options}));
         assert_answer(&answer, 422, json!({"code": "invalid_option"}));
         let problem = answer.json();
-        assert!(problem["detail"].as_str().expect("a sentence").contains(says), "{problem}");
+        assert!(problem["detail"].as_str().expect("a detail").contains(expected), "{problem}");
     }
 }

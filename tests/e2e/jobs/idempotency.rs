@@ -31,13 +31,13 @@ fn require_accepted(answer: &Answer, status: u16) -> String {
 }
 
 #[test]
-fn a_repeat_gets_the_same_job_and_another_body_is_refused() {
+fn a_repeated_request_returns_the_same_job_and_another_body_is_refused() {
     let stack = Stack::with(2, 0, &[]);
     let client = stack.client();
     let other = &stack.gateways[1].client;
     let admin = Admin::connect(&stack.nats);
     let body = json!({"text": "a b", "labels": {"x": "y"}, "options": {"rule": "unicode"}});
-    // A request that spells out defaults is the same as one that omits them.
+    // A request with explicit defaults is the same as one that omits them.
     let same = json!({"lane": "interactive", "labels": {"x": "y"}, "text": "a b"});
 
     let job_id = require_accepted(&post_with_key(client, "k1", &body), 202);
@@ -66,7 +66,7 @@ fn a_repeat_gets_the_same_job_and_another_body_is_refused() {
 }
 
 #[test]
-fn many_at_once_make_one_job() {
+fn concurrent_submissions_with_one_key_create_one_job() {
     let stack = Stack::with(2, 0, &[]);
     for round in 0..5 {
         let key = format!("round-{round}");
@@ -88,7 +88,7 @@ fn many_at_once_make_one_job() {
 }
 
 #[test]
-fn a_repeat_repairs_a_record_without_message() {
+fn a_repeated_request_repairs_a_record_without_message() {
     let stack = Stack::with(1, 0, &[]);
     let admin = Admin::connect(&stack.nats);
     let body = json!({"text": "to be or not to be"});
@@ -96,15 +96,15 @@ fn a_repeat_repairs_a_record_without_message() {
     let subject = format!("jobs.interactive.public.{job_id}");
     let (message, _) = admin.last_message("JOBS", &subject).expect("the message");
 
-    // At first the stream still deduplicates the id of the removed message; then its window has
-    // passed.
+    // In the first round the stream still deduplicates the id of the removed message. In the second
+    // round its deduplication window has passed.
     for window in [Duration::from_secs(120), Duration::from_millis(100)] {
         admin.reconfigure("JOBS", |config| config.duplicate_window = window);
         admin.remove_message("JOBS", &subject);
         assert_eq!(admin.message_count("JOBS"), 0);
         wait_for("the repeated request publishes the job again", LIMIT, || {
             let answer = post_with_key(stack.client(), "k", &body);
-            // Lost twice: both message ids are taken until the deduplication window has passed.
+            // Both message ids are in use until the deduplication window has passed.
             if answer.status == 503 {
                 assert_eq!(answer.json()["job_id"], job_id.as_str(), "{answer:?}");
                 return None;
@@ -121,7 +121,7 @@ fn a_repeat_repairs_a_record_without_message() {
 }
 
 #[test]
-fn a_restarted_broker_runs_nothing_twice() {
+fn nothing_runs_twice_after_a_broker_restart() {
     let mut stack = Stack::start();
     let admin = Admin::connect(&stack.nats);
     admin.reconfigure("JOBS", |config| config.duplicate_window = Duration::from_millis(100));
@@ -133,7 +133,7 @@ fn a_restarted_broker_runs_nothing_twice() {
 
     stack.nats.process.kill();
     stack.nats.restart();
-    let repeated = wait_for("the repeat is answered", LIMIT, || {
+    let repeated = wait_for("the repeated request is answered", LIMIT, || {
         let answer = post_with_key(stack.client(), "k", &body);
         (answer.status != 503).then_some(answer)
     });
@@ -144,7 +144,7 @@ fn a_restarted_broker_runs_nothing_twice() {
 }
 
 #[test]
-fn a_declined_job_can_be_repeated_and_an_expired_one_cannot() {
+fn a_refused_job_can_be_repeated_and_an_expired_one_cannot() {
     let stack = Stack::with(1, 0, &[("WORDMILL_RESULT_TTL", "1s")]);
     let client = stack.client();
     let admin = Admin::connect(&stack.nats);
@@ -173,7 +173,7 @@ fn a_declined_job_can_be_repeated_and_an_expired_one_cannot() {
 }
 
 #[test]
-fn a_repeat_settles_an_unconfirmed_job() {
+fn a_repeated_request_settles_an_unconfirmed_job() {
     let stack = ProxiedStack::start(Proxied::Gateways(1), &[]);
     let client = stack.client();
     let admin = &stack.admin;

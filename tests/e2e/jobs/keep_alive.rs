@@ -1,4 +1,4 @@
-//! A worker keeps a job only while the job advances.
+//! A worker keeps a job only while the job makes progress.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The list of jobs: newest change first, page by page.
+//! The paged list of jobs, newest change first.
 
 use std::collections::HashSet;
 
@@ -75,7 +75,7 @@ fn the_newest_change_comes_first_and_pages_do_not_overlap() {
 }
 
 #[test]
-fn status_and_label_select() {
+fn lists_are_filtered_by_status_and_label() {
     let stack = Stack::with(1, 0, &[]);
     let client = stack.client();
     let mut submitted = submit_labelled(client, 40);
@@ -132,7 +132,7 @@ fn invalid_queries_are_refused() {
 }
 
 #[test]
-fn a_walk_lists_every_unchanged_job_exactly_once() {
+fn paging_lists_every_unchanged_job_exactly_once() {
     let stack = Stack::with(1, 0, &[]);
     let admin = Admin::connect(&stack.nats);
     let client = stack.client();
@@ -145,7 +145,7 @@ fn a_walk_lists_every_unchanged_job_exactly_once() {
         listed_ids.extend(ids(&page));
         let Some(cursor) = page["next_cursor"].as_str() else { break };
         next = format!("&cursor={cursor}");
-        // Meanwhile every third job changes, ahead of the walk and behind it, and new jobs arrive.
+        // Meanwhile every third job changes, both listed and unlisted ones, and new jobs arrive.
         for job_id in submitted.iter().skip(number % 3 * 3).step_by(9) {
             admin.rewrite_record(job_id, |record| {
                 record["labels"] = json!({"n": number.to_string()})
@@ -163,7 +163,7 @@ fn a_walk_lists_every_unchanged_job_exactly_once() {
 }
 
 #[test]
-fn gaps_markers_and_other_owners_are_passed_over() {
+fn gaps_tombstones_and_other_owners_are_skipped() {
     let stack = Stack::with(1, 0, &[("WORDMILL_RESULT_TTL", "2s")]);
     let admin = Admin::connect(&stack.nats);
     let client = stack.client();
@@ -183,8 +183,8 @@ fn gaps_markers_and_other_owners_are_passed_over() {
     wait_for("the record expires", LIMIT, || {
         (client.get(&format!("/v1/jobs/{expired}")).status == 410).then_some(())
     });
-    // Invalid records are not listed and do not disturb the order.
-    admin.publish("$KV.job_state.public.0198f0c2-0000-7000-8000-000000000002", "no record");
+    // Invalid records are not listed and do not affect the order.
+    admin.publish("$KV.job_state.public.0198f0c2-0000-7000-8000-000000000002", "not a record");
     admin.publish("$KV.job_state.public.nonsense", "{}");
     let newest = client.submit(&json!({"text": "the newest"}));
     assert_eq!(follow_pages(client, "").concat(), [&*newest, &*oldest]);

@@ -43,7 +43,7 @@ fn one_call_submits_and_returns_the_finished_job() {
     let location = answer.header("location").expect("a location");
     assert_eq!(client.get(location).json(), job);
 
-    // A failed job is final, too. A wait above the maximum of 60 s is reduced to it.
+    // A failed job is also final. A wait above the maximum is reduced to 60 s.
     let answer = submit(client, "wait=9999", &json!({"url": site.url("/missing")}));
     assert_eq!(answer.header("preference-applied"), Some("wait=60"), "{answer:?}");
     assert_answer(&answer, 200, json!({"status": "failed"}));
@@ -62,7 +62,7 @@ fn one_call_submits_and_returns_the_finished_job() {
 }
 
 #[test]
-fn a_job_that_takes_longer_is_accepted_as_ever() {
+fn a_wait_that_expires_returns_202() {
     let stack = Stack::with(1, 0, &[]);
     let client = stack.client();
     let text = json!({"text": "a b"});
@@ -78,7 +78,7 @@ fn a_job_that_takes_longer_is_accepted_as_ever() {
 }
 
 #[test]
-fn a_long_poll_without_a_revision_waits_for_the_end() {
+fn a_long_poll_without_a_revision_waits_until_the_job_is_final() {
     let stack = Stack::with(1, 0, &[]);
     let client = stack.client();
     let job_id = client.submit(&json!({"text": "a b c"}));
@@ -128,7 +128,7 @@ fn a_long_poll_with_a_revision_returns_on_any_change() {
     assert_answer(&changed, 200, json!({"labels": {"changed": "yes"}}));
     assert_ne!(etag(&changed), known);
 
-    // A final record never changes: there is nothing to wait for.
+    // A final record never changes, so the response is immediate.
     let cancelled = client.send("POST", &format!("/v1/jobs/{job_id}/cancel"), &[], &[]);
     let started = Instant::now();
     assert_eq!(poll(client, &job_id, "?wait=60", &etag(&cancelled)).status, 304);
@@ -177,7 +177,7 @@ fn a_wait_survives_an_outage_of_the_broker() {
 }
 
 #[test]
-fn a_change_without_an_event_is_found() {
+fn a_change_without_a_notification_is_found() {
     let stack = Stack::with(1, 1, &[]);
     let admin = Admin::connect(&stack.nats);
     let client = stack.client();
@@ -194,7 +194,7 @@ fn a_change_without_an_event_is_found() {
 }
 
 #[test]
-fn waiting_places_are_bounded_and_released() {
+fn the_number_of_waiting_clients_is_bounded() {
     let stack = Stack::with(1, 0, &[("WORDMILL_WAITERS_MAX", "2")]);
     let client = stack.client();
     let job_id = client.submit(&json!({"text": "a"}));

@@ -22,8 +22,8 @@ fn record_ttl(admin: &Admin, job_id: &str) -> Option<String> {
     headers.into_iter().find(|(name, _)| name == "Nats-TTL").map(|(_, value)| value)
 }
 
-/// Rewrites the record of a queued job as cancelled, with this time to live and without the
-/// gateway.
+/// Marks a queued job as cancelled by rewriting its record, without the gateway. The record gets
+/// this time to live.
 fn cancel_behind_gateway(admin: &Admin, job_id: &str, ttl: &str) {
     let subject = format!("$KV.job_state.public.{job_id}");
     let (record, _) = admin.last_message("KV_job_state", &subject).expect("the record");
@@ -55,10 +55,10 @@ fn a_deleted_job_is_gone_with_its_result() {
         delete(client, &path).expect_problem(410, "result_expired");
         client.get(&path).expect_problem(410, "result_expired");
         client.get(&format!("{path}/result")).expect_problem(410, "result_expired");
-        let marker = record_ttl(&admin, id).expect("the tombstone expires");
-        assert_eq!(marker, (30 * 24 * 3600).to_string(), "in 30 days");
+        let tombstone_ttl = record_ttl(&admin, id).expect("the tombstone expires");
+        assert_eq!(tombstone_ttl, (30 * 24 * 3600).to_string(), "in 30 days");
     }
-    assert_eq!(admin.message_count("OBJ_results"), 0, "the whole result is removed");
+    assert_eq!(admin.message_count("OBJ_results"), 0, "all chunks of the result are removed");
     delete(client, UNKNOWN).expect_problem(404, "job_not_found");
     delete(client, "/v1/jobs/17").expect_problem(400, "invalid_job_id");
 }
@@ -98,7 +98,7 @@ fn a_cancelled_job_is_not_run_even_if_its_record_is_gone() {
     wait_for("the record expires", LIMIT, || {
         (client.get(&format!("/v1/jobs/{expired}")).status != 200).then_some(())
     });
-    assert_eq!(admin.message_count("JOBS"), 3, "the messages still wait");
+    assert_eq!(admin.message_count("JOBS"), 3, "the messages are still queued");
     for id in [&deleted, &expired] {
         client.get(&format!("/v1/jobs/{id}")).expect_problem(410, "result_expired");
         client.get(&format!("/v1/jobs/{id}/result")).expect_problem(410, "result_expired");

@@ -72,7 +72,7 @@ fn every_format_has_the_same_words_in_the_same_order() {
             more > less || (more == less && left < right)
         });
         assert!(sorted, "most frequent first, then alphabetically");
-        assert_eq!(whole.json()["totals"]["unique_words"], distinct, "the whole object is JSON");
+        assert_eq!(whole.json()["totals"]["unique_words"], distinct, "the complete body is JSON");
 
         for (query, accept) in [
             ("?format=json", "text/csv"),
@@ -103,7 +103,7 @@ fn every_format_has_the_same_words_in_the_same_order() {
 }
 
 #[test]
-fn answers_are_compressed_as_the_client_can_read_them() {
+fn responses_use_an_encoding_that_the_client_accepts() {
     let stack = Stack::start();
     let client = stack.client();
     let job_id = client.submit(&json!({"text": text_of_distinct_words(20_000)}));

@@ -45,14 +45,10 @@ fn a_retry_of_a_page_has_the_same_options() {
     assert_fields(&job, json!({"labels": labels, "lane": "bulk"}));
     assert_eq!(job["source"]["url"], url, "{job}");
     assert_ne!(job["trace_id"], old["trace_id"]);
-    assert_eq!(
-        client.get(&format!("/v1/jobs/{failed}")).json(),
-        old,
-        "the old job stays as it was"
-    );
+    assert_eq!(client.get(&format!("/v1/jobs/{failed}")).json(), old, "the old job is unchanged");
 
-    // A succeeded job can be retried, too. Each retry is a new job, unless it has an idempotency
-    // key.
+    // A succeeded job can also be retried. Each retry creates a new job, unless it repeats an
+    // idempotency key.
     let second = retry_job(client, &first, &[]);
     let third = retry_job(client, &first, &[]);
     assert_ne!(second, third);
@@ -109,7 +105,7 @@ fn a_dead_letter_keeps_the_text_of_its_job() {
     let message: Value = serde_json::from_str(&message).expect("JSON");
     assert_fields(&message, json!({"source.text": "a b c", "retry_of": job_id}));
 
-    // A letter of an earlier job with the same id is not used. The job is failed instead of
+    // The dead letter of an earlier job with the same id is not used. The job is failed instead of
     // cancelled, because the sweeper removes the messages of cancelled jobs.
     admin.rewrite_record(&new, |record| record["status"] = json!("failed"));
     let mut other = message;
@@ -121,7 +117,7 @@ fn a_dead_letter_keeps_the_text_of_its_job() {
 }
 
 #[test]
-fn a_failed_document_can_be_retried_while_its_letter_is_kept() {
+fn a_failed_document_can_be_retried_while_its_dead_letter_is_stored() {
     let stack = Stack::with(1, 0, &[]);
     let admin = Admin::connect(&stack.nats);
     let client = stack.client();
@@ -147,11 +143,11 @@ fn a_failed_document_can_be_retried_while_its_letter_is_kept() {
         let message: Value = serde_json::from_str(message).expect("JSON");
         message["source"]["content"]["object"].as_str().expect("an object").to_owned()
     };
-    assert_ne!(object(&copy), object(&message), "each job has a document of its own");
+    assert_ne!(object(&copy), object(&message), "each job has its own document");
     let _worker = Worker::start(&stack.nats.address(), &[]);
     assert_eq!(client.wait_until_final(&new, LIMIT)["totals"]["words"], 4 * (128 << 10));
 
-    // Deleting the letter deletes its document.
+    // Deleting the dead letter deletes its document.
     let letter = format!("/v1/dead-letters/{job_id}");
     assert_eq!(client.send("DELETE", &letter, &[], &[]).status, 204);
     send_retry(client, &job_id, &[]).expect_problem(410, "source_gone");

@@ -7,7 +7,7 @@ use wordmill_tests::stack::Stack;
 use wordmill_tests::{LIMIT, repository};
 
 #[test]
-fn every_sample_is_counted_as_by_hand() {
+fn samples_match_counts_made_by_hand() {
     let stack = Stack::start();
     let site = Site::start();
     let samples = repository().join("docs/samples");
@@ -34,7 +34,7 @@ fn every_sample_is_counted_as_by_hand() {
 }
 
 #[test]
-fn a_text_is_counted_without_any_page() {
+fn a_submitted_text_is_counted() {
     let stack = Stack::start();
     let job_id =
         stack.client().submit(&json!({"text": "To be, or not to be", "labels": {"act": "3"}}));

@@ -14,7 +14,7 @@ use wordmill_tests::{LIMIT, port, repository, wait_for};
 
 const PROGRAMS: [&str; 3] = ["nats-server", "wordmill-gateway", "wordmill-worker"];
 
-/// A run of the script behind `make run`, with one worker and its own ports.
+/// A run of the script that `make run` starts, with one worker and its own ports.
 struct Run {
     process: Process,
     client: Client,
@@ -25,7 +25,7 @@ struct Run {
 impl Run {
     fn start(settings: &[(&str, &str)]) -> Self {
         let data = TempDir::new().expect("a directory");
-        let ports @ [gateway, nats, worker] = [(); 3].map(|()| port::reserved());
+        let ports @ [gateway, nats, worker] = [(); 3].map(|()| port::reserve());
         let mut command = Command::new("python3");
         for (key, _) in std::env::vars_os() {
             let name = key.to_string_lossy();
@@ -55,7 +55,7 @@ impl Run {
         run
     }
 
-    /// Waits for the output line `text`, with or without the name of a service before it.
+    /// Waits for the output line `text`, which may follow the name of a service.
     fn wait_for_line(&mut self, text: &str) {
         let named = format!("| {text}");
         wait_for(&format!("the line {text:?}"), LIMIT, || {
@@ -77,7 +77,7 @@ impl Run {
         id
     }
 
-    /// Kills a service, and asserts that its death is reported once and that a new process replaces
+    /// Kills a service, and asserts that the crash is reported once and that a new process replaces
     /// it.
     fn assert_restarts(&mut self, program: &str, name: &str) {
         let killed = self.kill_program(program, None);
@@ -89,7 +89,7 @@ impl Run {
         assert_eq!(
             self.process.descendants("").len(),
             PROGRAMS.len(),
-            "nothing is left of the dead process"
+            "only the new process exists"
         );
         assert_eq!(self.count_lines(" died "), 1, "{}", self.process.output());
     }
@@ -112,7 +112,7 @@ impl Run {
 }
 
 #[test]
-fn a_killed_worker_is_restarted_and_does_the_next_job() {
+fn a_killed_worker_is_restarted_and_runs_the_next_job() {
     let mut run = Run::start_and_wait();
     run.assert_restarts("wordmill-worker", "worker 1");
     run.run_job();
@@ -144,7 +144,7 @@ fn a_killed_nats_server_is_restarted_and_loses_no_job() {
 }
 
 #[test]
-fn the_third_death_of_a_service_ends_the_run() {
+fn the_third_crash_of_a_service_ends_the_run() {
     let mut run = Run::start_and_wait();
     let children = run.process.descendants("");
     assert_eq!(children.len(), PROGRAMS.len(), "{children:?}");
@@ -170,18 +170,18 @@ fn ctrl_c_ends_a_run_that_waits_for_a_restart() {
     let first = run.kill_program("wordmill-worker", None);
     run.kill_program("wordmill-worker", Some(first));
     run.wait_for_line("worker 1 died (killed by SIGKILL); restarting in 2 s");
-    let starts = run.count_lines("worker listens");
+    let starts = run.count_lines("worker listening");
     run.process.signal(Signal::INT);
     run.wait_for_line("stopped");
     assert!(run.process.wait_for_exit(LIMIT).success());
-    assert_eq!(run.count_lines("worker listens"), starts, "{}", run.process.output());
+    assert_eq!(run.count_lines("worker listening"), starts, "{}", run.process.output());
     assert_eq!(run.count_lines("restarting"), 2, "{}", run.process.output());
 }
 
 #[test]
-fn a_setting_that_a_service_rejects_ends_the_run_at_once() {
+fn invalid_settings_end_the_run_immediately() {
     let mut run = Run::start(&[("WORDMILL_SLOTS", "many")]);
-    run.wait_for_line("worker 1 rejects its settings (exit code 64): stopping");
+    run.wait_for_line("worker 1 has invalid settings (exit code 64): stopping");
     assert_eq!(run.process.wait_for_exit(LIMIT).code(), Some(64));
     let output = run.process.output();
     assert!(output.contains("WORDMILL_SLOTS"), "{output}");

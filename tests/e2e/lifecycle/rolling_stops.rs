@@ -1,4 +1,4 @@
-//! Several gateways and workers share the work, and each can be stopped at any time.
+//! Each of several gateways and workers can be stopped at any time.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -39,7 +39,7 @@ fn submit_all(
         };
         let headers = [("content-type", "application/json")];
         let body = body.to_string();
-        // A gateway that has just been stopped does not answer; it has promised nothing then.
+        // A gateway that was just stopped does not answer, so it has not accepted the job.
         let Ok(answer) = client.try_send("POST", "/v1/jobs", &headers, body.as_bytes()) else {
             continue;
         };
@@ -52,7 +52,7 @@ fn submit_all(
 }
 
 #[test]
-fn stopping_any_part_in_mid_load_loses_and_doubles_nothing() {
+fn stopping_services_under_load_neither_loses_nor_repeats_jobs() {
     let mut stack = Stack::with(2, 4, &[("WORDMILL_SLOTS", "4")]);
     let site = Site::start();
     let stop = AtomicBool::new(false);
@@ -101,7 +101,7 @@ fn stopping_any_part_in_mid_load_loses_and_doubles_nothing() {
 }
 
 #[test]
-fn a_stopping_worker_hands_back_unfinished_jobs_at_once() {
+fn a_stopping_worker_returns_unfinished_jobs_immediately() {
     let stack = Stack::with(1, 0, &[]);
     let site = Site::start();
     let slow = Page::new("text/plain", "two words").after(Duration::from_secs(8));
@@ -118,8 +118,8 @@ fn a_stopping_worker_hands_back_unfinished_jobs_at_once() {
 
     let job = stack.client().get(&format!("/v1/jobs/{job_id}")).json();
     assert_eq!(job["status"], "queued", "{job}");
-    assert_eq!(job["attempts"], json!([]), "not an attempt: {job}");
-    // The job is redelivered at once, instead of after the ack wait of 30 s.
+    assert_eq!(job["attempts"], json!([]), "the returned run is not an attempt: {job}");
+    // The job is redelivered immediately, and not only after the ack wait of 30 s.
     let second = Worker::start(&stack.nats.address(), &[]);
     wait_until_ready(&second.health);
     let job = stack.client().wait_until_final(&job_id, Duration::from_secs(10));

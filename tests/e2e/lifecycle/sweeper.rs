@@ -1,7 +1,7 @@
-//! The sweeper ends lost jobs and removes objects without an owner, and nothing else.
+//! The sweeper ends lost jobs, removes objects without a job, and changes nothing else.
 //!
-//! A test that expects no action loses one more job at its end. Once the sweeper has failed that
-//! job, it has checked everything older, after the grace period, and left it alone.
+//! A test that expects no action lets one more job lose its message at the end. Once the sweeper
+//! has failed that job, it has checked all older ones and left them unchanged.
 
 use std::time::Duration;
 
@@ -56,22 +56,22 @@ fn accepted_id(answer: &Answer) -> String {
 }
 
 #[test]
-fn a_job_without_a_message_is_failed_and_nothing_else_is() {
+fn only_jobs_without_a_message_are_failed() {
     let mut stack = Stack::with(1, 0, SETTINGS);
     let client = stack.client().clone();
     let admin = Admin::connect(&stack.nats);
     let waiting = client.submit(&json!({"text": "patient"}));
     let kept_result = format!("{waiting}.run");
-    admin.put_result(&kept_result, "it may yet be pointed to");
-    // One lost job that a repeated request repairs, and one that stays lost.
-    let healed = accepted_id(&submit_named(&client, "healed"));
-    admin.remove_message("JOBS", &message_subject(&healed));
-    let revision = || client.get(&format!("/v1/jobs/{healed}")).header("etag").map(str::to_owned);
+    admin.put_result(&kept_result, "a record may still refer to this result");
+    // One job without a message that a repeated request repairs, and one that becomes lost.
+    let repaired = accepted_id(&submit_named(&client, "repaired"));
+    admin.remove_message("JOBS", &message_subject(&repaired));
+    let revision = || client.get(&format!("/v1/jobs/{repaired}")).header("etag").map(str::to_owned);
     let before = revision();
-    assert_eq!(accepted_id(&submit_named(&client, "healed")), healed);
+    assert_eq!(accepted_id(&submit_named(&client, "repaired")), repaired);
     assert_ne!(revision(), before, "a new revision makes a concurrent sweeper fail");
-    let named_and_lost = accepted_id(&submit_named(&client, "lost"));
-    admin.remove_message("JOBS", &message_subject(&named_and_lost));
+    let lost_with_key = accepted_id(&submit_named(&client, "lost"));
+    admin.remove_message("JOBS", &message_subject(&lost_with_key));
 
     let lost = submit_and_lose_message(&client, &admin);
     let job = wait_until_lost(&client, &lost);
@@ -81,7 +81,7 @@ fn a_job_without_a_message_is_failed_and_nothing_else_is() {
     assert_eq!(admin.message_count("DEAD_JOBS"), 0);
 
     assert_eq!(get_status(&client, &waiting), "queued");
-    assert_eq!(get_status(&client, &healed), "queued");
+    assert_eq!(get_status(&client, &repaired), "queued");
     assert_eq!(admin.message_count("JOBS"), 2);
     assert!(admin.has_result(&kept_result));
     let repeated = submit_named(&client, "lost");
@@ -97,7 +97,7 @@ fn a_job_without_a_message_is_failed_and_nothing_else_is() {
 }
 
 #[test]
-fn a_job_in_hand_or_due_later_is_not_lost() {
+fn running_and_delayed_jobs_are_not_lost() {
     let stack = Stack::with(1, 1, SETTINGS);
     let client = stack.client();
     let admin = Admin::connect(&stack.nats);
@@ -139,7 +139,7 @@ fn only_objects_without_a_job_are_removed() {
     // The result of a superseded run, and a result whose record has expired.
     let orphans = [format!("{large}.run"), "0198f0c2-0000-7000-8000-00000000dead.run".to_owned()];
     for orphan in &orphans {
-        admin.put_result(orphan, "of no use");
+        admin.put_result(orphan, "an orphan");
     }
     let cancelled = client.submit(&json!({"text": "not any more"}));
     admin.rewrite_record(&cancelled, |record| {

@@ -11,7 +11,7 @@ use wordmill_tests::admin::{Admin, job_message};
 use wordmill_tests::assertions::{array_length, assert_fields};
 use wordmill_tests::client::Client;
 use wordmill_tests::command::Wordmill;
-use wordmill_tests::dead_letters::wait_for_letter;
+use wordmill_tests::dead_letters::wait_for_dead_letter;
 use wordmill_tests::metrics::Metrics;
 use wordmill_tests::process::Version;
 use wordmill_tests::receiver::Receiver;
@@ -19,13 +19,14 @@ use wordmill_tests::stack::{Gateway, Nats, Stack, Worker, wait_until_ready};
 use wordmill_tests::stream::EventStream;
 use wordmill_tests::wait_for;
 
-/// Maximum wait. An old worker returns a message for newer workers with a delay of 30 s.
+/// Maximum wait in most tests. An old worker returns a message for newer workers with a delay of 30
+/// s.
 const RETURN_TIME_MAX: Duration = Duration::from_secs(90);
 const SETTINGS: &[(&str, &str)] = &[("WORDMILL_ATTEMPTS", "2"), ("WORDMILL_RETRY_BASE", "1s")];
 const WEBHOOKS: (&str, &str) = ("WORDMILL_WEBHOOK_SECRETS", "0123456789abcdef0123456789abcdef");
 /// The payload of a message that is not a job in any version.
-const NONSENSE: &str = "this is not a job";
-const NEWER: &str = "wordmill_newer_messages_total";
+const NONSENSE: &str = "not a job";
+const NEWER_MESSAGES_METRIC: &str = "wordmill_newer_messages_total";
 
 /// A broker without services.
 struct Broker {
@@ -77,14 +78,14 @@ fn find_in_list(client: &Client, id: &str) -> Value {
 /// Waits until a worker has returned `count` messages because of an unknown part. No job may become
 /// a dead letter meanwhile.
 fn wait_for_return(broker: &Broker, worker: &Worker, (queue, part): (&str, &str), count: f64) {
-    let what = format!("{count} messages of {queue} are returned because of {part}");
-    wait_for(&what, RETURN_TIME_MAX, || {
+    let condition_name = format!("{count} messages of {queue} are returned because of {part}");
+    wait_for(&condition_name, RETURN_TIME_MAX, || {
         if broker.admin.message_count("DEAD_JOBS") > 0 {
             let dead = broker.admin.all_messages("DEAD_JOBS");
             assert!(dead.iter().all(|letter| letter.payload == NONSENSE.as_bytes()), "{dead:?}");
         }
         let labels = [("queue", queue), ("part", part)];
-        (Metrics::fetch(&worker.health).sum(NEWER, &labels)? >= count).then_some(())
+        (Metrics::fetch(&worker.health).sum(NEWER_MESSAGES_METRIC, &labels)? >= count).then_some(())
     });
 }
 
@@ -99,13 +100,13 @@ fn jobs_of_a_newer_gateway_survive_its_rollback() {
     assert_eq!(broker.admin.message_count("DEAD_JOBS"), 0);
     assert_eq!(broker.admin.message_count("JOBS"), 2);
     let (_, unacknowledged) = broker.admin.pending_and_unacknowledged("interactive");
-    assert_eq!(unacknowledged, 2, "both are redelivered later");
+    assert_eq!(unacknowledged, 2, "both messages are redelivered later");
 
     // Other jobs run meanwhile.
     let plain = new_gateway.client.submit(&json!({"text": "a b c"}));
     assert_eq!(new_gateway.client.wait_until_final(&plain, RETURN_TIME_MAX)["totals"]["words"], 3);
 
-    // Roll back to the current version, which does not know the option.
+    // Roll back to the current version, which does not support the option.
     new_gateway.process.stop();
     let old_gateway = broker.gateway(Version::Current);
     let client = &old_gateway.client;
@@ -168,7 +169,7 @@ fn an_older_gateway_shows_the_codes_of_a_newer_worker() {
 
     let dead = new.submit(&newer_job("not to be", "retry"));
     assert_eq!(old.wait_until_final(&dead, RETURN_TIME_MAX)["dead_lettered"], true);
-    let letter = wait_for_letter(old, &dead);
+    let letter = wait_for_dead_letter(old, &dead);
     assert_eq!(letter["failure"]["code"], "next_version", "{letter}");
     assert_eq!(letter["options"]["next"], "retry", "{letter}");
     assert_eq!(letter["source"], json!({"kind": "text", "size_bytes": 9}), "{letter}");
@@ -178,7 +179,7 @@ fn an_older_gateway_shows_the_codes_of_a_newer_worker() {
         let request = json!({"ids": [dead], "dry_run": dry_run});
         let line = old.post("/v1/dead-letters/replay", &request).json()["data"][0].clone();
         assert_eq!(line["outcome"], "unreadable", "{line}");
-        assert!(line["detail"].as_str().expect("a sentence").contains("options"), "{line}");
+        assert!(line["detail"].as_str().expect("a detail").contains("options"), "{line}");
     }
     old.post(&format!("/v1/jobs/{dead}/retry"), &json!({}))
         .expect_problem(503, "broker_unavailable");
@@ -194,7 +195,7 @@ fn an_older_gateway_shows_the_codes_of_a_newer_worker() {
 }
 
 #[test]
-fn a_rolled_back_worker_takes_no_attempt_from_a_newer_job() {
+fn a_rolled_back_worker_uses_no_attempt_of_a_newer_job() {
     let broker = Broker::start();
     let gateway = broker.gateway(Version::Next);
     let mut new_worker = broker.worker(Version::Next, &[]);
@@ -230,7 +231,7 @@ fn message_with_changes(id: &str, changes: &Value) -> String {
 fn a_worker_returns_messages_that_only_a_newer_one_can_handle() {
     let broker = Broker::start();
     let gateway = broker.gateway(Version::Current);
-    let [state, format, order] =
+    let [state, format, webhook_job] =
         ["a", "b", "c"].map(|text| gateway.client.submit(&json!({"text": text})));
     broker.admin.rewrite_record(&state, |record| record["status"] = json!("paused"));
     broker.admin.rewrite_record(&format, |record| {
@@ -253,8 +254,8 @@ fn a_worker_returns_messages_that_only_a_newer_one_can_handle() {
         broker.admin.publish(&subject, &message_with_changes(&id(n), changes));
     }
     broker.admin.publish("jobs.interactive.public.nonsense", NONSENSE);
-    let newer_order = json!({"format": 2, "to": "receiver"}).to_string();
-    broker.admin.publish(&format!("webhooks.public.{order}"), &newer_order);
+    let newer_message = json!({"format": 2, "to": "receiver"}).to_string();
+    broker.admin.publish(&format!("webhooks.public.{webhook_job}"), &newer_message);
 
     let worker = broker.worker(Version::Current, &[WEBHOOKS]);
     wait_for_return(&broker, &worker, ("jobs", "format"), 1.0);
@@ -262,11 +263,11 @@ fn a_worker_returns_messages_that_only_a_newer_one_can_handle() {
     wait_for_return(&broker, &worker, ("jobs", "options"), 1.0);
     wait_for_return(&broker, &worker, ("jobs", "record"), 3.0);
     wait_for_return(&broker, &worker, ("webhooks", "format"), 1.0);
-    gateway.client.wait_until_final(&order, RETURN_TIME_MAX);
+    gateway.client.wait_until_final(&webhook_job, RETURN_TIME_MAX);
     wait_for("only nonsense is a dead letter", RETURN_TIME_MAX, || {
         (broker.admin.message_count("DEAD_JOBS") == 1).then_some(())
     });
-    wait_for("the others and the batch wait", RETURN_TIME_MAX, || {
+    wait_for("the other jobs and the batch are queued", RETURN_TIME_MAX, || {
         (broker.admin.message_count("JOBS") == 7).then_some(())
     });
     let batch = wait_for("the other member has succeeded", RETURN_TIME_MAX, || {
@@ -281,7 +282,7 @@ fn a_worker_returns_messages_that_only_a_newer_one_can_handle() {
     assert_fields(&record, json!({"status": "paused", "attempts": []}));
 }
 
-/// Adds values to a record that only a newer version knows.
+/// Adds values to a record that only a newer version supports.
 fn add_newer_parts(record: &mut Value) {
     let failure = json!({"code": "fetch_quic", "detail": "No.", "retryable": true});
     record["options"]["stem"] = json!({"language": "en"});
@@ -302,7 +303,7 @@ fn assert_shown(shown: &Value, status: &str) {
 }
 
 #[test]
-fn every_route_handles_a_state_of_a_newer_version() {
+fn every_route_handles_a_status_of_a_newer_version() {
     let stack = Stack::with(1, 0, &[]);
     let client = stack.client();
     let admin = Admin::connect(&stack.nats);

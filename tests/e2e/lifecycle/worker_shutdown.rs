@@ -1,4 +1,4 @@
-//! Workers can be stopped at any time: no job fails, is delayed or loses an attempt.
+//! Workers can be stopped at any time: no job fails, is delayed or uses an additional attempt.
 
 use std::time::{Duration, Instant};
 
@@ -31,7 +31,7 @@ fn count_attempts(job: &Value) -> usize {
 }
 
 #[test]
-fn running_work_is_finished_within_the_grace_period() {
+fn running_jobs_finish_within_the_grace_period() {
     let mut stack = Stack::start();
     let site = Site::start();
     let page = Page::new("text/plain", "two words").after(Duration::from_secs(2));
@@ -45,7 +45,7 @@ fn running_work_is_finished_within_the_grace_period() {
 }
 
 #[test]
-fn jobs_behind_a_stopping_worker_are_done_at_once_by_another() {
+fn jobs_waiting_at_a_stopping_worker_run_immediately_on_another() {
     let stack = Stack::with(1, 0, &[]);
     let client = stack.client();
     let site = Site::start();
@@ -61,7 +61,7 @@ fn jobs_behind_a_stopping_worker_are_done_at_once_by_another() {
         site.put(path, Page::new("text/plain", "two words"));
     }
     assert!(first.process.stop().success());
-    // A job that was not handed back would be redelivered only after the ack wait of 30 s.
+    // A job that was not returned would be redelivered only after the ack wait of 30 s.
     let started = Instant::now();
     let second = Worker::start(&stack.nats.address(), &[]);
     wait_until_ready(&second.health);
@@ -73,7 +73,7 @@ fn jobs_behind_a_stopping_worker_are_done_at_once_by_another() {
 }
 
 #[test]
-fn a_worker_stops_in_time_while_the_broker_is_away() {
+fn a_worker_stops_in_time_while_the_broker_is_unavailable() {
     let directory = TempDir::new().expect("a directory");
     let nats = Nats::start(directory.path());
     nats.provision(&[]);
@@ -94,8 +94,8 @@ fn a_worker_stops_in_time_while_the_broker_is_away() {
         worker.process.signal(Signal::TERM);
         let status = worker.process.wait_for_exit(LIMIT);
         assert_eq!(status.code(), Some(0), "{}", worker.process.output());
-        // The grace period, 5 s to hand jobs back, and one request timeout each for the lanes and
-        // the barrier.
+        // The grace period, 5 s to return jobs, and one request timeout each for the lanes and the
+        // barrier.
         assert!(started.elapsed() < Duration::from_secs(9), "{:?}", started.elapsed());
         job_id
     });
@@ -141,7 +141,7 @@ fn a_worker_that_stops_after_a_reconnect_receives_no_more_jobs() {
 }
 
 #[test]
-fn twenty_rolling_restarts_count_as_no_attempts() {
+fn twenty_rolling_restarts_use_no_attempts() {
     let stack = Stack::with(1, 0, &[]);
     let client = stack.client();
     let site = Site::start();
@@ -163,6 +163,6 @@ fn twenty_rolling_restarts_count_as_no_attempts() {
     for job_id in &ids {
         assert_eq!(count_attempts(&client.wait_until_final(job_id, LIMIT)), 1);
     }
-    assert!(site.hits("/page") > ids.len(), "no work was interrupted at all");
+    assert!(site.hits("/page") > ids.len(), "the restarts interrupted no job");
     Admin::connect(&stack.nats).wait_until_idle();
 }

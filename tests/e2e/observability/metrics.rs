@@ -1,4 +1,4 @@
-//! Metrics: each one is documented and has the right value.
+//! Metrics: each one is documented and has the correct value.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -59,8 +59,8 @@ fn assert_documented(
 /// Waits until a metric of a service has a value.
 fn wait_for_value(client: &Client, name: &str, labels: &[(&str, &str)], value: f64) {
     let mut last = None;
-    let what = format!("{name} {labels:?} is {value}");
-    wait_for(&what, LIMIT, || {
+    let condition_name = format!("{name} {labels:?} is {value}");
+    wait_for(&condition_name, LIMIT, || {
         let now = Metrics::fetch(client).sum(name, labels);
         if last != now {
             eprintln!("{name} {labels:?}: {now:?}");
@@ -71,7 +71,7 @@ fn wait_for_value(client: &Client, name: &str, labels: &[(&str, &str)], value: f
 }
 
 #[test]
-fn every_metric_is_documented_and_right() {
+fn every_metric_is_documented_and_correct() {
     let mut stack = Stack::with(1, 0, SETTINGS);
     let gateway = stack.client().clone();
     let mut jobs = mixed::submit_queued_jobs(&stack);
@@ -131,7 +131,7 @@ fn every_metric_is_documented_and_right() {
     }
 }
 
-/// A sample: its name, its labels, its value.
+/// Name, labels and value of a sample.
 type Sample<'a> = (&'a str, &'a [(&'a str, &'a str)], f64);
 
 /// Asserts the metrics after the mixed load.
@@ -207,7 +207,7 @@ fn assert_mixed_load_is_counted(gateway: &Metrics, worker: &Metrics) {
 }
 
 #[test]
-fn metrics_of_an_absent_broker_are_not_shown() {
+fn queue_metrics_are_omitted_without_a_broker() {
     let mut stack = Stack::with(1, 1, &[]);
     let gateway = stack.client().clone();
     let worker = stack.workers[0].health.clone();
@@ -216,7 +216,7 @@ fn metrics_of_an_absent_broker_are_not_shown() {
     for client in [&gateway, &worker] {
         wait_for_value(client, "wordmill_broker_connected", &[], 0.0);
     }
-    wait_for("the numbers of the queue are not shown", LIMIT, || {
+    wait_for("the metrics of the queue are omitted", LIMIT, || {
         let metrics = Metrics::fetch(&gateway);
         let of_broker = [
             "wordmill_jobs_waiting",
@@ -233,7 +233,7 @@ fn metrics_of_an_absent_broker_are_not_shown() {
 }
 
 #[test]
-fn made_up_methods_and_paths_make_no_new_series() {
+fn unknown_methods_and_paths_create_no_series() {
     let stack = Stack::with(1, 0, &[]);
     let client = stack.client();
     for number in 0..20 {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use wordmill_tests::admin::Admin;
 use wordmill_tests::collector::{Collector, CollectorBehavior};
-use wordmill_tests::dead_letters::wait_for_letter;
+use wordmill_tests::dead_letters::wait_for_dead_letter;
 use wordmill_tests::receiver::{Receiver, Reply};
 use wordmill_tests::site::{Page, Site};
 use wordmill_tests::stack::Stack;
@@ -24,7 +24,7 @@ fn trace_id(job: &Value) -> &str {
 }
 
 #[test]
-fn every_job_is_one_trace_however_it_ends() {
+fn every_job_has_exactly_one_trace() {
     let collector = Collector::start(CollectorBehavior::Accepts);
     let endpoint = collector.endpoint();
     let settings = cases::settings(&endpoint);
@@ -65,7 +65,7 @@ fn a_replay_is_a_new_trace_with_a_link_to_the_old_one() {
     let url = site.put("/page", Page::status("503 Service Unavailable"));
     let old = stack.client().wait_until_final(&stack.client().submit_url(&url), LIMIT);
     assert_eq!(old["dead_lettered"], true, "{old}");
-    wait_for_letter(stack.client(), old["job_id"].as_str().expect("an id"));
+    wait_for_dead_letter(stack.client(), old["job_id"].as_str().expect("an id"));
     site.put("/page", Page::new("text/html", "here again"));
     let body = json!({"ids": [old["job_id"]]}).to_string();
     let json = [("content-type", "application/json")];
@@ -90,22 +90,22 @@ fn a_replay_is_a_new_trace_with_a_link_to_the_old_one() {
     new.only_span("process jobs").assert_child_of(publish);
 }
 
-/// Asserts that `order` has one delivery for each of `answers` as a child, each with one attempt
-/// that got this status code.
-fn assert_webhook_deliveries(trace: &Trace, order: &Span, job_id: &str, answers: &[&str]) {
+/// Asserts that `publish` has one delivery for each of `answers` as a child, each with one attempt
+/// that received this status code.
+fn assert_webhook_deliveries(trace: &Trace, publish: &Span, job_id: &str, answers: &[&str]) {
     let of = |parent: &Span, name| {
         let spans = trace.spans_named(name).into_iter();
         spans.filter(|span| span.parent_id == parent.span_id).cloned().collect::<Vec<_>>()
     };
-    assert_eq!(order.kind, Kind::Producer);
-    order.assert_attributes(&[("messaging.destination.name", "webhooks"), ("job.id", job_id)]);
-    let processed = of(order, "process webhooks");
+    assert_eq!(publish.kind, Kind::Producer);
+    publish.assert_attributes(&[("messaging.destination.name", "webhooks"), ("job.id", job_id)]);
+    let processed = of(publish, "process webhooks");
     assert_eq!(processed.len(), answers.len(), "{trace:#?}");
     for (process, answer) in processed.iter().zip(answers) {
         assert_eq!(process.kind, Kind::Consumer);
         assert_eq!(process.service(), "wordmill-worker");
-        process.assert_child_of(order);
-        process.assert_linked_to(order);
+        process.assert_child_of(publish);
+        process.assert_linked_to(publish);
         process
             .assert_attributes(&[("messaging.destination.name", "webhooks"), ("job.id", job_id)]);
         let [post] = &of(process, "POST")[..] else { panic!("not one attempt: {trace:#?}") };
@@ -151,10 +151,10 @@ fn a_webhook_is_in_the_trace_of_its_job() {
         .concat(),
         None,
     );
-    let orders = trace.spans_named("publish webhooks");
-    orders[0].assert_child_of(trace.only_span("process jobs"));
-    assert_eq!(orders[0].service(), "wordmill-worker");
-    assert_webhook_deliveries(&trace, orders[0], &job_id, &["503", "204"]);
+    let publishes = trace.spans_named("publish webhooks");
+    publishes[0].assert_child_of(trace.only_span("process jobs"));
+    assert_eq!(publishes[0].service(), "wordmill-worker");
+    assert_webhook_deliveries(&trace, publishes[0], &job_id, &["503", "204"]);
     let sent = trace.only_span("send webhook");
     assert_eq!(sent.kind, Kind::Internal);
     assert_eq!(sent.service(), "wordmill-gateway");
@@ -164,8 +164,8 @@ fn a_webhook_is_in_the_trace_of_its_job() {
     let request = collector.wait_for_trace(&request, 1, LIMIT);
     request.assert_spans(&["POST /v1/jobs/{id}/webhook"], None);
     sent.assert_linked_to(&request.spans[0]);
-    orders[1].assert_child_of(sent);
-    assert_webhook_deliveries(&trace, orders[1], &job_id, &["204"]);
+    publishes[1].assert_child_of(sent);
+    assert_webhook_deliveries(&trace, publishes[1], &job_id, &["204"]);
     let all = format!("{:?}", collector.traces());
     assert!(SECRETS.iter().all(|secret| !all.contains(secret)), "{all}");
 }
@@ -214,7 +214,7 @@ fn submit_with_traceparent(stack: &Stack, traceparent: &str) -> Value {
 }
 
 #[test]
-fn a_malformed_trace_context_begins_a_new_trace() {
+fn a_malformed_trace_context_starts_a_new_trace() {
     let collector = Collector::start(CollectorBehavior::Accepts);
     let endpoint = collector.endpoint();
     let stack = Stack::with(1, 1, &cases::settings(&endpoint));
@@ -230,7 +230,7 @@ fn a_malformed_trace_context_begins_a_new_trace() {
 }
 
 #[test]
-fn an_unsampled_trace_context_is_followed_without_spans() {
+fn an_unsampled_trace_context_is_propagated_without_spans() {
     let collector = Collector::start(CollectorBehavior::Accepts);
     let endpoint = collector.endpoint();
     let stack = Stack::with(1, 1, &cases::settings(&endpoint));
@@ -244,7 +244,7 @@ fn an_unsampled_trace_context_is_followed_without_spans() {
 }
 
 #[test]
-fn a_caller_that_is_not_trusted_is_linked() {
+fn an_untrusted_caller_is_linked() {
     let collector = Collector::start(CollectorBehavior::Accepts);
     let endpoint = collector.endpoint();
     let mut settings = cases::settings(&endpoint).to_vec();
@@ -268,7 +268,7 @@ fn a_caller_that_is_not_trusted_is_linked() {
 }
 
 #[test]
-fn without_a_collector_ids_are_carried_all_the_same() {
+fn trace_ids_are_propagated_without_a_collector() {
     for off in [
         &[][..],
         &[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9"), ("OTEL_SDK_DISABLED", "true")],
@@ -297,7 +297,7 @@ fn without_a_collector_ids_are_carried_all_the_same() {
 }
 
 #[test]
-fn a_bad_collector_costs_spans_and_nothing_else() {
+fn a_failing_collector_only_loses_spans() {
     let failing = Collector::start(CollectorBehavior::Fails);
     let hanging = Collector::start(CollectorBehavior::Hangs);
     let refused = wordmill_tests::site::closed_port();
@@ -325,7 +325,8 @@ fn a_bad_collector_costs_spans_and_nothing_else() {
             let status = process.stop();
             assert!(status.success(), "{status}: {}", process.output());
             assert!(started.elapsed() < STOP_MAX, "{endpoint}: {}", process.output());
-            let warning = process.wait_for_log("not all spans reached the collector", LIMIT);
+            let warning =
+                process.wait_for_log("some spans were not exported before shutdown", LIMIT);
             assert!(
                 warning["dropped"].as_u64() > Some(0) || warning["flushed"] == false,
                 "{warning}"
@@ -337,7 +338,7 @@ fn a_bad_collector_costs_spans_and_nothing_else() {
 }
 
 #[test]
-fn every_log_line_about_a_job_names_it_and_its_trace() {
+fn every_log_line_about_a_job_contains_its_id_and_trace_id() {
     let collector = Collector::start(CollectorBehavior::Accepts);
     let endpoint = collector.endpoint();
     for settings in [&cases::settings(&endpoint)[..], &[]] {

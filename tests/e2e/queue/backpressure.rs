@@ -1,5 +1,5 @@
-//! Backpressure: a queue that fills up refuses bulk jobs early and interactive jobs late, and polls
-//! are still answered.
+//! Backpressure: a queue that fills up refuses first bulk jobs, then interactive jobs. Polls are
+//! still answered.
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -21,7 +21,7 @@ fn submit_bulk(client: &Client) -> Answer {
 }
 
 /// Waits until the gateway refuses bulk jobs.
-fn wait_until_bulk_is_declined(client: &Client) -> Answer {
+fn wait_until_bulk_is_refused(client: &Client) -> Answer {
     wait_for("bulk jobs are refused", NOTICE_TIME_MAX, || {
         pause(Duration::from_millis(200));
         Some(submit_bulk(client)).filter(|answer| answer.status != 202)
@@ -37,7 +37,7 @@ fn expect_queue_full(answer: &Answer) {
 fn assert_polls_and_older_contract_answer(client: &Client, job_id: &str) {
     let started = Instant::now();
     assert_eq!(client.get(&format!("/v1/jobs/{job_id}")).json()["status"], "queued");
-    // Less than a request may wait for the broker.
+    // Shorter than the time that a request may wait for the broker.
     assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
     let older = client.post("/word-count", &json!({"url": "http://example.org/"}));
     assert_eq!(older.status, 500, "{older:?}");
@@ -46,16 +46,16 @@ fn assert_polls_and_older_contract_answer(client: &Client, job_id: &str) {
 }
 
 #[test]
-fn bulk_is_declined_before_interactive() {
+fn bulk_jobs_are_refused_before_interactive_jobs() {
     let stack = Stack::with(1, 0, &[]);
     let client = stack.client();
     let admin = Admin::connect(&stack.nats);
     admin.reconfigure("JOBS", |config| config.max_messages = 50);
     let job_id = client.submit(&json!({"text": "a"}));
     (0..39).for_each(|_| drop(client.submit(&json!({"text": "a"}))));
-    expect_queue_full(&wait_until_bulk_is_declined(client));
+    expect_queue_full(&wait_until_bulk_is_refused(client));
     let waiting = admin.message_count("JOBS");
-    assert!((40..50).contains(&waiting), "bulk was declined at {waiting} of 50");
+    assert!((40..50).contains(&waiting), "bulk jobs were refused at {waiting} of 50");
     (waiting..50).for_each(|_| drop(client.submit(&json!({"text": "a"}))));
     expect_queue_full(&client.post("/v1/jobs", &json!({"text": "a"})));
     assert_polls_and_older_contract_answer(client, &job_id);
@@ -71,14 +71,14 @@ fn bytes_are_bounded_like_the_number_of_jobs() {
     let text = json!({"text": "word ".repeat(2000)});
     let job_id = client.submit(&text);
     let mut accepted = 1;
-    let declined = wait_for("the queue is full", NOTICE_TIME_MAX, || {
+    let refused = wait_for("the queue is full", NOTICE_TIME_MAX, || {
         let answer = client.post("/v1/jobs", &text);
         accepted += u64::from(answer.status == 202);
         (answer.status != 202).then_some(answer)
     });
-    expect_queue_full(&declined);
+    expect_queue_full(&refused);
     assert!((15..20).contains(&accepted), "{accepted}");
-    let small = wait_until_bulk_is_declined(client);
+    let small = wait_until_bulk_is_refused(client);
     expect_queue_full(&small);
     let older = "http://example.org/".to_owned() + &"a".repeat(8000);
     wait_for("even small jobs are refused", NOTICE_TIME_MAX, || {
@@ -93,17 +93,19 @@ fn retry_after(answer: &Answer) -> u64 {
 }
 
 #[test]
-fn a_declined_client_gets_a_realistic_retry_after() {
-    const MOST: u64 = 50;
+fn a_refused_client_gets_a_realistic_retry_after() {
+    const MESSAGES_MAX: u64 = 50;
     let stack = Stack::with(1, 0, &[]);
     let client = stack.client();
     let admin = Admin::connect(&stack.nats);
     let site = Site::start();
-    admin.reconfigure("JOBS", |config| config.max_messages = MOST.try_into().expect("a bound"));
+    admin.reconfigure("JOBS", |config| {
+        config.max_messages = MESSAGES_MAX.try_into().expect("a bound")
+    });
     let url = site.put("/slow", Page::new("text/plain", "a").after(Duration::from_secs(1)));
-    (0..MOST).for_each(|_| drop(client.submit_url(&url)));
+    (0..MESSAGES_MAX).for_each(|_| drop(client.submit_url(&url)));
     // The queue does not drain, so the gateway can only answer the default of 5 s.
-    assert_eq!(retry_after(&wait_until_bulk_is_declined(client)), 5);
+    assert_eq!(retry_after(&wait_until_bulk_is_refused(client)), 5);
 
     // Jobs run one after the other and take a little more than 1 s each.
     let started = Instant::now();
@@ -112,11 +114,11 @@ fn a_declined_client_gets_a_realistic_retry_after() {
         pause(Duration::from_millis(200));
         let left = admin.message_count("JOBS");
         let retry_after_s = retry_after(&submit_bulk(client));
-        (left <= MOST - 4 && retry_after_s != 5).then_some((retry_after_s, left))
+        (left <= MESSAGES_MAX - 4 && retry_after_s != 5).then_some((retry_after_s, left))
     });
-    let per_job = started.elapsed().as_secs_f64() / (MOST - left) as f64;
+    let per_job = started.elapsed().as_secs_f64() / (MESSAGES_MAX - left) as f64;
     // The queue must drain to 80 %, and then one more job must fit.
-    let expected = (left + 1 - MOST * 8 / 10) as f64 * per_job;
+    let expected = (left + 1 - MESSAGES_MAX * 8 / 10) as f64 * per_job;
     let ratio = retry_after_s as f64 / expected;
     assert!(
         (0.3..3.0).contains(&ratio),
@@ -125,34 +127,34 @@ fn a_declined_client_gets_a_realistic_retry_after() {
 }
 
 #[test]
-fn a_gateway_with_a_mute_broker_bounds_its_in_flight_bytes() {
+fn a_gateway_with_an_unresponsive_broker_bounds_its_in_flight_bytes() {
     let settings = [("WORDMILL_JSON_SIZE_MAX", "2MiB")];
     let stack = ProxiedStack::start(Proxied::Gateways(1), &settings);
     let client = stack.client();
     stack.proxy().mute();
     let body = json!({"text": "word ".repeat(400_000)}).to_string();
     let end = Instant::now() + LIMIT;
-    let declined = Mutex::new(None);
+    let refused = Mutex::new(None);
     // The in-flight budget is 64 MiB, enough for 32 of these bodies.
     std::thread::scope(|scope| {
         for _ in 0..48 {
             scope.spawn(|| {
-                while declined.lock().expect("an answer").is_none() && Instant::now() < end {
+                while refused.lock().expect("an answer").is_none() && Instant::now() < end {
                     let headers = [("content-type", "application/json")];
                     let sent = client.try_send("POST", "/v1/jobs", &headers, body.as_bytes());
                     let overloaded = |answer: &Answer| answer.text.contains("overloaded");
                     if let Some(answer) = sent.ok().filter(overloaded) {
-                        *declined.lock().expect("an answer") = Some(answer);
+                        *refused.lock().expect("an answer") = Some(answer);
                     }
                 }
             });
         }
     });
-    let declined = declined.into_inner().expect("an answer").expect("one was declined");
-    declined.expect_problem(503, "overloaded");
-    let after: u64 = declined.header("retry-after").and_then(|text| text.parse().ok()).expect("s");
-    assert!((1..=60).contains(&after), "{declined:?}");
-    // When the broker answers again, the budget is free again.
+    let refused = refused.into_inner().expect("an answer").expect("a refused request");
+    refused.expect_problem(503, "overloaded");
+    let after: u64 = refused.header("retry-after").and_then(|text| text.parse().ok()).expect("s");
+    assert!((1..=60).contains(&after), "{refused:?}");
+    // The budget is free again once the broker answers.
     stack.proxy().restore();
     wait_until_ready(client);
     client.submit(&json!({"text": "a"}));

@@ -60,8 +60,8 @@ fn interactive_jobs_do_not_wait_behind_bulk() {
 }
 
 #[test]
-fn lanes_that_are_both_busy_share_three_to_one() {
-    const EACH: usize = 400;
+fn busy_lanes_share_the_workers_three_to_one() {
+    const JOBS_PER_LANE: usize = 400;
     let stack = Stack::with(1, 0, &[]);
     let admin = Admin::connect(&stack.nats);
     let site = Site::start();
@@ -72,7 +72,7 @@ fn lanes_that_are_both_busy_share_three_to_one() {
         Page::new("text/plain", "a b").after(Duration::from_millis(40))
     });
     for lane in ["interactive", "bulk"] {
-        admin.publish_all((0..EACH).map(|n| {
+        admin.publish_all((0..JOBS_PER_LANE).map(|n| {
             let job_id = format!("0198f0c2-0000-7000-8000-{n:06}{:06}", lane.len());
             let message = json!({
                 "format": 1, "job_id": job_id, "owner": "public", "lane": lane,
@@ -85,29 +85,29 @@ fn lanes_that_are_both_busy_share_three_to_one() {
     }
     let _worker = Worker::start(&stack.nats.address(), &[("WORDMILL_SLOTS", "8")]);
     // Neither lane is empty during this time.
-    let first = wait_for("half of them were started", LIMIT, || {
+    let first = wait_for("half of the jobs were started", LIMIT, || {
         let started = started.lock().expect("the log");
-        (started.len() >= EACH).then(|| started[..EACH].to_vec())
+        (started.len() >= JOBS_PER_LANE).then(|| started[..JOBS_PER_LANE].to_vec())
     });
     let interactive = first.iter().filter(|is_interactive| **is_interactive).count();
-    let expected = EACH * 3 / 4;
+    let expected = JOBS_PER_LANE * 3 / 4;
     assert!(
-        (expected - EACH / 20..=expected + EACH / 20).contains(&interactive),
-        "{interactive} of {EACH} were interactive"
+        (expected - JOBS_PER_LANE / 20..=expected + JOBS_PER_LANE / 20).contains(&interactive),
+        "{interactive} of {JOBS_PER_LANE} were interactive"
     );
 }
 
 #[test]
-fn a_lane_that_gets_no_waiting_jobs_resubscribes() {
+fn a_lane_without_deliveries_resubscribes() {
     let mut stack = Stack::start();
     let admin = Admin::connect(&stack.nats);
-    // Heartbeats continue and jobs wait, as with a server that has lost the pull request.
+    // Heartbeats continue while jobs wait, as if the server had lost the pull request.
     admin.pause_consumer("bulk", "2100-01-01T00:00:00Z");
     let job_id = stack.client().submit(&json!({"text": "a b", "lane": "bulk"}));
-    let anew = stack.workers[0]
+    let line = stack.workers[0]
         .process
         .wait_for_log("no deliveries although jobs are pending; resubscribing", LIMIT);
-    assert_fields(&anew, json!({"lane": "bulk", "pending": 1}));
+    assert_fields(&line, json!({"lane": "bulk", "pending": 1}));
     // The interactive lane is not affected, and the new pull request works.
     let other = stack.client().submit(&json!({"text": "a b c"}));
     assert_eq!(stack.client().wait_until_final(&other, LIMIT)["totals"]["words"], 3);
@@ -116,7 +116,7 @@ fn a_lane_that_gets_no_waiting_jobs_resubscribes() {
 }
 
 #[test]
-fn a_lane_that_hears_nothing_is_not_ready() {
+fn a_lane_without_broker_messages_is_not_ready() {
     let stack = Stack::start();
     let admin = Admin::connect(&stack.nats);
     let health = &stack.workers[0].health;
@@ -140,9 +140,9 @@ fn a_lane_that_hears_nothing_is_not_ready() {
 }
 
 #[test]
-fn small_jobs_run_without_a_slot_up_to_a_bound() {
+fn small_jobs_run_without_a_slot_up_to_a_limit() {
     /// One slot of the lane, and 192 small jobs that run without a slot.
-    const IN_HAND_MAX: u64 = 1 + 192;
+    const RUNNING_MAX: u64 = 1 + 192;
     let stack = ProxiedStack::start(Proxied::Workers, &[]);
     let admin = &stack.admin;
     let proxy = stack.proxy();
@@ -151,13 +151,13 @@ fn small_jobs_run_without_a_slot_up_to_a_bound() {
     proxy.add_rule(Rule::hold_answers("$JS.API.DIRECT.GET.KV_job_state"));
     admin.publish_jobs("interactive", 220, "a short text");
     wait_for("all slots are used", LIMIT, || {
-        (admin.pending_and_unacknowledged("interactive") == (220 - IN_HAND_MAX, IN_HAND_MAX))
+        (admin.pending_and_unacknowledged("interactive") == (220 - RUNNING_MAX, RUNNING_MAX))
             .then_some(())
     });
     pause(Duration::from_millis(500));
-    assert_eq!(admin.pending_and_unacknowledged("interactive"), (220 - IN_HAND_MAX, IN_HAND_MAX));
-    // All of them must count as running: the status of the queue takes other unacknowledged
-    // messages for jobs that wait for a retry.
+    assert_eq!(admin.pending_and_unacknowledged("interactive"), (220 - RUNNING_MAX, RUNNING_MAX));
+    // All of them must be counted as running, because the status of the queue reports other
+    // unacknowledged messages as jobs that wait for their next attempt.
     let running = Metrics::fetch(&worker.health)
         .sum("wordmill_worker_slots_busy", &[("lane", "interactive")]);
     assert_eq!(running, Some(193.0));
@@ -172,7 +172,7 @@ fn late_deliveries_are_finished_before_more_are_requested() {
     let proxy = stack.proxy();
     let site = &stack.site;
     let client = stack.client();
-    // Room for one job per lane.
+    // One job per lane.
     let _worker = stack.start_proxied_worker(&[("WORDMILL_SLOTS", "2")]);
     site.handle(|_, _| Page::new("text/plain", "a b").after(Duration::from_millis(400)));
     let held_messages =
@@ -183,18 +183,21 @@ fn late_deliveries_are_finished_before_more_are_requested() {
     let (waiting, _) = admin.pending_and_unacknowledged("interactive");
     proxy.release();
 
-    let mut in_hand = Vec::new();
+    let mut unacknowledged_counts = Vec::new();
     wait_for("nearly all messages are delivered", LIMIT, || {
-        let (left, handed_out) = admin.pending_and_unacknowledged("interactive");
+        let (left, unacknowledged) = admin.pending_and_unacknowledged("interactive");
         // By then, both late deliveries are finished.
         if left < waiting {
-            in_hand.push(handed_out);
+            unacknowledged_counts.push(unacknowledged);
         }
         (left < 4).then_some(())
     });
     // The broker may deliver the next message before it processes the acknowledgement.
-    let too_many = in_hand.iter().filter(|count| **count > 1).count();
-    assert!(too_many * 4 < in_hand.len(), "one at a time, but: {in_hand:?}");
+    let too_many = unacknowledged_counts.iter().filter(|count| **count > 1).count();
+    assert!(
+        too_many * 4 < unacknowledged_counts.len(),
+        "one at a time, but: {unacknowledged_counts:?}"
+    );
     for job in jobs {
         assert_eq!(client.wait_until_final(&job, LIMIT)["status"], "succeeded");
     }

@@ -16,12 +16,16 @@ fn get_queue(client: &Client) -> Value {
 }
 
 /// Waits until the status of the queue satisfies `is_shown`. Workers report every two seconds.
-fn wait_until_queue_shows(client: &Client, what: &str, is_shown: impl Fn(&Value) -> bool) -> Value {
-    wait_for(what, LIMIT, || Some(get_queue(client)).filter(|queue| is_shown(queue)))
+fn wait_until_queue_shows(
+    client: &Client,
+    condition_name: &str,
+    is_shown: impl Fn(&Value) -> bool,
+) -> Value {
+    wait_for(condition_name, LIMIT, || Some(get_queue(client)).filter(|queue| is_shown(queue)))
 }
 
 #[test]
-fn an_empty_queue_has_bounds_and_nothing_else() {
+fn an_empty_queue_reports_its_limits_and_zeros() {
     let stack = Stack::with(1, 0, &[]);
     let lane = json!({
         "depth": 0, "waiting": 0, "in_work": 0, "waiting_for_retry": 0, "redelivered": 0,
@@ -61,7 +65,7 @@ fn waiting_running_and_retried_jobs_are_distinguished() {
     client.submit_url(&site.put("/stuck", Page::new("text/plain", "stuck").stalls_after(2)));
     let worker = Worker::start(&stack.nats.address(), &settings);
     wait_until_ready(&worker.health);
-    let shown = wait_until_queue_shows(client, "one job runs and one waits for a retry", |queue| {
+    let shown = wait_until_queue_shows(client, "one job runs, one waits for an attempt", |queue| {
         let lane = &queue["lanes"]["interactive"];
         lane["in_work"] == 1 && lane["waiting_for_retry"] == 1
     });
@@ -79,12 +83,12 @@ fn waiting_running_and_retried_jobs_are_distinguished() {
 }
 
 #[test]
-fn workers_that_leave_or_die_disappear() {
+fn stopped_and_killed_workers_disappear() {
     let mut stack = Stack::with(1, 3, &[]);
     wait_until_queue_shows(stack.client(), "three workers", |queue| queue["workers_seen"] == 3);
     assert!(stack.workers[0].process.stop().success());
     let left = get_queue(stack.client());
-    assert_eq!(left["workers_seen"], 2, "a stopped worker is removed at once: {left}");
+    assert_eq!(left["workers_seen"], 2, "a stopped worker is removed immediately: {left}");
     stack.workers[1].process.kill();
     let shown =
         wait_until_queue_shows(stack.client(), "one worker", |queue| queue["workers_seen"] == 1);
@@ -92,7 +96,7 @@ fn workers_that_leave_or_die_disappear() {
 }
 
 #[test]
-fn deliveries_that_were_repeated_are_counted() {
+fn redeliveries_are_counted() {
     let mut stack = Stack::with(1, 1, &[]);
     wordmill_tests::admin::Admin::connect(&stack.nats).set_ack_wait(Duration::from_secs(3));
     let site = Site::start();

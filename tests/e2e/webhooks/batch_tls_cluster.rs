@@ -1,4 +1,4 @@
-//! Webhooks of batches and their lines, over HTTPS, and with a broker of three servers.
+//! Webhooks of batches and their members, over HTTPS, and with a broker cluster of three servers.
 
 use std::fs;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use crate::webhooks::delivery::{
 const NDJSON: [(&str, &str); 1] = [("content-type", "application/x-ndjson")];
 
 #[test]
-fn a_batch_and_its_line_have_webhooks_of_their_own() {
+fn a_batch_and_its_members_have_separate_webhooks() {
     let stack = Stack::with(1, 1, &FAST_RETRIES);
     let receiver = Receiver::start();
     let client = stack.client();
@@ -58,12 +58,12 @@ fn a_batch_and_its_line_have_webhooks_of_their_own() {
 }
 
 #[test]
-fn receivers_speak_https_with_trusted_certificates() {
+fn webhooks_are_delivered_over_https_only_with_trusted_certificates() {
     let ours = Authority::new();
     let others = Authority::new();
     let folder = TempDir::new().expect("a directory");
     let trusted = folder.path().join("authorities.pem");
-    fs::write(&trusted, &ours.pem).expect("written");
+    fs::write(&trusted, &ours.pem).expect("the file is written");
     let trusted = ("SSL_CERT_FILE", trusted.to_str().expect("a path"));
     let settings = [&FAST_RETRIES[..], &[trusted]].concat();
     let stack = Stack::with(1, 1, &settings);
@@ -94,7 +94,7 @@ fn receivers_speak_https_with_trusted_certificates() {
 }
 
 #[test]
-fn a_webhook_outlives_the_server_that_leads_its_queue() {
+fn a_webhook_survives_the_loss_of_its_queues_leader() {
     const SETTINGS: [(&str, &str); 3] = [
         ("WORDMILL_REPLICAS", "3"),
         ("WORDMILL_WEBHOOK_SECRETS", SECRET),
@@ -140,7 +140,7 @@ fn a_webhook_outlives_the_server_that_leads_its_queue() {
         received.iter().all(|one| one.is_signed_with(&public_receiver_secret())),
         "{received:?}"
     );
-    // Webhooks of later jobs are delivered, too.
+    // Webhooks of later jobs are also delivered.
     let next = wait_for("the queue takes jobs again", LIMIT, || {
         let body = json!({"text": "a b", "webhook": {"url": receiver.url("/next")}});
         let answer = client.post("/v1/jobs", &body);

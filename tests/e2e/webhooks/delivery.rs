@@ -1,4 +1,4 @@
-//! Webhooks as clients and receivers see them: contents, signatures, attempts and status.
+//! Webhooks from the view of clients and receivers: contents, signatures, attempts and status.
 
 use std::process::Command;
 
@@ -17,11 +17,12 @@ use wordmill_tests::{LIMIT, wait_for};
 pub const SECRET: &str = "0123456789abcdef0123456789abcdef";
 /// The secret that replaces the main one.
 const NEW_SECRET: &str = "fedcba9876543210fedcba9876543210";
-/// Settings with short pauses between the attempts.
+/// Settings with short delays between the attempts.
 pub const FAST_RETRIES: [(&str, &str); 2] =
     [("WORDMILL_WEBHOOK_SECRETS", SECRET), ("WORDMILL_WEBHOOK_RETRY_MAX", "50ms")];
 
-/// Settings under which a `Retry-After` outlasts the test, so that the job still shows it.
+/// Settings with which a `Retry-After` of the receiver ends after the test, so that the delay is
+/// still visible.
 const LONG_RETRIES: [(&str, &str); 2] =
     [("WORDMILL_WEBHOOK_SECRETS", SECRET), ("WORDMILL_WEBHOOK_RETRY_MAX", "1h")];
 
@@ -50,7 +51,7 @@ pub fn get_webhook(client: &Client, job_id: &str) -> Value {
     answer.json()["webhook"].clone()
 }
 
-/// Waits until a webhook is delivered, disabled or given up, and returns it.
+/// Waits until a webhook is delivered, disabled or failed, and returns it.
 pub fn wait_until_settled(client: &Client, job_id: &str) -> Value {
     wait_for(&format!("the webhook of {job_id} is settled"), LIMIT, || {
         Some(get_webhook(client, job_id)).filter(|webhook| webhook["status"] != "waiting")
@@ -62,7 +63,7 @@ fn resend(client: &Client, job_id: &str) -> wordmill_tests::client::Answer {
 }
 
 #[test]
-fn every_end_of_a_job_is_sent_with_a_standard_signature() {
+fn every_final_status_is_sent_with_a_standard_signature() {
     let stack = Stack::with(1, 1, &FAST_RETRIES);
     let site = Site::start();
     let receiver = Receiver::start();
@@ -177,16 +178,16 @@ fn a_failing_receiver_is_retried_and_every_attempt_is_shown() {
 }
 
 #[test]
-fn a_silent_receiver_is_given_up_after_ten_attempts() {
+fn a_webhook_fails_after_ten_attempts() {
     let stack = Stack::with(1, 1, &FAST_RETRIES);
     let receiver = Receiver::start();
     let client = stack.client();
     receiver.set_replies("/busy", &[BUSY]);
     let submit = |url: &str| client.submit(&json!({"text": "a b", "webhook": {"url": url}}));
     let busy = submit(&receiver.url("/busy"));
-    let nobody = submit(&closed_port());
+    let unreachable = submit(&closed_port());
     for (job_id, status_code, code) in
-        [(&busy, json!(503), Value::Null), (&nobody, Value::Null, json!("fetch_connect"))]
+        [(&busy, json!(503), Value::Null), (&unreachable, Value::Null, json!("fetch_connect"))]
     {
         let webhook = wait_until_settled(client, job_id);
         assert_eq!(webhook["status"], "failed", "{webhook}");
@@ -204,7 +205,7 @@ fn a_silent_receiver_is_given_up_after_ten_attempts() {
 }
 
 #[test]
-fn a_receiver_that_is_gone_is_left_alone() {
+fn a_410_disables_the_webhook() {
     let stack = Stack::with(1, 1, &LONG_RETRIES);
     let receiver = Receiver::start();
     let client = stack.client();
@@ -290,8 +291,8 @@ fn an_invalid_webhook_is_refused_before_the_job_is_queued() {
     let client = stack.client();
     let long = format!("http://example.org/{}", "a".repeat(9000));
     for (url, detail) in [
-        ("example.org", "Not a URL"),
-        ("", "Not a URL"),
+        ("example.org", "The URL of the webhook is not valid"),
+        ("", "The URL of the webhook is not valid"),
         ("ftp://example.org/", "http and https"),
         ("http://user:word@example.org/", "user name"),
         (&long, "longer than"),
@@ -324,7 +325,7 @@ fn an_invalid_webhook_is_refused_before_the_job_is_queued() {
 }
 
 #[test]
-fn an_address_that_is_not_allowed_is_never_dialled() {
+fn forbidden_webhook_addresses_are_never_connected_to() {
     let stack = Stack::with(
         1,
         1,
@@ -345,7 +346,7 @@ fn an_address_that_is_not_allowed_is_never_dialled() {
 }
 
 #[test]
-fn a_new_secret_is_introduced_without_rejected_requests() {
+fn secret_rotation_causes_no_rejected_requests() {
     let both = format!("{NEW_SECRET},{SECRET}");
     let stack = Stack::with(1, 0, &FAST_RETRIES);
     let receiver = Receiver::start();
@@ -368,7 +369,7 @@ fn a_new_secret_is_introduced_without_rejected_requests() {
 }
 
 #[test]
-fn owners_have_secrets_and_webhooks_of_their_own() {
+fn owners_have_separate_secrets_and_webhooks() {
     let mut keys = Keyring::new();
     let a = keys.add("a", &json!({}));
     let b = keys.add("b", &json!({}));

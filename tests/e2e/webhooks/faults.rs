@@ -15,7 +15,7 @@ use crate::webhooks::delivery::{FAST_RETRIES, SECRET, get_webhook, wait_until_se
 
 const BUSY: Reply = Reply::Status("503 Service Unavailable", "");
 const OK: Reply = Reply::Status("204 No Content", "");
-/// Settings under which a webhook waits longer than any test after two failed attempts.
+/// Settings with which a webhook waits longer than the test after two failed attempts.
 const SLOW_RETRIES: [(&str, &str); 2] =
     [("WORDMILL_WEBHOOK_SECRETS", SECRET), ("WORDMILL_WEBHOOK_RETRY_MAX", "24h")];
 /// Prefixes of the acknowledgement subjects of webhooks and of jobs.
@@ -37,7 +37,7 @@ fn submit_with_webhook(stack: &ProxiedStack, path: &str) -> String {
 /// Waits until both queues are empty and returns the number of requests on a path.
 fn count_requests_when_settled(stack: &ProxiedStack, path: &str) -> usize {
     stack.admin.wait_until_idle();
-    wait_for("no webhook waits", LIMIT, || {
+    wait_for("the webhook queue is empty", LIMIT, || {
         (stack.admin.message_count("WEBHOOKS") == 0).then_some(())
     });
     stack.receiver.requests(path).len()
@@ -76,11 +76,11 @@ fn a_hanging_receiver_delays_neither_counting_nor_others() {
         assert_eq!(get_webhook(client, job_id)["status"], "waiting");
     }
     assert_eq!(alive.requests("/hook").len(), fine.len());
-    assert_eq!(dead.requests("/hook").len(), 2, "no host has more than half of the slots");
+    assert_eq!(dead.requests("/hook").len(), 2, "a host gets at most half of the slots");
 }
 
 #[test]
-fn a_webhook_survives_the_worker_that_orders_it() {
+fn a_webhook_survives_the_worker_that_enqueues_it() {
     let stack = start();
     for (path, rule) in [
         ("/not-ordered", Rule::discard("webhooks.")),
@@ -91,7 +91,7 @@ fn a_webhook_survives_the_worker_that_orders_it() {
         // This worker has no secrets, so it delivers no webhooks itself.
         let mut first = stack.start_proxied_worker(&[]);
         let job_id = submit_with_webhook(&stack, path);
-        wait_for("the fault is reached", LIMIT, || (handle.count() > 0).then_some(()));
+        wait_for("the fault takes effect", LIMIT, || (handle.count() > 0).then_some(()));
         first.process.kill();
         stack.proxy().release();
         let second = stack.start_direct_worker(&FAST_RETRIES);
@@ -102,7 +102,7 @@ fn a_webhook_survives_the_worker_that_orders_it() {
 }
 
 #[test]
-fn a_worker_that_dies_while_it_delivers_leaves_an_attempt() {
+fn a_worker_crash_during_a_delivery_uses_one_attempt() {
     let stack = start();
     stack.receiver.set_replies("/hook", &[Reply::Hang, OK]);
     let mut first = stack
@@ -120,7 +120,7 @@ fn a_worker_that_dies_while_it_delivers_leaves_an_attempt() {
 }
 
 #[test]
-fn a_worker_that_was_paused_leaves_the_webhook_to_the_next_one() {
+fn a_resumed_worker_leaves_the_webhook_to_its_successor() {
     let stack = start();
     stack.receiver.set_replies("/hook", &[Reply::Hang, Reply::Hang, OK]);
     let timeout = |limit| [&FAST_RETRIES[..], &[("WORDMILL_WEBHOOK_TIMEOUT", limit)]].concat();
@@ -140,7 +140,7 @@ fn a_worker_that_was_paused_leaves_the_webhook_to_the_next_one() {
 }
 
 #[test]
-fn a_stopped_worker_takes_its_attempt_back() {
+fn a_stopping_worker_withdraws_its_webhook_attempt() {
     let stack = start();
     stack.receiver.set_replies("/hook", &[Reply::Hang, OK]);
     let settings = [("WORDMILL_SHUTDOWN_GRACE", "0s"), ("WORDMILL_WEBHOOK_TIMEOUT", "60s")];
@@ -173,53 +173,54 @@ fn an_unconfirmed_delivery_is_not_repeated() {
 }
 
 #[test]
-fn repeated_orders_deliver_a_webhook_once() {
+fn repeated_webhook_messages_deliver_a_webhook_once() {
     let stack = start();
     let _worker = stack.start_proxied_worker(&SLOW_RETRIES);
     let job_id = submit_with_webhook(&stack, "/hook");
     let subject = format!("webhooks.public.{job_id}");
-    let order = json!({"format": 1, "round": 0, "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736"});
+    let message = json!({"format": 1, "round": 0, "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736"});
     assert_eq!(wait_until_settled(stack.client(), &job_id)["status"], "delivered");
     // Without a message id the stream does not deduplicate, as after its deduplication window.
     for _ in 0..5 {
-        stack.admin.publish(&subject, &order.to_string());
+        stack.admin.publish(&subject, &message.to_string());
     }
     assert_eq!(count_requests_when_settled(&stack, "/hook"), 1);
 
     // The same holds while a webhook waits for its next attempt.
     stack.receiver.set_replies("/busy", &[BUSY]);
     let job_id = submit_with_webhook(&stack, "/busy");
-    wait_for("it waits for its third attempt", LIMIT, || {
+    wait_for("the webhook waits for its third attempt", LIMIT, || {
         let webhook = get_webhook(stack.client(), &job_id);
         (attempt_count(&webhook) == 2 && webhook["attempts"][1]["status_code"] == 503).then_some(())
     });
-    let sent_back = stack.proxy().add_rule(Rule::pass(ACK).containing("-NAK"));
-    stack.admin.publish(&format!("webhooks.public.{job_id}"), &order.to_string());
-    wait_for("the other message is returned", LIMIT, || (sent_back.count() > 0).then_some(()));
+    let returned = stack.proxy().add_rule(Rule::pass(ACK).containing("-NAK"));
+    stack.admin.publish(&format!("webhooks.public.{job_id}"), &message.to_string());
+    wait_for("the other message is returned", LIMIT, || (returned.count() > 0).then_some(()));
     assert_eq!(stack.receiver.requests("/busy").len(), 2);
     assert_eq!(attempt_count(&get_webhook(stack.client(), &job_id)), 2);
 
-    // An invalid webhook message is dropped. One of a newer format waits. Neither delays others.
-    stack.admin.publish("webhooks.public.nonsense", "this is no order");
+    // An invalid webhook message is dropped. One with a newer format stays queued. Neither delays
+    // others.
+    stack.admin.publish("webhooks.public.nonsense", "not a webhook message");
     stack.admin.publish("webhooks.public.newer", r#"{"format":99}"#);
-    let never = "webhooks.public.0198f0c2-0000-7000-8000-000000000000";
-    stack.admin.publish(never, &order.to_string());
-    wait_for("only the three wait", LIMIT, || {
+    let unknown_job = "webhooks.public.0198f0c2-0000-7000-8000-000000000000";
+    stack.admin.publish(unknown_job, &message.to_string());
+    wait_for("three webhook messages are left", LIMIT, || {
         (stack.admin.message_count("WEBHOOKS") == 3).then_some(())
     });
 }
 
 #[test]
-fn a_full_webhook_queue_delays_only_its_jobs_messages() {
+fn a_full_webhook_queue_delays_only_messages_of_jobs_with_webhooks() {
     let stack = start();
     stack.receiver.set_replies("/busy", &[BUSY]);
     let _worker = stack.start_proxied_worker(&SLOW_RETRIES);
     let first = submit_with_webhook(&stack, "/busy");
     stack.receiver.wait_for_requests("/busy", 1, LIMIT);
     stack.admin.reconfigure("WEBHOOKS", |config| config.max_messages = 1);
-    let sent_back = stack.proxy().add_rule(Rule::pass(ACK_JOB).containing("-NAK"));
+    let returned = stack.proxy().add_rule(Rule::pass(ACK_JOB).containing("-NAK"));
     let second = submit_with_webhook(&stack, "/hook");
-    wait_for("the message is returned", LIMIT, || (sent_back.count() > 0).then_some(()));
+    wait_for("the message is returned", LIMIT, || (returned.count() > 0).then_some(()));
     // The job still succeeds, and so do later ones.
     assert_eq!(stack.client().wait_until_final(&second, LIMIT)["status"], "succeeded");
     let other = stack.client().submit(&json!({"text": "a b c"}));
@@ -237,7 +238,7 @@ fn a_full_webhook_queue_delays_only_its_jobs_messages() {
 }
 
 #[test]
-fn jobs_that_end_without_a_worker_have_webhooks_too() {
+fn jobs_that_end_without_a_worker_have_webhooks() {
     let stack = start();
     let lost = submit_with_webhook(&stack, "/lost");
     let cancelled = submit_with_webhook(&stack, "/cancelled");
@@ -276,7 +277,7 @@ fn webhooks_survive_a_restart_of_the_broker() {
     receiver.wait_for_requests("/hook", 2, LIMIT);
     wait_until_ready(stack.client());
     assert_eq!(wait_until_settled(stack.client(), &job_id)["status"], "delivered");
-    // Webhooks of later jobs are delivered, too.
+    // Webhooks of later jobs are also delivered.
     let job_id = stack.client().submit(&hook);
     assert_eq!(wait_until_settled(stack.client(), &job_id)["status"], "delivered");
 }
@@ -284,12 +285,12 @@ fn webhooks_survive_a_restart_of_the_broker() {
 #[test]
 fn workers_without_secrets_leave_webhooks_to_others() {
     let stack = start();
-    let _counts = stack.start_proxied_worker(&[]);
+    let _worker_without_secrets = stack.start_proxied_worker(&[]);
     let job_id = submit_with_webhook(&stack, "/hook");
     assert_eq!(stack.client().wait_until_final(&job_id, LIMIT)["status"], "succeeded");
     stack.admin.wait_until_idle();
     assert_eq!(stack.admin.message_count("WEBHOOKS"), 1);
-    let _tells = stack.start_direct_worker(&FAST_RETRIES);
+    let _worker_with_secrets = stack.start_direct_worker(&FAST_RETRIES);
     assert_eq!(wait_until_settled(stack.client(), &job_id)["status"], "delivered");
     assert_eq!(count_requests_when_settled(&stack, "/hook"), 1);
 }

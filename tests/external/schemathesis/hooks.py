@@ -1,11 +1,11 @@
-"""Extends schemathesis by rules that the OpenAPI description cannot express.
+"""Adds rules to schemathesis that the OpenAPI description cannot express.
 
-The services really fetch pages and send webhooks. Every valid generated URL therefore refers to an unused port of
-loopback, so that a test sends no request to another host. Invalid URLs are generated freely.
+The services under test fetch pages and send webhooks. Every valid generated URL therefore refers to an unused port
+on loopback, so that a test sends no request to another host. Invalid URLs are sent as generated.
 
-A job id or an idempotency key of a client belongs to one submission: the service refuses the same name with other
-contents. Valid names are therefore replaced by names that are derived from the whole request, in the same form and
-length. A repeated request repeats its name. Invalid names are sent as generated.
+A client's job id or idempotency key belongs to one submission: the service refuses it for another submission. Valid
+ids and keys are therefore replaced with ones that are derived from the complete request, in the same form and
+length. A repeated request has the same id or key. Invalid ids and keys are sent as generated.
 """
 
 import hashlib
@@ -18,15 +18,15 @@ from urllib.parse import urlencode
 import schemathesis
 from hypothesis import strategies as st
 
-NOWHERE = "127.0.0.1:9"
+UNUSED_ADDRESS = "127.0.0.1:9"
 QUERY_BYTES_MAX = 12 << 10
-# Syntax as in the description: plain, or in double quotes.
+# Syntax of an idempotency key in the OpenAPI description: plain, or in double quotes.
 KEY = re.compile(r'[!#-~][!-~]{0,254}|"([!#-\[\]-~]|\\["\\]){1,255}"')
 
 part = st.text(alphabet=string.ascii_letters + string.digits + "-._~!$&'()*+,;=:@", max_size=12)
 path = st.lists(part, max_size=4).map("/".join)
 scheme = st.sampled_from(["http", "https", "HTTP", "hTTps"])
-schemathesis.openapi.format("uri", st.builds(lambda scheme, path: f"{scheme}://{NOWHERE}/{path}", scheme, path))
+schemathesis.openapi.format("uri", st.builds(lambda scheme, path: f"{scheme}://{UNUSED_ADDRESS}/{path}", scheme, path))
 
 
 @schemathesis.serializer("application/x-ndjson")
@@ -38,30 +38,30 @@ def lines(context, value):
 
 @schemathesis.hook
 def filter_query(context, query):
-    """Rejects queries that do not fit into the head of a request.
+    """Returns whether a query fits into the head of a request.
 
-    The description states the limit of 16 KiB once, in its introduction.
+    The OpenAPI description states the limit of 16 KiB in its introduction only.
     """
     return len(urlencode(query or {}, doseq=True, errors="surrogatepass")) <= QUERY_BYTES_MAX
 
 
 @schemathesis.hook
 def before_call(context, case, kwargs):
-    """Replaces valid job ids and idempotency keys by names derived from the request."""
-    said = repr((case.method, case.path, case.path_parameters, case.query, case.media_type, case.body)).encode("utf-8", "surrogatepass")
-    digest = hashlib.sha256(said)
+    """Replaces valid job ids and idempotency keys with ones that are derived from the request."""
+    request = repr((case.method, case.path, case.path_parameters, case.query, case.media_type, case.body)).encode("utf-8", "surrogatepass")
+    digest = hashlib.sha256(request)
     if case.method == "PUT" and is_uuid(case.path_parameters.get("id")):
         case.path_parameters["id"] = str(uuid.UUID(bytes=digest.digest()[:16], version=5))
     names = [name for name in case.headers if name.lower() == "idempotency-key"]
     for name in names:
         if is_key(case.headers[name]):
-            case.headers[name] = renamed(case.headers[name], digest.hexdigest())
+            case.headers[name] = derive_key(case.headers[name], digest.hexdigest())
 
 
-def renamed(key, digest):
-    """Returns another key of the same form and length.
+def derive_key(key, digest):
+    """Returns a key that is derived from a digest, with the form and length of `key`.
 
-    It has at least 32 characters, so that the keys of different requests differ.
+    Shorter keys get 32 characters, so that the keys of different requests differ.
     """
     quote = '"' if key.startswith('"') else ""
     length = min(max(len(key) - 2 * len(quote), 32), 255)

@@ -68,7 +68,7 @@ impl Stream {
     /// Begins a block that is not the last one.
     fn block(&mut self, bytes: usize) {
         let length = u32::try_from(bytes - 1).expect("a length");
-        // More than four hexadecimal digits must not begin with 0.
+        // A length of more than four hexadecimal digits must not begin with 0.
         let digits = (32 - length.leading_zeros()).div_ceil(4).max(4);
         self.push(0, 1);
         self.push(digits - 4, 2);
@@ -94,7 +94,7 @@ impl Stream {
         self.align();
     }
 
-    /// Writes a prefix code with a single symbol, which is coded in no bits.
+    /// Writes a prefix code with a single symbol, which is encoded in zero bits.
     fn only(&mut self, symbol: u32, alphabet_bits: u32) {
         self.push(1, 2);
         self.push(0, 2);

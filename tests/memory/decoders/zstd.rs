@@ -6,9 +6,8 @@ const BLOCK_BYTES: u32 = 128 << 10;
 /// ratio.
 const PADDING_BYTES: usize = 2 << 20;
 
-/// Returns frames for which a decoder needs as much memory as RFC 9659 allows. Each window, up to 8
-/// MiB, is larger than the previous one by an eighth or less, and is filled, so that no earlier
-/// buffer can be reused.
+/// Returns frames for which a decoder needs as much memory as RFC 9659 allows. The windows grow by
+/// an eighth or less, up to 8 MiB, and each is filled, so that no earlier buffer can be reused.
 pub fn worst() -> Vec<u8> {
     let mut frames = 0x184d_2a50_u32.to_le_bytes().to_vec();
     frames.extend_from_slice(&u32::try_from(PADDING_BYTES).expect("a size").to_le_bytes());

@@ -26,7 +26,7 @@ pub enum Fault {
     MuteAndKill,
     /// Crash, by SIGKILL, of a worker that requests a poisonous page.
     Poison,
-    /// Stall of the whole machine, which is detected and not injected.
+    /// Stall of the entire machine. It is detected, but never injected.
     Stall,
 }
 

@@ -18,9 +18,9 @@ use crate::stack::{Gateway, Worker, wait_until_ready};
 /// Maximum number of workers with a fault at the same time.
 const FAULTY_WORKERS_MAX: usize = 2;
 /// Minimum time between two faults of the broker.
-const BROKER_REST: Duration = Duration::from_secs(6);
-/// Longest wait for a service to exit after SIGTERM, including its shutdown grace period.
-const END_MAX: Duration = Duration::from_secs(20);
+const BROKER_FAULT_INTERVAL_MIN: Duration = Duration::from_secs(6);
+/// Maximum wait for a service to exit after SIGTERM, including its shutdown grace period.
+const EXIT_TIME_MAX: Duration = Duration::from_secs(20);
 
 /// State of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -153,14 +153,14 @@ impl Fleet {
 
     /// Ends all faults, and waits until all processes have recovered.
     pub fn recover(&mut self) {
-        let end = Instant::now() + END_MAX * 3;
+        let end = Instant::now() + EXIT_TIME_MAX * 3;
         let is_up = |state: &State| *state == State::Up;
         loop {
             for slot in &mut self.slots {
-                slot.state = end_now(slot.state);
+                slot.state = end_fault_now(slot.state);
             }
             for state in &mut self.broker_states {
-                *state = end_now(*state);
+                *state = end_fault_now(*state);
             }
             self.tick();
             let services = self.slots.iter().all(|slot| is_up(&slot.state));
@@ -187,8 +187,8 @@ impl Fleet {
         let role = self.slots[index].role;
         let faulty =
             self.slots.iter().filter(|slot| slot.role == role && slot.state != State::Up).count();
-        let most = if role == Role::Worker { FAULTY_WORKERS_MAX } else { 1 };
-        if self.slots[index].state != State::Up || faulty >= most {
+        let faulty_max = if role == Role::Worker { FAULTY_WORKERS_MAX } else { 1 };
+        if self.slots[index].state != State::Up || faulty >= faulty_max {
             return;
         }
         let now = Instant::now();
@@ -215,8 +215,8 @@ impl Fleet {
                 slot.process.signal(Signal::STOP);
                 // Half of the pauses exceed the ack wait, so that another worker gets the job.
                 let is_long = random.below(2) == 0;
-                let (least, most) = if is_long { (5000, 11_000) } else { (500, 4000) };
-                State::Paused { until: now + random.between_ms(least, most) }
+                let (min, max) = if is_long { (5000, 11_000) } else { (500, 4000) };
+                State::Paused { until: now + random.between_ms(min, max) }
             }
             Fault::Cut => {
                 slot.proxies.iter().for_each(Proxy::cut);
@@ -281,7 +281,7 @@ impl Fleet {
             }
             State::Ending { since } => match slot.process.exit_status() {
                 Some(_) => Some(State::Down { until: now }),
-                None if now > since + END_MAX => {
+                None if now > since + EXIT_TIME_MAX => {
                     self.unexpected_events
                         .push(format!("{} did not exit after SIGTERM", slot.name));
                     slot.process.kill();
@@ -348,13 +348,13 @@ impl Fleet {
         self.broker_states[index] = next;
         if next == State::Up {
             self.incidents.end(&format!("nats-{index}"));
-            self.broker_rested = Instant::now() + BROKER_REST;
+            self.broker_rested = Instant::now() + BROKER_FAULT_INTERVAL_MIN;
         }
     }
 }
 
-/// Returns the state, with its end changed to now.
-fn end_now(state: State) -> State {
+/// Returns a state that ends now.
+fn end_fault_now(state: State) -> State {
     let until = Instant::now();
     match state {
         State::Up | State::Ending { .. } => state,
@@ -393,19 +393,19 @@ fn start(
     match role {
         Role::Gateway => {
             let gateway = Gateway::start(&nats, &settings);
-            set_at(&mut directory.gateways.lock().expect("gateways"), index, gateway.client);
+            set_or_push(&mut directory.gateways.lock().expect("gateways"), index, gateway.client);
             gateway.process
         }
         Role::Worker => {
             let worker = Worker::start(&nats, &settings);
             let entry = (worker.process.id(), name.to_owned());
-            set_at(&mut directory.workers.lock().expect("workers"), index, entry);
+            set_or_push(&mut directory.workers.lock().expect("workers"), index, entry);
             worker.process
         }
     }
 }
 
-fn set_at<T>(list: &mut Vec<T>, index: usize, value: T) {
+fn set_or_push<T>(list: &mut Vec<T>, index: usize, value: T) {
     match list.get_mut(index) {
         Some(old) => *old = value,
         None => list.push(value),

@@ -45,8 +45,8 @@ pub enum Verdict {
     /// Status 503 with a job id. The outcome is unknown.
     Ambiguous,
     /// Status 503 without a job id. The job is not accepted, but a repeated request may be.
-    Declined,
-    /// Another error. The job is not accepted, and a repeated request would be refused, too.
+    Unavailable,
+    /// Another error. The job is not accepted, and a repeated request would be refused as well.
     Refused,
     /// Accepted.
     Accepted,
@@ -57,8 +57,8 @@ impl Verdict {
     fn combine(self, later: Self) -> Self {
         match (self, later) {
             // This answer does not decide the outcome of the earlier request.
-            (Self::Unanswered | Self::Ambiguous, Self::Declined) => self,
-            (Self::Declined, later) => later,
+            (Self::Unanswered | Self::Ambiguous, Self::Unavailable) => self,
+            (Self::Unavailable, later) => later,
             // A job that was accepted once stays accepted.
             (earlier, later) => earlier.max(later),
         }
@@ -85,7 +85,7 @@ pub struct Polls {
     pub ended: Option<String>,
     /// Time of the first final answer.
     ended_at: Option<Instant>,
-    /// Descriptions of wrong answers.
+    /// Descriptions of incorrect answers.
     pub wrong: Vec<String>,
 }
 
@@ -164,10 +164,10 @@ impl Load {
             if accepted.is_empty() {
                 continue;
             }
-            // Recent jobs are more likely to change. Old jobs must not change, so some are polled,
-            // too.
-            let back = if random.below(3) == 0 { accepted.len() } else { accepted.len().min(40) };
-            let (name, id) = &accepted[accepted.len() - 1 - random.index(back)];
+            // Mostly polls recent jobs, which are more likely to change. Sometimes polls older
+            // jobs, which must not change.
+            let range = if random.below(3) == 0 { accepted.len() } else { accepted.len().min(40) };
+            let (name, id) = &accepted[accepted.len() - 1 - random.index(range)];
             let sent_at = Instant::now();
             let result =
                 self.send_to_any_gateway(&mut random, "GET", &format!("/v1/jobs/{id}"), &[], &[]);
@@ -279,13 +279,13 @@ impl Polls {
                 let state = format!("{} {}", job["status"], job["totals"]["words"]);
                 let is_final = !matches!(job["status"].as_str(), Some("queued" | "running"));
                 match &self.ended {
-                    // A paused gateway may send an outdated state after another poll has returned
-                    // the final one. So a state that is not final is wrong only if the poll started
-                    // after that answer.
+                    // A paused gateway may send an outdated status after another poll has returned
+                    // the final one. So a status that is not final is an error only if the poll
+                    // started after that answer.
                     Some(ended)
                         if *ended != state && (is_final || self.ended_at < Some(sent_at)) =>
                     {
-                        self.wrong.push(format!("the final state {ended} changed to {state}"));
+                        self.wrong.push(format!("the final status {ended} changed to {state}"));
                     }
                     None if is_final => {
                         self.ended = Some(state);
@@ -310,8 +310,8 @@ pub fn detect_features(client: &Client) -> Features {
         !matches!(answer.json()["code"].as_str(), Some("route_not_found" | "method_not_allowed"))
     };
     let put = exists("PUT", &format!("/v1/jobs/{id}"));
-    // Both features were released together. An older gateway ignores the key, which no answer
-    // shows.
+    // Idempotency keys cannot be detected: an older gateway ignores the header. They were released
+    // together with `PUT`.
     Features { cancel: exists("POST", &format!("/v1/jobs/{id}/cancel")), keys: put, put }
 }
 
@@ -326,7 +326,7 @@ fn classify(result: &Result<Answer, String>) -> (Verdict, Option<String>, String
     let verdict = match (answer.status, &id) {
         (200 | 202, Some(_)) => Verdict::Accepted,
         (503, Some(_)) => Verdict::Ambiguous,
-        (503, None) => Verdict::Declined,
+        (503, None) => Verdict::Unavailable,
         _ => Verdict::Refused,
     };
     (verdict, id, format!("{} {}", answer.status, body["code"]))

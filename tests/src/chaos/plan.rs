@@ -14,7 +14,7 @@ pub const ACK_WAIT: Duration = Duration::from_secs(4);
 /// Time after which the sweeper ends a record without a message. It must exceed the time for which
 /// paused gateways can delay a client that repeats a keyed submission.
 pub const SWEEP_GRACE: Duration = Duration::from_secs(40);
-/// Number of plans of which one is poisonous.
+/// One in this many plans is poisonous.
 const POISON_EVERY: u64 = 300;
 /// Number of the first poisonous plan.
 const POISON_FIRST: u64 = 40;
@@ -65,7 +65,7 @@ pub enum Expected {
         /// Whether the job must use all attempts and become a dead letter.
         dead_lettered: bool,
     },
-    /// Rejection of the submission.
+    /// Refusal of the submission.
     Refused,
 }
 
@@ -91,8 +91,8 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Creates plan `number` of a seed. If its kind needs a feature that the gateways lack, the
-    /// plan becomes a text job.
+    /// Creates plan `number` of a seed. If the gateways do not have a feature that its kind needs,
+    /// the plan is a text job.
     pub fn generate(seed: u64, number: u64, features: Features) -> Self {
         let mut random = Random::new(seed, number + 1000);
         let kind = match random.below(100) {

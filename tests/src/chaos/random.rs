@@ -33,8 +33,8 @@ impl Random {
         usize::try_from(self.below(length as u64)).expect("an index")
     }
 
-    /// Returns a duration from `least` to `most` milliseconds.
-    pub fn between_ms(&mut self, least: u64, most: u64) -> Duration {
-        Duration::from_millis(least + self.below(most - least + 1))
+    /// Returns a duration from `min` to `max` milliseconds.
+    pub fn between_ms(&mut self, min: u64, max: u64) -> Duration {
+        Duration::from_millis(min + self.below(max - min + 1))
     }
 }

@@ -1,4 +1,4 @@
-//! Compares the accepted jobs with their outcome. Each rule is a promise of the README.
+//! Compares the outcome of each submission with its plan. Each rule checks a promise of the README.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, SystemTime};
@@ -34,7 +34,7 @@ pub struct Evidence {
     pub visits: HashMap<String, Vec<SystemTime>>,
     /// All faults.
     pub incidents: Vec<Incident>,
-    /// Unexpected events that the fleet has noticed.
+    /// Unexpected events, for example a service that exited without a fault.
     pub unexpected_events: Vec<String>,
     /// A gateway that is used to read results.
     pub gateway: Client,
@@ -43,7 +43,7 @@ pub struct Evidence {
 /// A violated promise.
 #[derive(Debug, Clone)]
 pub struct Difference {
-    /// Name of the submission, unless the whole run is concerned.
+    /// Name of the submission, or `None` for a violation that concerns the entire run.
     pub name: Option<String>,
     /// Description of the violation.
     pub description: String,
@@ -84,7 +84,7 @@ impl Evidence {
         differences
     }
 
-    /// Returns whether the record is an orphan: the gateway wrote it, but declined the job or
+    /// Returns whether the record is an orphan: the gateway wrote it, but then refused the job or
     /// crashed before the queue accepted the message. Such a job was not accepted, and the sweeper
     /// has ended it.
     pub fn is_orphan(submission: &Submission, record: &Record) -> bool {
@@ -120,21 +120,21 @@ impl Evidence {
         }
         let none = Vec::new();
         let records = self.records.get(name).unwrap_or(&none);
-        let living: Vec<&Record> = records
+        let remaining: Vec<&Record> = records
             .iter()
             .filter(|record| record.last().job.is_some() && !Self::is_orphan(submission, record))
             .collect();
-        if living.len() > 1 {
-            wrong.push(format!("{} jobs exist for one submission", living.len()));
+        if remaining.len() > 1 {
+            wrong.push(format!("{} jobs exist for one submission", remaining.len()));
         }
         let visits = self.visits.get(name).map_or(0, Vec::len);
-        match (submission.verdict, living.is_empty()) {
+        match (submission.verdict, remaining.is_empty()) {
             (Verdict::Accepted, true) => wrong.push("accepted, but no record exists".to_owned()),
-            (Verdict::Declined | Verdict::Refused, false) => {
+            (Verdict::Unavailable | Verdict::Refused, false) => {
                 wrong.push("not accepted, but a record exists".to_owned());
             }
-            (Verdict::Declined | Verdict::Refused, true) if visits > 0 => {
-                wrong.push("not accepted, but its page was requested".to_owned());
+            (Verdict::Unavailable | Verdict::Refused, true) if visits > 0 => {
+                wrong.push("not accepted, but the page was requested".to_owned());
             }
             _ => {}
         }
@@ -144,7 +144,7 @@ impl Evidence {
         {
             wrong.push(format!("unexpected answers: {:?}", submission.answers));
         }
-        for record in living {
+        for record in remaining {
             if !submission.ids.is_empty() && !submission.ids.contains(&record.id) {
                 wrong.push(format!(
                     "the record has the id {}, the answers have {:?}",
@@ -187,21 +187,20 @@ impl Evidence {
         self.compare_end(submission, &record.id, job, wrong);
         if submission.plan.is_page() {
             let visits = self.visits.get(name).map_or(0, Vec::len);
-            let (least, most) = self.fetches(record, job, created, finished);
-            if !(least..=most).contains(&visits) {
+            let (min, max) = self.expected_requests(record, job, created, finished);
+            if !(min..=max).contains(&visits) {
                 let runs = record.runs();
                 wrong.push(format!(
-                    "the page was requested {visits} times, expected {least} to {most}; {runs} runs"
+                    "the page was requested {visits} times, expected {min} to {max}; {runs} runs"
                 ));
             }
         }
     }
 
-    /// Returns the minimum and maximum number of requests for the page. Every recorded run requests
-    /// it once. After a fault, two causes may add requests: a worker that crashed before its run
-    /// was recorded, and a redelivery per fault of the broker, which may lose the count of
-    /// deliveries.
-    fn fetches(
+    /// Returns the minimum and maximum number of requests for the page. Each recorded run requests
+    /// it once. Faults may add requests: one by a worker that crashed before its run was recorded,
+    /// and one for each fault of the broker, which may lose the count of deliveries.
+    fn expected_requests(
         &self,
         record: &Record,
         job: &Value,
@@ -215,8 +214,8 @@ impl Evidence {
         if overlapping.is_empty() && job["status"] != "cancelled" {
             return (runs, runs);
         }
-        let of_broker = overlapping.iter().filter(|one| one.is_broker()).count();
-        (usize::from(job["status"] == "succeeded"), runs + 1 + of_broker)
+        let broker_faults = overlapping.iter().filter(|one| one.is_broker()).count();
+        (usize::from(job["status"] == "succeeded"), runs + 1 + broker_faults)
     }
 
     /// Compares all attempts. An attempt with an unplanned failure must overlap a fault.
@@ -241,8 +240,8 @@ impl Evidence {
                 continue;
             };
             let worker = attempt["worker"].as_str().unwrap_or_default();
-            // A worker that resumes after a pause may take its job back from the worker that has
-            // got it meanwhile. So a fault of the worker of the next attempt also explains the
+            // A worker that resumes after a pause may take its job from the worker that received it
+            // in the meantime. So a fault of the worker of the next attempt also explains the
             // failure.
             let next_worker = next.and_then(|next| next["worker"].as_str()).unwrap_or(worker);
             let disturbed = self.incidents.iter().any(|one| {
@@ -278,15 +277,15 @@ impl Evidence {
         match (submission.plan.expected(), status) {
             (Expected::Words(words), "succeeded") => self.compare_result(id, &words, job, wrong),
             (Expected::Failure { code, dead_lettered }, "failed") if failed == Some(code) => {
-                if job["dead_lettered"] != dead_lettered && !exhausted(job) {
+                if job["dead_lettered"] != dead_lettered && !has_used_all_attempts(job) {
                     wrong.push(format!("dead_lettered is {}", job["dead_lettered"]));
                 }
-                if dead_lettered && !exhausted(job) {
+                if dead_lettered && !has_used_all_attempts(job) {
                     wrong.push("failed before its last attempt".to_owned());
                 }
             }
-            // All attempts were lost. `compare_attempts` has checked the reason of each.
-            (_, "failed") if exhausted(job) && job["dead_lettered"] == true => {}
+            // All attempts failed. `compare_attempts` has checked the reason of each.
+            (_, "failed") if has_used_all_attempts(job) && job["dead_lettered"] == true => {}
             (_, "cancelled") => {}
             (expected, _) => {
                 let text: String = format!("{expected:?}").chars().take(100).collect();
@@ -329,6 +328,6 @@ impl Evidence {
 }
 
 /// Returns whether a job has used all its attempts.
-pub fn exhausted(job: &Value) -> bool {
+pub fn has_used_all_attempts(job: &Value) -> bool {
     job["attempts"].as_array().is_some_and(|attempts| attempts.len() == ATTEMPTS)
 }

@@ -33,7 +33,7 @@ impl Revision {
         self.job.as_ref().and_then(|job| job["status"].as_str()).unwrap_or("-")
     }
 
-    /// Returns whether the status is final, after which no revision may follow.
+    /// Returns whether the status is final. No revision may follow a final one.
     pub fn is_final(&self) -> bool {
         matches!(self.status(), "succeeded" | "failed" | "cancelled")
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::chaos::load::Verdict;
 use crate::chaos::plan::{ACK_WAIT, ATTEMPTS, Expected};
-use crate::chaos::reconcile::{Difference, Evidence, exhausted};
+use crate::chaos::reconcile::{Difference, Evidence, has_used_all_attempts};
 use crate::chaos::record::{Record, time};
 
 /// Maximum number of printed histories.
@@ -42,7 +42,7 @@ pub fn table(evidence: &Evidence, differences: &[Difference]) -> String {
         Verdict::Accepted,
         Verdict::Ambiguous,
         Verdict::Unanswered,
-        Verdict::Declined,
+        Verdict::Unavailable,
         Verdict::Refused,
     ] {
         let all = evidence.submissions.values();
@@ -65,7 +65,7 @@ pub fn table(evidence: &Evidence, differences: &[Difference]) -> String {
     row("page requests", visits.to_string());
     let polls: u64 = evidence.submissions.values().map(|one| one.polls.answered).sum();
     row("polls answered", polls.to_string());
-    row("longest time to a final state", format!("{:.1} s", longest(evidence).as_secs_f64()));
+    row("longest time to a final status", format!("{:.1} s", longest(evidence).as_secs_f64()));
     row("differences", differences.len().to_string());
     let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     rows.iter().fold(String::new(), |mut text, (name, value)| {
@@ -89,7 +89,9 @@ fn ends(evidence: &Evidence) -> BTreeMap<String, usize> {
                 Some(_) if Evidence::is_orphan(submission, record) => {
                     "  never queued, ended by the sweeper".to_owned()
                 }
-                Some(job) if last.status() == "failed" && expects_words && exhausted(job) => {
+                Some(job)
+                    if last.status() == "failed" && expects_words && has_used_all_attempts(job) =>
+                {
                     "  failed: a fault in every attempt".to_owned()
                 }
                 Some(job) if last.status() == "failed" => {
@@ -105,7 +107,7 @@ fn ends(evidence: &Evidence) -> BTreeMap<String, usize> {
     ends
 }
 
-/// Returns the longest time from the creation of a job to its end, without orphans.
+/// Returns the longest time from the creation of a job to its final status, without orphans.
 fn longest(evidence: &Evidence) -> Duration {
     let promised = evidence.records.iter().flat_map(|(name, records)| {
         let submission = evidence.submissions.get(name);

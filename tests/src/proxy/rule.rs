@@ -148,10 +148,10 @@ impl Rule {
         self
     }
 
-    fn fits(&self, frame: &Frame, direction: Direction) -> bool {
+    fn matches(&self, frame: &Frame, direction: Direction) -> bool {
         let subject = |word: &String| word.starts_with(&self.subject);
         let has_ended = self.times == 0 || self.handle.0.1.load(Ordering::SeqCst);
-        let matches_direction = self.direction.is_none_or(|wanted| wanted == direction);
+        let matches_direction = self.direction.is_none_or(|expected| expected == direction);
         matches_direction
             && !has_ended
             && frame.words.iter().skip(1).any(subject)
@@ -201,7 +201,7 @@ impl Rules {
         {
             return if is_held { Decision::Hold } else { Decision::Discard };
         }
-        let Some(rule) = self.rules.iter_mut().find(|rule| rule.fits(frame, direction)) else {
+        let Some(rule) = self.rules.iter_mut().find(|rule| rule.matches(frame, direction)) else {
             return Decision::Pass;
         };
         rule.times -= 1;

@@ -1,9 +1,9 @@
-//! Fast path for ASCII: classifies 64 bytes at once, and applies the boundary rules by a few
+//! Fast path for ASCII: classifies 64 bytes at a time, and applies the boundary rules with a few
 //! operations on 64-bit masks.
 //!
 //! Bit n of a mask belongs to byte n of a block. The result is the same as on the slow path: only
-//! whole tokens of ASCII between ASCII white space are counted. To these, only the rules of UAX #29
-//! about letters, digits, connectors and the signs between them apply.
+//! whole tokens of ASCII between ASCII white space are counted. Of UAX #29, only the rules about
+//! letters, digits, connectors and the signs between them apply to such tokens.
 
 mod portable;
 mod vector;
@@ -51,16 +51,16 @@ pub(super) struct Masks {
 impl Masks {
     /// Returns the bytes of segments that may be words.
     const fn segments(&self) -> u64 {
-        // `letter << 1` has the bytes after a letter, `letter >> 1` those before one. Neighbors in
-        // other blocks do not matter, because counted text is next to white space at both ends.
+        // `letter << 1` marks the bytes after a letter, `letter >> 1` those before one. Neighbors
+        // in other blocks do not matter, because counted text is next to white space at both ends.
         let in_words = self.between_letters & (self.letter << 1) & (self.letter >> 1);
         let in_numbers = self.between_digits & (self.digit << 1) & (self.digit >> 1);
         self.letter | self.digit | self.connector | in_words | in_numbers
     }
 }
 
-/// As [`count`], with the given classifier. Inlined, so that the whole loop is compiled for the
-/// instructions of the classifier.
+/// Like [`count`], with the given classifier. Inlined, so that the whole loop is compiled with the
+/// instructions that the classifier uses.
 #[inline(always)]
 fn count_with(
     bytes: &[u8],
@@ -95,7 +95,7 @@ fn count_with(
             count_block(window, length, &masks, case_bits, words, &mut sums);
         }
         position = position.saturating_add(usize::try_from(length).unwrap_or(0));
-        // The next token is for the slow path.
+        // The slow path must count the next token.
         if masks.non_ascii != 0 || length == 0 {
             break;
         }
@@ -140,7 +140,7 @@ fn count_block(
     words: &mut WordSink,
     sums: &mut BlockSums,
 ) {
-    // Ones for the first `length` bytes. `length` is not 0, because a shift by 64 bits overflows.
+    // Ones for the first `length` bytes. `length` must not be 0: a shift by 64 bits overflows.
     let in_length = u64::MAX >> 64_u32.saturating_sub(length).min(63);
     let non_space = !masks.space & in_length;
     let mut segments = masks.segments() & in_length;
@@ -162,7 +162,7 @@ fn count_block(
         Listing::Segments => {
             list_runs(window, segments, |half| lowercase_letters(half, case_bits), words.table());
         }
-        Listing::Spaced | Listing::Office => {
+        Listing::Whitespace | Listing::Office => {
             list_tokens(window, non_space, case_bits, words.table());
         }
         Listing::None => {}
@@ -172,7 +172,7 @@ fn count_block(
 /// Returns the number of bytes through the last white space before the first byte outside ASCII.
 const fn length_through_last_space(space: u64, non_ascii: u64) -> u32 {
     // Isolates the lowest bit and subtracts one, which sets all bits below it: 0b1100 becomes
-    // 0b0100, then 0b0011. Without any bit, zero minus one is all ones.
+    // 0b0100, then 0b0011. If no bit is set, zero minus one is all ones.
     let before = (non_ascii & non_ascii.wrapping_neg()).wrapping_sub(1);
     u64::BITS.saturating_sub((space & before).leading_zeros())
 }
@@ -210,7 +210,7 @@ fn without_bare_connectors(segments: u64, needed: u64) -> u64 {
     words
 }
 
-/// Lists each run of ones as a word.
+/// Adds the text of each run of ones to the table as a word.
 #[inline(always)]
 fn list_runs(
     window: &[u8; WINDOW_BYTES],
@@ -225,20 +225,20 @@ fn list_runs(
         let start = starts.trailing_zeros() as usize;
         // 64 if no bit is left: the run ends with the block.
         let end = ends.trailing_zeros() as usize;
-        // Continues with the next run: clears the lowest bit of both.
+        // Continue with the next run: clear the lowest bit of both.
         starts &= starts.wrapping_sub(1);
         ends &= ends.wrapping_sub(1);
         let length = end.wrapping_sub(start);
         // `start` is below 64. The remainder shows the compiler that the slice is in bounds.
         let rest = window.get(start % BLOCK_BYTES..).unwrap_or_default();
-        // Loads 16 bytes, and clears those after the word. A longer word has no mask.
+        // Load 16 bytes, and clear those after the word. A longer word has no mask.
         match (SHORT_MASKS.get(length), rest.as_chunks().0) {
             (Some((low_mask, high_mask)), [low, high, ..]) => {
                 let low = u64::from_le_bytes(*low) & low_mask;
                 let high = u64::from_le_bytes(*high) & high_mask;
                 table.add_short(lowercase(low), lowercase(high));
             }
-            _ => list_long(rest.get(..length), table),
+            _ => add_long_word(rest.get(..length), table),
         }
     }
 }
@@ -256,17 +256,18 @@ const SHORT_MASKS: [(u64, u64); SHORT_BYTES_MAX + 1] = {
     masks
 };
 
-/// Lists each token as a word. A token is the text between white space.
+/// Adds each token to the table as a word. A token is the text between white space.
 #[inline(never)]
 fn list_tokens(window: &[u8; WINDOW_BYTES], non_space: u64, case_bits: u64, table: &mut WordTable) {
-    // A packed word must not end with a zero byte, so blocks with zeros are listed one by one.
+    // A packed word must not end with a zero byte, so the tokens of a block with zeros are added
+    // one by one.
     if window.contains(&0) {
         let mut rest = non_space;
         while rest != 0 {
             let start = rest.trailing_zeros();
             let length = (rest >> start).trailing_ones();
             let word = window.get(start as usize..).and_then(|rest| rest.get(..length as usize));
-            list_long(word, table);
+            add_long_word(word, table);
             // The carry clears the lowest run, as in [`without_bare_connectors`].
             rest &= rest.wrapping_add(1 << start);
         }
@@ -286,16 +287,16 @@ const fn lowercase(characters: u64, case_bits: u64) -> u64 {
     characters | ((from_a & !after_z) >> 2) & case_bits
 }
 
-/// As [`lowercase`], for words without connectors. Of their characters, only letters have bit 6,
+/// Like [`lowercase`], for words without connectors. Of their characters, only letters have bit 6,
 /// which the shift moves to bit 5: `M` (0x4d) becomes 0x6d. `7` (0x37) stays the same.
 #[inline(always)]
 const fn lowercase_letters(characters: u64, case_bits: u64) -> u64 {
     characters | (characters >> 1) & case_bits
 }
 
-/// Lists a word that is too long for a slot, or that may end with a zero byte.
+/// Adds a word that does not fit into a slot, or that may end with a zero byte.
 #[cold]
-fn list_long(word: Option<&[u8]>, table: &mut WordTable) {
+fn add_long_word(word: Option<&[u8]>, table: &mut WordTable) {
     let mut key = [0; BLOCK_BYTES];
     let key = word.and_then(|word| {
         let key = key.get_mut(..word.len())?;
@@ -315,7 +316,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lower_case_is_that_of_the_standard_library() {
+    fn lowercase_matches_the_standard_library() {
         for byte in 0..128_u8 {
             for index in 0..8 {
                 let mut bytes = *b"aZ@[`{0 ";

@@ -36,7 +36,8 @@ pub(super) enum Class {
     /// A Hebrew letter with a single quote after it, which belongs to the word (`WB7a`). The
     /// segmenter uses it as a state; no character has this class.
     HebrewQuote,
-    /// A letter for the boundary rules. Distinguished because the rule `gmx` counts its syllables.
+    /// A letter by the boundary rules. A separate class, because the rule `gmx` counts its
+    /// syllables.
     Hangul,
     Numeric,
     /// Connectors such as `_`, which join letters and digits on both sides (`WB13a`, `WB13b`).
@@ -67,7 +68,7 @@ pub(super) enum Class {
 }
 
 impl Class {
-    /// Returns the writing system if a dictionary splits runs of such letters into words.
+    /// Returns the writing system if runs of such letters are split into words by a dictionary.
     pub(super) const fn writing(self) -> Option<WritingSystem> {
         match self {
             Self::Han | Self::Kana => Some(WritingSystem::ChineseJapanese),
@@ -114,7 +115,8 @@ impl Class {
             || (matches!(self, Self::Regional) && matches!(next, Self::Regional))
     }
 
-    /// Returns whether `middle` may stay in the word. The character after it decides (WB6, 7b, 12).
+    /// Returns whether `middle` can be inside a word after this class (WB6, 7b, 12). The character
+    /// after it decides: see [`Self::allows_middle`].
     pub(super) const fn can_join(self, middle: Self) -> bool {
         let in_word = matches!(middle, Self::MidLetter | Self::MidNumLet | Self::SingleQuote);
         let in_number = matches!(middle, Self::MidNum | Self::MidNumLet | Self::SingleQuote);
@@ -123,9 +125,9 @@ impl Class {
             || (matches!(middle, Self::DoubleQuote) && matches!(self, Self::HebrewLetter))
     }
 
-    /// Returns whether `next` keeps `middle` in the word, after [`Self::can_join`] allowed it (WB7,
-    /// 7c, 11).
-    pub(super) const fn completes(self, middle: Self, next: Self) -> bool {
+    /// Returns whether there is no boundary around `middle` if `next` follows it (WB7, 7c, 11).
+    /// [`Self::can_join`] must have returned `true` for it.
+    pub(super) const fn allows_middle(self, middle: Self, next: Self) -> bool {
         match (self, middle) {
             (_, Self::DoubleQuote) => matches!(next, Self::HebrewLetter),
             (Self::Numeric, _) => matches!(next, Self::Numeric),
@@ -153,8 +155,8 @@ impl CharProperties {
     /// Returns whether a segment with such a character is a word: a letter, decimal digit or letter
     /// number.
     ///
-    /// Exceptions are invisible letters (Hangul fillers), and the letter apostrophe, which is
-    /// listed as an apostrophe and is not a word alone.
+    /// Exceptions: invisible letters (Hangul fillers), and the letter apostrophe U+02BC, which is
+    /// listed as an apostrophe and alone is not a word.
     pub(super) const fn is_word_character(self) -> bool {
         self.flags & Self::WORD_CHARACTER != 0
     }
@@ -178,7 +180,7 @@ impl CharProperties {
         self.flags & Self::SYLLABLE_TAIL != 0
     }
 
-    /// Returns whether the character is in normal form next to any other such character.
+    /// Returns whether any sequence of such characters is in normal form (NFC).
     pub(super) const fn is_nfc_stable_cjk(self) -> bool {
         self.flags & Self::NFC_STABLE_CJK != 0
     }
@@ -235,7 +237,7 @@ impl CharProperties {
     }
 }
 
-/// Kinds of all characters. Those beyond the table are looked up each time.
+/// Properties of all characters. Those beyond the Basic Multilingual Plane are looked up each time.
 #[derive(Clone, Copy)]
 pub(super) struct CharTable(&'static [CharProperties; TABLE_LEN]);
 
@@ -286,8 +288,8 @@ fn class_of(c: char) -> Class {
     }
 }
 
-/// Returns the class of a character without a rule in UAX #29: the script of a letter, if that has
-/// a dictionary.
+/// Returns the class of a character without a rule in UAX #29: that of its script if it is a letter
+/// and the script has a dictionary, otherwise [`Class::Other`].
 fn dictionary_class_of(c: char) -> Class {
     let category = CodePointMapData::<GeneralCategory>::new().get(c);
     if !matches!(

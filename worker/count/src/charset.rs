@@ -30,9 +30,9 @@ pub enum CharsetSource {
     Meta,
     /// The XML declaration at the start of a page.
     Xml,
-    /// The bytes themselves: the most likely charset of the first 64 KiB.
+    /// The bytes: the most likely charset of the first 64 KiB.
     Detected,
-    /// None: the first 64 KiB are plain ASCII, so UTF-8 is assumed.
+    /// The default, UTF-8: the first 64 KiB are plain ASCII.
     Default,
 }
 
@@ -66,7 +66,8 @@ pub(super) struct Charset {
     pub(super) bom_bytes: usize,
 }
 
-/// Detects the charset of a document that starts with `head`. `is_complete` if that is all of it.
+/// Detects the charset of a document that starts with `head`. `is_complete` means that `head` is
+/// the whole document.
 pub(super) fn detect_charset(
     head: &[u8],
     is_complete: bool,
@@ -97,7 +98,7 @@ fn find_declared_charset(head: &[u8]) -> Option<(&'static Encoding, CharsetSourc
     let declared = find_meta_charset(start)
         .map(|encoding| (encoding, CharsetSource::Meta))
         .or_else(|| find_xml_charset(start).map(|encoding| (encoding, CharsetSource::Xml)));
-    // A declaration that is readable as ASCII is not in UTF-16, even if it names UTF-16.
+    // A declaration that is readable as ASCII cannot be in UTF-16, even if it declares UTF-16.
     declared.map(|(encoding, source)| {
         if encoding == UTF_16LE || encoding == UTF_16BE {
             (UTF_8, source)
@@ -116,7 +117,7 @@ fn find_meta_charset(start: &[u8]) -> Option<&'static Encoding> {
     finder.encoding
 }
 
-/// Finds `meta` tags, also inside scripts and titles, as browsers do.
+/// Finds `meta` tags, including those inside scripts and titles, as browsers do.
 #[derive(Default)]
 struct MetaFinder {
     encoding: Option<&'static Encoding>,
@@ -228,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn meta_is_read_in_all_its_forms() {
+    fn every_form_of_meta_charset_is_recognized() {
         for page in [
             "<meta charset=\"windows-1251\">",
             "<META CharSet = windows-1251 />",

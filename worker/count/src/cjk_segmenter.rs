@@ -1,13 +1,13 @@
 //! Segmentation of Chinese and Japanese with a dictionary (ADR 31).
 //!
-//! A text is cut into the words that together are the most frequent. Every word has a cost, which
-//! is higher the rarer the word is, and the cut with the least total cost is a shortest path
-//! (Viterbi's algorithm). ICU for C and Java does the same, with the same result.
+//! A text is cut into the most probable sequence of words. Every word has a cost, which is higher
+//! for rarer words, and the cut with the minimum total cost is a shortest path (Viterbi's
+//! algorithm). ICU for C and Java uses the same algorithm, with the same result.
 //!
-//! `icu_segmenter` contains the words and their costs, but takes the longest word at each position,
-//! which is often wrong: for example, `自定` and `义` instead of `自` and `定义`. So its words are copied
-//! to tables in which a step from character to character is one look-up. This happens once per
-//! process, when such text first occurs.
+//! `icu_segmenter` contains the words and their costs, but chooses the longest word at each
+//! position, which is often wrong: for example, `自定` and `义` instead of `自` and `定义`. Its words are
+//! therefore copied to tables in which a step from character to character is one look-up. The
+//! tables are built once per process, when such text first occurs.
 
 use std::sync::LazyLock;
 
@@ -26,7 +26,7 @@ const UNKNOWN_COST: u8 = u8::MAX;
 /// have three to five characters. The costs are those of ICU.
 const KATAKANA_COSTS: [u32; 9] = [8192, 984, 408, 240, 204, 252, 300, 372, 480];
 
-/// Cost of a longer run of Katakana.
+/// Cost of a run of Katakana that is longer than the table.
 const KATAKANA_COST_MAX: u32 = 8192;
 
 /// Maximum length of a run of Katakana that can be one word, in characters.
@@ -44,7 +44,7 @@ const CHARACTER_BITS: u32 = 16;
 /// Flag of the last entry among the steps that continue one prefix.
 const IS_LAST: u64 = 1 << (STEP_BITS + CHARACTER_BITS);
 
-/// Cost of a prefix that is not a word. So high that every path of words is cheaper.
+/// Cost of a prefix that is not a word. Higher than the cost of any path of words.
 const NO_WORD_COST: u32 = 1 << 30;
 
 /// Returns whether a character is a common Han character, Hiragana or Katakana. A text of such
@@ -61,7 +61,7 @@ const fn is_katakana(code: u16) -> bool {
 }
 
 /// State after the first characters of a word: the cost of these characters as a word, and the
-/// index of the steps by one more character.
+/// index of the steps for one more character.
 #[derive(Clone, Copy, Default)]
 struct Step(u32);
 
@@ -90,14 +90,14 @@ impl Step {
     }
 }
 
-/// The dictionary as a trie, laid out for few memory accesses, which take most of the time.
+/// The dictionary as a trie. Its layout minimizes memory accesses, which take most of the time.
 pub(super) struct Lexicon {
     /// Cost of each single character as a word, by code point.
     single_costs: Vec<u8>,
-    /// Steps by the first two characters of a word: open addressing. At least half of the entries
-    /// are free (0).
+    /// Steps for the first two characters of a word: a hash table with open addressing. At least
+    /// half of the entries are free (0).
     pair_steps: Vec<u64>,
-    /// Steps by one more character. The steps that continue one prefix are adjacent. Usually there
+    /// Steps for one more character. The steps that continue one prefix are adjacent. Usually there
     /// are one or two, so that one memory access finds them.
     next_steps: Vec<u64>,
 }
@@ -105,8 +105,8 @@ pub(super) struct Lexicon {
 /// A cut of the text up to some position: its cost in the upper half, and the start of its last
 /// word in the lower half.
 ///
-/// Paths are compared as numbers. The cheaper one is less; of two with equal costs, the one with
-/// the longer last word.
+/// Paths are compared as numbers: the cheaper one is less. Of two paths with equal costs, the one
+/// with the longer last word is less.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct CutPath(u64);
 
@@ -136,7 +136,7 @@ pub(super) struct CutBuffer {
     /// Code points of the text. 0 for a character beyond the Basic Multilingual Plane, which occurs
     /// in no word of the dictionary.
     codes: Vec<u16>,
-    /// Step by each character and the next one.
+    /// Step for each character and the next one.
     pair_steps: Vec<Step>,
     /// Cheapest path to each position: `paths[n]` cuts the first n characters.
     paths: Vec<CutPath>,
@@ -148,7 +148,7 @@ impl CutBuffer {
     /// Returns the ends of the words in `text`, in bytes. `text` must be the text that was
     /// segmented.
     pub(super) fn word_ends<'c>(&'c self, text: &'c str) -> impl Iterator<Item = usize> + 'c {
-        // Usually every character has three bytes, and the text need not be read.
+        // Usually every character has three bytes, so that the text need not be scanned.
         let has_three_bytes_each = self.codes.iter().all(|code| *code >= 0x800);
         let mut rest = text;
         self.lengths.iter().map(move |length| {
@@ -201,7 +201,7 @@ impl Lexicon {
         LEXICON.as_ref()
     }
 
-    /// Segments a text into the words with the least total cost. The result is in `buffer`.
+    /// Segments a text into the words with the minimum total cost. Writes the result to `buffer`.
     pub(super) fn segment(&self, text: &str, buffer: &mut CutBuffer) {
         buffer.begin(text);
         self.look_up_pairs(buffer);
@@ -226,10 +226,10 @@ impl Lexicon {
         buffer.finish();
     }
 
-    /// Looks up the steps by all pairs of adjacent characters.
+    /// Looks up the step for each pair of adjacent characters.
     ///
-    /// These look-ups do not depend on each other. In a loop of their own, the processor overlaps
-    /// their memory accesses.
+    /// The look-ups are independent, so a separate loop lets the processor overlap their memory
+    /// accesses.
     fn look_up_pairs(&self, buffer: &mut CutBuffer) {
         let pairs = buffer.codes.iter().zip(buffer.codes.iter().skip(1));
         buffer.pair_steps.clear();
@@ -238,7 +238,7 @@ impl Lexicon {
         buffer.pair_steps.push(Step::NONE);
     }
 
-    /// Returns the step by the first two characters of a word.
+    /// Returns the step for the first two characters of a word.
     #[inline]
     fn look_up_pair(&self, first: u16, second: u16) -> Step {
         let key = pair_key(first, second);
@@ -253,7 +253,7 @@ impl Lexicon {
         Step::NONE
     }
 
-    /// Offers the paths by all words of two or more characters that begin at `start`.
+    /// Offers the paths through all words of two or more characters that begin at `start`.
     #[inline]
     fn add_words(&self, start: usize, cost: u32, pair: Step, buffer: &mut CutBuffer) {
         let mut step = pair;
@@ -270,7 +270,7 @@ impl Lexicon {
         }
     }
 
-    /// Returns the step by one more character. `index` is the first of the steps to compare.
+    /// Returns the step for one more character. `index` is the first of the steps to compare.
     #[inline]
     fn next_step(&self, index: u32, code: u16) -> Option<Step> {
         let steps = self.next_steps.get(usize::try_from(index).ok()?..)?;
@@ -298,7 +298,8 @@ impl Lexicon {
             return None;
         }
         let mut next_indexes: Vec<u32> = vec![0; prefixes.len()];
-        // In reverse order, so that the index of the first of several siblings is written last.
+        // In reverse order, so that the index of the first of several siblings is written last and
+        // remains.
         for (index, prefix) in indexes.zip(&longer).rev() {
             *next_indexes.get_mut(prefix.parent)? = index;
         }
@@ -370,7 +371,7 @@ impl Prefix {
     }
 }
 
-/// Offers the path by the run of Katakana that begins at `start`, as one word.
+/// Offers the path through the run of Katakana that begins at `start`, as one word.
 fn add_katakana(start: usize, cost: u32, buffer: &mut CutBuffer) {
     let rest = buffer.codes.get(start..).unwrap_or_default();
     // One more than allowed, to recognize a longer run.
@@ -383,8 +384,8 @@ fn add_katakana(start: usize, cost: u32, buffer: &mut CutBuffer) {
     }
 }
 
-/// Returns the words of the dictionary with their costs, in its order. `None` if the data of
-/// `icu_segmenter` has an unknown format.
+/// Returns the words with their costs, in dictionary order. `None` if the data of `icu_segmenter`
+/// has an unknown format.
 fn dictionary_words() -> Option<impl Iterator<Item = (String, u8)>> {
     let name = DataMarkerAttributes::try_from_str(CHINESE_JAPANESE).ok()?;
     let id = DataIdentifierBorrowed::for_marker_attributes(name);
@@ -392,7 +393,7 @@ fn dictionary_words() -> Option<impl Iterator<Item = (String, u8)>> {
     let response: DataResponse<SegmenterDictionaryAutoV2> = Baked.load(request).ok()?;
     match response.payload.get_static()? {
         DictionaryBreakData::Char16Trie(trie) => {
-            // A step uses 0 for a prefix that is not a word, so the least cost is 1. Words with a
+            // A step uses 0 for a prefix that is not a word, so the minimum cost is 1. Words with a
             // cost above 255 are very rare and get 255.
             let cost = |cost: i32| u8::try_from(cost.max(1)).unwrap_or(u8::MAX);
             Some(trie.iter2().map(move |(word, value)| (word, cost(value))))
@@ -461,12 +462,12 @@ mod tests {
     }
 
     #[test]
-    fn the_most_frequent_words_are_taken_and_not_the_longest() {
+    fn frequent_words_take_precedence_over_long_ones() {
         assert_eq!(segment("学生在学校"), ["学生", "在", "学校"]);
         assert_eq!(segment("自定义"), ["自", "定义"]);
         assert_eq!(segment("継続します"), ["継続", "し", "ます"]);
         assert_eq!(segment("東京は日本の首都です"), ["東京", "は", "日本", "の", "首都", "です"]);
-        // A run of Katakana is a word if it is not in the dictionary and not too long.
+        // A run of Katakana that is not in the dictionary is a word unless it is too long.
         assert_eq!(segment("ヌルポガ"), ["ヌルポガ"]);
         assert_eq!(segment("ｶﾌｪで"), ["ｶﾌｪ", "で"]);
         assert!(segment(&"ヌ".repeat(100)).len() > 1);
@@ -476,7 +477,7 @@ mod tests {
     }
 
     #[test]
-    fn no_other_cut_costs_less() {
+    fn the_segmentation_has_minimal_cost() {
         let words: HashMap<String, u8> = dictionary_words().unwrap().collect();
         assert!(words.len() > 100_000);
         let mut parts: Vec<&String> = words.keys().collect();
@@ -494,7 +495,7 @@ mod tests {
                     _ => text.extend(word),
                 }
             }
-            // The least cost to each position, computed word by word.
+            // Minimum cost to each position, computed word by word.
             let mut least = vec![0];
             for end in 1..=text.len() {
                 let start = end.saturating_sub(20);

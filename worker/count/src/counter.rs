@@ -54,7 +54,7 @@ pub struct TextCount {
     /// Totals by the selected rule in the selected scope.
     pub totals: Totals,
     /// Number of words in the selected scope by each rule, with the name of the rule as the key.
-    /// Includes words that the options leave out of the histogram.
+    /// Includes words that the options omit from the histogram.
     pub totals_by_rule: BTreeMap<String, u64>,
     /// Number of words in each scope by the selected rule. The key `page` is the whole text, `main`
     /// its main content.
@@ -67,7 +67,8 @@ pub struct TextCount {
 
 /// Counts the text of one document.
 ///
-/// The result depends on the text and its separations only, and not on its chunks.
+/// The result depends only on the text and its separations, not on the chunks in which the text
+/// arrives.
 pub(super) struct Counter {
     rule: RuleName,
     scope: Scope,
@@ -77,15 +78,15 @@ pub(super) struct Counter {
     buffer: String,
     /// Whether the buffer starts inside a token, which the slow path has begun to count.
     is_in_token: bool,
-    /// Whether ASCII, too, takes the slow path: to join hyphens, or to explain the count.
+    /// Whether even ASCII takes the slow path: to join hyphens, or to explain the count.
     is_slow_path_only: bool,
     segmenter: Segmenter,
     whitespace_rules: WhitespaceRules,
     words: WordSink,
     recorder: Option<ExplanationRecorder>,
     region: Region,
-    /// Sums of complete tokens that are not yet part of `page` and `main`. Only an explained count
-    /// needs them: there, `words.sums` covers the current token alone.
+    /// Sums of complete tokens that are not yet part of `page` and `main`. Used only by explained
+    /// counts, in which `words.sums` covers the current token alone.
     pending_sums: Sums,
     page: Sums,
     main: Sums,
@@ -113,7 +114,7 @@ impl Counter {
         }
     }
 
-    /// Adds a chunk of plain text. Every character counts.
+    /// Adds a chunk of plain text, in which every character is counted.
     pub(super) fn add_plain_text(&mut self, text: &str) {
         self.set_is_page(false);
         self.append(text);
@@ -121,15 +122,15 @@ impl Counter {
 
     /// Adds a chunk of text of a page, in which white space only separates words.
     ///
-    /// A run of white space, together with adjacent separations, counts as one character. At the
-    /// start and at the end of the page it counts as none. NUL is dropped, as in browsers.
+    /// A run of white space, together with adjacent separations, is counted as one character; at
+    /// the start and at the end of the page, it is not counted. NUL is dropped, as in browsers.
     pub(super) fn add_page_text(&mut self, text: &str) {
         for part in text.split('\0') {
             self.add_page_text_without_nul(part);
         }
     }
 
-    /// As [`Self::add_page_text`], for text without NUL.
+    /// Like [`Self::add_page_text`], for text without NUL.
     #[inline]
     pub(super) fn add_page_text_without_nul(&mut self, text: &str) {
         self.set_is_page(true);
@@ -138,7 +139,7 @@ impl Counter {
 
     /// Separates the text before from the text after: no word spans both.
     pub(super) fn separate(&mut self) {
-        // In a page, a line feed in the buffer is enough. In plain text, it would count as a
+        // In a page, a line feed in the buffer is enough. In plain text, it would be counted as a
         // character.
         if !self.words.is_page {
             self.flush();
@@ -165,9 +166,9 @@ impl Counter {
         };
     }
 
-    /// Discards the main content so far, and starts it here.
+    /// Discards the main content so far. The main content starts again here.
     pub(super) fn restart_main(&mut self) {
-        // The text so far still counts for the page.
+        // The text so far is still part of the page.
         self.flush();
         self.set_region(Region::Main);
         self.main = Sums::default();
@@ -211,8 +212,8 @@ impl Counter {
             by_scope.map(|(scope, sums)| (scope.to_owned(), sums.words(self.rule, language)));
         let totals_by_scope = by_scope.collect();
         let histogram = self.words.into_histogram()?;
-        // A volume (`gmx`) is not a sum of listed words. For the other rules, the total leaves out
-        // the words that the options leave out of the histogram.
+        // A volume (`gmx`) is not a sum of listed words. By the other rules, the total excludes the
+        // words that the options omit from the histogram.
         let words = match self.rule {
             RuleName::Gmx => sums.words(RuleName::Gmx, language),
             RuleName::Unicode | RuleName::Whitespace | RuleName::Office => {
@@ -248,8 +249,7 @@ impl Counter {
     }
 
     /// Appends text to the buffer. When a character does not fit, counts the text up to the last
-    /// white space first. The positions of these cuts depend on the text only, and not on its
-    /// chunks.
+    /// white space first. The positions of these cuts depend only on the text, not on its chunks.
     fn append(&mut self, text: &str) {
         let mut rest = text;
         loop {
@@ -302,13 +302,14 @@ impl Counter {
     fn count(&mut self, text: &str) {
         let bytes = text.as_bytes();
         let mut position = 0;
-        // A token that began on the slow path ends on it, because the segmenter has its state.
+        // A token that began on the slow path must end on it, because the segmenter holds its
+        // state.
         if self.is_slow_path_only || self.is_in_token {
             position = self.count_on_slow_path(text, 0, TextEnd::Final);
         }
         while position < bytes.len() {
-            // The fast path stops before a token with a byte outside ASCII, or of more than a
-            // block. The slow path counts that token, and returns when ASCII follows.
+            // The fast path stops before a token with a byte outside ASCII, or a token that is
+            // longer than a block. The slow path counts that token, and returns when ASCII follows.
             position = ascii::count(bytes, position, &mut self.words);
             if position < bytes.len() {
                 position = self.count_on_slow_path(text, position, TextEnd::Final);
@@ -322,11 +323,11 @@ impl Counter {
         let mut position = start;
         while let Some(rest) = text.get(position..).filter(|rest| !rest.is_empty()) {
             let stretch = Stretch::first(rest, self.char_table);
-            // White space does not stretch: this is one character.
+            // A stretch of white space is a single character.
             if stretch.text.starts_with(is_space) {
                 self.end_token(rest);
                 position = position.saturating_add(stretch.text.len());
-                // In a page, white space counts by tokens: see [`Sums::all_characters`].
+                // In a page, white space is counted by tokens: see [`Sums::all_characters`].
                 if !self.words.is_page {
                     self.words.sums.add_space();
                 }
@@ -382,7 +383,7 @@ fn is_space(c: char) -> bool {
     matches!(c, '\t'..='\r' | ' ')
 }
 
-/// Returns whether the next eight bytes are ASCII, so that the fast path is worth a call.
+/// Returns whether the next eight bytes are ASCII, so that the fast path is worthwhile.
 fn is_ascii_ahead(bytes: &[u8], position: usize) -> bool {
     let ahead = bytes.get(position..).and_then(|rest| rest.first_chunk::<8>());
     ahead.is_some_and(|ahead| ahead.is_ascii())

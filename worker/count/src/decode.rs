@@ -53,7 +53,7 @@ impl<'w, R: Read> TextReader<'w, R> {
     /// Returns the next chunk of text, or `None` at the end.
     pub(super) fn next(&mut self) -> Result<Option<&str>, Error> {
         self.text.clear();
-        // Repeats the read if it gives no text, because a character is still incomplete.
+        // Read again if there is no text yet, because a character is still incomplete.
         while self.text.is_empty() && !self.is_finished {
             if self.position >= self.pending.len() {
                 self.pending.clear();
@@ -65,7 +65,7 @@ impl<'w, R: Read> TextReader<'w, R> {
             let rest = self.pending.get(self.position..).unwrap_or_default();
             let (result, length, _) = self.decoder.decode_to_string(rest, &mut self.text, is_last);
             self.position = self.position.saturating_add(length);
-            // `OutputFull` means that bytes are left for the next call, even after the last read.
+            // `OutputFull` means that bytes remain for the next call, even after the last read.
             self.is_finished = is_last && result == CoderResult::InputEmpty;
         }
         Ok(Some(self.text.as_str()).filter(|text| !text.is_empty()))

@@ -16,11 +16,12 @@ use super::{
 /// text of any length takes constant memory.
 const RUN_BYTES_MAX: usize = 16 * 1024;
 
-/// Number of bytes at the end of a chunk. Words that end there wait for the next chunk.
+/// Number of bytes at the end of a chunk in which the words are not decided yet. They are segmented
+/// again together with the next chunk.
 ///
-/// The following text can change the last words: a word can reach into it, and the cheapest paths
-/// with and without it differ for a few words before they have a cut in common.
-const LOOK_AHEAD_BYTES: usize = 1024;
+/// The following text can change the last words: a word can continue in it, and the cheapest paths
+/// with and without it can differ for a few words before their first common cut.
+const UNDECIDED_TAIL_BYTES: usize = 1024;
 
 /// Returns the dictionaries of `icu_segmenter`, loaded once per process. Few documents need them.
 fn icu_segmenter() -> WordSegmenterBorrowed<'static> {
@@ -54,7 +55,7 @@ impl DictionaryRun {
 
     /// Appends letters, or marks on the preceding letter.
     ///
-    /// Invisible characters are left out, because the dictionaries do not contain them.
+    /// Invisible characters are omitted, because the dictionaries do not contain them.
     pub(super) fn push(
         &mut self,
         stretch: &Stretch<'_>,
@@ -67,14 +68,14 @@ impl DictionaryRun {
         words.add_letters(writing, stretch);
         self.is_nfc_stable &= stretch.properties.is_nfc_stable_cjk();
         let mut rest = stretch.text;
-        // Each chunk is filled up, so its end depends on the run only, and not on its stretches.
+        // Each chunk is filled up, so its end depends only on the run, not on its stretches.
         while let Some((chunk, more)) = rest.split_at_checked(self.fitting_bytes(rest)) {
             self.text.push_str(chunk);
             rest = more;
             if rest.is_empty() {
                 break;
             }
-            let end = self.add_complete_words(LOOK_AHEAD_BYTES, writing, words);
+            let end = self.add_complete_words(UNDECIDED_TAIL_BYTES, writing, words);
             self.text.drain(..end);
         }
     }
@@ -91,10 +92,11 @@ impl DictionaryRun {
         self.is_nfc_stable = true;
     }
 
-    /// Adds the words that end before the last `open_bytes` bytes. Returns the end of the last one.
+    /// Adds the words that end before the last `undecided_bytes` bytes. Returns the end of the last
+    /// one.
     fn add_complete_words(
         &mut self,
-        open_bytes: usize,
+        undecided_bytes: usize,
         writing: WritingSystem,
         words: &mut WordSink,
     ) -> usize {
@@ -105,11 +107,19 @@ impl DictionaryRun {
         match Lexicon::get().filter(|_| writing == WritingSystem::ChineseJapanese) {
             Some(lexicon) => {
                 lexicon.segment(&self.text, &mut self.cut_buffer);
-                self.add_words(self.cut_buffer.word_ends(&self.text), open_bytes, writing, words)
+                self.add_words(
+                    self.cut_buffer.word_ends(&self.text),
+                    undecided_bytes,
+                    writing,
+                    words,
+                )
             }
-            None => {
-                self.add_words(icu_segmenter().segment_str(&self.text), open_bytes, writing, words)
-            }
+            None => self.add_words(
+                icu_segmenter().segment_str(&self.text),
+                undecided_bytes,
+                writing,
+                words,
+            ),
         }
     }
 
@@ -119,24 +129,24 @@ impl DictionaryRun {
         }
     }
 
-    /// Adds the words up to the first one that ends in the last `open_bytes` bytes.
+    /// Adds the words up to the first one that ends in the last `undecided_bytes` bytes.
     ///
     /// A mark stays with its letter. If no word ends before these bytes, the whole text is one
     /// word, so that the run cannot grow.
     fn add_words(
         &self,
         ends: impl Iterator<Item = usize>,
-        open_bytes: usize,
+        undecided_bytes: usize,
         writing: WritingSystem,
         words: &mut WordSink,
     ) -> usize {
-        let end_max = self.text.len().saturating_sub(open_bytes);
+        let end_max = self.text.len().saturating_sub(undecided_bytes);
         let mut start = 0;
         for end in ends {
             if end > end_max {
                 break;
             }
-            // The segmenter cuts unknown words at every character, also before marks.
+            // The segmenter cuts unknown words at every character, even before marks.
             let next = self.text.get(end..).and_then(|rest| rest.chars().next());
             if next.is_some_and(|c| self.char_table.of(c).class.is_extending()) {
                 continue;

@@ -10,11 +10,11 @@ use super::word_table::pack;
 pub(super) struct Element(u16);
 
 impl Element {
-    /// Not visible and not part of the text: words continue across it.
+    /// Invisible, and not part of the text: words continue across it.
     pub(super) const INVISIBLE: Self = Self(1);
-    /// Visible as a box, whose content is not text of the page: words end there.
+    /// Visible as a box whose content is not part of the text: words end there.
     pub(super) const REPLACED: Self = Self(1 << 1);
-    /// Part of a line, or not visible: words continue across its tags.
+    /// Part of a line, or invisible: words continue across its tags.
     pub(super) const INLINE: Self = Self(1 << 2);
     /// Has no content in HTML.
     pub(super) const VOID: Self = Self(1 << 3);
@@ -22,14 +22,14 @@ impl Element {
     pub(super) const CLOSES_PARAGRAPH: Self = Self(1 << 4);
     /// The end tag ends a paragraph inside, but the start tag does not end an open one.
     pub(super) const END_TAG_CLOSES_PARAGRAPH: Self = Self(1 << 5);
-    /// Cannot be in SVG or `MathML`. The start tag ends them if they are open.
+    /// Cannot be inside SVG or `MathML`: the start tag ends those that are open.
     pub(super) const ENDS_FOREIGN: Self = Self(1 << 6);
 
     /// Begins SVG or `MathML`.
     pub(super) const FOREIGN: Self = Self(1 << 7);
     /// Divides a page into main content, boilerplate and sections.
     pub(super) const LANDMARK: Self = Self(1 << 8);
-    /// Has content in which tags are text.
+    /// Content is raw text, in which tags are text.
     pub(super) const RAW: Self = Self(1 << 9);
 
     /// Returns the properties of a name in lower case.
@@ -213,7 +213,7 @@ impl ElementTable {
     }
 
     fn look_up(&self, name: &str) -> Element {
-        // All names in the table can be packed, so a name that cannot is unknown.
+        // All names in the table can be packed, so a name that cannot be packed is unknown.
         let slot = pack(name.as_bytes()).and_then(|key| self.slots.get(self.slot_index(key)));
         slot.map_or_else(Element::default, |(_, element)| *element)
     }
@@ -242,7 +242,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_with_nul_is_not_the_shorter_one() {
+    fn a_tag_name_with_nul_matches_no_element() {
         // Found by fuzzing: `<p\0>` ended SVG, as `<p>` does.
         assert_eq!(Element::of("p\0"), Element::default());
     }

@@ -18,7 +18,7 @@ const TOKEN_CHARACTERS_MAX: usize = 60;
 /// Maximum length of the shown text before and after a token, in characters.
 const CONTEXT_CHARACTERS_MAX: usize = 40;
 
-/// Why text of a page is not counted.
+/// Reason why text of a page is not counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum DropReason {
     /// Content of `script`.
@@ -29,8 +29,8 @@ pub(super) enum DropReason {
     Templates,
     /// Content of an element with the attribute `hidden`, or with `display: none` in `style`.
     Hidden,
-    /// Text that is shown elsewhere, or only in some cases: titles, form fields, and replacements
-    /// for media and scripts.
+    /// Text that is shown elsewhere or only in some cases: titles, form fields, and fallback
+    /// content of media and scripts.
     Replaced,
 }
 
@@ -94,7 +94,7 @@ impl ExplanationRecorder {
         let mut rest = after.chars();
         let shown = rest.by_ref().take_while(|c| !c.is_ascii_whitespace());
         self.token.extend(shown.take(TOKEN_CHARACTERS_MAX));
-        // Marks a truncated token.
+        // Mark a truncated token.
         if after.get(self.token.len()..).is_some_and(|rest| {
             !rest.is_empty() && !rest.starts_with(|c: char| c.is_ascii_whitespace())
         }) {
@@ -127,7 +127,7 @@ impl ExplanationRecorder {
         }
     }
 
-    /// Returns the recorded tokens, with the words of each by every rule.
+    /// Returns the recorded tokens, with the number of words in each by every rule.
     pub(super) fn finish(self, language: Option<&str>, has_kana: bool) -> Explanation {
         let char_table = self.char_table;
         let tokens = self.tokens.into_iter().map(|(token, counts)| {

@@ -29,7 +29,8 @@ impl Extractor {
     /// Adds the next chunk of the page.
     pub(super) fn push(&mut self, chunk: &str, counter: &mut Counter) {
         let Self { tokenizer, visibility, landmarks } = self;
-        // Searched once per chunk and not in every text between two tags, because most are short.
+        // Search once per chunk instead of in every text between two tags, because most of those
+        // are short.
         let has_nul = memchr(0, chunk.as_bytes()).is_some();
         tokenizer.push(chunk, &mut PageSink { visibility, landmarks, counter, has_nul });
     }
@@ -46,7 +47,8 @@ struct PageSink<'a> {
     visibility: &'a mut Visibility,
     landmarks: &'a mut Landmarks,
     counter: &'a mut Counter,
-    /// Whether text may contain NUL. Text that the tokenizer holds from an earlier chunk has none.
+    /// Whether text may contain NUL. Text that the tokenizer holds from an earlier chunk contains
+    /// none.
     has_nul: bool,
 }
 
@@ -123,12 +125,12 @@ impl Sink for PageSink<'_> {
     }
 }
 
-/// Returns how HTML reads the content of an element.
+/// Returns the kind of content of an element in HTML.
 pub(super) fn content_of(name: &str) -> Content {
     match name {
         "script" => Content::Script,
-        // HTML resolves character references in `textarea` and `title`, but neither is visible
-        // text.
+        // HTML resolves character references in `textarea` and `title`. They are not resolved here,
+        // because neither is counted.
         "textarea" | "title" | "iframe" | "noembed" | "noframes" | "noscript" | "style" | "xmp" => {
             Content::Raw
         }
@@ -167,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn drawings_follow_xml_until_the_page_continues() {
+    fn svg_is_parsed_as_xml_until_html_resumes() {
         assert_eq!(
             words("<svg><text><![CDATA[a]]></text><style/><title/></svg>b", Syntax::Html),
             "a b"

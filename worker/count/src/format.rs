@@ -17,7 +17,7 @@ const STRAY_CONTROLS_MAX: usize = 8;
 /// Format of a document, which determines how its text is extracted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// HTML page, parsed as browsers parse HTML.
+    /// HTML page, parsed as in browsers.
     Html,
     /// Page served as XML. CDATA sections are text, and `<script/>` is a complete element.
     Xhtml,
@@ -105,8 +105,8 @@ fn unsupported_format(kind: &str) -> Error {
     Error::UnsupportedFormat { kind: kind.to_owned() }
 }
 
-/// Refuses a document with too many control characters. UTF-16 contains zero bytes, so a byte order
-/// mark or the label UTF-16 exempts the document.
+/// Refuses a document with too many control characters. UTF-16 contains zero bytes, so a document
+/// with a byte order mark or the charset UTF-16 is exempt.
 fn require_text(
     head: &[u8],
     content_type: Option<&str>,
@@ -125,7 +125,7 @@ fn require_text(
 
 /// Counts the bytes that do not occur in text of any 8-bit charset.
 fn count_controls(head: &[u8]) -> usize {
-    // The compiler vectorizes sums of one byte (SIMD). 255 bytes cannot overflow them.
+    // Sums of one byte can be vectorized (SIMD). 255 bytes cannot overflow them.
     let parts = head.chunks(usize::from(u8::MAX));
     let count = |part: &[u8]| {
         part.iter().fold(0_u8, |count, byte| count.wrapping_add(u8::from(is_binary(*byte))))
@@ -135,7 +135,8 @@ fn count_controls(head: &[u8]) -> usize {
 
 /// Returns whether `byte` does not occur in text of any 8-bit charset.
 const fn is_binary(byte: u8) -> bool {
-    // No branches, for vectorization. Below Space, text contains only white space and Escape.
+    // No branches, for vectorization. Of the bytes below space, text contains only white space and
+    // escape.
     (byte < b' ') & !((byte >= b'\t') & (byte <= b'\r')) & (byte != 0x1b)
 }
 
@@ -229,8 +230,8 @@ fn detect_binary_kind(head: &[u8]) -> Option<&'static str> {
         (b"\0\0\xfe\xff", "text in UTF-32"),
     ];
     let (magic, kind) = KINDS.iter().find(|(magic, _)| head.starts_with(magic))?;
-    // A printable signature can also begin a text: `BZh` begins `BZhang`. So it needs a control
-    // character as further evidence, except for PDF and RTF.
+    // A printable signature can also begin a text: `BZh` begins `BZhang`. A control character is
+    // therefore required as further evidence, except for PDF and RTF.
     let is_printable = magic.iter().all(|byte| (0x20..0x7f).contains(byte));
     let is_certain = !is_printable || head.iter().any(|&byte| is_binary(byte));
     let is_document = matches!(*kind, "application/pdf" | "text/rtf");
@@ -250,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn the_label_decides_among_texts() {
+    fn the_content_type_selects_the_format() {
         for (content_type, name) in [
             ("text/html", "html text/html"),
             ("Text/HTML; charset=utf-8", "html text/html"),
@@ -272,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn the_bytes_decide_without_a_label() {
+    fn the_bytes_select_the_format_without_a_content_type() {
         for (head, name) in [
             (b"  \n<!DOCTYPE HTML><p>".as_slice(), "html text/html"),
             (b"\xef\xbb\xbf<html lang=en>", "html text/html"),
@@ -289,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn binary_data_is_refused_under_any_label() {
+    fn binary_data_is_refused_with_any_content_type() {
         for (head, name) in [
             (b"%PDF-1.7\n%".as_slice(), "refused application/pdf"),
             (b"PK\x03\x04\x14\0", "refused application/zip"),
@@ -305,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn labelled_utf_16_is_text() {
+    fn declared_utf_16_is_text() {
         let head = b"A\0 \0m\0i\0l\0l\0 \0i\0s\0 \0";
         assert_eq!(describe_format(head, Some("text/plain; charset=UTF-16LE")), "text text/plain");
         assert_eq!(describe_format(head, Some("text/plain")), "refused binary data");

@@ -1,8 +1,8 @@
 //! Fuzz tests, which count damaged documents for a given time: `make fuzz`.
 //!
 //! Each target prints its seed, which reproduces a finding. It changes sample documents and parts
-//! of pages at random, and asserts properties that results have for any bytes. Every finding has a
-//! test elsewhere.
+//! of pages at random, and asserts properties that hold for any bytes. A finding gets a test in the
+//! module with the error.
 
 use std::{
     io::{self, Read},
@@ -33,7 +33,7 @@ const SAMPLES: &[&[u8]] = &[
     include_bytes!("../../../docs/samples/turkish-utf16.txt"),
 ];
 
-/// Bytes that are special cases of decoders and boundary rules.
+/// Special cases of decoders and boundary rules.
 const BYTES: &[&[u8]] = &[
     b"\xef\xbb\xbf",
     b"\xff\xfe",
@@ -190,7 +190,7 @@ fn decode(reader: impl Read, hints: &Hints<'_>) -> String {
 
 #[test]
 #[ignore = "runs for a given time: make fuzz"]
-fn any_bytes_decode_alike_in_any_chunks() {
+fn decoding_does_not_depend_on_chunks() {
     fuzz("decoder", |bytes, random| {
         let content_type = random_content_type(random);
         let hints = Hints { content_type: Some(&content_type), host_tld: Some("jp") };
@@ -204,7 +204,7 @@ fn any_bytes_decode_alike_in_any_chunks() {
 
 #[test]
 #[ignore = "runs for a given time: make fuzz"]
-fn any_page_is_read_as_by_html5gum() {
+fn any_page_matches_html5gum() {
     fuzz("extractor", |bytes, random| {
         let page = String::from_utf8_lossy(bytes);
         let syntax = if random.below(4) == 0 { Syntax::Xml } else { Syntax::Html };
@@ -214,7 +214,7 @@ fn any_page_is_read_as_by_html5gum() {
 
 #[test]
 #[ignore = "runs for a given time: make fuzz"]
-fn any_document_is_counted_alike_in_any_chunks() {
+fn counting_does_not_depend_on_chunks() {
     fuzz("document", |bytes, random| {
         let content_type = random_content_type(random);
         let hints = Hints { content_type: Some(&content_type), host_tld: None };
@@ -244,7 +244,7 @@ fn any_document_is_counted_alike_in_any_chunks() {
 
 #[test]
 #[ignore = "runs for a given time: make fuzz"]
-fn any_text_is_counted_alike_on_both_paths() {
+fn fast_path_and_slow_path_agree_on_any_text() {
     fuzz("counter", |bytes, random| {
         let text = String::from_utf8_lossy(bytes);
         let rule = RuleName::ALL[random.below(RuleName::ALL.len())];

@@ -1,7 +1,7 @@
-//! Tests with documents that were made to be slow, and with bytes that are not text.
+//! Tests with documents that are designed to be slow, and with bytes that are not text.
 //!
-//! The time for a document grows linearly with its size. The tests compare two documents, of which
-//! the second is 16 times as large. With quadratic time it would take 256 times as long.
+//! The time for a document grows linearly with its size. The tests compare two documents, the
+//! second of which is 16 times as large. With quadratic time, it would take 256 times as long.
 
 use rustix::time::{ClockId, clock_gettime};
 use wordmill_common::{histogram::Histogram, options};
@@ -14,7 +14,7 @@ const SIZE_FACTOR: usize = 16;
 /// Maximum ratio of the two times: the geometric mean of 16 (linear) and 256 (quadratic). Caches
 /// and other virtual machines on the same host disturb single measurements.
 const TIME_FACTOR_MAX: u64 = 64;
-/// Maximum number of attempts. Noise disturbs single attempts, but quadratic time affects all.
+/// Maximum number of measurements. Noise affects some of them, quadratic time all.
 const TRIES_MAX: usize = 5;
 
 /// Returns the CPU time of this thread, in nanoseconds.
@@ -118,7 +118,7 @@ const TEXTS: &[(&str, &str)] = &[
     ("jamo", "\u{1100}\u{1161}\u{11a8}"),
 ];
 
-/// A charset, and bytes that are hard for its decoder.
+/// A charset, and bytes that are difficult for its decoder.
 const CHARSETS: &[(&str, &[u8])] = &[
     ("utf-8", b"\xff"),
     ("utf-8", b"\xf0\x9f\x98"),
@@ -139,7 +139,7 @@ const CHARSETS: &[(&str, &[u8])] = &[
 
 #[test]
 #[should_panic(expected = "in nanoseconds")]
-fn quadratic_time_is_noticed() {
+fn quadratic_time_is_detected() {
     assert_linear("reads the whole document every 5,000 bytes", b"", b"a", |document| {
         for _ in document.chunks(5000) {
             std::hint::black_box(document.iter().filter(|byte| **byte == b'b').count());
@@ -195,7 +195,7 @@ fn hostile_documents_are_counted_correctly() {
         (deep, [("a", 1), ("b", 1)].as_slice()),
         (attributes, &[("a", 1), ("b", 1)]),
         (comment, &[("ab", 1)]),
-        // An overlong name is not a character reference, and an overlong number is not a character.
+        // An overlong name is not a character reference, and an overlong number becomes U+FFFD.
         (format!("a &{};b", "b".repeat(1_000_000)), &[("a", 1), ("b", 1)]),
         (format!("a &#{};b", "1".repeat(1_000_000)), &[("a", 1), ("b", 1)]),
         // An unclosed tag is not text.
@@ -217,10 +217,9 @@ fn hostile_documents_are_counted_correctly() {
 }
 
 #[test]
-fn bytes_that_are_not_text_end_words_in_every_charset() {
+fn invalid_bytes_end_words_in_every_charset() {
     let cases: &[(&str, &[u8], &[&str])] = &[
-        // A surrogate, an overlong form, a number after the last code point, and a truncated
-        // character.
+        // A surrogate, an overlong form, a value above U+10FFFF, and a truncated character.
         ("utf-8", b"a\xed\xa0\x80b a\xc0\x80b a\xf4\x90\x80\x80b c\xe2\x80", &["a", "b", "c"]),
         // A high surrogate without a low one, a low one without a high one, and half a unit.
         ("utf-16le", b"a\0\x00\xd8b\0 \0a\0\x00\xdcb\0 \0c\0\x00", &["a", "b", "c"]),

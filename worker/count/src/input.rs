@@ -1,4 +1,4 @@
-//! Reads the bytes of a document, hashes them, and calls the watch.
+//! Reads the bytes of a document, hashes them, and reports the progress.
 
 use std::io::{ErrorKind, Read};
 
@@ -6,16 +6,16 @@ use sha2::{Digest, Sha256};
 
 use super::Error;
 
-/// Maximum length of the head, from which format and charset are detected, in bytes.
+/// Maximum length of the head, from which the format and the charset are detected, in bytes.
 pub(super) const HEAD_BYTES_MAX: usize = 64 * 1024;
 
-/// Maximum length of one read, in bytes. The watch is called after each read.
+/// Maximum length of one read, in bytes. `on_progress` is called after each read.
 pub(super) const READ_BYTES_MAX: usize = 16 * 1024;
 
 /// Reads a document once, from start to end.
 pub(super) struct Input<'w, R> {
     reader: R,
-    watch: &'w dyn Fn(u64) -> bool,
+    on_progress: &'w dyn Fn(u64) -> bool,
     hasher: Sha256,
     size_bytes: u64,
     buffer: Vec<u8>,
@@ -23,10 +23,10 @@ pub(super) struct Input<'w, R> {
 }
 
 impl<'w, R: Read> Input<'w, R> {
-    pub(super) fn new(reader: R, watch: &'w dyn Fn(u64) -> bool) -> Self {
+    pub(super) fn new(reader: R, on_progress: &'w dyn Fn(u64) -> bool) -> Self {
         Self {
             reader,
-            watch,
+            on_progress,
             hasher: Sha256::new(),
             size_bytes: 0,
             buffer: vec![0; READ_BYTES_MAX],
@@ -80,7 +80,7 @@ impl<'w, R: Read> Input<'w, R> {
         self.hasher.update(chunk);
         let length = u64::try_from(length).unwrap_or(u64::MAX);
         self.size_bytes = self.size_bytes.saturating_add(length);
-        if !(self.watch)(self.size_bytes) {
+        if !(self.on_progress)(self.size_bytes) {
             return Err(Error::Interrupted);
         }
         Ok(chunk)

@@ -2,8 +2,8 @@
 //!
 //! A document is read once and in bounded memory. Its bytes are hashed, decoded, stripped of markup
 //! and split into words as they arrive; only the table of distinct words grows. The result depends
-//! only on the bytes, the [`Hints`] and the [`Options`]. The sizes of the chunks in which the bytes
-//! arrive do not matter.
+//! only on the bytes, the [`Hints`] and the [`Options`], not on the sizes of the chunks in which
+//! the bytes arrive.
 //!
 //! `docs/counting.md` describes the rules for users. Tests of this crate check its examples.
 //!
@@ -94,8 +94,8 @@ pub const UNIQUE_WORDS_MAX: usize = 2_000_000;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Hints<'a> {
     /// Value of the HTTP header `Content-Type`, including parameters. It selects the format and the
-    /// charset, except that a byte order mark takes precedence and binary data is always refused.
-    /// Without it, both are detected from the bytes.
+    /// charset. But a byte order mark takes precedence, and binary data is always refused. Without
+    /// it, both are detected from the bytes.
     pub content_type: Option<&'a str>,
     /// Last label of the host name, for example `jp`. Used as a hint if the charset has to be
     /// guessed.
@@ -125,14 +125,14 @@ impl From<options::Options> for Options {
     }
 }
 
-/// Result of [`count`]: the words of a document, and the facts that are needed to reproduce the
-/// count.
+/// Result of [`count`]: the words of a document, and the information that is needed to reproduce
+/// the count.
 #[derive(Clone, Debug)]
 pub struct DocumentCount {
     /// Totals by the selected rule in the selected scope.
     pub totals: Totals,
     /// Number of words in the selected scope by each rule, with the name of the rule as the key.
-    /// Includes words that the options leave out of the histogram.
+    /// Includes words that the options omit from the histogram.
     pub totals_by_rule: BTreeMap<String, u64>,
     /// Number of words in each scope by the selected rule. The key `page` is the whole document,
     /// `main` its main content.
@@ -173,23 +173,23 @@ pub enum Error {
         kind: String,
     },
     /// The document has more distinct words than [`Options::unique_words_max`].
-    #[error("document has more than {limit} distinct words")]
+    #[error("the document has more than {limit} unique words")]
     TooManyUniqueWords {
         /// Value of [`Options::unique_words_max`].
         limit: usize,
     },
-    /// The `watch` callback of [`count`] returned `false`.
+    /// The callback `on_progress` of [`count`] returned `false`.
     #[error("counting was interrupted")]
     Interrupted,
-    /// The reader failed before the end of the document.
-    #[error("cannot read document")]
+    /// The reader failed.
+    #[error("cannot read the document")]
     Read(#[source] io::Error),
 }
 
 /// Counts the words of one document.
 ///
-/// Blocks while `reader` blocks, so call it on a blocking thread. `watch` is called after each
-/// read, at least every 64 KiB, with the number of bytes read so far. If it returns `false`,
+/// Blocks while `reader` blocks, so call it on a blocking thread. `on_progress` is called after
+/// each read, at least every 64 KiB, with the number of bytes read so far. If it returns `false`,
 /// counting stops.
 ///
 /// # Errors
@@ -198,15 +198,15 @@ pub enum Error {
 ///   nor text.
 /// - [`Error::TooManyUniqueWords`] if there are more distinct words than
 ///   [`Options::unique_words_max`].
-/// - [`Error::Interrupted`] if `watch` returns `false`.
+/// - [`Error::Interrupted`] if `on_progress` returns `false`.
 /// - [`Error::Read`] if `reader` fails. Interrupted reads are retried.
 pub fn count(
     reader: impl Read,
     hints: &Hints<'_>,
     options: &Options,
-    watch: &impl Fn(u64) -> bool,
+    on_progress: &impl Fn(u64) -> bool,
 ) -> Result<DocumentCount, Error> {
-    let mut input = Input::new(reader, watch);
+    let mut input = Input::new(reader, on_progress);
     let mut head = input.read_head()?;
     let (format, content_type) = format::detect_format(&head, hints.content_type)?;
     let charset = charset::detect_charset(&head, input.has_ended(), format, hints);
@@ -240,7 +240,7 @@ pub fn count(
 
 /// Counts the words of a plain text in memory.
 ///
-/// Differs from [`count`] in that nothing is decoded, hashed or watched.
+/// Unlike [`count`], it neither decodes nor hashes the text, and reports no progress.
 ///
 /// ```
 /// use wordmill_count::{Options, count_text};
@@ -365,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn the_words_promised_to_readers_are_found() {
+    fn the_documented_words_are_found() {
         let rows = parse_rows("| case | text | words |");
         assert!(rows.len() >= 28);
         for (case, text, words) in rows {
@@ -376,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn the_totals_promised_to_readers_are_counted() {
+    fn the_documented_totals_are_counted() {
         let page = include_str!("../../../docs/counting.md");
         let (_, table) = page.split_once("| case | text | unicode |").unwrap();
         let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
@@ -392,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn the_visible_text_promised_to_readers_is_found() {
+    fn the_documented_visible_text_is_found() {
         let rows = parse_rows("| case | page | words |");
         assert!(rows.len() >= 28);
         for (case, page, words) in rows {
@@ -433,7 +433,7 @@ mod tests {
     ];
 
     #[test]
-    fn samples_give_the_counts_of_a_reader() {
+    fn samples_have_the_expected_counts() {
         for (name, bytes, expected) in SAMPLES {
             let expected: Expected = serde_json::from_str(expected).unwrap();
             let result = count(bytes, &Hints::default(), &Options::default(), &|_| true).unwrap();
@@ -529,7 +529,7 @@ mod tests {
     }
 
     #[test]
-    fn a_result_is_a_receipt() {
+    fn a_result_describes_its_source_and_charset() {
         let result = count_bytes(b"\xef\xbb\xbfa mill", "Text/HTML; charset=koi8-r");
         assert_eq!(result.content_type, "text/html");
         assert_eq!(result.charset, "utf-8");
@@ -543,7 +543,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_has_no_words() {
+    fn an_empty_document_has_no_words() {
         let result = count(io::empty(), &Hints::default(), &Options::default(), &|_| true);
         let result = result.unwrap();
         assert_eq!(result.totals, Totals::default());
@@ -554,7 +554,7 @@ mod tests {
     }
 
     #[test]
-    fn invalid_bytes_break_words() {
+    fn invalid_bytes_end_words() {
         let result = count_bytes(b"mi\xffll \xc3", "text/plain; charset=utf-8");
         assert_eq!(result.histogram, [("mi", 1), ("ll", 1)].into_iter().collect());
         assert_eq!(result.totals.characters, 7);
@@ -572,16 +572,16 @@ mod tests {
     }
 
     #[test]
-    fn the_watch_is_called_often_and_can_stop_a_count() {
+    fn the_progress_callback_is_frequent_and_can_abort() {
         let calls = std::cell::RefCell::new(vec![0]);
-        let watch = |bytes| {
+        let on_progress = |bytes| {
             calls.borrow_mut().push(bytes);
             bytes < 300_000
         };
         for content_type in ["text/html", "text/plain"] {
             calls.replace(vec![0]);
             let endless = io::repeat(b'a');
-            let result = count(endless, &hints(content_type), &Options::default(), &watch);
+            let result = count(endless, &hints(content_type), &Options::default(), &on_progress);
             assert!(matches!(result, Err(Error::Interrupted)));
             let calls = calls.borrow();
             assert!(calls.windows(2).all(|pair| pair[1] - pair[0] <= 65_536));
@@ -590,7 +590,7 @@ mod tests {
     }
 
     #[test]
-    fn a_read_error_is_passed_on() {
+    fn a_read_error_is_returned() {
         struct Broken;
         impl Read for Broken {
             fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
@@ -609,8 +609,8 @@ mod tests {
     }
 
     #[test]
-    fn the_unicode_version_is_the_one_of_the_data() {
-        // Both are unassigned in Unicode 17.
+    fn the_unicode_version_matches_the_data() {
+        // Both characters are unassigned in Unicode 17.
         let category = CodePointMapData::<GeneralCategory>::new();
         assert_eq!(category.get('\u{10ed9}'), GeneralCategory::OtherLetter);
         assert_eq!(category.get('\u{a7e2}'), GeneralCategory::UppercaseLetter);

@@ -1,12 +1,12 @@
 //! Separates the main content of a page from its boilerplate.
 //!
-//! The main content is the content of the `main` elements. Without them, it is that of the
-//! `article` elements, and without those, the page. Navigation, asides, search forms and the
+//! The main content is the content of the `main` elements. If there are none, it is the content of
+//! the `article` elements, and otherwise the whole page. Navigation, asides, search forms and the
 //! headers and footers of the page are never part of it.
 //!
-//! A page is read once, so its text counts as main content until a better element starts. Then the
-//! text before is discarded. For example, in `a<article>b</article><main>c`, the main content is
-//! first `a`, then `b` and finally `c`.
+//! A page is read once, so all text is treated as main content until a better element starts. Then
+//! the main content so far is discarded. For example, in `a<article>b</article><main>c`, the main
+//! content is first `a`, then `b` and finally `c`.
 
 use super::{
     counter::Region,
@@ -19,12 +19,12 @@ use super::{
 enum Landmark {
     Main,
     Article,
-    /// A section. Headers and footers inside are not those of the page.
+    /// A section. A `header` or `footer` inside it belongs to the section, not to the page.
     Section,
     Boilerplate,
 }
 
-/// Kind of element that holds the main content so far. Later ones are better.
+/// Kind of element that contains the main content so far. Later variants take precedence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum MainHolder {
     Page,
@@ -77,7 +77,7 @@ impl Landmarks {
         }
         let is_in_section = self.main.is_some() || self.article.is_some() || self.sections > 0;
         match landmark_of(name, role, is_in_section) {
-            // No other landmark can contain `main`, so the end tag of an open one is missing.
+            // No boilerplate can contain `main`, so the end tag of an open one is missing.
             Some(Landmark::Main) if self.main.is_none() => {
                 self.boilerplate = None;
                 self.main = Some(OpenElement::new(name));
@@ -112,7 +112,7 @@ impl Landmarks {
         end_element(&mut self.boilerplate);
         let has_ended_main = end_element(&mut self.main);
         if end_element(&mut self.article) || has_ended_main {
-            // Elements inside end, too.
+            // This also ends the elements inside.
             self.boilerplate = None;
         }
     }
@@ -137,7 +137,7 @@ impl Landmarks {
     }
 }
 
-/// Returns the landmark of an element: by its first known role, or else by its name.
+/// Returns the landmark of an element: by its first known role, otherwise by its name.
 fn landmark_of(name: &str, role: Option<&str>, is_in_section: bool) -> Option<Landmark> {
     let by_role = |role: &str| match role {
         "main" => Some(Some(Landmark::Main)),
@@ -183,7 +183,7 @@ mod tests {
     fn main_words(page: &str) -> String {
         let part = count_page(page, Scope::Main);
         let whole = count_page(page, Scope::Page);
-        // Both scopes find the same parts.
+        // The parts do not depend on the selected scope.
         assert_eq!(part.totals_by_scope, whole.totals_by_scope, "{page}");
         assert_eq!(part.totals.words, part.totals_by_scope["main"], "{page}");
         assert_eq!(part.histogram.total(), part.totals_by_scope["main"], "{page}");
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn boilerplate_is_left_out() {
+    fn boilerplate_is_omitted() {
         for (page, words) in [
             ("<nav>x</nav>a<aside>y</aside>b<search>z</search>", "a b"),
             ("<header>x</header>a<footer>y</footer>", "a"),
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_of_sections_belong_to_them() {
+    fn headers_of_sections_are_main_content() {
         for (page, words) in [
             ("<article><header>a</header>b<footer>c</footer></article><footer>x</footer>", "a b c"),
             ("<main><header>a</header><section><footer>b</footer></section></main>", "a b"),
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn lost_and_hidden_tags_do_little_harm() {
+    fn unclosed_and_hidden_elements_are_tolerated() {
         for (page, words) in [
             ("<header>x<nav>y<main>a</main>z", "a"),
             ("<article>a<nav>x</article><article>b</article>", "a b"),
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn characters_are_those_of_the_scope() {
+    fn characters_are_counted_within_the_scope() {
         let page = "<nav>one two</nav><p>a <b>b</b></p><footer>three</footer><p>c";
         let part = count_page(page, Scope::Main).totals;
         assert_eq!((part.characters, part.characters_no_spaces), (5, 3));
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_is_all_main() {
+    fn plain_text_is_all_main_content() {
         for scope in [Scope::Page, Scope::Main] {
             let options = Options::from(options::Options { scope, ..options::Options::default() });
             let hints = Hints { content_type: Some("text/markdown"), host_tld: None };

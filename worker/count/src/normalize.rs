@@ -1,4 +1,4 @@
-//! Normal forms of words, under which they are counted, for example in lower case.
+//! Converts words to the normal form in which they are counted, for example lower case.
 
 use icu_casemap::{CaseMapper, CaseMapperBorrowed};
 use icu_locale_core::LanguageIdentifier;
@@ -13,7 +13,7 @@ use super::cjk_segmenter::is_nfc_stable_cjk;
 const ZERO_WIDTH_NON_JOINER: char = '\u{200c}';
 const ZERO_WIDTH_JOINER: char = '\u{200d}';
 
-/// Normalizes words, by the options and the Unicode tables.
+/// Normalizes words according to the options.
 pub(super) struct Normalizer {
     case: Case,
     apostrophe: Apostrophe,
@@ -48,7 +48,7 @@ impl Normalizer {
 
     /// Writes the normal form of `word` to `normal_form`, replacing its content.
     ///
-    /// Composes the word and maps its case. Replaces every apostrophe by `'`. Removes invisible
+    /// Composes the word and maps its case. Replaces every apostrophe with `'`. Removes invisible
     /// characters except joiners inside the word, which are part of the spelling in Persian and in
     /// Indian scripts. A word without visible characters stays unchanged.
     pub(super) fn write(&self, word: &str, normal_form: &mut String) {
@@ -74,8 +74,8 @@ impl Normalizer {
                     continue;
                 }
                 c if self.ignorable.contains(c) => continue,
-                // A segment can start with a space if a joiner ties a pictograph to it. The space
-                // is removed.
+                // A segment can start with a space if a joiner connects a pictograph to it. Drop
+                // the space.
                 c if normal_form.is_empty() && c.is_whitespace() => {}
                 c => {
                     if !normal_form.is_empty() {
@@ -112,7 +112,7 @@ impl Normalizer {
         true
     }
 
-    /// Returns the character that represents all of its kind, for example `'` for apostrophes.
+    /// Returns the character that replaces all variants of `c`, for example `'` for apostrophes.
     fn unify(&self, c: char) -> char {
         match c {
             '\u{2019}' | '\u{2bc}' | '\u{ff07}' if self.apostrophe == Apostrophe::Unify => '\'',
@@ -129,13 +129,13 @@ impl Normalizer {
             Case::Fold => self.case_mapper.fold_string(normal_form),
             Case::Keep => return,
         };
-        // The case mapping can result in a letter and a mark that compose.
+        // The case mapping can produce a letter and a mark that compose.
         let composed = self.composer.normalize(&mapped).into_owned();
         *normal_form = composed;
     }
 }
 
-/// Appends a simple letter in lower case. Most of them need no look-up in a table.
+/// Appends a simple letter in lower case. Most letters need no table look-up.
 fn push_lowercase(c: char, normal_form: &mut String) {
     match c {
         // Small Cyrillic letters, and letters without case: Hebrew, Arabic, Kana, Han and Hangul.
@@ -150,8 +150,9 @@ fn push_lowercase(c: char, normal_form: &mut String) {
     }
 }
 
-/// Returns whether a letter is composed, does not compose with its neighbors, and has a lower case
-/// of one character in every context. Most letters of the large alphabets are.
+/// Returns whether a letter is composed, does not compose with its neighbors, and has a single
+/// character as its lower case in every context. This is the case for most letters of the large
+/// alphabets.
 const fn is_simple_letter(c: char) -> bool {
     matches!(c,
         '\u{c0}'..='\u{d6}' | '\u{d8}'..='\u{f6}' | '\u{f8}'..='\u{12f}' | '\u{131}'..='\u{17e}'
@@ -193,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn every_apostrophe_is_the_same_unless_kept() {
+    fn apostrophes_are_unified_unless_kept() {
         for word in ["o'brien", "O\u{2019}Brien", "O\u{2bc}Brien", "O\u{ff07}Brien"] {
             assert_eq!(normalize(Case::Lower, word), "o'brien");
         }
@@ -202,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn joiners_stay_inside_words_only() {
+    fn joiners_are_kept_only_inside_words() {
         assert_eq!(normalize(Case::Lower, "می\u{200c}خواهم"), "می\u{200c}خواهم");
         assert_eq!(normalize(Case::Lower, "می\u{200c}"), "می");
         assert_eq!(normalize(Case::Lower, "\u{200d}می"), "می");
@@ -210,13 +211,13 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_composed_after_case_mapping() {
+    fn normal_forms_are_composed_after_case_mapping() {
         assert_eq!(normalize(Case::Lower, "CAFE\u{301}"), "café");
         assert_eq!(normalize(Case::Lower, "\u{2126}"), "ω");
     }
 
     #[test]
-    fn variants_become_plain_letters_on_request() {
+    fn nfkc_replaces_variants() {
         let plain = Options { normalize: Normalize::Nfkc, ..Options::default() };
         assert_eq!(normalize_with(&plain, "ﬁne"), "fine");
         assert_eq!(normalize_with(&plain, "ＡＢＣ"), "abc");
@@ -224,18 +225,18 @@ mod tests {
     }
 
     #[test]
-    fn hyphens_within_joined_words_are_the_same() {
+    fn hyphens_in_joined_words_are_unified() {
         let joined = Options { hyphen: Hyphen::Join, ..Options::default() };
         assert_eq!(normalize_with(&joined, "mother\u{2010}in\u{2011}law"), "mother-in-law");
     }
 
     #[test]
-    fn the_invisible_is_listed_as_written() {
+    fn invisible_characters_alone_are_listed_as_written() {
         assert_eq!(normalize(Case::Lower, "\u{200b}"), "\u{200b}");
     }
 
     #[test]
-    fn simple_characters_are_mapped_as_all_others_are() {
+    fn the_simple_mapping_matches_the_general_one() {
         let letters = ('\0'..=char::MAX).filter(|c| is_simple_letter(*c) || "a’'Z".contains(*c));
         let letters: Vec<char> = letters.collect();
         let mut random = Random::new(7);
@@ -265,7 +266,7 @@ mod tests {
 
     /// The word table relies on this: it may normalize a normal form again.
     #[test]
-    fn a_normal_form_is_its_own_normal_form() {
+    fn normalization_is_idempotent() {
         for normalize in [Normalize::Nfc, Normalize::Nfkc] {
             for case in [Case::Lower, Case::Fold, Case::Keep] {
                 let options = Options { case, normalize, ..Options::default() };

@@ -2,7 +2,7 @@
 
 use super::element::Element;
 
-/// Element that an end tag ends.
+/// Element that is closed by an end tag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
     /// An element inside the open one, or none.
@@ -22,7 +22,7 @@ pub(super) struct OpenElement {
     depth: usize,
 }
 
-/// How an element may end without its own end tag.
+/// Way in which an element may end without its own end tag.
 #[derive(Clone, Copy)]
 enum ElementKind {
     Ordinary,
@@ -32,7 +32,7 @@ enum ElementKind {
     Item {
         siblings: &'static [&'static str],
         parents: &'static [&'static str],
-        /// Those of `parents` that can be nested inside the item, for example a list in `li`.
+        /// Elements of `parents` that can be nested inside the item, for example a list in `li`.
         nested_parents: &'static [&'static str],
     },
 }
@@ -101,7 +101,7 @@ impl OpenElement {
                 (name == self.name, parents.contains(&name), nested_parents.contains(&name))
             }
         };
-        // With nested elements open, the end tag can only belong to one of them.
+        // While nested elements are open, the end tag can only belong to one of them.
         if self.depth > 0 {
             if ends_nested {
                 self.depth -= 1;

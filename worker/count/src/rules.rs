@@ -11,14 +11,13 @@ pub const UNICODE_VERSION: &str = "18.0";
 
 /// Average length of a word of Chinese, Japanese, Korean and Thai, in tenths of a character.
 ///
-/// The values are from secondary sources on GMX-V; the standard itself could not be consulted.
+/// The values are from secondary sources on GMX-V: the text of the standard was not available.
 const CHINESE_WORD_LENGTH_TENTHS: u64 = 28;
 const JAPANESE_WORD_LENGTH_TENTHS: u64 = 30;
 const KOREAN_WORD_LENGTH_TENTHS: u64 = 33;
 const THAI_WORD_LENGTH_TENTHS: u64 = 60;
 
-/// Returns the version of a rule. Increment it when a rule may give another count for the same
-/// text.
+/// Returns the version of a rule. Increment it when a rule may count the same text differently.
 pub(super) const fn version_of(rule: RuleName) -> u32 {
     match rule {
         RuleName::Unicode | RuleName::Whitespace | RuleName::Office | RuleName::Gmx => 1,
@@ -39,7 +38,7 @@ pub(super) fn describe(rule: RuleName) -> Rule {
 pub(super) struct CharacterCounts {
     /// Characters that the volume divides.
     pub(super) characters: u64,
-    /// Words of the same text by the rule `unicode`, which the volume leaves out.
+    /// Words of the same text by the rule `unicode`, which the volume does not count.
     pub(super) words: u64,
 }
 
@@ -72,14 +71,15 @@ pub(super) struct Sums {
     pub(super) hangul: CharacterCounts,
     /// Counts of Thai letters and vowel signs.
     pub(super) thai: CharacterCounts,
-    /// Whether the text contains Hiragana or Katakana, so that its Han is probably Japanese.
+    /// Whether the text contains Hiragana or Katakana. If so, its Han characters are probably
+    /// Japanese.
     pub(super) has_kana: bool,
     /// Characters, except ASCII white space of a page.
     pub(super) characters: u64,
     /// Characters except white space.
     pub(super) characters_no_spaces: u64,
-    /// Tokens of a page: text between ASCII white space. One space is visible between two of them.
-    /// 0 for plain text.
+    /// Number of tokens of a page: text between ASCII white space. Between two tokens, one space is
+    /// visible. 0 for plain text.
     pub(super) tokens: u64,
     /// Words that are too long to be listed.
     pub(super) overlong: u64,
@@ -148,9 +148,8 @@ impl Sums {
         self.han_kana.characters > 0 || self.hangul.characters > 0 || self.thai.characters > 0
     }
 
-    /// Returns the words that a part of a document contributes to the total of a rule, with two
-    /// decimals. A part of a volume is not rounded up, because only the volume of the whole
-    /// document is.
+    /// Returns the number of words that a part of a document contributes to the total of a rule,
+    /// with two decimals. Not rounded up: only the volume of the whole document is.
     #[expect(clippy::cast_precision_loss, reason = "parts are small, and shown with two decimals")]
     pub(super) fn share(&self, rule: RuleName, language: Option<&str>, has_kana: bool) -> f64 {
         let words = match rule {
@@ -172,12 +171,12 @@ impl Sums {
         (words * 100.0).round() / 100.0
     }
 
-    /// Returns the words of a volume: first those that are counted, then those of Han and Kana, of
-    /// Hangul, and of Thai. The latter three are numbers of characters divided by the average
-    /// length of a word, rounded up.
+    /// Returns the parts of a volume: the words that are counted as such, then Han and Kana,
+    /// Hangul, and Thai. The last three are numbers of characters divided by the average length of
+    /// a word, rounded up.
     ///
-    /// Three languages share Han and Kana, and `language` selects one. Without it, a text with Kana
-    /// is Japanese, and a text without is Chinese.
+    /// `language` selects one of the three languages that use Han. Otherwise, a text with Kana is
+    /// treated as Japanese, and a text without Kana as Chinese.
     fn volume(&self, language: Option<&str>) -> [u64; 4] {
         let by_characters = self.han_kana.plus(self.hangul).plus(self.thai);
         let other_words = self.unicode.saturating_sub(by_characters.words);
@@ -235,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn the_language_decides_about_han() {
+    fn the_language_selects_the_word_length_of_han() {
         let mut sums = sums(84, 33, 0);
         let volume = |sums: &Sums, language| sums.words(RuleName::Gmx, language);
         assert_eq!(volume(&sums, None), 10 + 30 + 10);

@@ -1,8 +1,8 @@
-//! Word boundaries of Unicode (UAX #29), one stretch of like characters at a time.
+//! Finds the word boundaries of Unicode (UAX #29), one stretch of similar characters at a time.
 //!
-//! The rules look ahead only past one character and its marks ([`Segmenter::middle`]). So text may
-//! arrive in chunks of any size, and a segment of any length takes constant memory. Runs of scripts
-//! with a dictionary go to [`DictionaryRun`].
+//! The rules look ahead only past one character and its marks ([`Segmenter::middle`]). Text may
+//! therefore arrive in chunks of any size, and a segment of any length takes constant memory. Runs
+//! of scripts with a dictionary go to [`DictionaryRun`].
 
 use super::{
     char_class::{Class, WritingSystem},
@@ -29,7 +29,7 @@ pub(super) struct Segmenter {
     /// is empty.
     last_class: Class,
     /// A character that may be inside a word, with its marks, until the next character decides: the
-    /// quote in `don't` joins, the one in `dogs' ` does not.
+    /// quote in `don't` is part of the word, the one in `dogs' ` is not.
     middle: Segment,
     /// Class of that character; `None` without one.
     middle_class: Option<Class>,
@@ -104,7 +104,7 @@ impl Segmenter {
         }
         // This character decides whether there is a boundary before the open middle character.
         if let Some(middle) = self.middle_class {
-            if self.last_class.completes(middle, class) {
+            if self.last_class.allows_middle(middle, class) {
                 self.segment.append(&mut self.middle);
                 self.middle_class = None;
                 self.segment.push(stretch);
@@ -119,7 +119,8 @@ impl Segmenter {
             self.segment.push(stretch);
             self.last_class = match (self.last_class, class) {
                 (Class::HebrewLetter, Class::SingleQuote) => Class::HebrewQuote,
-                // A flag consists of two, so a third one begins another flag (WB15, WB16).
+                // A flag consists of two regional indicators, so a third one begins another flag
+                // (WB15, WB16).
                 (_, Class::Regional) => Class::Other,
                 (_, class) => class,
             };

@@ -1,12 +1,12 @@
-//! Units of text that the rules count: stretches of like characters, and segments between two word
-//! boundaries.
+//! Units of text that the rules count: stretches of similar characters, and segments between two
+//! word boundaries.
 
 use super::char_class::{CharProperties, CharTable, Class};
 
-/// Maximum length of a listed word, in bytes of UTF-8. Longer words are only counted.
+/// Maximum length of a listed word, in bytes of UTF-8. Longer words are counted but not listed.
 pub(super) const WORD_BYTES_MAX: usize = 256;
 
-/// A stretch ends when it reaches this length, in bytes.
+/// Length at which a stretch ends, in bytes.
 const STRETCH_BYTES_MAX: usize = 1024;
 
 /// Adjacent characters of equal properties that the rules treat like one character, or a single
@@ -44,11 +44,12 @@ impl<'t> Stretch<'t> {
 /// Text between two word boundaries.
 #[derive(Default)]
 pub(super) struct Segment {
-    /// The text, which is incomplete if it is longer than [`WORD_BYTES_MAX`].
+    /// Start of the text. Incomplete if `bytes` exceeds [`WORD_BYTES_MAX`].
     pub(super) text: String,
     /// Length of the complete text.
     pub(super) bytes: usize,
-    /// Number of characters except marks. A Hangul syllable counts once, also if it is decomposed.
+    /// Number of characters except marks. A Hangul syllable is counted once, even if it is
+    /// decomposed.
     pub(super) characters: u64,
     pub(super) has_hangul: bool,
     /// Whether the segment contains a letter or digit.

@@ -2,9 +2,9 @@
 //!
 //! Implements the parts of the HTML standard's tokenizer that determine the visible text. Comments
 //! and doctypes are skipped, and only the attributes in [`Attribute`] are stored. Chunks may have
-//! any size. Memory is bounded by the name and the attribute values of one tag, and every byte is
-//! read at most a constant number of times. Tests compare the output with html5gum, a complete
-//! tokenizer.
+//! any size. Memory is bounded by the limits for the name and the attribute values of one tag, and
+//! every byte is read at most a constant number of times. Tests compare the output with html5gum, a
+//! complete tokenizer.
 
 #[cfg(test)]
 mod html5lib;
@@ -25,7 +25,7 @@ pub(super) trait Sink {
     /// Receives text outside of tags, in parts, with its character references resolved.
     fn add_text(&mut self, text: &str);
 
-    /// Receives a start tag. Returns how to read the content of the element.
+    /// Receives a start tag. Returns the kind of content of the element.
     fn start_tag(&mut self, tag: &Tag) -> Content;
 
     /// Receives an end tag.
@@ -35,16 +35,16 @@ pub(super) trait Sink {
     fn has_cdata(&self) -> bool;
 }
 
-/// How to read the content of an element.
+/// Kind of content of an element.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Content {
-    /// With tags and character references.
+    /// Text with tags and character references.
     Markup,
-    /// As text up to the end tag of the element.
+    /// Text without tags, up to the end tag of the element.
     Raw,
-    /// As [`Content::Raw`], except that `<!--` can hide an end tag.
+    /// Like [`Content::Raw`], except that `<!--` can hide an end tag.
     Script,
-    /// As text up to the end of the page.
+    /// Text without tags, up to the end of the page.
     PlainText,
 }
 
@@ -81,8 +81,8 @@ enum Declaration {
     Cdata,
 }
 
-/// Position in a comment. The states of the standard after `<` are left out, because they differ
-/// only in the errors that they report.
+/// Position in a comment. The standard's states after `<` are omitted, because they differ only in
+/// the errors that they report.
 #[derive(Clone, Copy, Debug)]
 enum Comment {
     /// After `<!--`.
@@ -125,7 +125,8 @@ impl Tokenizer {
         }
     }
 
-    /// Ends the page. Unfinished text, for example `&am`, is text; an unfinished tag is discarded.
+    /// Ends the page. An unfinished reference, for example `&am`, is added as text; an unfinished
+    /// tag is discarded.
     pub(super) fn end(&mut self, sink: &mut impl Sink) {
         match self.state {
             State::TagOpen => sink.add_text("<"),
@@ -235,7 +236,7 @@ impl Tokenizer {
                 self.tag.start(true);
                 self.begin_tag(rest, sink)
             }
-            // `</ x>` is a comment. `</>` is nothing, because the state ends at its `>`.
+            // `</ x>` is a comment. `</>` is ignored: the state ends at its `>`.
             _ => {
                 self.state = State::Bogus;
                 rest
@@ -245,7 +246,7 @@ impl Tokenizer {
 
     /// Reads a tag from its first letter.
     fn begin_tag<'t>(&mut self, rest: &'t str, sink: &mut impl Sink) -> &'t str {
-        // Most tags are complete in this chunk and need no states.
+        // Most tags are complete in this chunk, and are read without states.
         if let Some(rest) = self.tag.push_complete(rest) {
             self.emit_tag(sink);
             return rest;
@@ -373,7 +374,7 @@ fn text_after(text: &str, start: usize) -> &str {
     text.get(start..).unwrap_or_default()
 }
 
-/// Adds text of an element in which HTML replaces NUL by U+FFFD. Elsewhere, NUL is dropped.
+/// Adds text of an element in which HTML replaces NUL with U+FFFD. Elsewhere, NUL is dropped.
 fn add_text_replacing_nul(text: &str, sink: &mut impl Sink) {
     let mut parts = text.split('\0');
     sink.add_text(parts.next().unwrap_or_default());

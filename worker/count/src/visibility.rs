@@ -9,7 +9,7 @@ use super::{
     open_element::{End, OpenElement},
 };
 
-/// Syntax that determines how names and slashes are read.
+/// Syntax of a page, which determines the meaning of names and of `/>`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Syntax {
     Html,
@@ -40,7 +40,7 @@ impl TagEffect {
 /// Tracks the tags of a page.
 pub(super) struct Visibility {
     syntax: Syntax,
-    /// The outermost hidden element, and why its text is dropped.
+    /// The outermost hidden element, and the reason why its text is dropped.
     hidden: Option<(OpenElement, DropReason)>,
     /// Number of open SVG and `MathML` elements.
     foreign_depth: usize,
@@ -51,7 +51,7 @@ impl Visibility {
         Self { syntax, hidden: None, foreign_depth: 0 }
     }
 
-    /// Returns why text at this position is dropped, or `None` if it is visible.
+    /// Returns the reason why text at this position is dropped, or `None` if it is visible.
     pub(super) fn drop_reason(&self) -> Option<DropReason> {
         self.hidden.as_ref().map(|(_, reason)| *reason)
     }
@@ -61,8 +61,8 @@ impl Visibility {
         matches!(self.syntax, Syntax::Xml) || self.foreign_depth > 0
     }
 
-    /// Processes a start tag. `is_hidden` if its attributes hide the element, `is_closed` if the
-    /// tag ends with `/>`.
+    /// Processes a start tag. `is_hidden`: its attributes hide the element. `is_closed`: the tag
+    /// ends with `/>`.
     pub(super) fn start(
         &mut self,
         (name, element): (&str, Element),
@@ -115,7 +115,7 @@ impl Visibility {
             Some(End::Inside) => return TagEffect::NONE,
             Some(End::Own) => {
                 self.hidden = None;
-                // An invisible element leaves no gap, either. A replaced element is visible as a
+                // An invisible element leaves no gap either. A replaced element is visible as a
                 // box, so words end there.
                 let is_replaced = element.has(Element::REPLACED);
                 let separation = if is_replaced { Separation::Break } else { Separation::Join };

@@ -11,7 +11,7 @@ use super::{
 enum OfficeToken {
     #[default]
     None,
-    /// A character that is a word by itself, for example `水`. Only marks can follow.
+    /// A character that is a word by itself, for example `水`. Only marks can extend it.
     SingleCharacter,
     Word,
 }
@@ -36,7 +36,7 @@ impl WhitespaceRules {
             self.is_in_word = true;
             words.sums.whitespace = words.sums.whitespace.saturating_add(1);
         }
-        if words.listing == Listing::Spaced {
+        if words.listing == Listing::Whitespace {
             self.word.push(stretch);
         }
         self.push_office(stretch, words);
@@ -44,8 +44,8 @@ impl WhitespaceRules {
 
     /// Ends the open word.
     pub(super) fn end(&mut self, words: &mut WordSink) {
-        if words.listing == Listing::Spaced {
-            self.list(Listing::Spaced, words);
+        if words.listing == Listing::Whitespace {
+            self.list(Listing::Whitespace, words);
         }
         self.end_office(words);
         self.is_in_word = false;
@@ -58,7 +58,7 @@ impl WhitespaceRules {
             words.sums.office = words.sums.office.saturating_add(stretch.characters);
             if is_listed {
                 for c in stretch.text.chars() {
-                    // Lists the open word, which is also each earlier character of this stretch.
+                    // List the open word first, including each earlier character of this stretch.
                     self.end_office(words);
                     let mut bytes = [0; 4];
                     let text = c.encode_utf8(&mut bytes);

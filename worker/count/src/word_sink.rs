@@ -1,4 +1,4 @@
-//! Receives the words that the rules find. Counts those of all rules, and lists those of one.
+//! Receives the words that the rules find. Counts the words of all rules, and lists those of one.
 
 use std::collections::HashSet;
 
@@ -21,7 +21,7 @@ pub(super) enum Listing {
     /// Segments between word boundaries of UAX #29.
     Segments,
     /// Text between white space.
-    Spaced,
+    Whitespace,
     /// Text between white space, except that each Han or Kana character is a word.
     Office,
     /// No words: the current text is only counted.
@@ -31,9 +31,9 @@ pub(super) enum Listing {
 impl Listing {
     pub(super) const fn of(rule: RuleName) -> Self {
         match rule {
-            // A volume (`gmx`) has no words of its own, so the words of `unicode` are listed.
+            // A volume (`gmx`) does not consist of words, so the words of `unicode` are listed.
             RuleName::Unicode | RuleName::Gmx => Self::Segments,
-            RuleName::Whitespace => Self::Spaced,
+            RuleName::Whitespace => Self::Whitespace,
             RuleName::Office => Self::Office,
         }
     }
@@ -41,7 +41,7 @@ impl Listing {
 
 /// Receiver of words.
 pub(super) struct WordSink {
-    /// Sums since the counter last moved them to its own.
+    /// Sums of the words since the counter last added them to its own sums.
     pub(super) sums: Sums,
     pub(super) listing: Listing,
     /// Whether the text belongs to a page, in which white space only separates words.
@@ -51,7 +51,7 @@ pub(super) struct WordSink {
     filter: Filter,
 }
 
-/// The open word that hyphens may extend: for `well-known`, first `well`.
+/// The open word, which a hyphen may extend: for `well-known`, first `well`.
 #[derive(Default)]
 struct HyphenJoin {
     word: Segment,
@@ -61,7 +61,7 @@ struct HyphenJoin {
     hyphen: String,
 }
 
-/// Options that leave words out of the histogram.
+/// Options that omit words from the histogram.
 struct Filter {
     skips_numbers: bool,
     min_len: usize,
@@ -135,7 +135,8 @@ impl WordSink {
         }
     }
 
-    /// Counts letters of a script that is written without spaces. Their words follow later.
+    /// Counts letters of a script that is written without spaces. [`Self::add_dictionary_word`]
+    /// adds their words later.
     pub(super) fn add_letters(&mut self, writing: WritingSystem, stretch: &Stretch<'_>) {
         let class = stretch.properties.class;
         self.sums.has_kana |= class == Class::Kana;
@@ -163,7 +164,7 @@ impl WordSink {
         }
     }
 
-    /// Separates the text before from the text after: no hyphen joins them.
+    /// Separates the text before from the text after: no hyphen joins words across it.
     pub(super) fn separate(&mut self) {
         if let Some(mut join) = self.join.take() {
             self.list_joined(&mut join);

@@ -13,14 +13,14 @@ use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto::ring};
 use tracing::{debug, info};
 
-use super::error::{Error, Wait};
+use super::error::{Error, Phase};
 use super::guard::{AllowedAddress, Scheme, Target, TargetHost};
 use super::limits::SetupError;
 
 /// Maximum number of addresses of one name that are tried. Large services publish up to a dozen.
 const ADDRESSES_MAX: usize = 16;
 
-/// Connection that carries HTTP, plain or over TLS.
+/// Connection for HTTP, plain or over TLS.
 pub(super) type Connection = Box<dyn Stream>;
 
 /// Traits of a [`Connection`].
@@ -42,7 +42,7 @@ impl Connector {
     /// # Errors
     /// [`SetupError::Tls`].
     pub(super) fn try_new(roots: RootCertStore, timeout: Duration) -> Result<Self, SetupError> {
-        // An explicit provider, so that nothing depends on the default of the process.
+        // Pass the crypto provider explicitly: the process-wide default may be unset.
         let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
             .map_err(|error| SetupError::Tls(error.to_string()))?
@@ -52,8 +52,8 @@ impl Connector {
         Ok(Self { tls: TlsConnector::from(Arc::new(config)), timeout })
     }
 
-    /// Connects to the first address that answers. For https, the certificate must be valid for the
-    /// host of `target`.
+    /// Connects to the first address that accepts a connection. For https, the certificate must be
+    /// valid for the host of `target`.
     pub(super) async fn connect(
         &self,
         target: &Target,
@@ -88,7 +88,7 @@ impl Connector {
             let address = SocketAddr::new(allowed.address(), target.port);
             match timeout(share, TcpStream::connect(address)).await {
                 Ok(Ok(tcp)) => {
-                    // Only one small request is ever written, so a failure here does not matter.
+                    // A failure is harmless: the connection carries only one small request.
                     tcp.set_nodelay(true).ok();
                     return Ok(tcp);
                 }
@@ -117,7 +117,7 @@ impl Connector {
     }
 
     fn timeout_error(&self) -> Error {
-        Error::Timeout { wait: Wait::Connect, limit: self.timeout }
+        Error::Timeout { phase: Phase::Connect, limit: self.timeout }
     }
 }
 
@@ -132,11 +132,11 @@ fn server_name(host: &TargetHost) -> io::Result<ServerName<'static>> {
     }
 }
 
-/// Returns the certificates to trust: those of the platform, or the built-in ones of Mozilla if the
-/// platform has none, for example in an image that contains only this program.
+/// Returns the trusted certificate authorities: those of the platform, or Mozilla's built-in list
+/// if the platform has none, for example in an image that contains only this program.
 ///
-/// The platform comes first, so that an operator can add and remove authorities. `SSL_CERT_FILE`
-/// and `SSL_CERT_DIR` select other locations.
+/// The platform takes precedence, so that an operator can add and remove authorities.
+/// `SSL_CERT_FILE` and `SSL_CERT_DIR` select other locations.
 pub(super) fn trusted_roots() -> RootCertStore {
     let mut roots = RootCertStore::empty();
     let platform = rustls_native_certs::load_native_certs();
@@ -157,7 +157,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn there_are_always_roots_to_trust() {
+    fn trusted_roots_are_never_empty() {
         assert!(!trusted_roots().is_empty());
     }
 }

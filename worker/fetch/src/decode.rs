@@ -35,21 +35,21 @@ pub const INFLATE_BYTES_MAX: usize = 64 << 10;
 
 /// Maximum memory of a brotli decoder, in bytes.
 ///
-/// The window grows by doubling, so the old half and the new whole exist together for a moment. The
-/// tables of the prefix codes grow by half, and one of the three kinds may exist twice:
-/// `(3 * 1.5 + 1) / 3 = 1.83` times their size, so twice is an upper bound. Context maps (17 KiB)
-/// and the rest of the state are small in comparison. Metadata is skipped.
+/// The window grows by doubling, so the old and the new one (1.5 windows in total) coexist briefly.
+/// The tables of the prefix codes grow by half, and one of the three kinds may exist twice at a
+/// time: `(3 * 1.5 + 1) / 3 = 1.83` times their size, so twice is an upper bound. Context maps (17
+/// KiB) and the rest of the state are small in comparison. Metadata is skipped.
 pub const BROTLI_BYTES_MAX: usize = (3 << (BROTLI_WINDOW_LOG_MAX - 1)) + 2 * BROTLI_CODES_BYTES;
 
 /// Maximum memory of a zstd decoder, in bytes.
 ///
-/// The sum of the window with two blocks, one block of input, and the state, which takes at most
-/// one block (`ZSTD_estimateDStreamSize` returns 8.47 MiB). The next frame reuses the buffer, or
-/// allocates another one after the first is freed. Skippable frames are skipped.
+/// The window with two blocks, one block of input, and the state, which takes at most one block
+/// (`ZSTD_estimateDStreamSize` returns 8.47 MiB). The next frame reuses the buffer, or frees it
+/// before it allocates another one. Skippable frames are skipped.
 pub const ZSTD_BYTES_MAX: usize = (1 << ZSTD_WINDOW_LOG_MAX) + 4 * ZSTD_BLOCK_BYTES_MAX;
 
-/// Low seven bits of the first byte of a brotli stream with a large window. RFC 7932 calls the
-/// pattern invalid; the decoder reads it as a window of up to 1 GiB.
+/// Low seven bits of the first byte of a brotli stream with a large window. RFC 7932 defines the
+/// pattern as invalid; the decoder interprets it as a window of up to 1 GiB.
 const BROTLI_LARGE_WINDOW: u8 = 0x11;
 
 /// Maximum number of characters of an unknown encoding's name in a message.
@@ -75,7 +75,7 @@ impl ContentEncoding {
     ///
     /// # Errors
     /// [`DecodeFault::Unknown`] for an unsupported encoding. [`DecodeFault::Layers`] for more than
-    /// one encoding, which only decompression bombs have.
+    /// one encoding: in practice a decompression bomb.
     pub fn from_headers(headers: &HeaderMap) -> Result<Self, DecodeFault> {
         let values = headers.get_all(CONTENT_ENCODING).iter();
         let text: Vec<_> = values.map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
@@ -121,9 +121,9 @@ impl ContentEncoding {
     }
 }
 
-/// Decompresses a body from any reader.
+/// Decoder of a body from any reader.
 ///
-/// A body of gzip or zstd may consist of several members in a row, which count as one body.
+/// A gzip or zstd body may consist of several consecutive members, which form one body.
 pub struct Decoder<W>(Codec<W>);
 
 enum Codec<W> {

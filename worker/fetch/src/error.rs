@@ -1,8 +1,8 @@
 //! Errors of fetches.
 //!
-//! Every `Display` text is written for the client: it names the exceeded limit and its value, and
-//! never an address that the client did not name. Details for the operator are in the chain of
-//! sources, which is for the log only.
+//! Every `Display` text is written for the client: it contains the exceeded limit and its value,
+//! and never an address that the client did not submit. Details for the operator are in the chain
+//! of sources, which is for the log only.
 
 use std::fmt;
 use std::io;
@@ -12,13 +12,13 @@ use super::guard::Refusal;
 
 type Source = Box<dyn std::error::Error + Send + Sync>;
 
-/// Reason why a page could not be fetched, with the code of the failure that a job gets.
+/// Reason why a page could not be fetched, with the resulting failure code of the job.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The guard refused a URL or one of its addresses (`url_blocked`). Permanent.
     #[error("{}{refusal}", RedirectPrefix(*.redirects))]
     Blocked {
-        /// Number of redirects followed before; 0 means that the client's own URL was refused.
+        /// Number of redirects followed before; 0 if the client's own URL was refused.
         redirects: usize,
         /// Reason for the refusal.
         #[source]
@@ -30,7 +30,7 @@ pub enum Error {
     /// The system's resolver does not distinguish the two cases.
     #[error("cannot find an address for \"{host}\"")]
     Dns {
-        /// Name that was looked up.
+        /// Name that could not be resolved.
         host: String,
         /// Error of the resolver.
         #[source]
@@ -59,10 +59,10 @@ pub enum Error {
     },
 
     /// A phase of the fetch exceeded its time limit (`fetch_timeout`). Transient.
-    #[error("{wait} took longer than {limit:?}")]
+    #[error("{phase} took longer than {limit:?}")]
     Timeout {
         /// Phase of the fetch.
-        wait: Wait,
+        phase: Phase,
         /// Limit that was exceeded.
         limit: Duration,
     },
@@ -72,8 +72,7 @@ pub enum Error {
     Status {
         /// Status, 400 to 599.
         status: u16,
-        /// Delay before the next attempt that the server requests (`Retry-After`), at most one
-        /// year.
+        /// Delay before the next attempt, from the server's `Retry-After`, at most one year.
         retry_after: Option<Duration>,
     },
 
@@ -89,11 +88,11 @@ pub enum Error {
     #[error(transparent)]
     Decode(#[from] DecodeFault),
 
-    /// The connection broke before the response was complete (`fetch_connect`). Transient.
+    /// The connection closed before the response was complete (`fetch_connect`). Transient.
     ///
-    /// The part received before must not be counted as the page.
+    /// The received part must not be counted as the page.
     #[error("the connection was closed before the response was complete")]
-    Cut {
+    Truncated {
         /// Error of the connection.
         #[source]
         source: Source,
@@ -112,7 +111,7 @@ pub enum Error {
 
 /// Phase of a fetch in which a timeout expired.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wait {
+pub enum Phase {
     /// Resolving the host name.
     Resolve,
     /// Opening a TCP connection and, for https, its TLS handshake.
@@ -125,7 +124,7 @@ pub enum Wait {
     Total,
 }
 
-impl fmt::Display for Wait {
+impl fmt::Display for Phase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Resolve => "looking up the host",
@@ -188,14 +187,14 @@ pub enum DecodeFault {
     },
     /// Brotli with a large window, an extension that browsers do not accept.
     #[error(
-        "the body is brotli with a large window: compress it with a window of at most {}",
+        "the body uses brotli with a large window: compress it with a window of at most {}",
         Size(*window_bytes_max)
     )]
     LargeWindow {
         /// Maximum size of the window, in bytes.
         window_bytes_max: u64,
     },
-    /// The data is not valid in its encoding.
+    /// The data is not valid for its encoding.
     #[error("the body is not valid {encoding}")]
     Corrupt {
         /// Name of the encoding.
@@ -222,7 +221,7 @@ impl Error {
             let source = Some(error.into());
             return Self::Protocol { what: "the header cannot be parsed", source };
         }
-        Self::Cut { source: error.into() }
+        Self::Truncated { source: error.into() }
     }
 
     /// Wraps the error so that it passes through a reader. [`Error::from_io`] unwraps it.
@@ -233,7 +232,7 @@ impl Error {
     /// Returns the error that [`Error::into_io`] wrapped.
     ///
     /// # Errors
-    /// The error itself, if [`Error::into_io`] did not make it.
+    /// The given error, if it is not from [`Error::into_io`].
     pub(super) fn from_io(error: io::Error) -> Result<Self, io::Error> {
         error.downcast::<Self>()
     }
@@ -251,7 +250,7 @@ impl fmt::Display for RedirectPrefix {
     }
 }
 
-/// Number of bytes, shown in the largest unit that needs no fraction.
+/// Number of bytes, displayed in the largest unit in which it is a whole number.
 struct Size(u64);
 
 impl fmt::Display for Size {
@@ -288,7 +287,7 @@ mod tests {
             ),
             (RedirectFault::TooMany { max: 10 }.into(), "more than 10 redirects"),
             (
-                Error::Timeout { wait: Wait::Total, limit: Duration::from_secs(300) },
+                Error::Timeout { phase: Phase::Total, limit: Duration::from_secs(300) },
                 "the whole fetch took longer than 300s",
             ),
         ];
@@ -298,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn refusals_say_when_a_redirect_led_there() {
+    fn refusals_name_the_redirect() {
         let blocked = |redirects| Error::Blocked { redirects, refusal: Refusal::Credentials };
         assert!(!blocked(0).to_string().contains("redirect"));
         assert!(blocked(2).to_string().starts_with("redirect 2 was not followed: "));

@@ -1,8 +1,8 @@
 //! Exchanges one request and its response over one connection.
 //!
-//! Each hop opens its own connection and closes it at the end. Without a pool, no connection is
-//! reused after the guard has decided about another address. The reader of the response drives the
-//! connection. So there is no background task, and a slow reader applies backpressure to the
+//! Each hop opens its own connection and closes it at the end. Without a pool, no request can use a
+//! connection to an address that the guard did not check for it. The reader of the response drives
+//! the connection, so no background task is needed, and a slow reader applies backpressure to the
 //! server.
 
 use std::future::poll_fn;
@@ -23,7 +23,7 @@ use url::{Position, Url};
 
 use super::connect::Connection;
 use super::decode;
-use super::error::{Error, Wait};
+use super::error::{Error, Phase};
 use super::guard::Refusal;
 use super::limits::Limits;
 
@@ -42,7 +42,7 @@ impl ConnectionDriver {
         if let Some(connection_future) = &mut self.connection_future
             && Pin::new(connection_future).poll(cx).is_ready()
         {
-            // The reader of the response gets the same error, so it is not handled here.
+            // The reader of the response receives the same error, so it is not handled here.
             self.connection_future = None;
         }
     }
@@ -104,7 +104,7 @@ pub(super) async fn send(
     let limit = limits.first_byte_timeout;
     timeout(limit, run_exchange(connection, request, limits.header_size_max))
         .await
-        .unwrap_or(Err(Error::Timeout { wait: Wait::FirstByte, limit }))
+        .unwrap_or(Err(Error::Timeout { phase: Phase::FirstByte, limit }))
 }
 
 async fn run_exchange(
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_carry_the_path_and_query_and_nothing_else_of_the_url() {
+    fn requests_contain_only_the_path_and_query_of_the_url() {
         for (url, line, host) in [
             ("http://example.com", "/", "example.com"),
             ("https://example.com:443/a?b=c#d", "/a?b=c", "example.com"),
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn urls_that_no_request_line_carries_are_refused() {
+    fn too_long_urls_are_refused() {
         let url = Url::parse(&format!("http://example.com/{}", "a".repeat(70_000))).unwrap();
         let refused = build_request(&url, HeaderValue::from_static("test"));
         assert_eq!(refused.unwrap_err(), Refusal::Length);

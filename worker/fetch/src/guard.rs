@@ -1,12 +1,12 @@
 //! Checks that an address is public or allowed before a connection is opened to it.
 //!
-//! Clients choose the URLs, which must not reach services that only this machine can reach. The
-//! guard works on parsed URLs and on addresses, never on text: the URL parser has already turned
-//! `127.1`, `0x7f000001`, `2130706433` and full-width digits into one IPv4 address. The guard
-//! returns an [`AllowedAddress`], and only such addresses are ever dialled.
+//! Clients choose the URLs, and must not reach internal services through this machine. The guard
+//! works on parsed URLs and on addresses, never on text: the URL parser has already turned `127.1`,
+//! `0x7f000001`, `2130706433` and full-width digits into one IPv4 address. The guard returns an
+//! [`AllowedAddress`], and only such addresses are ever dialled.
 //!
-//! It cannot detect translation prefixes of a network operator (NAT64 with a custom prefix), or
-//! where a public address forwards to.
+//! It cannot detect custom NAT64 prefixes of a network operator, or a public address that forwards
+//! to an internal one.
 
 mod allowance;
 
@@ -23,13 +23,13 @@ pub use self::allowance::{Allowance, AllowanceFault};
 const BLOCKED_V4: [(Ipv4Net, &str); 16] = [
     (v4(0, 0, 0, 0, 8), "unspecified"),
     (v4(10, 0, 0, 0, 8), "private"),
-    (v4(100, 64, 0, 0, 10), "shared by a carrier"),
+    (v4(100, 64, 0, 0, 10), "in the carrier-grade NAT range"),
     (v4(127, 0, 0, 0, 8), "loopback"),
-    // A public address that is the metadata service inside one large cloud.
+    // The metadata service of one large cloud, at a public address.
     (v4(168, 63, 129, 16, 32), "a metadata service"),
     (v4(169, 254, 0, 0, 16), "link-local"),
     (v4(172, 16, 0, 0, 12), "private"),
-    (v4(192, 0, 0, 0, 24), "reserved for protocols"),
+    (v4(192, 0, 0, 0, 24), "reserved for protocol assignments"),
     (v4(192, 0, 2, 0, 24), "for documentation"),
     (v4(192, 88, 99, 0, 24), "a 6to4 relay"),
     (v4(192, 168, 0, 0, 16), "private"),
@@ -47,7 +47,7 @@ const GLOBAL_V6: Ipv6Net = v6([0x2000, 0, 0], 3);
 /// Ranges within [`GLOBAL_V6`] that are not public.
 const BLOCKED_V6: [(Ipv6Net, &str); 4] = [
     // Includes Teredo, benchmarking and ORCHID.
-    (v6([0x2001, 0, 0], 23), "reserved for protocols"),
+    (v6([0x2001, 0, 0], 23), "reserved for protocol assignments"),
     (v6([0x2001, 0xdb8, 0], 32), "for documentation"),
     // Embeds an arbitrary IPv4 address.
     (v6([0x2002, 0, 0], 16), "6to4"),
@@ -86,8 +86,8 @@ pub enum Refusal {
         /// Scheme of the URL, truncated to 32 characters.
         scheme: String,
     },
-    /// The URL contains a user name or password. They would be stored and shown with the job, and
-    /// without them the server would return another page.
+    /// The URL contains a user name or password. They would be stored and shown with the job. If
+    /// they were removed, the server might return another page.
     #[error("URLs with a user name or password are not fetched")]
     Credentials,
     /// The port belongs to another protocol.
@@ -128,7 +128,8 @@ pub struct BlockedAddress {
     pub port: Option<u16>,
 }
 
-/// End of the message about a blocked address. With a port, the address is allowed on other ports.
+/// End of the message about a blocked address. With a port: the address is allowed on other ports
+/// only.
 struct AllowHint(Option<u16>);
 
 impl fmt::Display for AllowHint {
@@ -195,7 +196,7 @@ impl fmt::Display for Target {
     }
 }
 
-/// Allows public addresses, and the networks of the settings.
+/// Check of URLs and addresses. Allows public addresses, and the networks in the settings.
 #[derive(Debug, Clone)]
 pub struct Guard {
     allow: Arc<[Allowance]>,
@@ -236,9 +237,9 @@ impl Guard {
         Ok(Target { host, port, scheme })
     }
 
-    /// Checks every address of a host name for a port. One blocked address refuses the whole name:
-    /// such a mixture is an attack or a mistake, and dialling only the allowed addresses would hide
-    /// it.
+    /// Checks every address of a host name for a port. One blocked address is enough to refuse the
+    /// name: such a mixture is an attack or a mistake, and dialling only the allowed addresses
+    /// would hide it.
     ///
     /// # Errors
     /// [`Refusal::Name`] if an address is neither public nor allowed on `port`.
@@ -386,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn an_allowed_port_opens_no_other_one() {
+    fn an_allowed_port_allows_no_other_port() {
         let guard = guard(&["10.1.0.0/16:8080", "10.1.0.0/16:8443", "[fd00::/8]:443"]);
         for url in [
             "http://10.1.2.3:8080/",
@@ -433,7 +434,7 @@ mod tests {
     }
 
     #[test]
-    fn only_http_without_credentials_on_ports_of_its_own_passes() {
+    fn only_http_urls_without_credentials_on_allowed_ports_pass() {
         let guard = guard(&[]);
         for (url, expected) in [
             ("ftp://example.com/", "only http and https URLs are fetched, not \"ftp\""),

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Slots of all hosts that are being fetched from.
+/// Slots of all hosts with running fetches.
 #[derive(Debug)]
 pub(super) struct HostSlots {
     per_host_max: usize,

@@ -1,14 +1,14 @@
 //! Fetches pages from URLs that clients choose.
 //!
-//! A fetch is a chain of hops, one for each redirect. On every hop the guard checks the URL, the
-//! host name is resolved once, the guard checks all its addresses, one of them is dialled, and the
-//! connection carries one request. No code bypasses the guard: the connector accepts only allowed
-//! addresses, a hop never resolves a name twice, connections are not reused, and proxies from the
-//! environment are ignored. Requests do not identify a user: they carry no cookies, no credentials
-//! and no referrer.
+//! A fetch is a chain of hops: the first request, and one hop for each redirect. On every hop the
+//! guard checks the URL, the host name is resolved once, the guard checks all its addresses, one of
+//! them is dialled, and the connection carries one request. No code bypasses the guard: the
+//! connector accepts only allowed addresses, a hop never resolves a name twice, connections are not
+//! reused, and proxies from the environment are ignored. Requests do not identify a user: they
+//! carry no cookies, no credentials and no referrer.
 //!
-//! The crate decompresses the body itself, instead of the HTTP library, so that the transferred and
-//! the decompressed size are both limited while the body streams.
+//! The crate, not the HTTP library, decompresses the body, so that both the transferred and the
+//! decompressed size are limited while the body streams.
 
 mod connect;
 mod decode;
@@ -36,7 +36,7 @@ use self::connect::Connector;
 pub use self::decode::{
     BROTLI_BYTES_MAX, ContentEncoding, Decoder, INFLATE_BYTES_MAX, TrailingData, ZSTD_BYTES_MAX,
 };
-pub use self::error::{DecodeFault, Error, RedirectFault, SizeLimit, Wait};
+pub use self::error::{DecodeFault, Error, Phase, RedirectFault, SizeLimit};
 use self::guard::{AllowedAddress, Guard, Target, TargetHost};
 pub use self::hosts::HostPermit;
 use self::hosts::HostSlots;
@@ -77,7 +77,8 @@ impl Fetcher {
         Self::try_with_resolver(settings, Arc::new(SystemResolver))
     }
 
-    /// Creates a fetcher with another resolver. The guard checks its answers, too.
+    /// Creates a fetcher with another resolver. The guard also checks the addresses that it
+    /// returns.
     ///
     /// # Errors
     /// [`SetupError`] if a limit or the user agent is invalid.
@@ -115,18 +116,18 @@ impl Fetcher {
     /// Fetches a page. Returns when the header of a successful response has arrived;
     /// [`Page::chunk`] then reads the body.
     ///
-    /// The limits, including the total time, also hold while the body is read. Dropping the future
-    /// aborts the fetch and closes its connection.
+    /// The limits, including the total timeout, also apply while the body is read. Dropping the
+    /// future aborts the fetch and closes its connection.
     ///
     /// # Errors
-    /// [`Error::Timeout`] after the total time, [`Error::Redirects`] after too many redirects, and
-    /// the errors of each hop.
+    /// [`Error::Timeout`] after the total timeout, [`Error::Redirects`] after too many redirects,
+    /// and the errors of each hop.
     pub async fn get(&self, url: &Url) -> Result<Page, Error> {
         let limit = self.shared.limits.total_timeout;
         let deadline = Instant::now() + limit;
         timeout_at(deadline, self.shared.follow_redirects(url, deadline))
             .await
-            .unwrap_or(Err(Error::Timeout { wait: Wait::Total, limit }))
+            .unwrap_or(Err(Error::Timeout { phase: Phase::Total, limit }))
     }
 }
 
@@ -181,7 +182,7 @@ impl FetcherState {
         let limit = self.limits.resolve_timeout;
         let addresses = timeout(limit, self.resolver.resolve(name))
             .await
-            .map_err(|_| Error::Timeout { wait: Wait::Resolve, limit })?
+            .map_err(|_| Error::Timeout { phase: Phase::Resolve, limit })?
             .and_then(|addresses| match addresses.as_slice() {
                 [] => Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address")),
                 [..] => Ok(addresses),

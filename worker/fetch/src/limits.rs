@@ -15,11 +15,11 @@ pub struct Limits {
     pub connect_timeout: Duration,
     /// Time limit on one hop from the request to the complete response header (default 30 s).
     pub first_byte_timeout: Duration,
-    /// Maximum silence of the server while the body is read (default 30 s). Time between two calls
-    /// for a chunk does not count.
+    /// Maximum silence of the server while the body is read (default 30 s). Excludes the time
+    /// between two calls of [`Page::chunk`](super::Page::chunk).
     pub stall_timeout: Duration,
     /// Time limit of the whole fetch, from the call to the last byte (default 5 min). Includes the
-    /// wait for a slot, redirects, and the time of the caller between chunks.
+    /// wait for a slot, redirects, and the time that the caller takes between chunks.
     pub total_timeout: Duration,
     /// Maximum size of the status line and header of one hop, in bytes (default 64 KiB, at least 8
     /// KiB). Also the size of the connection's read buffer. More than 100 fields are always
@@ -34,7 +34,7 @@ pub struct Limits {
     /// Decompressed size up to which `ratio_max` does not apply, in bytes (default 1 MiB): small
     /// pages may compress well.
     pub ratio_free_size: u64,
-    /// Maximum number of redirects that are followed (default 10; 0 follows none).
+    /// Maximum number of redirects (default 10). With 0, redirects are not followed.
     pub redirects_max: usize,
     /// Maximum number of concurrent fetches from one host name in this process (default 4). Others
     /// wait until a slot is free or `total_timeout` has passed.
@@ -118,7 +118,7 @@ impl Limits {
         Ok(())
     }
 
-    /// Checks that the limits do not stop every fetch or overflow a clock.
+    /// Checks that no limit makes every fetch fail, and that no timeout overflows a clock.
     ///
     /// # Errors
     /// [`SetupError::Limit`], with the name of the field.

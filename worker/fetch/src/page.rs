@@ -13,7 +13,7 @@ use tokio_util::io::poll_read_buf;
 use url::Url;
 
 use super::decode::{ContentEncoding, Decoder, TrailingData};
-use super::error::{DecodeFault, Error, Wait};
+use super::error::{DecodeFault, Error, Phase};
 use super::limits::Limits;
 use super::response::{Framing, Head};
 use super::wire::WireBody;
@@ -127,7 +127,7 @@ impl Page {
         let chunk = match self.deadline.as_mut().poll(cx) {
             Poll::Ready(()) if !matches!(self.state, State::Complete) => {
                 let limit = self.limits.total_timeout;
-                Err(Error::Timeout { wait: Wait::Total, limit })
+                Err(Error::Timeout { phase: Phase::Total, limit })
             }
             Poll::Ready(()) | Poll::Pending => ready!(self.poll_state(cx)),
         };
@@ -148,7 +148,7 @@ impl Page {
                 State::Complete => (State::Complete, Poll::Ready(Step::End)),
                 State::Failed => {
                     let source = "the fetch has already failed".into();
-                    return Poll::Ready(Err(Error::Cut { source }));
+                    return Poll::Ready(Err(Error::Truncated { source }));
                 }
             };
             self.state = next_state;
@@ -183,10 +183,10 @@ impl Page {
         };
         fill?;
         if self.buffer.is_empty() {
-            // The data has ended. The page is complete only if the body ends here, too.
+            // The data has ended. The page is complete only if the body also ends here.
             return Ok((State::Ending(decoder), Poll::Ready(Step::Again)));
         }
-        // The time until the next call is that of the caller, not of the server.
+        // The caller, not the server, determines the time until the next call.
         decoder.wire().pause();
         let chunk = mem::take(&mut self.buffer).freeze();
         Ok((State::Reading(decoder), Poll::Ready(Step::Chunk(chunk))))
@@ -227,7 +227,8 @@ impl Page {
             }
             let length = u64::try_from(length).unwrap_or(u64::MAX);
             self.decoded_bytes = self.decoded_bytes.saturating_add(length);
-            // Received bytes that the decoder has not consumed would hide a high ratio.
+            // Compare with the consumed bytes: received bytes that the decoder has not read yet
+            // would hide a high ratio.
             self.limits.check_decoded(self.decoded_bytes, decoder.wire().consumed_bytes())?;
         }
         Poll::Ready(Ok(()))
@@ -240,8 +241,9 @@ impl Page {
             Err(source) => source,
         };
         if source.kind() == io::ErrorKind::UnexpectedEof && self.framing == Framing::UntilClose {
-            // Only the end of the connection marks the end of this body, so it broke too early.
-            return Error::Cut { source: source.into() };
+            // Only the end of the connection marks the end of this body, so the connection closed
+            // too early.
+            return Error::Truncated { source: source.into() };
         }
         DecodeFault::Corrupt { encoding: self.encoding.name(), source }.into()
     }

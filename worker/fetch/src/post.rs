@@ -9,15 +9,15 @@ use tokio::io::AsyncReadExt;
 use tokio::time::timeout;
 use url::Url;
 
-use super::error::{Error, Wait};
+use super::error::{Error, Phase};
 use super::hosts::HostPermit;
 use super::wire::WireBody;
 use super::{Fetcher, FetcherState, exchange, response};
 
-/// Maximum number of bytes of a response that are read, so that its sender does not see a broken
-/// connection.
+/// Maximum number of bytes of a response body that are read. Closing a connection with unread data
+/// resets it, which the receiver could log as an error.
 const RESPONSE_BYTES_MAX: u64 = 16 << 10;
-/// Time limit for reading them, after the status has arrived.
+/// Time limit for reading the body after the status has arrived.
 const RESPONSE_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// Response of a receiver.
@@ -25,7 +25,7 @@ const RESPONSE_TIME_MAX: Duration = Duration::from_secs(1);
 pub struct PostResponse {
     /// Status.
     pub status: u16,
-    /// Delay before the next attempt that the receiver requests (`Retry-After`), at most one year.
+    /// Delay before the next attempt, from the receiver's `Retry-After`, at most one year.
     pub retry_after: Option<Duration>,
 }
 
@@ -35,7 +35,7 @@ impl Fetcher {
         self.shared.hosts.try_acquire(url.host_str().unwrap_or_default())
     }
 
-    /// Posts JSON, within the total time of a fetch. Dropping the future aborts the request.
+    /// Posts JSON, within the total timeout of a fetch. Dropping the future aborts the request.
     ///
     /// # Errors
     /// Any [`Error`] except [`Error::Status`]: a response with any status is a success.
@@ -49,7 +49,7 @@ impl Fetcher {
         let limit = self.shared.limits.total_timeout;
         timeout(limit, self.shared.post(url, slot, headers, body))
             .await
-            .unwrap_or(Err(Error::Timeout { wait: Wait::Total, limit }))
+            .unwrap_or(Err(Error::Timeout { phase: Phase::Total, limit }))
     }
 }
 
@@ -71,10 +71,10 @@ impl FetcherState {
         let (parts, body) = response.into_parts();
         let post_response = PostResponse {
             status: parts.status.as_u16(),
-            retry_after: response::retry_after(&parts.headers, SystemTime::now()),
+            retry_after: response::parse_retry_after(&parts.headers, SystemTime::now()),
         };
         let mut rest = WireBody::new(body, driver, slot, &self.limits).take(RESPONSE_BYTES_MAX);
-        // The status decides. An error in the rest of the response does not matter.
+        // Only the status matters. Ignore errors in the rest of the response.
         let _ =
             timeout(RESPONSE_TIME_MAX, tokio::io::copy(&mut rest, &mut tokio::io::sink())).await;
         Ok(post_response)

@@ -12,8 +12,8 @@ use super::decode::ContentEncoding;
 use super::error::{Error, RedirectFault, SizeLimit};
 use super::limits::Limits;
 
-/// Maximum Retry-After that is returned. A longer one is clamped, so that callers can calculate
-/// with it.
+/// Maximum Retry-After that is returned. A longer one is clamped, so that adding it to a time
+/// cannot overflow.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// Kind of a response.
@@ -36,14 +36,14 @@ pub(super) struct Head {
     pub(super) total_bytes: Option<u64>,
 }
 
-/// How the end of a body is marked.
+/// Marker of the end of a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Framing {
-    /// By a length that is known from the header.
+    /// A length that is known from the header.
     Length,
-    /// By a last chunk.
+    /// A last chunk.
     Chunked,
-    /// By the end of the connection. A broken connection looks the same.
+    /// The end of the connection. A broken connection looks the same.
     UntilClose,
 }
 
@@ -66,7 +66,7 @@ pub(super) fn classify(
             .map_err(Error::from);
     }
     if status.is_client_error() || status.is_server_error() {
-        let retry_after = retry_after(&parts.headers, now);
+        let retry_after = parse_retry_after(&parts.headers, now);
         return Err(Error::Status { status: status.as_u16(), retry_after });
     }
     if !status.is_success() {
@@ -124,15 +124,15 @@ fn framing_of(headers: &HeaderMap, total_bytes: Option<u64>) -> Result<Framing, 
 }
 
 /// Parses a Retry-After header in either form, seconds or a date.
-pub(super) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+pub(super) fn parse_retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    let wait = if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+    let delay = if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
         Duration::from_secs(text.parse().unwrap_or(u64::MAX))
     } else {
         let date = httpdate::parse_http_date(text).ok()?;
         date.duration_since(now).unwrap_or_default()
     };
-    Some(wait.min(RETRY_AFTER_MAX))
+    Some(delay.min(RETRY_AFTER_MAX))
 }
 
 #[cfg(test)]
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn retry_after_is_read_in_both_forms() {
+    fn both_forms_of_retry_after_are_parsed() {
         let now = httpdate::parse_http_date("Fri, 31 Dec 1999 23:59:00 GMT").unwrap();
         for (value, expected) in [
             ("120", Some(120)),
@@ -162,13 +162,13 @@ mod tests {
             ("soon", None),
             ("", None),
         ] {
-            let read = retry_after(&headers(RETRY_AFTER, value), now);
+            let read = parse_retry_after(&headers(RETRY_AFTER, value), now);
             assert_eq!(read, expected.map(Duration::from_secs), "{value:?}");
         }
     }
 
     #[test]
-    fn locations_are_resolved_against_the_url_that_gave_them() {
+    fn locations_are_resolved_against_the_request_url() {
         let url = Url::parse("https://example.com/a/b?c").unwrap();
         for (location, expected) in [
             ("/x", "https://example.com/x"),
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn redirects_without_a_usable_location_are_faults() {
+    fn redirects_without_a_usable_location_are_errors() {
         let url = Url::parse("https://example.com/").unwrap();
         let to = |status: u16, headers: &HeaderMap| {
             redirect_location(&url, StatusCode::from_u16(status).unwrap(), headers)

@@ -76,7 +76,8 @@ fn fetcher_with(limits: Limits, allow: &[&str], names: Arc<dyn Resolve>) -> Fetc
     Fetcher::try_with_roots(&settings, names, RootCertStore::empty()).unwrap()
 }
 
-/// Creates a fetcher that may reach test servers, also by the names `served.test` and `other.test`.
+/// Creates a fetcher that may reach test servers, including by the names `served.test` and
+/// `other.test`.
 fn fetcher(limits: Limits) -> Fetcher {
     let names = Names::new([
         ("served.test", vec![vec![SERVER_ADDRESS]]),

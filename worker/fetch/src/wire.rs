@@ -10,7 +10,7 @@ use hyper::body::{Body, Frame, Incoming};
 use tokio::io::{AsyncBufRead, AsyncRead, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::error::{Error, SizeLimit, Wait};
+use super::error::{Error, Phase, SizeLimit};
 use super::exchange::ConnectionDriver;
 use super::hosts::HostPermit;
 use super::limits::Limits;
@@ -73,10 +73,10 @@ impl WireBody {
             self.driver.poll_drive(cx);
             frame = Pin::new(&mut self.body).poll_frame(cx);
         }
-        // The timer is polled last, so that bytes that have already arrived are never late.
+        // Poll the timer last, so that bytes that have already arrived are never too late.
         if frame.is_pending() && self.stall_timer.poll_expired(cx).is_ready() {
             let limit = self.stall_timer.limit;
-            return Poll::Ready(Some(Err(Error::Timeout { wait: Wait::NextByte, limit })));
+            return Poll::Ready(Some(Err(Error::Timeout { phase: Phase::NextByte, limit })));
         }
         let frame = ready!(frame);
         self.stall_timer.stop();
@@ -134,7 +134,7 @@ fn length(data: &Bytes) -> u64 {
     u64::try_from(data.len()).unwrap_or(u64::MAX)
 }
 
-/// Measures how long the server has sent nothing while the reader waits.
+/// Timer that measures the silence of the server while the reader waits.
 struct StallTimer {
     limit: Duration,
     timer: Option<Pin<Box<Sleep>>>,

@@ -1,5 +1,5 @@
-//! Follows the record of a running attempt: persists its progress, and checks that it still has the
-//! job.
+//! Follows the record of a running attempt: persists its progress, and checks that it still owns
+//! the job.
 
 use std::time::Duration;
 
@@ -16,19 +16,19 @@ use wordmill_nats::stream_read::ReadFrom;
 use super::RunningAttempt;
 use crate::keep_alive::ProgressMeter;
 
-/// Time after which the record of a first delivery shows `running`. Most jobs end sooner, which
-/// saves a write.
+/// Time after which the record of a first delivery shows `running`. Most jobs finish sooner and
+/// need no such write.
 const EARLY_RUNNING_WRITE_AFTER: Duration = Duration::from_millis(200);
-/// Interval between two writes of progress.
+/// Interval at which progress is written.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Result of a check of the record.
 enum RecordCheck {
-    /// The record is not newer than the one that the attempt has.
+    /// The record is not newer than the one that the attempt has read.
     Unchanged,
-    /// The attempt still has the job, and this is its newest record.
+    /// The attempt still owns the job, and this is its newest record.
     Updated(Box<VersionedJob>),
-    /// The job is final or deleted, or another run has it.
+    /// The job is final or deleted, or another run owns it.
     Overtaken(Box<Outcome>),
 }
 
@@ -42,11 +42,11 @@ impl From<Outcome> for RecordCheck {
 }
 
 impl RunningAttempt<'_> {
-    /// Writes progress to the record and follows its changes until `end` is cancelled. Returns the
-    /// newest record.
+    /// Writes progress to the record and follows changes by other processes until `end` is
+    /// cancelled. Returns the newest record.
     ///
     /// # Errors
-    /// The outcome that shows that the attempt no longer has the job.
+    /// The outcome of the write or check that showed that the attempt no longer owns the job.
     pub(super) async fn follow(
         &self,
         current: VersionedJob,
@@ -54,44 +54,44 @@ impl RunningAttempt<'_> {
         end: &CancellationToken,
     ) -> Result<Box<VersionedJob>, Box<Outcome>> {
         let mut current = Box::new(current);
-        let mut pause = EARLY_RUNNING_WRITE_AFTER;
+        let mut delay = EARLY_RUNNING_WRITE_AFTER;
         let mut events = None;
         loop {
             let change = tokio::select! {
                 biased;
                 () = end.cancelled() => return Ok(current),
                 record = RecordSubscription::next_of(&mut events) => Some(record),
-                () = tokio::time::sleep(pause) => None,
+                () = tokio::time::sleep(delay) => None,
             };
-            pause = PROGRESS_INTERVAL;
+            delay = PROGRESS_INTERVAL;
             if events.is_none() {
                 // Subscribe before the first write of this run, so that no later change is missed.
-                events = self.listen().await;
+                events = self.subscribe().await;
             }
             let check = match change {
                 Some(record) => self.check_raw(&current, meter, record).await,
-                None => self.note_progress(&current, meter).await,
+                None => self.update_progress(&current, meter).await,
             };
             match check {
                 Ok(RecordCheck::Unchanged) => {}
                 Ok(RecordCheck::Updated(stored)) => current = stored,
                 Ok(RecordCheck::Overtaken(outcome)) => return Err(outcome),
-                // Counting continues, because the broker may be available again for the next write.
+                // Counting continues: the next write may succeed.
                 Err(error) => debug!(%error, "cannot update the record of a running job"),
             }
         }
     }
 
-    /// Subscribes to changes of the record. Without a subscription, the attempt notices a change at
+    /// Subscribes to changes of the record. Without a subscription, the attempt detects a change at
     /// its next write or check.
-    async fn listen(&self) -> Option<RecordSubscription> {
-        let listening =
+    async fn subscribe(&self) -> Option<RecordSubscription> {
+        let subscription =
             RecordSubscription::subscribe(&self.worker.broker, &self.message.key()).await;
-        listening.inspect_err(|error| debug!(%error, "cannot subscribe to a record")).ok()
+        subscription.inspect_err(|error| debug!(%error, "cannot subscribe to a record")).ok()
     }
 
-    /// Writes the progress. If there is none since the last write, checks the record instead.
-    async fn note_progress(
+    /// Writes the progress if it has changed since the last write. Otherwise checks the record.
+    async fn update_progress(
         &self,
         current: &VersionedJob,
         meter: &ProgressMeter,
@@ -113,7 +113,7 @@ impl RunningAttempt<'_> {
         self.check(current, meter, record.read(&current.job.key())?).await
     }
 
-    /// Checks whether the attempt still has the job. Another process may have changed the record.
+    /// Checks whether the attempt still owns the job. Another process may have changed the record.
     async fn check(
         &self,
         current: &VersionedJob,

@@ -16,11 +16,11 @@ use wordmill_nats::store::Outcome;
 use crate::metrics::NewerPart;
 use crate::{Worker, result_storage, spans};
 
-/// Delay of the message of a final job while the queue of webhooks is full.
-const WEBHOOKS_FULL_PAUSE: Duration = Duration::from_secs(15);
+/// Delay of the message of a final job while the webhook queue is full.
+const WEBHOOKS_FULL_DELAY: Duration = Duration::from_secs(15);
 
 /// Delay of a message that only a newer version can handle.
-pub(crate) const NEWER_PAUSE: Duration = Duration::from_secs(30);
+pub(crate) const NEWER_DELAY: Duration = Duration::from_secs(30);
 
 /// Settles a message that cannot be parsed: returns it to the queue if a newer version wrote it,
 /// otherwise moves it to the dead letters.
@@ -47,7 +47,7 @@ pub(super) async fn return_newer_to_queue(
     reason: &(dyn fmt::Display + Sync),
 ) {
     report_newer_message(worker, delivery, part, reason);
-    if let Err(error) = delivery.return_to_queue(Some(NEWER_PAUSE)).await {
+    if let Err(error) = delivery.return_to_queue(Some(NEWER_DELAY)).await {
         warn!(%error, "cannot delay a message; the broker redelivers it after the ack wait");
     }
 }
@@ -62,34 +62,37 @@ pub(crate) fn report_newer_message(
     worker.metrics.count_newer_message(delivery, part);
     let stream_sequence = delivery.stream_sequence();
     let part = part.as_str();
-    // The message is redelivered every `NEWER_PAUSE`, so only the first delivery is a warning.
-    if delivery.delivered() > 1 {
-        debug!(stream_sequence, part, %reason, "a message still needs a worker of a newer version");
+    // The message is redelivered every `NEWER_DELAY`, so only the first delivery is a warning.
+    if delivery.delivery_count() > 1 {
+        debug!(stream_sequence, part, %reason, "a message still needs a newer worker");
         return;
     }
-    warn!(stream_sequence, part, %reason, "a message needs a worker of a newer version");
+    warn!(
+        stream_sequence,
+        part, %reason, "a message needs a newer worker; returning it to the queue"
+    );
 }
 
-/// Settles a delivery after a write to its record with this outcome.
+/// Settles a delivery according to the outcome of a write to its job's record.
 pub(super) async fn settle(
     worker: &Worker,
     delivery: &Delivery,
     outcome: Outcome,
 ) -> Result<(), Error> {
-    worker.metrics.note_outcome(delivery, &outcome);
+    worker.metrics.record_outcome(delivery, &outcome);
     match outcome {
         Outcome::Applied(stored) | Outcome::Refused(stored, _) if stored.job.status.is_final() => {
             settle_final(worker, delivery, &stored.job).await
         }
         // Delay the message until the next attempt is due. A job that was returned to the queue has
-        // no due time, and is redelivered at once.
+        // no due time, and is redelivered immediately.
         Outcome::Applied(stored) if stored.job.status == Status::Queued => {
-            spans::note_state(&stored.job);
+            spans::record_state(&stored.job);
             delivery.return_to_queue(until_due(&stored.job)).await
         }
-        // Another run has the job. That run settles its own delivery.
+        // Another run owns the job. That run settles its own delivery.
         Outcome::Applied(_) | Outcome::Refused(..) => {
-            debug!("another run has the job; this delivery is dropped");
+            debug!("another run owns the job; dropping this delivery");
             Ok(())
         }
         Outcome::Gone => delivery.acknowledge().await,
@@ -102,17 +105,17 @@ pub(super) async fn settle_final(
     delivery: &Delivery,
     job: &Job,
 ) -> Result<(), Error> {
-    spans::note_state(job);
+    spans::record_state(job);
     if job.dead_lettered {
         worker.dead_letters.store(job, delivery).await?;
     } else {
         result_storage::remove_document(worker, job.document.as_deref()).await;
     }
     match worker.webhooks.enqueue(job, 0).await {
-        // The message must stay in the queue: only its next delivery orders the webhook.
+        // The message must stay in the queue: only its next delivery enqueues the webhook.
         Err(Error::Full { what }) => {
-            warn!(what, "queue of webhooks is full; a final job waits to order its webhook");
-            return delivery.return_to_queue(Some(WEBHOOKS_FULL_PAUSE)).await;
+            warn!(what, "webhook queue is full; postponing the webhook of a job");
+            return delivery.return_to_queue(Some(WEBHOOKS_FULL_DELAY)).await;
         }
         result => result?,
     }
@@ -145,7 +148,7 @@ async fn dead_letter_unreadable(worker: &Worker, delivery: &Delivery, reason: &s
     }
 }
 
-/// Returns the time until the next attempt is due; `None` if it is due or none is planned.
+/// Returns the time until the next attempt is due; `None` if it is due or none is scheduled.
 pub(super) fn until_due(job: &Job) -> Option<Duration> {
     Duration::try_from(job.next_attempt_at?.duration_since(Timestamp::now())).ok()
 }

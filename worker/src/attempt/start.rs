@@ -1,4 +1,4 @@
-//! Rules for the beginning of an attempt.
+//! Rules for beginning an attempt.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use wordmill_common::job::{Event, InvalidTransition, Job};
 
 use super::settle::until_due;
 
-/// Tolerance for early deliveries: a job starts at once if its next attempt is due within this
+/// Tolerance for early deliveries: a job starts immediately if its next attempt is due within this
 /// time.
 const EARLY_TOLERANCE: Duration = Duration::from_secs(1);
 
@@ -30,10 +30,10 @@ pub(super) fn begin(
 /// read.
 ///
 /// An open attempt of `last_run` was lost with its worker. But if another run has begun since the
-/// record was read, that run has the job. Beginning again would declare it lost, and could exceed
-/// the maximum number of attempts. For example, two workers receive the last attempt of a job at
-/// the same time. The slower one finds that the record has changed, and leaves the job to the
-/// faster one.
+/// record was read, that run owns the job. Beginning again would declare that run lost, and could
+/// exceed the maximum number of attempts. For example, two workers receive the last attempt of a
+/// job at the same time. The slower one finds that the record has changed, and leaves the job to
+/// the faster one.
 ///
 /// # Errors
 /// [`InvalidTransition`] if another run has begun, or if the job is final.
@@ -55,7 +55,7 @@ pub(super) fn begin_again(
 pub(super) fn fail_for_good(job: &mut Job, now: Timestamp) -> Result<(), InvalidTransition> {
     let last_failure = job.attempts.last().and_then(|attempt| attempt.failure.clone());
     let failure = last_failure.unwrap_or_else(|| {
-        let detail = "The worker of the last attempt crashed or was disconnected.";
+        let detail = "The worker stopped responding during the attempt.";
         Failure::new(FailureCode::WorkerCrashed, detail)
     });
     job.apply(Event::FailedWithoutRun { failure, dead_lettered: true }, now)
@@ -91,7 +91,7 @@ mod tests {
         assert!(job.is_last_run(run));
         let failure = job.attempts[0].failure.as_ref().unwrap();
         assert_eq!(failure.code, FailureCode::WorkerCrashed);
-        // The same write, repeated after an unclear answer.
+        // The same write is repeated after an unclear answer.
         begin_again("b", Some(lost), run, NOW, &mut job).unwrap();
         assert_eq!(job.attempt_count(), 2);
         assert!(job.is_last_run(run));

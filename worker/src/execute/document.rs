@@ -29,9 +29,9 @@ use crate::keep_alive::ProgressMeter;
 use crate::outcome::AttemptFailure;
 use crate::spans::CountSpans;
 
-/// Pause before an unavailable object store is read again. The number of tries needs no limit: the
+/// Delay before an unavailable object store is read again. The number of tries is not limited: the
 /// attempt makes no progress meanwhile, so `keep_alive` ends it as stalled.
-const STORE_PAUSE: Duration = Duration::from_millis(500);
+const STORE_RETRY_DELAY: Duration = Duration::from_millis(500);
 
 /// Counts a document. A stored object is streamed, and read only as fast as it is counted.
 pub(super) async fn count(
@@ -69,13 +69,14 @@ pub(super) async fn count(
         Ok::<_, AttemptFailure>(())
     };
     let (forward_result, count_result) = tokio::join!(forwarding, counting);
-    // If the document ended early, the counter failed, too. Only the reader knows the reason.
+    // If the document ended early, the counter failed as well, but only the read error contains the
+    // reason.
     forward_result?;
     count_result
 }
 
-/// Bytes of a document as the client sent them. Reading fails at the end if their SHA-256 is not
-/// that of the upload.
+/// Bytes of a document as the client sent them. Reading fails at the end if their SHA-256 differs
+/// from that of the upload.
 struct StoredBytes {
     source: BytesSource,
     digest: Sha256,
@@ -119,7 +120,7 @@ impl StoredBytes {
             let digest = std::mem::take(&mut self.digest).finalize();
             let sha256 = HEXLOWER.encode(&digest);
             if sha256 != self.sha256 {
-                let detail = "The stored document differs from the upload. Send it again.";
+                let detail = "The stored document does not match the upload. Send it again.";
                 return Err(Failure::new(FailureCode::SourceGone, detail).into());
             }
             return Ok(None);
@@ -129,7 +130,7 @@ impl StoredBytes {
     }
 }
 
-/// Waits after a transient error, so that the caller can try again.
+/// Waits after a transient error, before the caller reads again.
 ///
 /// # Errors
 /// The failure of the attempt, if the error is permanent.
@@ -137,8 +138,8 @@ async fn wait_for_store(error: Error) -> Result<(), AttemptFailure> {
     match error {
         Error::Gone { .. } => Err(source_gone()),
         Error::Unavailable { .. } | Error::Contended { .. } => {
-            debug!(%error, "the object store is unavailable; reading the document again");
-            tokio::time::sleep(STORE_PAUSE).await;
+            debug!(%error, "object store unavailable; retrying");
+            tokio::time::sleep(STORE_RETRY_DELAY).await;
             Ok(())
         }
         Error::Corrupt { .. }

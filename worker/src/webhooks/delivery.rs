@@ -1,8 +1,8 @@
-//! Processes one order of a webhook, from receipt to acknowledgement.
+//! Processes one webhook message, from receipt to acknowledgement.
 //!
-//! Every attempt is persisted by compare-and-set before it is made, and again when it has ended.
+//! Every attempt is persisted by compare-and-set before it begins, and again after it has ended.
 //! This bounds the number of attempts even if a worker crashes in between. If two messages refer to
-//! one job, or two workers have the same message, only one of them makes the attempt.
+//! one job, or two workers receive the same message, only one of them makes the attempt.
 
 use std::time::Duration;
 
@@ -19,14 +19,14 @@ use wordmill_common::webhook::{self, Deliveries, Status, WebhookOutcome};
 use wordmill_fetch::HostPermit;
 use wordmill_nats::Error;
 use wordmill_nats::delivery::Delivery;
-use wordmill_nats::job_record::{Lookup, check_state};
+use wordmill_nats::job_record::{Lookup, check_status};
 use wordmill_nats::store::WriteError;
 use wordmill_nats::stream_read::ReadFrom;
 use wordmill_nats::webhooks::{VersionedDeliveries, WebhookMessage};
 use wordmill_service::telemetry;
 
 use super::Deliverer;
-use crate::attempt::settle::{NEWER_PAUSE, report_newer_message};
+use crate::attempt::settle::{NEWER_DELAY, report_newer_message};
 use crate::metrics::NewerPart;
 use crate::{broker_retry, execute, spans};
 
@@ -34,37 +34,37 @@ const ID: HeaderName = HeaderName::from_static("webhook-id");
 const TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
 const SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
 
-/// Delay of a message whose job is not final yet: the sweeper orders a webhook just before it ends
-/// the job.
-const NOT_FINAL_PAUSE: Duration = Duration::from_secs(5);
+/// Delay of a message whose job is not final yet: the sweeper enqueues the webhook just before it
+/// makes the job final.
+const NOT_FINAL_DELAY: Duration = Duration::from_secs(5);
 /// Minimum delay of a message if all slots of the receiver's host are in use. Jitter adds up to the
 /// same time again.
-const HOST_BUSY_PAUSE: Duration = Duration::from_secs(5);
+const HOST_BUSY_DELAY: Duration = Duration::from_secs(5);
 /// Delay of a message after another worker has changed the state concurrently.
-const CONFLICT_PAUSE: Duration = Duration::from_secs(1);
-/// Tolerance for early messages: the next attempt starts at once if it is due within this time.
+const CONFLICT_DELAY: Duration = Duration::from_secs(1);
+/// Tolerance for early messages: the next attempt starts immediately if it is due within this time.
 const EARLY_TOLERANCE: Duration = Duration::from_millis(500);
 /// Maximum number of tries to persist the end of an attempt after conflicts or unclear answers.
 const WRITE_TRIES: u32 = 8;
 
-/// How to settle a message.
+/// Way to settle a message.
 enum Settlement {
     /// Acknowledge the message.
     Acknowledge,
     /// Return the message to the queue, with a delay.
     ReturnToQueue(Option<Duration>),
-    /// Leave the message to another delivery of it. Without one, the broker redelivers the message
-    /// after the ack wait.
+    /// Leave the message to another delivery of it. If there is none, the broker redelivers the
+    /// message after the ack wait.
     Leave,
 }
 
 /// Processes one message to completion. After an error the broker redelivers it.
 pub(super) async fn run(deliverer: &Deliverer, delivery: &Delivery) {
-    let order = match WebhookMessage::parse(delivery) {
-        Ok(order) => order,
+    let message = match WebhookMessage::parse(delivery) {
+        Ok(message) => message,
         Err(error @ Error::Newer { .. }) => {
             report_newer_message(&deliverer.worker, delivery, NewerPart::Format, &error);
-            return settle(delivery, Settlement::ReturnToQueue(Some(NEWER_PAUSE))).await;
+            return settle(delivery, Settlement::ReturnToQueue(Some(NEWER_DELAY))).await;
         }
         Err(reason) => {
             let stream_sequence = delivery.stream_sequence();
@@ -74,18 +74,18 @@ pub(super) async fn run(deliverer: &Deliverer, delivery: &Delivery) {
         }
     };
     let span = wordmill_nats::spans::begin_webhook_delivery_span(
-        order.key.job_id,
-        order.trace_id,
+        message.key.job_id,
+        message.trace_id,
         &delivery.info(),
     );
-    let result = Box::pin(handle(deliverer, &order)).instrument(span.clone()).await;
+    let result = Box::pin(handle(deliverer, &message)).instrument(span.clone()).await;
     match result {
         Ok(settlement) => settle(delivery, settlement).instrument(span).await,
         Err(error @ Error::Newer { .. }) => {
             span.in_scope(|| {
                 report_newer_message(&deliverer.worker, delivery, NewerPart::Record, &error);
             });
-            settle(delivery, Settlement::ReturnToQueue(Some(NEWER_PAUSE))).instrument(span).await;
+            settle(delivery, Settlement::ReturnToQueue(Some(NEWER_DELAY))).instrument(span).await;
         }
         Err(error) => {
             telemetry::fail(&span, "broker_unavailable");
@@ -105,30 +105,30 @@ async fn settle(delivery: &Delivery, settlement: Settlement) {
     }
 }
 
-async fn handle(deliverer: &Deliverer, order: &WebhookMessage) -> Result<Settlement, Error> {
+async fn handle(deliverer: &Deliverer, message: &WebhookMessage) -> Result<Settlement, Error> {
     let worker = &deliverer.worker;
-    let Some(job) = read_final_job(deliverer, &order.key).await? else {
-        return Ok(Settlement::ReturnToQueue(Some(NOT_FINAL_PAUSE)));
+    let Some(job) = read_final_job(deliverer, &message.key).await? else {
+        return Ok(Settlement::ReturnToQueue(Some(NOT_FINAL_DELAY)));
     };
-    // No target: the job is deleted or expired, or has no webhook.
+    // `None` if the job is deleted or expired, or has no webhook.
     let target = job.and_then(|job| Some((job.webhook.as_ref()?.url.clone(), job)));
     let Some((url, job)) = target else {
         debug!("the job is deleted or has no webhook; nothing to deliver");
         return Ok(Settlement::Acknowledge);
     };
-    let Some(stored) = read_round(deliverer, order).await? else {
+    let Some(stored) = read_round(deliverer, message).await? else {
         debug!("a later round of the webhook has begun; nothing to deliver");
         return Ok(Settlement::Acknowledge);
     };
-    let mut state = stored.deliveries.unwrap_or_else(|| Deliveries::new(order.round));
+    let mut state = stored.deliveries.unwrap_or_else(|| Deliveries::new(message.round));
     match state.status.known() {
         Some(Status::Waiting) => {}
         Some(Status::Delivered | Status::Failed | Status::Disabled) => {
             return Ok(Settlement::Acknowledge);
         }
         None => {
-            let what = format!("the state of the webhook of {}", order.key);
-            let reason = "this version does not know its status".to_owned();
+            let what = format!("the state of the webhook of {}", message.key);
+            let reason = "it has a status that this version does not support".to_owned();
             return Err(Error::Newer { what, reason });
         }
     }
@@ -140,24 +140,24 @@ async fn handle(deliverer: &Deliverer, order: &WebhookMessage) -> Result<Settlem
         error!("the URL of a webhook cannot be parsed, although the gateway accepted it");
         return Ok(Settlement::Acknowledge);
     };
-    // Reserve the host's slot before the attempt is persisted, so that a busy host costs no
+    // Reserve the host's slot before the attempt is persisted, so that a busy host uses up no
     // attempt.
     let Some(slot) = deliverer.fetcher.reserve(&url) else {
-        return Ok(Settlement::ReturnToQueue(Some(HOST_BUSY_PAUSE.mul_f64(1.0 + run.jitter()))));
+        return Ok(Settlement::ReturnToQueue(Some(HOST_BUSY_DELAY.mul_f64(1.0 + run.jitter()))));
     };
     state.begin_attempt(run, clock::now(), deliverer.timeout);
-    let revision = match worker.webhooks.write(&order.key, &state, stored.revision).await {
+    let revision = match worker.webhooks.write(&message.key, &state, stored.revision).await {
         Ok(revision) => revision,
         Err(WriteError::Unclear(reason)) => {
             return Err(Error::Unavailable { operation: "write a webhook's state", reason });
         }
         Err(WriteError::Conflict | WriteError::TooLarge) => {
-            return Ok(Settlement::ReturnToQueue(Some(CONFLICT_PAUSE)));
+            return Ok(Settlement::ReturnToQueue(Some(CONFLICT_DELAY)));
         }
     };
     // No attempt was left, so `begin_attempt` has ended the webhook.
     if state.status != Status::Waiting {
-        note_end(deliverer, &state);
+        report_status(deliverer, &state);
         return Ok(Settlement::Acknowledge);
     }
     let attempt = WebhookAttempt { deliverer, job: &job, url: &url, run };
@@ -174,28 +174,28 @@ async fn read_final_job(deliverer: &Deliverer, key: &JobKey) -> Result<Option<Op
             }
             Lookup::Deleted if read_from == ReadFrom::Leader => return Ok(Some(None)),
             Lookup::NotFound if read_from == ReadFrom::Leader => return Ok(Some(None)),
-            Lookup::Job(stored) => check_state(&stored.job)?,
+            Lookup::Job(stored) => check_status(&stored.job)?,
             Lookup::Deleted | Lookup::NotFound => {}
         }
     }
     Ok(None)
 }
 
-/// Reads the state of the round that the message is about. Returns `None` if a later round has
-/// begun. Deliveries of an earlier round are dropped.
+/// Reads the state of the message's round. Returns `None` if a later round has begun. Ignores the
+/// deliveries of an earlier round.
 async fn read_round(
     deliverer: &Deliverer,
-    order: &WebhookMessage,
+    message: &WebhookMessage,
 ) -> Result<Option<VersionedDeliveries>, Error> {
     let mut stored =
-        deliverer.worker.webhooks.get_deliveries(&order.key, ReadFrom::AnyReplica).await?;
-    if stored.deliveries.as_ref().is_none_or(|state| state.round != order.round) {
-        stored = deliverer.worker.webhooks.get_deliveries(&order.key, ReadFrom::Leader).await?;
+        deliverer.worker.webhooks.get_deliveries(&message.key, ReadFrom::AnyReplica).await?;
+    if stored.deliveries.as_ref().is_none_or(|state| state.round != message.round) {
+        stored = deliverer.worker.webhooks.get_deliveries(&message.key, ReadFrom::Leader).await?;
     }
-    if stored.deliveries.as_ref().is_some_and(|state| state.round > order.round) {
+    if stored.deliveries.as_ref().is_some_and(|state| state.round > message.round) {
         return Ok(None);
     }
-    stored.deliveries = stored.deliveries.filter(|state| state.round == order.round);
+    stored.deliveries = stored.deliveries.filter(|state| state.round == message.round);
     Ok(Some(stored))
 }
 
@@ -219,17 +219,17 @@ impl WebhookAttempt<'_> {
     ) -> Result<Settlement, Error> {
         let worker = &self.deliverer.worker;
         let start = Instant::now();
-        let answer = tokio::select! {
+        let outcome = tokio::select! {
             biased;
-            answer = self.send(slot) => answer,
+            outcome = self.send(slot) => outcome,
             () = worker.interrupt.cancelled() => {
                 self.write(current, |state| state.roll_back_attempt(self.run)).await?;
                 return Ok(Settlement::ReturnToQueue(None));
             }
         };
-        worker.metrics.note_webhook_attempt(&answer, start.elapsed());
+        worker.metrics.record_webhook_attempt(&outcome, start.elapsed());
         let end_attempt = |state: &mut Deliveries| {
-            state.end_attempt(self.run, &answer, self.deliverer.schedule, clock::now())
+            state.end_attempt(self.run, &outcome, self.deliverer.schedule, clock::now())
         };
         let Some(state) = self.write(current, end_attempt).await? else {
             // The attempt is no longer open: this worker was paused, and another one received the
@@ -237,7 +237,7 @@ impl WebhookAttempt<'_> {
             // attempts. If a new round has begun or the job was deleted, the redelivery shows it.
             return Ok(Settlement::Leave);
         };
-        note_end(self.deliverer, &state);
+        report_status(self.deliverer, &state);
         Ok(match state.status.known() {
             Some(Status::Waiting) => Settlement::ReturnToQueue(time_until(state.next_attempt_at)),
             Some(Status::Delivered | Status::Failed | Status::Disabled) | None => {
@@ -247,9 +247,10 @@ impl WebhookAttempt<'_> {
     }
 
     async fn send(&self, slot: HostPermit) -> WebhookOutcome {
-        let body = webhook::notification::body(self.job).ok().flatten().unwrap_or_default();
+        let body =
+            webhook::notification::serialize_body(self.job).ok().flatten().unwrap_or_default();
         let headers = self.headers(&body);
-        let span = spans::begin_post(self.url);
+        let span = spans::begin_post_span(self.url);
         let fetcher = &self.deliverer.fetcher;
         let sending = fetcher.post(self.url, slot, headers, Bytes::from(body));
         match sending.instrument(span.clone()).await {
@@ -325,13 +326,13 @@ impl WebhookAttempt<'_> {
 }
 
 /// Counts and logs the status of a webhook after an attempt.
-fn note_end(deliverer: &Deliverer, state: &Deliveries) {
+fn report_status(deliverer: &Deliverer, state: &Deliveries) {
     let last_attempt = state.attempts.last();
     let status_code = last_attempt.and_then(|attempt| attempt.status_code);
     let failure = last_attempt.and_then(|attempt| attempt.failure.as_ref());
     let code = failure.map(|failure| failure.code.as_str());
     let attempts = state.attempts.len();
-    deliverer.worker.metrics.note_webhook(&state.status);
+    deliverer.worker.metrics.record_webhook(&state.status);
     let Some(status) = state.status.known() else { return };
     match status {
         Status::Delivered => info!(attempts, "webhook delivered"),

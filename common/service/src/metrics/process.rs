@@ -44,14 +44,14 @@ impl Collector for ProcessCollector {
         };
         // Without `/proc`, only the CPU time and the limit of open files are reported.
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-        if let Some(resident_kib) = field(&status, "VmRSS:") {
+        if let Some(resident_kib) = parse_field(&status, "VmRSS:") {
             gauge(
                 "process_resident_memory_bytes",
                 "Resident memory size in bytes",
                 resident_kib << 10,
             )?;
         }
-        if let Some(threads) = field(&status, "Threads:") {
+        if let Some(threads) = parse_field(&status, "Threads:") {
             gauge("process_threads", "Number of threads", threads)?;
         }
         if let Ok(open) = fs::read_dir("/proc/self/fd") {
@@ -59,8 +59,8 @@ impl Collector for ProcessCollector {
             let count = u64::try_from(open.count().saturating_sub(1)).unwrap_or(u64::MAX);
             gauge("process_open_fds", "Number of open file descriptors", count)?;
         }
-        if let Some(most) = getrlimit(Resource::Nofile).current {
-            gauge("process_max_fds", "Maximum number of open file descriptors", most)?;
+        if let Some(max) = getrlimit(Resource::Nofile).current {
+            gauge("process_max_fds", "Maximum number of open file descriptors", max)?;
         }
         Ok(())
     }
@@ -69,7 +69,7 @@ impl Collector for ProcessCollector {
 /// Returns the first number after `name` in the text of `/proc/self/status`. Memory sizes are in
 /// KiB.
 #[cfg(target_os = "linux")]
-fn field(status: &str, name: &str) -> Option<u64> {
+fn parse_field(status: &str, name: &str) -> Option<u64> {
     let value = status.lines().find_map(|line| line.strip_prefix(name))?;
     value.split_whitespace().next()?.parse().ok()
 }

@@ -17,9 +17,9 @@ pub(super) fn wants_open_metrics(accept: Option<&str>) -> bool {
     })
 }
 
-/// Converts `OpenMetrics` text to the older format. In it, the names of counters and infos have
+/// Converts `OpenMetrics` text to the older format. There, the names of counters and infos have
 /// their suffix in every line, an info is a gauge, and exemplars do not exist.
-pub(super) fn plain(open_metrics: &str) -> String {
+pub(super) fn to_text_format(open_metrics: &str) -> String {
     let mut plain = String::with_capacity(open_metrics.len());
     let mut help = "";
     for line in open_metrics.lines() {

@@ -1,8 +1,8 @@
-//! Completes the answers that hyper writes on its own, to a head that is malformed or too large.
+//! Completes the responses that hyper generates itself for a head that is malformed or too large.
 //!
-//! Before any handler sees such a request, hyper answers with a status line and no body, and closes
-//! the connection. It writes this answer at once, as a whole. The wrapper recognizes it in
-//! `poll_write` and sends a complete answer instead.
+//! Before any handler sees such a request, hyper responds with a status line and no body, and
+//! closes the connection. It passes this response to a single write. The wrapper recognizes it in
+//! `poll_write` and sends a complete response instead.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -13,12 +13,12 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::CompleteAnswerFn;
 
-/// Stream that replaces bare answers.
+/// Stream that replaces bare responses.
 #[derive(Debug)]
 pub(super) struct CompletingStream<S> {
     stream: S,
     complete_answer: CompleteAnswerFn,
-    /// Unsent rest of a complete answer.
+    /// Unsent rest of a complete response.
     unsent: Bytes,
 }
 
@@ -27,7 +27,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> CompletingStream<S> {
         Self { stream, complete_answer, unsent: Bytes::new() }
     }
 
-    /// Sends the unsent rest of a complete answer.
+    /// Sends the unsent rest of a complete response.
     fn poll_unsent(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.unsent.is_empty() {
             let sent = ready!(Pin::new(&mut self.stream).poll_write(cx, &self.unsent))?;
@@ -39,7 +39,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> CompletingStream<S> {
         Poll::Ready(Ok(()))
     }
 
-    /// Replaces a bare answer by the complete one. Returns `false` if the bytes are something else.
+    /// Replaces a bare response with the complete one. Returns `false` for any other bytes.
     fn replace(&mut self, written: &[u8]) -> bool {
         let Some(whole) = (self.complete_answer)(written) else { return false };
         self.unsent = whole.into();
@@ -55,7 +55,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for CompletingStream<S> {
     ) -> Poll<io::Result<usize>> {
         ready!(self.poll_unsent(cx))?;
         if self.replace(buffer) {
-            // Report the bare answer as written, although other bytes are sent.
+            // Report the bare response as written, although other bytes are sent.
             return Poll::Ready(Ok(buffer.len()));
         }
         Pin::new(&mut self.stream).poll_write(cx, buffer)

@@ -1,6 +1,6 @@
 //! Connections without an authenticated request, the oldest first.
 //!
-//! Each one costs memory before the service knows the client, so their number is limited. At the
+//! Each one costs memory before its client is authenticated, so their number is limited. At the
 //! limit, the oldest is closed to make room, and the newest is accepted. A client with a valid key
 //! sends its first request soon, while a hostile client keeps its connections open as long as it
 //! can.
@@ -15,9 +15,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 /// Minimum time that a connection has for its first request, regardless of the number of others.
-/// Until then, a further client waits to be accepted, so that a burst of clients is not mistaken
-/// for an attack. A distant client needs two round trips for TLS and its request, and more time on
-/// a busy machine.
+/// Until then, the next client waits to be accepted, so that a burst of clients is not mistaken for
+/// an attack. A distant client needs two round trips for TLS and its request, and more time on a
+/// busy machine.
 const FIRST_REQUEST_TIME: Duration = Duration::from_millis(500);
 /// Minimum time between two log messages about closed connections.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
@@ -96,7 +96,7 @@ impl UnauthenticatedConnections {
             state.logged_at = Some(Instant::now());
             warn!(
                 unauthenticated_max = self.0.count_max,
-                "too many open connections: closing the oldest without an authenticated request"
+                "too many open connections; closing the oldest without an authenticated request"
             );
         }
         None
@@ -146,7 +146,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_oldest_unauthenticated_connection_makes_room_once_it_has_had_its_time() {
+    async fn the_oldest_unauthenticated_connection_is_closed_after_its_grace_time() {
         let list = UnauthenticatedConnections::new(1);
         let (first, first_closed) = list.add();
         let second_added_at = Instant::now();
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_connection_that_leaves_makes_room_at_once() {
+    async fn an_authenticated_connection_frees_its_place_immediately() {
         let list = UnauthenticatedConnections::new(0);
         let (connection, closed) = list.add();
         let authenticate = async {

@@ -1,7 +1,7 @@
 //! Export of spans: a bounded queue, and a thread that encodes and sends them.
 //!
-//! Export never blocks the service. A full queue drops spans and counts them. A collector that is
-//! unreachable, hangs or refuses spans costs only these spans. The flush at shutdown has a
+//! Export never blocks the service. A full queue drops spans and counts them. If the collector is
+//! unreachable, hangs or refuses spans, only these spans are lost. The flush at shutdown has a
 //! deadline.
 
 use std::sync::Arc;
@@ -65,23 +65,23 @@ impl Export {
         let full = env.read("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", String::new(), check_endpoint);
         let _: String =
             env.read("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf".to_owned(), |name| {
-                let reason = "only http/protobuf is supported; collectors accept it on port 4318";
+                let reason = "must be http/protobuf, which collectors accept on port 4318";
                 (name == "http/protobuf").then(|| name.to_owned()).ok_or_else(|| reason.to_owned())
             });
         let is_disabled = env.read("OTEL_SDK_DISABLED", false, |text| match text {
             "true" => Ok(true),
             "false" => Ok(false),
-            _ => Err("neither true nor false".to_owned()),
+            _ => Err("must be true or false".to_owned()),
         });
         let is_selected = env.read("OTEL_TRACES_EXPORTER", "otlp".to_owned(), |text| match text {
             "otlp" | "none" => Ok(text.to_owned()),
-            _ => Err("neither otlp nor none".to_owned()),
+            _ => Err("must be otlp or none".to_owned()),
         }) == "otlp";
         let queue_max = env.number("OTEL_BSP_MAX_QUEUE_SIZE", 8192, 1, 1 << 20);
         let batch_max = env.number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 1024, 1, 1 << 20);
         let export = Self {
-            // As OpenTelemetry specifies it: the endpoint of traces is used as it is, and a path is
-            // added to the general one.
+            // As OpenTelemetry specifies: the traces endpoint is used unchanged, and a path is
+            // appended to the general endpoint.
             endpoint: if full.is_empty() && !base.is_empty() {
                 format!("{}/v1/traces", base.trim_end_matches('/'))
             } else {
@@ -148,13 +148,13 @@ impl Export {
 fn check_endpoint(text: &str) -> Result<String, String> {
     match text.strip_prefix("http://") {
         Some(host) if !host.is_empty() => Ok(text.to_owned()),
-        _ => Err("not an http URL such as http://127.0.0.1:4318; for TLS, run a collector \
-                  beside the service"
+        _ => Err("must be an http URL such as http://127.0.0.1:4318; for TLS, run a collector \
+                  next to the service"
             .to_owned()),
     }
 }
 
-/// Export of spans. `main` must call [`Pipeline::finish`] after the service has ended.
+/// Export of spans. `main` must call [`Pipeline::finish`] after the service has stopped.
 #[derive(Debug)]
 #[must_use]
 pub struct Pipeline {
@@ -182,7 +182,7 @@ impl Pipeline {
         let flushed = flushing.is_ok() && done.recv_timeout(FLUSH_TIME_MAX).is_ok();
         let dropped = dropped_spans();
         if !flushed || dropped > 0 {
-            warn!(flushed, dropped, "not all spans reached the collector");
+            warn!(flushed, dropped, "some spans were not exported before shutdown");
         }
     }
 }
@@ -236,7 +236,7 @@ impl<E: SpanExporter> SpanExporter for MonitoredExporter<E> {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         let count = batch.len();
         let result = self.exporter.export(batch).await;
-        // The spans leave the queue in either case: a failed export is not repeated.
+        // The spans leave the queue in either case: a failed export is not retried.
         self.waiting.fetch_sub(count, Ordering::Relaxed);
         let (endpoint, failed_before) =
             (&self.endpoint, self.is_failing.swap(result.is_err(), Ordering::Relaxed));
@@ -247,7 +247,7 @@ impl<E: SpanExporter> SpanExporter for MonitoredExporter<E> {
                     warn!(
                         endpoint,
                         %error,
-                        "cannot send spans: dropping them until the collector accepts them again"
+                        "cannot send spans; dropping them until the collector accepts them again"
                     );
                 }
             }

@@ -1,7 +1,7 @@
 //! Log layer: writes one line per event, with the job id and the trace id of the enclosing spans.
 //!
 //! The formats of `tracing_subscriber` print the fields of the innermost span or of all spans. A
-//! log line needs exactly these two fields, from whichever span has them.
+//! log line needs exactly these two fields, each from the innermost span that has it.
 
 use std::fmt::{self, Write as _};
 use std::io::Write as _;
@@ -42,7 +42,7 @@ pub(super) struct SpanFields {
 }
 
 impl SpanFields {
-    /// Returns the fields of a span, to be modified. Adds them to the span if it has none yet.
+    /// Returns the fields of a span for modification. Adds them if the span has none yet.
     pub(super) fn of<'a>(extensions: &'a mut ExtensionsMut<'_>) -> &'a mut Self {
         if extensions.get_mut::<Self>().is_none() {
             extensions.insert(Self::default());

@@ -1,18 +1,18 @@
 //! Sampling of traces, configured by `OTEL_TRACES_SAMPLER` and `OTEL_TRACES_SAMPLER_ARG`.
 //!
-//! Both variables are parsed here. The SDK would create a sampler of the older kind from them,
-//! which records no root span at all once an invalid context was attached.
+//! Both variables are parsed here. The SDK would create an older kind of sampler from them, which
+//! records no root spans after an invalid context has been attached.
 
 use opentelemetry_sdk::trace::{Sampler, ShouldSample};
 
 use crate::env::Env;
 
-/// Sampling decision for new traces, and whether that of a parent takes precedence.
+/// Sampling decision for new traces, and whether the decision of a parent takes precedence.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Sampling {
     /// Whether the sampling decision of the parent span applies, if there is a parent.
     follows_parent: bool,
-    /// Share of new traces to record, from 0 to 1.
+    /// Fraction of new traces to record, from 0 to 1.
     ratio: f64,
 }
 
@@ -39,14 +39,14 @@ impl Sampling {
                 Ok(ratio) if (0.0..=1.0).contains(&ratio) => ratio,
                 Ok(_) | Err(_) => {
                     return Err(format!(
-                        "OTEL_TRACES_SAMPLER_ARG={ratio}: not a number from 0 to 1"
+                        "OTEL_TRACES_SAMPLER_ARG={ratio}: must be a number from 0 to 1"
                     ));
                 }
             },
             _ => {
                 return Err(format!(
-                    "OTEL_TRACES_SAMPLER={name}: not always_on, always_off or traceidratio, with \
-                     or without the prefix parentbased_"
+                    "OTEL_TRACES_SAMPLER={name}: must be always_on, always_off or traceidratio, \
+                     with or without the prefix parentbased_"
                 ));
             }
         };
@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_names_are_those_of_opentelemetry() {
+    fn sampler_names_follow_opentelemetry() {
         for (name, ratio, follows_parent, expected) in [
             ("always_on", "1", false, 1.0),
             ("always_off", "1", false, 0.0),

@@ -15,12 +15,12 @@ use wordmill_common::trace_context::{TraceId, TraceParent};
 /// process.
 pub fn set_parent(span: &Span, parent: &TraceParent) {
     // The call fails if nothing is recorded.
-    let _ = span.set_parent(Context::new().with_remote_span_context(remote(parent)));
+    let _ = span.set_parent(Context::new().with_remote_span_context(to_span_context(parent)));
 }
 
 /// Links a span to a related span that is not its parent.
 pub fn link(span: &Span, other: &TraceParent) {
-    span.add_link(remote(other));
+    span.add_link(to_span_context(other));
 }
 
 /// Returns the context of a span, for children in other processes; `None` if the span is not
@@ -65,7 +65,7 @@ pub fn record_trace_id(span: &Span, trace_id: TraceId) {
     });
 }
 
-fn remote(parent: &TraceParent) -> SpanContext {
+fn to_span_context(parent: &TraceParent) -> SpanContext {
     SpanContext::new(
         parent.trace_id.bits().into(),
         parent.parent_id.into(),

@@ -31,15 +31,15 @@ const BATCH_BYTES_MAX: usize = 64 << 20;
 const IN_FLIGHT_JOBS_MAX: usize = 256;
 /// Maximum size of the jobs in flight, in bytes. The last job may exceed it.
 const IN_FLIGHT_BYTES_MAX: usize = 4 << 20;
-/// Longest pause of a client within the body of a batch.
+/// Maximum time without data from the client.
 const CLIENT_STALL_TIME_MAX: Duration = Duration::from_secs(15);
 /// Time limit for receiving a batch.
 const BATCH_TIME_MAX: Duration = Duration::from_secs(300);
 /// Options that a line may set. All others apply to the whole batch, because totals under different
-/// rules cannot be added up.
+/// rules cannot be merged.
 pub(crate) const LINE_OPTIONS: [&str; 3] = ["language", "explain", "top"];
 
-/// The request that the jobs of a batch come from.
+/// Context of a batch request, which all its lines share.
 pub(super) struct Intake<'a> {
     pub(super) app: &'a App,
     pub(super) caller: &'a Caller,
@@ -52,15 +52,15 @@ pub(super) struct Intake<'a> {
 /// Outcome of all lines of a batch.
 #[derive(Debug, Default)]
 pub(super) struct IntakeReport {
-    /// Number of lines, up to the line that stands for an unread rest.
+    /// Number of lines. If the rest of the body was not read, it is one line.
     pub(super) count: u32,
     /// Number of accepted lines.
     pub(super) accepted: u32,
     /// Numbers of the refused lines.
     pub(super) refused: Lines,
-    /// Entries of the answer, one for each line, in order.
+    /// Entries of the response, one for each line, in order.
     pub(super) lines: Vec<Value>,
-    /// Transient problem that stopped the batch. A repeated request may succeed.
+    /// Transient problem that interrupted the batch. A repeated request may succeed.
     pub(super) interrupted: Option<Problem>,
 }
 
@@ -119,7 +119,7 @@ impl Intake<'_> {
                     outcomes.push(refuse_rest(&mut count, problem));
                     is_finished = true;
                 }
-                // Jobs in flight are awaited, because the answer must name them.
+                // Await the jobs in flight, because the response must list them.
                 Ok(BodyEvent::Interrupted(problem)) => {
                     interrupted = Some(problem);
                     is_finished = true;
@@ -137,7 +137,7 @@ impl Intake<'_> {
                 }
             }
         }
-        // A client that is still sending might otherwise not read the answer.
+        // Drain the body: a client that is still sending might otherwise not read the response.
         if !batch_body.has_ended {
             json_body::drain(batch_body.body).await;
         }
@@ -149,8 +149,9 @@ impl Intake<'_> {
         let bytes = job.len();
         let (span, trace) = request_trace::begin_member_trace(self.trace);
         let submitting = async {
-            let message = self.message(line, &job, &trace)?;
-            // Frees the raw bytes: the parsed job takes as much memory again.
+            let message = self.build_message(line, &job, &trace)?;
+            // Free the raw bytes before the job is published: the parsed job needs as much memory
+            // again.
             drop(job);
             match self.mode {
                 BatchMode::WithoutKey => publish::accept(self.app, &message, &trace).await,
@@ -159,9 +160,9 @@ impl Intake<'_> {
             }
         };
         let accepted = match submitting.instrument(span).await {
-            // The record is deleted, has expired or, under the key of an existing batch, never
-            // existed. The line counts as accepted. A line that differs from an existing job is
-            // refused by its fingerprint instead.
+            // Report the line as accepted: its record was deleted, has expired or, if the batch
+            // exists already, was never created. Only a line whose job is still stored can be
+            // refused by its fingerprint.
             Err(problem)
                 if self.mode != BatchMode::WithoutKey && problem.has_code(Code::ResultExpired) =>
             {
@@ -173,7 +174,12 @@ impl Intake<'_> {
     }
 
     /// Parses a line and returns the message of its job.
-    fn message(&self, line: u32, job: &[u8], trace: &TraceParent) -> Result<JobMessage, Problem> {
+    fn build_message(
+        &self,
+        line: u32,
+        job: &[u8],
+        trace: &TraceParent,
+    ) -> Result<JobMessage, Problem> {
         let job: NewJob = json_body::parse_object(job)?;
         if job.lane.is_some() {
             return Err(Problem::new(
@@ -184,11 +190,11 @@ impl Intake<'_> {
         let mut labels = self.query.labels.clone();
         labels.extend(job.labels.unwrap_or_default());
         let webhook = job.webhook.map(|webhook| new_job::parse_webhook(self.app, &webhook.url));
-        let key = self.caller.job(Batch::member(&self.caller.owner, self.batch_id, line));
+        let key = self.caller.job_key(Batch::member(&self.caller.owner, self.batch_id, line));
         let source = new_job::parse_source(job.url, job.text)?;
         Ok(JobMessage {
             lane: Lane::Bulk,
-            options: self.options(job.options)?,
+            options: self.merge_options(job.options)?,
             labels: new_job::check_labels(labels)?,
             webhook: webhook.transpose()?,
             batch: Some(self.batch_id),
@@ -197,7 +203,7 @@ impl Intake<'_> {
     }
 
     /// Returns the options of the batch, overridden by those of one line.
-    fn options(&self, own: Option<Value>) -> Result<Options, Problem> {
+    fn merge_options(&self, own: Option<Value>) -> Result<Options, Problem> {
         let invalid = |detail: String| Problem::new(Code::InvalidOption, detail);
         let own = match own {
             None | Some(Value::Null) => return Ok(self.query.options.clone()),
@@ -217,7 +223,7 @@ impl Intake<'_> {
     }
 }
 
-/// Refuses the next line, which stands for the whole unread rest.
+/// Refuses the next line on behalf of the unread rest of the body.
 fn refuse_rest(count: &mut u32, problem: Problem) -> LineOutcome {
     *count = count.saturating_add(1);
     let detail = format!("{} This line and all further lines were not read.", problem.detail());
@@ -243,7 +249,7 @@ impl IntakeReport {
     }
 }
 
-/// Next event while the body of a batch is read.
+/// An event while the body of a batch is read.
 enum BodyEvent {
     Job(SplitJob),
     /// The body ended early, timed out or exceeded the memory budget.
@@ -253,11 +259,11 @@ enum BodyEvent {
     End,
 }
 
-/// The body of a batch, which is split into jobs while it arrives.
+/// The body of a batch, split into jobs while it arrives.
 struct BatchBody {
     body: Body,
     splitter: JobSplitter,
-    /// Memory reservation for the bytes that are not split into jobs yet.
+    /// Memory reserved for the bytes that are not split into jobs yet.
     reservation: BodyReservation,
     bytes: usize,
     last_activity: Instant,
@@ -286,8 +292,8 @@ impl BatchBody {
             match split_job {
                 Err(problem) => return BodyEvent::Invalid(problem),
                 Ok(Some(job)) => {
-                    // Backpressure may have delayed this read, so the client's pause begins only
-                    // now.
+                    // Backpressure may have delayed this read, so the client's idle time begins
+                    // only now.
                     self.last_activity = Instant::now();
                     return BodyEvent::Job(job);
                 }

@@ -1,15 +1,16 @@
-//! Splits the body of a batch into jobs while it arrives: one per line, or the members of an array.
+//! Splits the body of a batch into jobs while it arrives: one per line, or one per element of an
+//! array.
 
 use bytes::{Buf, Bytes, BytesMut};
 
 use crate::http::problem::{Code, Problem};
 
-/// How the jobs are written in the body.
+/// Format of the body of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Shape {
     /// One job per line. Empty lines are skipped.
     Lines,
-    /// The members of one JSON array.
+    /// The elements of one JSON array.
     Array,
 }
 
@@ -18,22 +19,23 @@ pub(super) enum Shape {
 enum ArrayPosition {
     /// Before the opening bracket.
     Before,
-    /// Before or inside a member.
+    /// Before or inside an element.
     Within { depth: u32, is_text: bool, is_escaped: bool },
     /// After the closing bracket.
     After,
 }
 
-/// A job that was split off.
+/// A job that was split off the body.
 #[derive(Debug)]
 pub(super) enum SplitJob {
     /// The bytes of a complete job.
     Job(Bytes),
-    /// A job that is too large. It was skipped, and further jobs follow.
+    /// The job was too large and was skipped. Further jobs may follow.
     Skipped(Problem),
 }
 
-const MEMBER: ArrayPosition = ArrayPosition::Within { depth: 0, is_text: false, is_escaped: false };
+const ELEMENT_START: ArrayPosition =
+    ArrayPosition::Within { depth: 0, is_text: false, is_escaped: false };
 
 /// Maximum size of a job that may share its allocation with the bytes after it.
 const SHARED_JOB_BYTES_MAX: usize = 64 << 10;
@@ -44,11 +46,11 @@ pub(super) struct JobSplitter {
     shape: Shape,
     bytes_max: usize,
     buffer: BytesMut,
-    /// Number of bytes of the buffer that are already scanned.
+    /// Number of buffered bytes that were already scanned.
     scanned: usize,
     position: ArrayPosition,
-    has_members: bool,
-    /// Whether the current job is too large, and its first bytes are discarded.
+    has_elements: bool,
+    /// Whether the current job is too large and its start was discarded.
     is_skipping: bool,
 }
 
@@ -63,7 +65,7 @@ impl JobSplitter {
             buffer,
             scanned: 0,
             position,
-            has_members: false,
+            has_elements: false,
             is_skipping: false,
         }
     }
@@ -73,7 +75,7 @@ impl JobSplitter {
         self.buffer.len()
     }
 
-    /// Appends bytes that have arrived.
+    /// Appends received bytes.
     pub(super) fn push(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);
     }
@@ -81,14 +83,14 @@ impl JobSplitter {
     /// Returns the next complete job.
     ///
     /// # Errors
-    /// `invalid_json` if the body is not an array. No further job can be split off then.
+    /// `invalid_json` if the body is not an array. The splitter cannot continue after an error.
     pub(super) fn next(&mut self) -> Result<Option<SplitJob>, Problem> {
         let job = match self.shape {
             Shape::Lines => self.next_line(),
-            Shape::Array => self.next_member()?,
+            Shape::Array => self.next_element()?,
         };
         if job.is_none() && self.buffer.len() > self.bytes_max {
-            // Only the end of an oversized job matters. Its bytes are discarded.
+            // Discard the start of an oversized job: only its end is still needed.
             self.buffer = BytesMut::new();
             self.scanned = 0;
             self.is_skipping = true;
@@ -107,7 +109,7 @@ impl JobSplitter {
         SplitJob::Skipped(Problem::new(Code::InputTooLarge, detail))
     }
 
-    /// Returns the last job, after all bytes have arrived.
+    /// Returns the last job. Call it after all bytes have arrived.
     ///
     /// # Errors
     /// Those of [`JobSplitter::next`], and `invalid_json` if the array is not closed.
@@ -137,10 +139,10 @@ impl JobSplitter {
         }
     }
 
-    /// Splits off a job of `length` bytes and the separator after it.
+    /// Splits off a job of `length` bytes, and removes the separator after it.
     ///
     /// Both parts share one allocation. After a large job the rest is copied, because a few bytes
-    /// would otherwise keep the whole allocation.
+    /// would otherwise keep the whole allocation alive.
     fn split_job(&mut self, length: usize) -> Bytes {
         let job = self.buffer.split_to(length).freeze();
         self.buffer.advance(1);
@@ -151,14 +153,14 @@ impl JobSplitter {
         job
     }
 
-    fn next_member(&mut self) -> Result<Option<Bytes>, Problem> {
+    fn next_element(&mut self) -> Result<Option<Bytes>, Problem> {
         while let Some(byte) = self.buffer.get(self.scanned).copied() {
             let is_space = matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
             match self.position {
                 ArrayPosition::Before | ArrayPosition::After if is_space => self.buffer.advance(1),
                 ArrayPosition::Before if byte == b'[' => {
                     self.buffer.advance(1);
-                    self.position = MEMBER;
+                    self.position = ELEMENT_START;
                 }
                 ArrayPosition::Before => {
                     let detail = "An array of jobs must begin with a bracket.";
@@ -168,12 +170,12 @@ impl JobSplitter {
                     let detail = "Unexpected data after the end of the array.";
                     return Err(Problem::new(Code::InvalidJson, detail));
                 }
-                // A comma or bracket ends a member only outside of strings, objects and arrays.
+                // A comma or bracket ends an element only outside of strings, objects and arrays.
                 ArrayPosition::Within { depth: 0, is_text: false, .. }
                     if matches!(byte, b',' | b']') =>
                 {
-                    if let Some(member) = self.split_member(byte) {
-                        return Ok(Some(member));
+                    if let Some(element) = self.split_element(byte) {
+                        return Ok(Some(element));
                     }
                 }
                 ArrayPosition::Within { depth, is_text, is_escaped } => {
@@ -185,18 +187,19 @@ impl JobSplitter {
         Ok(None)
     }
 
-    /// Splits off the member before a comma or the closing bracket. An empty array has none.
-    fn split_member(&mut self, byte: u8) -> Option<Bytes> {
-        let member = self.split_job(self.scanned);
-        self.position = if byte == b']' { ArrayPosition::After } else { MEMBER };
-        let is_last_and_only = byte == b']' && !self.has_members && !self.is_skipping;
-        let is_empty_array = is_last_and_only && member.trim_ascii().is_empty();
-        self.has_members = true;
-        (!is_empty_array).then_some(member)
+    /// Splits off the element before a comma or the closing bracket. Returns `None` for an empty
+    /// array.
+    fn split_element(&mut self, byte: u8) -> Option<Bytes> {
+        let element = self.split_job(self.scanned);
+        self.position = if byte == b']' { ArrayPosition::After } else { ELEMENT_START };
+        let is_last_and_only = byte == b']' && !self.has_elements && !self.is_skipping;
+        let is_empty_array = is_last_and_only && element.trim_ascii().is_empty();
+        self.has_elements = true;
+        (!is_empty_array).then_some(element)
     }
 }
 
-/// Returns the position after one byte of a member.
+/// Returns the position after one byte of an element.
 fn next_position(byte: u8, depth: u32, is_text: bool, is_escaped: bool) -> ArrayPosition {
     let (depth, is_text, is_escaped) = match byte {
         _ if is_escaped => (depth, is_text, false),
@@ -213,26 +216,26 @@ fn next_position(byte: u8, depth: u32, is_text: bool, is_escaped: bool) -> Array
 mod tests {
     use super::*;
 
-    /// Splits a text that arrives in pieces of `piece` bytes. Returns the jobs and the code of the
+    /// Splits a text that arrives in chunks of `chunk` bytes. Returns the jobs and the code of the
     /// problem.
-    fn cut(shape: Shape, text: &str, piece: usize) -> (Vec<String>, Option<&'static str>) {
-        let mut cutter = JobSplitter::new(shape, 40);
+    fn split(shape: Shape, text: &str, chunk: usize) -> (Vec<String>, Option<&'static str>) {
+        let mut splitter = JobSplitter::new(shape, 40);
         let mut jobs = Vec::new();
-        let text_of = |cut: SplitJob| match cut {
+        let text_of = |job: SplitJob| match job {
             SplitJob::Job(bytes) => String::from_utf8(bytes.to_vec()).unwrap(),
             SplitJob::Skipped(problem) => problem.code_name().to_owned(),
         };
-        for part in text.as_bytes().chunks(piece) {
-            cutter.push(part);
+        for part in text.as_bytes().chunks(chunk) {
+            splitter.push(part);
             loop {
-                match cutter.next() {
+                match splitter.next() {
                     Ok(Some(job)) => jobs.push(text_of(job)),
                     Ok(None) => break,
                     Err(problem) => return (jobs, Some(problem.code_name())),
                 }
             }
         }
-        match cutter.end() {
+        match splitter.end() {
             Ok(last) => jobs.extend(last.map(text_of)),
             Err(problem) => return (jobs, Some(problem.code_name())),
         }
@@ -240,26 +243,26 @@ mod tests {
     }
 
     #[test]
-    fn a_large_job_leaves_no_allocation_behind() {
+    fn a_large_job_does_not_keep_its_allocation_alive() {
         let size = 1 << 20;
         let rest = b"{\"te";
         for large in ["x".repeat(size) + "\n", "x".repeat(size + 1)] {
-            let mut cutter = JobSplitter::new(Shape::Lines, size);
-            cutter.push(large.as_bytes());
-            drop(cutter.next().unwrap());
-            cutter.push(rest);
+            let mut splitter = JobSplitter::new(Shape::Lines, size);
+            splitter.push(large.as_bytes());
+            drop(splitter.next().unwrap());
+            splitter.push(rest);
             // `reserve` reclaims the unused front of the allocation.
-            cutter.buffer.reserve(1);
+            splitter.buffer.reserve(1);
             assert!(
-                cutter.buffer.capacity() < SHARED_JOB_BYTES_MAX,
+                splitter.buffer.capacity() < SHARED_JOB_BYTES_MAX,
                 "{}",
-                cutter.buffer.capacity()
+                splitter.buffer.capacity()
             );
         }
     }
 
     #[test]
-    fn bodies_are_cut_alike_wherever_they_are_split() {
+    fn parsing_does_not_depend_on_chunk_boundaries() {
         let exact = "x".repeat(40);
         let long = "x".repeat(41);
         let longer = "x".repeat(123);
@@ -287,10 +290,14 @@ mod tests {
             (Shape::Array, "{}", &[], Some("invalid_json")),
             (Shape::Array, "", &[], Some("invalid_json")),
         ];
-        for (shape, text, jobs, wrong) in cases {
-            for piece in 1..=text.len().max(1) {
-                let (cuts, problem) = cut(*shape, text, piece);
-                assert_eq!((cuts.as_slice(), problem), (&jobs.map_owned()[..], *wrong), "{text}");
+        for (shape, text, jobs, expected_problem) in cases {
+            for chunk in 1..=text.len().max(1) {
+                let (split_jobs, problem) = split(*shape, text, chunk);
+                assert_eq!(
+                    (split_jobs.as_slice(), problem),
+                    (&jobs.map_owned()[..], *expected_problem),
+                    "{text}"
+                );
             }
         }
     }

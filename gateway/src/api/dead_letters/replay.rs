@@ -1,7 +1,8 @@
-//! Replays dead letters: each becomes a new job that names the old one.
+//! Replays dead letters: submits the job of each again, as a new job with `retry_of`.
 //!
-//! The id of the new job is derived from the dead letter, so a repeated request finds the first new
-//! job in any state and starts no other. The dead letter stays until it is deleted or expires.
+//! The id of the new job is derived from the old job, so a repeated request finds the first new
+//! job, even a final one, and creates no other. The dead letter stays until it is deleted or
+//! expires.
 
 use std::time::Duration;
 
@@ -21,12 +22,12 @@ use wordmill_common::open_name::OpenName;
 use wordmill_common::trace_context::{TraceId, TraceParent};
 use wordmill_nats::dead_letters::{DeadLetter, DeadLetterId, Filter};
 
-use super::{list_letters, with_deadline};
+use super::{read_page, with_deadline};
 use crate::App;
 use crate::api::document_copy;
 use crate::auth::caller::Caller;
 use crate::enqueue::idempotent;
-use crate::http::cursor::{self, NO_CURSOR};
+use crate::http::cursor::{self, INVALID_CURSOR};
 use crate::http::problem::{Code, Problem};
 use crate::http::request_trace;
 use crate::http::schema::require_one_of;
@@ -36,7 +37,8 @@ use crate::read::job_view;
 
 /// Maximum number of dead letters that one request replays.
 const REPLAY_MAX: usize = 100;
-/// Time after which no further dead letter is started. The rest is reported as `not_tried`.
+/// Time after which no further dead letter is replayed. The remaining ones are reported as
+/// `not_tried`.
 const REPLAY_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// Selects the dead letters to replay: by `ids`, or by `filter` with or without `cursor`.
@@ -50,10 +52,10 @@ pub(crate) struct Request {
     /// Conditions for the dead letters. One request replays up to 100 of them, newest first.
     #[schemars(with = "Option<ReplayFilter>")]
     filter: Option<JsonObject<ReplayFilter>>,
-    /// Cursor of the filter: the `next_cursor` of an earlier answer.
+    /// Cursor of the filter: the `next_cursor` of an earlier response.
     #[schemars(extend("pattern" = cursor::PATTERN))]
     cursor: Option<String>,
-    /// If true, nothing is replayed, and the answer shows the outcome of a replay.
+    /// If true, nothing is replayed, and the response contains the expected outcomes.
     #[serde(default)]
     dry_run: bool,
 }
@@ -63,7 +65,7 @@ fn require_one_selection(schema: &mut Schema) {
     require_one_of(schema, &[("ids", &["filter", "cursor"]), ("filter", &["ids"])]);
 }
 
-/// Conditions for dead letters. Without any, all are selected.
+/// Conditions that select dead letters. Without any, all are selected.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct ReplayFilter {
@@ -80,7 +82,7 @@ pub(crate) struct ReplayAnswer {
     /// Whether this was a dry run, which changes nothing.
     dry_run: bool,
     /// One entry for each selected dead letter.
-    data: Vec<ReplayedLetter>,
+    data: Vec<ReplayedDeadLetter>,
     /// Cursor for the next request with the same filter; null if no dead letter is left.
     next_cursor: Option<String>,
 }
@@ -111,7 +113,7 @@ enum Outcome {
 /// Outcome for one dead letter.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "ReplayedLetter")]
-struct ReplayedLetter {
+struct ReplayedDeadLetter {
     /// Id of the dead letter.
     id: String,
     /// Outcome of the replay.
@@ -130,10 +132,10 @@ struct ReplayedLetter {
     detail: Option<String>,
 }
 
-/// A selected dead letter, by its id or as the filter found it.
+/// A selected dead letter: an id from the request, or a dead letter that the filter has found.
 enum ReplayTarget {
-    Name(String),
-    Letter(Box<DeadLetter>),
+    Id(String),
+    DeadLetter(Box<DeadLetter>),
 }
 
 /// `POST /v1/dead-letters/replay`.
@@ -150,23 +152,23 @@ pub(crate) async fn replay_dead_letters(
     let owner = caller.owner;
     let (targets, next) = select(&app, &owner, request).await?;
     let end = Instant::now() + REPLAY_TIME_MAX;
-    let mut entries: Vec<ReplayedLetter> = Vec::with_capacity(targets.len());
+    let mut entries: Vec<ReplayedDeadLetter> = Vec::with_capacity(targets.len());
     let mut can_continue = true;
     for target in targets {
         if !can_continue || Instant::now() >= end {
-            entries.push(ReplayedLetter::of(target.name(), Outcome::NotTried));
+            entries.push(ReplayedDeadLetter::of(target.id(), Outcome::NotTried));
             continue;
         }
         let entry = match target.read(&app, &owner).await? {
             Ok(letter) => replay(&app, &letter, &trace, dry_run).await,
-            Err(missing) => ReplayedLetter::of(missing, Outcome::NotFound),
+            Err(missing) => ReplayedDeadLetter::of(missing, Outcome::NotFound),
         };
-        // Most refusals mean that the queue is full or the broker does not answer. The remaining
-        // letters would be refused, too.
+        // Stop at a refusal. Most refusals mean that the queue is full or the broker does not
+        // answer, so the remaining dead letters would be refused, too.
         can_continue = entry.outcome != Outcome::Refused;
         entries.push(entry);
     }
-    Ok(Json(ReplayAnswer { dry_run, data: entries, next_cursor: next.map(cursor::write) }))
+    Ok(Json(ReplayAnswer { dry_run, data: entries, next_cursor: next.map(cursor::encode) }))
 }
 
 /// Returns the selected dead letters, and the position for the next request.
@@ -181,16 +183,17 @@ async fn select(
             if ids.is_empty() || ids.len() > REPLAY_MAX {
                 return Err(invalid(&format!("\"ids\" must have 1 to {REPLAY_MAX} entries.")));
             }
-            Ok((ids.into_iter().map(ReplayTarget::Name).collect(), None))
+            Ok((ids.into_iter().map(ReplayTarget::Id).collect(), None))
         }
         (None, Some(JsonObject(conditions))) => {
             let before = match &request.cursor {
-                Some(text) => Some(cursor::read(text).ok_or_else(|| invalid(NO_CURSOR))?),
+                Some(text) => Some(cursor::decode(text).ok_or_else(|| invalid(INVALID_CURSOR))?),
                 None => None,
             };
             let filter = Filter { code: conditions.code, lane: conditions.lane };
-            let page = list_letters(app, owner, &filter, before, REPLAY_MAX).await?;
-            let letters = page.letters.into_iter().map(|one| ReplayTarget::Letter(Box::new(one)));
+            let page = read_page(app, owner, &filter, before, REPLAY_MAX).await?;
+            let letters =
+                page.letters.into_iter().map(|one| ReplayTarget::DeadLetter(Box::new(one)));
             Ok((letters.collect(), page.next))
         }
         _ => Err(invalid(
@@ -201,23 +204,23 @@ async fn select(
 }
 
 impl ReplayTarget {
-    fn name(&self) -> String {
+    fn id(&self) -> String {
         match self {
-            Self::Name(name) => name.clone(),
-            Self::Letter(letter) => letter.id.to_string(),
+            Self::Id(id) => id.clone(),
+            Self::DeadLetter(letter) => letter.id.to_string(),
         }
     }
 
-    /// Returns the dead letter, or its name if it does not exist.
+    /// Returns the dead letter, or its id if it does not exist.
     async fn read(self, app: &App, owner: &Owner) -> Result<Result<DeadLetter, String>, Problem> {
-        let name = match self {
-            Self::Letter(letter) => return Ok(Ok(*letter)),
-            Self::Name(name) => name,
+        let text = match self {
+            Self::DeadLetter(letter) => return Ok(Ok(*letter)),
+            Self::Id(id) => id,
         };
-        let Ok(id) = name.parse::<DeadLetterId>() else {
-            return Ok(Err(name));
+        let Ok(id) = text.parse::<DeadLetterId>() else {
+            return Ok(Err(text));
         };
-        Ok(with_deadline(app.dead_letters.find(owner, id)).await?.ok_or(name))
+        Ok(with_deadline(app.dead_letters.find(owner, id)).await?.ok_or(text))
     }
 }
 
@@ -226,8 +229,8 @@ async fn replay(
     letter: &DeadLetter,
     request: &TraceParent,
     dry_run: bool,
-) -> ReplayedLetter {
-    let name = letter.id.to_string();
+) -> ReplayedDeadLetter {
+    let id = letter.id.to_string();
     let old = match &letter.message {
         Some(ParsedMessage::Known(message)) => message,
         Some(ParsedMessage::Unknown(unknown)) => {
@@ -235,17 +238,17 @@ async fn replay(
                 "The job has {} that only a newer version of the service supports.",
                 unknown.part
             );
-            return ReplayedLetter {
+            return ReplayedDeadLetter {
                 detail: Some(detail),
-                ..ReplayedLetter::of(name, Outcome::Unreadable)
+                ..ReplayedDeadLetter::of(id, Outcome::Unreadable)
             };
         }
-        None => return ReplayedLetter::of(name, Outcome::Unreadable),
+        None => return ReplayedDeadLetter::of(id, Outcome::Unreadable),
     };
-    let mut message = new_message(old);
+    let mut message = build_message(old);
     let job_id = Some(message.job_id);
     if dry_run {
-        return ReplayedLetter { job_id, ..ReplayedLetter::of(name, Outcome::WouldReplay) };
+        return ReplayedDeadLetter { job_id, ..ReplayedDeadLetter::of(id, Outcome::WouldReplay) };
     }
     // Each job has its own trace.
     let (span, trace) = request_trace::begin_replay_trace(letter.traceparent.as_ref(), request);
@@ -257,24 +260,24 @@ async fn replay(
         accepted
     };
     match replaying.instrument(span).await {
-        Ok(job) => ReplayedLetter {
+        Ok(job) => ReplayedDeadLetter {
             job_id,
             status: Some(job_view::status_name(job.status)),
-            ..ReplayedLetter::of(name, Outcome::Replayed)
+            ..ReplayedDeadLetter::of(id, Outcome::Replayed)
         },
         Err(problem) if problem.has_code(Code::ResultExpired) => {
-            ReplayedLetter { job_id, ..ReplayedLetter::of(name, Outcome::Gone) }
+            ReplayedDeadLetter { job_id, ..ReplayedDeadLetter::of(id, Outcome::Gone) }
         }
-        Err(problem) if problem.has_code(Code::SourceGone) => ReplayedLetter {
+        Err(problem) if problem.has_code(Code::SourceGone) => ReplayedDeadLetter {
             code: Some(problem.code_name()),
             detail: Some(problem.detail().to_owned()),
-            ..ReplayedLetter::of(name, Outcome::SourceGone)
+            ..ReplayedDeadLetter::of(id, Outcome::SourceGone)
         },
-        Err(problem) => ReplayedLetter {
+        Err(problem) => ReplayedDeadLetter {
             job_id,
             code: Some(problem.code_name()),
             detail: Some(problem.detail().to_owned()),
-            ..ReplayedLetter::of(name, Outcome::Refused)
+            ..ReplayedDeadLetter::of(id, Outcome::Refused)
         },
     }
 }
@@ -283,13 +286,13 @@ async fn replay(
 ///
 /// Its id is derived from the id and the submission time of the old job, because another job may
 /// have had the same id before. It does not depend on the position of the dead letter in the
-/// stream: a letter that is stored twice, because its worker crashed before the acknowledgement,
-/// has a new position.
-fn new_message(old: &JobMessage) -> JobMessage {
+/// stream: a dead letter that is stored twice, because its worker crashed before the
+/// acknowledgement, has a new position.
+fn build_message(old: &JobMessage) -> JobMessage {
     let name = format!("{}.{}", old.job_id, old.created_at);
     JobMessage {
         format: FORMAT,
-        job_id: JobId::derived("replay", &old.owner, &name),
+        job_id: JobId::derive("replay", &old.owner, &name),
         created_at: clock::now(),
         trace_id: TraceId::random(),
         fingerprint: None,
@@ -299,7 +302,7 @@ fn new_message(old: &JobMessage) -> JobMessage {
     }
 }
 
-impl ReplayedLetter {
+impl ReplayedDeadLetter {
     fn of(id: String, outcome: Outcome) -> Self {
         Self { id, outcome, job_id: None, status: None, code: None, detail: None }
     }
@@ -310,17 +313,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_replay_is_the_same_job_under_a_name_that_follows_from_the_old_one() {
+    fn a_replay_is_the_same_job_with_a_derived_id() {
         let golden = include_str!("../../../../common/src/golden/message.json");
         let old: JobMessage = serde_json::from_str(golden).unwrap();
-        let first = new_message(&old);
-        let second = new_message(&old);
+        let first = build_message(&old);
+        let second = build_message(&old);
         assert_eq!(first.job_id, second.job_id);
         assert_ne!(first.trace_id, second.trace_id);
         assert_eq!((&first.source, &first.labels), (&old.source, &old.labels));
         assert_eq!(first.retry_of, Some(old.job_id));
         let later = JobMessage { created_at: clock::now(), ..old };
-        assert_ne!(new_message(&later).job_id, first.job_id);
-        assert_ne!(new_message(&first).job_id, first.job_id);
+        assert_ne!(build_message(&later).job_id, first.job_id);
+        assert_ne!(build_message(&first).job_id, first.job_id);
     }
 }

@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 
 use self::Retry::{After, Later, Never};
 
-/// `Retry-After` of an error that usually passes within a second.
+/// `Retry-After` of an error that usually disappears within a second.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// `Retry-After` of a full queue or store, which takes longer to drain.
 const RETRY_AFTER_FULL: Duration = Duration::from_secs(5);
@@ -117,7 +117,7 @@ codes! {
     NotReady = "not_ready", SERVICE_UNAVAILABLE, After(RETRY_AFTER),
         "Service not ready";
     Overloaded = "overloaded", SERVICE_UNAVAILABLE, After(RETRY_AFTER),
-        "Too many submissions at once";
+        "Too many concurrent submissions";
     QueueFull = "queue_full", SERVICE_UNAVAILABLE, After(RETRY_AFTER_FULL),
         "Queue full";
     QuotaExceeded = "quota_exceeded", TOO_MANY_REQUESTS, Later,
@@ -151,12 +151,12 @@ codes! {
 }
 
 impl Code {
-    /// Returns the name as clients see it.
+    /// Returns the name that clients see.
     pub(crate) fn name(self) -> &'static str {
         self.entry().name
     }
 
-    /// Returns the status of an answer with this code.
+    /// Returns the status of a response with this code.
     pub(crate) fn status(self) -> StatusCode {
         self.entry().status
     }
@@ -174,7 +174,7 @@ impl Code {
     /// Returns the value of `Retry-After`, unless the code has none.
     pub(crate) fn retry_after(self) -> Option<Duration> {
         match self.entry().retry {
-            After(pause) => Some(pause),
+            After(delay) => Some(delay),
             Never | Later => None,
         }
     }

@@ -12,10 +12,10 @@ use crate::read::job_view::JobView;
 
 const TAG: &str = "batches";
 const FIND_JOB_CODES: [Code; 3] = [Code::BrokerUnavailable, Code::JobNotFound, Code::ResultExpired];
-const TEXT: &str = "Up to 10,000 jobs, one per line or in an array, each accepted or refused on \
-    its own. Options in the query apply to all jobs; labels in the query are added to those of \
-    each job.\n\nThe batch itself is a job, too, which adds up the results of the others. Its id \
-    is accepted wherever the id of a job is.";
+const DESCRIPTION: &str = "Up to 10,000 jobs, one per line or in an array, each accepted or \
+    refused on its own. Options in the query apply to all jobs; labels in the query are added to \
+    those of each job.\n\nThe batch itself is also a job, which merges the results of its \
+    members. Its id can be used wherever a job id is expected.";
 
 pub(super) fn operations(schemas: &mut Schemas) -> [Operation; 3] {
     let batch = schemas.answer::<JobView<'_>>();
@@ -64,8 +64,8 @@ pub(super) fn operations(schemas: &mut Schemas) -> [Operation; 3] {
 
 fn submit(schemas: &mut Schemas) -> Operation {
     let line = line(schemas);
-    // One valid line is enough. Every invalid line is refused on its own, and so is the line after
-    // the limit, on behalf of the rest.
+    // One valid line is enough. Each invalid line is refused on its own. The line after the limit
+    // is refused on behalf of the rest.
     let lines = json!({"schema": {
         "type": "array", "items": {"anyOf": [line, {}]}, "contains": line,
     }});
@@ -80,7 +80,7 @@ fn submit(schemas: &mut Schemas) -> Operation {
     }));
     let operation = Operation::new(TAG, ("POST", "/v1/batches"), "submitBatch", "Submit many jobs");
     super::submission::keyed(operation)
-        .description(TEXT)
+        .description(DESCRIPTION)
         .query_parameters(query)
         .body(
             "The jobs. `application/ndjson` and `application/jsonl` mean the same as \

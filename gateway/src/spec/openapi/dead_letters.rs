@@ -4,14 +4,14 @@ use serde_json::json;
 
 use super::{Operation, Schemas};
 use crate::api::dead_letters::replay::{ReplayAnswer, Request};
-use crate::api::dead_letters::{DeadLetterQuery, LetterView};
+use crate::api::dead_letters::{DeadLetterQuery, DeadLetterView};
 use crate::http::cursor::ListPage;
 use crate::http::problem::Code;
 
 const TAG: &str = "dead letters";
 const FIND_LETTER_CODES: [Code; 2] = [Code::BrokerUnavailable, Code::DeadLetterNotFound];
-const ID_TEXT: &str =
-    "Id of the dead letter: that of its job, unless its message could not be read.";
+const ID_DESCRIPTION: &str = "Id of the dead letter: the id of its job or, if the message could \
+    not be read, `unreadable-<n>`.";
 
 pub(super) fn operations(schemas: &mut Schemas) -> Vec<Operation> {
     let id = json!({"type": "string", "minLength": 1});
@@ -20,16 +20,16 @@ pub(super) fn operations(schemas: &mut Schemas) -> Vec<Operation> {
         Operation::new(TAG, ("GET", "/v1/dead-letters"), "listDeadLetters", "List dead letters")
             .description("Newest first.")
             .query_parameters(schemas.query_parameters::<DeadLetterQuery>())
-            .json(200, "One page of dead letters.", schemas.answer::<ListPage<LetterView>>())
+            .json(200, "One page of dead letters.", schemas.answer::<ListPage<DeadLetterView>>())
             .link(200, "getDeadLetter", "$response.body#/data/0/id")
             .link(200, "deleteDeadLetter", "$response.body#/data/0/id")
             .codes(&[Code::BrokerUnavailable, Code::InvalidQuery]),
         Operation::new(TAG, ("GET", path), "getDeadLetter", "Get a dead letter")
-            .path_parameter("id", ID_TEXT, &id)
-            .json(200, "The dead letter.", schemas.answer::<LetterView>())
+            .path_parameter("id", ID_DESCRIPTION, &id)
+            .json(200, "The dead letter.", schemas.answer::<DeadLetterView>())
             .codes(&FIND_LETTER_CODES),
         Operation::new(TAG, ("DELETE", path), "deleteDeadLetter", "Delete a dead letter")
-            .path_parameter("id", ID_TEXT, &id)
+            .path_parameter("id", ID_DESCRIPTION, &id)
             .answer(204, "The dead letter is deleted.")
             .codes(&FIND_LETTER_CODES),
         Operation::new(
@@ -39,8 +39,8 @@ pub(super) fn operations(schemas: &mut Schemas) -> Vec<Operation> {
             "Replay dead letters",
         )
         .description(
-            "Each dead letter becomes a new job that names the old one in `retry_of`. A repeated \
-             request does not start another job.",
+            "Submits the job of each dead letter again, as a new job with `retry_of`. A repeated \
+             request does not create another job.",
         )
         .body(
             "Selects the dead letters by their ids or by a filter.",

@@ -40,8 +40,8 @@ fn list(schemas: &mut Schemas) -> Operation {
 fn read_operations(schemas: &mut Schemas) -> [Operation; 2] {
     let job = schemas.answer::<JobView<'_>>();
     let text = json!({"type": "string"});
-    let revision = "The revision that the client has. With `wait`, the answer is sent as soon as \
-                    the job has another revision. If the revision is the same, the answer is \
+    let revision = "The revision that the client has. With `wait`, the response is sent as soon as \
+                    the job has another revision. If the revision is the same, the response is \
                     `304`.";
     let event = json!({
         "type": "object",
@@ -56,16 +56,16 @@ fn read_operations(schemas: &mut Schemas) -> [Operation; 2] {
             },
             "retry": {
                 "type": "integer",
-                "description": "Pause before the client reconnects, in milliseconds.",
+                "description": "Delay before the client reconnects, in milliseconds.",
             },
         },
     });
-    let last_event_id =
-        "The id of the last event that the client received. All later changes are one event.";
+    let last_event_id = "The id of the last event that the client received. Changes since then are \
+                         merged into one event.";
     [
         Operation::new(TAG, ("GET", "/v1/jobs/{id}"), "getJob", "Get a job")
             .description(
-                "With `wait`, the answer is sent when the job is final or, with `If-None-Match`, \
+                "With `wait`, the response is sent when the job is final or, with `If-None-Match`, \
                  at any change.",
             )
             .job_id()
@@ -134,14 +134,14 @@ fn results(schemas: &mut Schemas) -> [Operation; 2] {
         .codes(&[Code::JobCancelled, Code::JobFailed, Code::JobNotFinished]),
         Operation::new(TAG, ("GET", "/v1/jobs/{id}/explain"), "explainJob", "Explain a count")
             .description(
-                "The tokens that two rules count differently, for jobs with the option \
+                "Tokens that two rules count differently, for jobs with the option \
                  `explain`.",
             )
             .job_id()
             .query_parameters(schemas.query_parameters::<explain::ExplainQuery>())
             .json(
                 200,
-                "The tokens that are counted differently.",
+                "Tokens that the two rules count differently.",
                 schemas.answer::<ExplanationView<'_>>(),
             )
             .codes(&FIND_JOB_CODES)
@@ -154,16 +154,17 @@ fn write_operations(schemas: &mut Schemas) -> [Operation; 4] {
     let job = schemas.answer::<JobView<'_>>();
     [
         Operation::new(TAG, ("POST", "/v1/jobs/{id}/cancel"), "cancelJob", "Cancel a job")
-            .description("After the answer, no result can appear. The request may be repeated.")
+            .description(
+                "Once the response is sent, the job can no longer succeed. The request may be \
+                 repeated.",
+            )
             .job_id()
             .json(200, "The job, cancelled now or earlier.", job.clone())
             .codes(&FIND_JOB_CODES)
             .codes(&[Code::AlreadyFinished]),
         super::submission::with_idempotency_key(
             Operation::new(TAG, ("POST", "/v1/jobs/{id}/retry"), "retryJob", "Retry a job")
-                .description(
-                    "Repeats a finished job as a new job that names the old one in `retry_of`.",
-                )
+                .description("Repeats a final job as a new job with `retry_of`.")
                 .job_id(),
         )
         .json(202, "The new job is queued.", job.clone())
@@ -182,7 +183,7 @@ fn write_operations(schemas: &mut Schemas) -> [Operation; 4] {
         .codes(&[Code::SourceGone, Code::StorageFull]),
         Operation::new(TAG, ("POST", "/v1/jobs/{id}/webhook"), "tellAgain", "Send a webhook again")
             .description(
-                "Sends the webhook of a finished job again, immediately and with a new schedule. \
+                "Sends the webhook of a final job again, immediately and with a new schedule. \
                  Earlier attempts are discarded.",
             )
             .job_id()

@@ -8,12 +8,12 @@ use crate::intake::new_job;
 
 const TAG: &str = "older contract";
 
-/// Returns the schema of an error answer.
-pub(super) fn refusal() -> Value {
-    envelope(false, &json!({"type": "object"}))
+/// Returns the schema of an error response.
+pub(super) fn error_schema() -> Value {
+    envelope_schema(false, &json!({"type": "object"}))
 }
 
-fn envelope(success: bool, data: &Value) -> Value {
+fn envelope_schema(success: bool, data: &Value) -> Value {
     json!({
         "type": "object",
         "required": ["success", "message", "data"],
@@ -32,7 +32,7 @@ pub(super) fn operations() -> Vec<Operation> {
         "required": ["url"],
         "properties": {"url": new_job::url_schema()},
     });
-    let begun = envelope(
+    let begun = envelope_schema(
         true,
         &json!({
             "type": "object",
@@ -42,7 +42,7 @@ pub(super) fn operations() -> Vec<Operation> {
             },
         }),
     );
-    let job = envelope(
+    let job = envelope_schema(
         true,
         &json!({
             "type": "object",
@@ -56,7 +56,7 @@ pub(super) fn operations() -> Vec<Operation> {
         }),
     );
     let health = |success, word| {
-        envelope(
+        envelope_schema(
             success,
             &json!({
                 "type": "object",

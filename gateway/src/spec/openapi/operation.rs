@@ -1,4 +1,4 @@
-//! An operation of the API: its parameters, answers and errors.
+//! An operation of the API: its parameters, responses and errors.
 
 use std::collections::BTreeMap;
 
@@ -41,7 +41,7 @@ enum Errors {
     OpenEnvelopes,
 }
 
-/// An answer that is not a problem.
+/// A response that is not a problem.
 #[derive(Debug)]
 struct Answer {
     description: String,
@@ -130,7 +130,7 @@ impl Operation {
         self
     }
 
-    /// Adds an answer without a body.
+    /// Adds a response without a body.
     pub(crate) fn answer(mut self, status: u16, text: &str) -> Self {
         let text = text.to_owned();
         let nothing = Answer {
@@ -143,12 +143,12 @@ impl Operation {
         self
     }
 
-    /// Adds an answer with a JSON body.
+    /// Adds a response with a JSON body.
     pub(crate) fn json(self, status: u16, text: &str, schema: Value) -> Self {
         self.content(status, text, "application/json", schema)
     }
 
-    /// Adds a media type to an answer, and the answer if it is new.
+    /// Adds a media type to a response, and the response if it is new.
     #[expect(clippy::needless_pass_by_value, reason = "made at every call")]
     pub(crate) fn content(mut self, status: u16, text: &str, media: &str, schema: Value) -> Self {
         if !self.answers.contains_key(&status) {
@@ -160,7 +160,7 @@ impl Operation {
         self
     }
 
-    /// Adds header fields to an answer. [`headers`] describes them.
+    /// Adds header fields to a response. [`headers`] describes them.
     pub(crate) fn with_headers(mut self, status: u16, headers: &[&'static str]) -> Self {
         if let Some(answer) = self.answers.get_mut(&status) {
             answer.headers.extend(headers);
@@ -168,7 +168,7 @@ impl Operation {
         self
     }
 
-    /// Adds links from the job in an answer to operations on it.
+    /// Adds links from the job in a response to operations on it.
     pub(crate) fn with_links(mut self, status: u16, operations: &[&str]) -> Self {
         for id in operations {
             self = self.link(status, id, "$response.body#/job_id");
@@ -176,7 +176,7 @@ impl Operation {
         self
     }
 
-    /// Adds a link from an answer to an operation. `parameter` locates the id in the answer.
+    /// Adds a link from a response to an operation. `parameter` locates the id in the response.
     pub(crate) fn link(mut self, status: u16, operation: &str, parameter: &str) -> Self {
         if let Some(answer) = self.answers.get_mut(&status) {
             let link = json!({"operationId": operation, "parameters": {"id": parameter}});
@@ -282,7 +282,7 @@ impl Operation {
                 }}})
             }
             Errors::Envelopes | Errors::OpenEnvelopes => json!({"application/json": {
-                "schema": super::older_contract::refusal(),
+                "schema": super::older_contract::error_schema(),
             }}),
         };
         json!({
@@ -299,15 +299,15 @@ fn references(names: &[&str]) -> Map<String, Value> {
     names.iter().map(reference).collect()
 }
 
-/// Returns the descriptions of all header fields of answers.
+/// Returns the descriptions of all header fields of responses.
 pub(super) fn headers() -> Map<String, Value> {
     let text = json!({"type": "string"});
     [
         ("Cache-Control", "How long a copy may be used.", text.clone()),
-        ("ETag", "The revision of the answer. Send it as `If-None-Match`.", text.clone()),
+        ("ETag", "The entity tag of the response. Send it as `If-None-Match`.", text.clone()),
         ("Link", "`rel=\"next\"`: the next page, if there is one.", text.clone()),
         ("Location", "Path of the job.", json!({"type": "string", "format": "uri-reference"})),
-        ("Preference-Applied", "`wait=N` if the job ended within that time.", text.clone()),
+        ("Preference-Applied", "`wait=N` if the job was final within that time.", text.clone()),
         (
             "RateLimit",
             "Remaining requests, and seconds until all are available again; for keys \
@@ -317,7 +317,7 @@ pub(super) fn headers() -> Map<String, Value> {
         ("RateLimit-Policy", "The rate limit of the key, if it has one.", text.clone()),
         (
             "Retry-After",
-            "Pause before the next request, in seconds.",
+            "Delay before the next request, in seconds.",
             json!({"type": "integer", "minimum": 0}),
         ),
         ("traceresponse", "The trace context of the request.", text.clone()),

@@ -29,19 +29,19 @@ impl Schemas {
         let mut read = SchemaSettings::draft2020_12();
         read.contract = Contract::Deserialize;
         read.meta_schema = None;
-        // The schemas of a type for requests and for answers differ, and only the latter gets the
+        // A type has different schemas for requests and for responses. Only the latter gets its
         // name.
         read.inline_subschemas = true;
         let named = Map::from_iter([("Problem".to_owned(), problem())]);
         Self { answers: written.into_generator(), requests: read.into_generator(), named }
     }
 
-    /// Returns a reference to the schema of an answer.
+    /// Returns a reference to the schema of a response.
     pub(crate) fn answer<T: JsonSchema>(&mut self) -> Value {
         self.answers.subschema_for::<T>().into()
     }
 
-    /// Returns the schema of an answer, inline.
+    /// Returns the schema of a response, inline.
     pub(crate) fn answer_inline<T: JsonSchema>(&mut self) -> Value {
         let _ = self.answers.subschema_for::<T>();
         let definitions = self.answers.definitions();
@@ -101,8 +101,8 @@ impl Schemas {
 fn problem() -> Value {
     json!({
         "type": "object",
-        "description": "An error as in RFC 9457. Some have further members, which `detail` \
-                        explains.",
+        "description": "An error as in RFC 9457. Some errors have further members; `detail` \
+                        explains them.",
         "required": ["type", "title", "status", "detail", "code", "retryable", "trace_id"],
         "properties": {
             "type": {"type": "string", "pattern": "^urn:wordmill:error:[a-z_]+$"},
@@ -118,8 +118,8 @@ fn problem() -> Value {
             "job_id": {
                 "type": "string",
                 "format": "uuid",
-                "description": "Id of a job that may have been accepted nevertheless. Get it to \
-                                find out.",
+                "description": "Id of a job that may have been accepted nevertheless. Get the \
+                                job to find out.",
             },
         },
     })

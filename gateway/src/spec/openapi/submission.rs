@@ -10,7 +10,7 @@ use crate::read::job_view::JobView;
 
 const TAG: &str = "submission";
 /// Errors of a submission: invalid input, or a lack of resources.
-const REFUSED: [Code; 20] = [
+const SUBMISSION_CODES: [Code; 20] = [
     Code::BrokerUnavailable,
     Code::IncompleteBody,
     Code::InputTooLarge,
@@ -32,26 +32,26 @@ const REFUSED: [Code; 20] = [
     Code::UnsupportedMediaType,
     Code::WebhooksDisabled,
 ];
-/// Operations that take the id of a job that was just submitted.
+/// Operations on a job that was just submitted. The response links to them.
 pub(super) const FOLLOW_UP_OPERATIONS: [&str; 6] =
     ["getJob", "getResult", "explainJob", "cancelJob", "retryJob", "deleteJob"];
-const KEY_TEXT: &str = "A name for the submission that makes it safe to repeat: a request with the \
-    same key and the same body gets the same job. Plain, or in double quotes.";
+const KEY_DESCRIPTION: &str = "A name for the submission that makes it safe to repeat: a request \
+    with the same key and the same body gets the same job. Plain, or in double quotes.";
 /// Visible ASCII, plain or as a quoted string of structured fields (RFC 9651).
 const KEY_PATTERN: &str = r#"^([!#-~][!-~]{0,254}|"([!#-\[\]-~]|\\["\\]){1,255}")$"#;
 /// Names that a header field of a form part can carry.
 const PART_NAME_PATTERN: &str = "^[^\\u0000-\\u0008\\u000a-\\u001f\\u007f]*$";
-const PREFER_TEXT: &str =
-    "`wait=N`: answer when the job is final, or after N seconds (60 at most).";
-const TEXT: &str = "The body is a job as JSON, with a URL or a text; or a document with its \
+const PREFER_DESCRIPTION: &str =
+    "`wait=N`: respond when the job is final, or after N seconds (at most 60).";
+const DESCRIPTION: &str = "The body is a job as JSON, with a URL or a text; or a document with its \
     `Content-Type` and optionally a `Content-Encoding` (gzip, br, zstd, deflate); or a form with \
     one file.\n\nOptions, labels, lane and webhook can be in the query with any of them. The \
-    members of a JSON body take precedence.\n\nThe answer `202` is sent only after the queue has \
+    members of a JSON body take precedence.\n\nThe response `202` is sent only after the queue has \
     stored the job.";
 
 pub(super) fn operations(schemas: &mut Schemas) -> Vec<Operation> {
-    let submit =
-        Operation::new(TAG, ("POST", "/v1/jobs"), "submitJob", "Submit a job").description(TEXT);
+    let submit = Operation::new(TAG, ("POST", "/v1/jobs"), "submitJob", "Submit a job")
+        .description(DESCRIPTION);
     let name = Operation::new(
         TAG,
         ("PUT", "/v1/jobs/{id}"),
@@ -78,23 +78,23 @@ pub(super) fn with_idempotency_key(operation: Operation) -> Operation {
 pub(super) fn keyed(operation: Operation) -> Operation {
     let key = json!({"type": "string", "pattern": KEY_PATTERN});
     operation
-        .header_parameter("Idempotency-Key", KEY_TEXT, &key)
+        .header_parameter("Idempotency-Key", KEY_DESCRIPTION, &key)
         .codes(&[Code::InvalidIdempotencyKey])
 }
 
 fn with_prefer_wait(operation: Operation) -> Operation {
-    operation.header_parameter("Prefer", PREFER_TEXT, &json!({"type": "string"}))
+    operation.header_parameter("Prefer", PREFER_DESCRIPTION, &json!({"type": "string"}))
 }
 
-/// Adds the parameters, body and answers that both submissions share.
+/// Adds the parameters, body and responses that both submissions share.
 fn with_common_answers(operation: Operation, schemas: &mut Schemas) -> Operation {
     let new_job = schemas.request::<NewJob>("NewJob");
     let job = schemas.answer::<JobView<'_>>();
     let any_body = json!({"schema": {}});
     let form = json!({"schema": {
         "type": "object",
-        "description": "One part with any name. Its content type, if it has one, is that of the \
-                        file.",
+        "description": "One part with any name: the file. If the part has a content type, it \
+                        applies to the file.",
         "minProperties": 1,
         "maxProperties": 1,
         "propertyNames": {"pattern": PART_NAME_PATTERN},
@@ -123,7 +123,7 @@ fn with_common_answers(operation: Operation, schemas: &mut Schemas) -> Operation
         )
         .with_headers(200, &["Location", "Preference-Applied"])
         .with_links(200, &FOLLOW_UP_OPERATIONS)
-        .codes(&REFUSED)
+        .codes(&SUBMISSION_CODES)
 }
 
 /// Returns the query parameters of a submission, which apply to every kind of body.

@@ -69,7 +69,7 @@ pub(super) fn kind(schema: &Value) -> String {
     if let Some(choices) = choices.filter(|_| schema["type"].is_null()) {
         return join(choices.iter().map(kind), " or ");
     }
-    // The schema of an error answer extends `Problem`.
+    // The schema of an error response extends `Problem`.
     if let Some([only]) = schema["allOf"].as_array().map(Vec::as_slice) {
         return kind(only);
     }

@@ -29,7 +29,7 @@ impl Names {
         self.known.insert(name, value.into());
     }
 
-    /// Replaces all names in a text by their values. Panics if a name has no value.
+    /// Replaces all names in a text with their values. Panics if a name has no value.
     fn fill(&self, text: &str) -> String {
         let mut filled = text.to_owned();
         for (name, value) in &self.known {
@@ -53,14 +53,14 @@ fn find_name(text: &str) -> Option<(usize, usize)> {
     })
 }
 
-/// How a body is sent.
+/// Way to send a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Sending {
-    Whole,
+    Complete,
     /// The body never ends, and the connection stays open.
-    Stalls,
+    Stalled,
     /// The connection is closed before the end of the body.
-    BreaksOff,
+    Incomplete,
 }
 
 /// One request and its expected answer: a status, optionally followed by the code of a problem, for
@@ -85,7 +85,7 @@ impl Case {
             path: path.to_owned(),
             headers: Vec::new(),
             body: String::new(),
-            sending: Sending::Whole,
+            sending: Sending::Complete,
         }
     }
 
@@ -123,12 +123,12 @@ impl Case {
     }
 
     pub fn with_stalled_body(mut self) -> Self {
-        self.sending = Sending::Stalls;
+        self.sending = Sending::Stalled;
         self
     }
 
     pub fn with_incomplete_body(mut self) -> Self {
-        self.sending = Sending::BreaksOff;
+        self.sending = Sending::Incomplete;
         self
     }
 
@@ -145,13 +145,13 @@ impl Case {
         let filled: Vec<_> =
             self.headers.iter().map(|(name, value)| (*name, names.fill(value))).collect();
         let headers: Vec<_> = filled.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        if self.sending == Sending::Whole {
+        if self.sending == Sending::Complete {
             return client.send(&self.method, &path, &headers, body.as_bytes());
         }
         let headers = [&headers[..], &[("transfer-encoding", "chunked")]].concat();
         let mut upload = Upload::begin(client, &self.method, &path, &headers);
         assert!(upload.send_chunk(body.as_bytes()));
-        if self.sending == Sending::BreaksOff {
+        if self.sending == Sending::Incomplete {
             upload.close();
         }
         upload.answer()
@@ -173,8 +173,8 @@ impl Case {
             assert!(envelope["message"].as_str().is_some_and(|text| !text.is_empty()));
             return;
         }
-        let said = answer.json();
-        assert_eq!(said["code"], code, "{request}: {said}");
+        let problem = answer.json();
+        assert_eq!(problem["code"], code, "{request}: {problem}");
         answer.expect_problem(status, code);
     }
 }
@@ -184,14 +184,14 @@ fn is_older(path: &str) -> bool {
     path.starts_with("/word-count") || path == "/health"
 }
 
-/// One operation of the description and its promised answers.
+/// One operation of the description and its possible answers.
 #[derive(Debug)]
 pub struct Operation {
     pub id: String,
     pub method: String,
     pub path: String,
     pub is_older: bool,
-    /// In the form of [`Case::expected`].
+    /// Possible answers, in the format of [`Case::expected`].
     pub answers: BTreeSet<String>,
 }
 
@@ -212,7 +212,9 @@ impl Description {
             .iter()
             .flat_map(|(path, methods)| {
                 let methods = methods.as_object().expect("methods");
-                methods.iter().map(|(method, said)| Operation::read(method, path, said))
+                methods
+                    .iter()
+                    .map(|(method, description)| Operation::read(method, path, description))
             })
             .collect();
         assert!(operations.len() > 20, "{operations:?}");
@@ -223,15 +225,15 @@ impl Description {
     pub fn operation(&self, case: &Case) -> &Operation {
         let path = case.path.split('?').next().unwrap_or_default();
         let operation =
-            self.operations.iter().find(|one| one.method == case.method && one.has(path));
+            self.operations.iter().find(|one| one.method == case.method && one.matches_path(path));
         operation.unwrap_or_else(|| panic!("{} {path} is not described", case.method))
     }
 }
 
 impl Operation {
-    fn read(method: &str, path: &str, said: &Value) -> Self {
+    fn read(method: &str, path: &str, description: &Value) -> Self {
         let mut answers = BTreeSet::new();
-        for (status, answer) in said["responses"].as_object().expect("responses") {
+        for (status, answer) in description["responses"].as_object().expect("responses") {
             let text = answer["description"].as_str().expect("a description");
             let codes: Vec<&str> = text
                 .lines()
@@ -241,7 +243,7 @@ impl Operation {
             answers.extend(codes.is_empty().then(|| status.clone()));
         }
         Self {
-            id: said["operationId"].as_str().expect("an id").to_owned(),
+            id: description["operationId"].as_str().expect("an id").to_owned(),
             method: method.to_uppercase(),
             path: path.to_owned(),
             is_older: is_older(path),
@@ -249,7 +251,7 @@ impl Operation {
         }
     }
 
-    fn has(&self, path: &str) -> bool {
+    fn matches_path(&self, path: &str) -> bool {
         let (ours, theirs): (Vec<_>, Vec<_>) =
             (self.path.split('/').collect(), path.split('/').collect());
         ours.len() == theirs.len()

@@ -24,13 +24,13 @@ use super::case::{Case, Names};
 use super::successes::SECRET;
 use crate::jobs::document_retention::crash_worker;
 
-/// Short, so that the services do not wait for slow pages when a test ends.
-pub const IMPATIENT: (&str, &str) = ("WORDMILL_SHUTDOWN_GRACE", "100ms");
-const ONE: &str = "0198f0c2-0000-7000-8000-000000000001";
+/// A short grace period, so that the services do not wait for slow pages when a test ends.
+pub const SHORT_SHUTDOWN_GRACE: (&str, &str) = ("WORDMILL_SHUTDOWN_GRACE", "100ms");
+const JOB_ID: &str = "0198f0c2-0000-7000-8000-000000000001";
 const TEXT: (&str, &str) = ("content-type", "text/plain");
 
 fn put() -> String {
-    format!("PUT /v1/jobs/{ONE}")
+    format!("PUT /v1/jobs/{JOB_ID}")
 }
 
 /// Returns a small submission for each way to submit a job.
@@ -64,9 +64,9 @@ pub fn sizes() -> Vec<Case> {
     cases
 }
 
-/// Requests for webhooks, which are disabled, and requests that wait while the only permitted
-/// waiter is connected.
-pub fn closed_doors() -> Vec<Case> {
+/// Requests for webhooks while webhooks are disabled, and long polls and event streams while the
+/// maximum number of waiting clients, 1, is reached.
+pub fn disabled_webhooks_and_waiters() -> Vec<Case> {
     let disabled = "422 webhooks_disabled";
     let text = json!({"text": "a"});
     let hook = json!({"url": "http://127.0.0.1:9/"});
@@ -91,8 +91,8 @@ pub fn closed_doors() -> Vec<Case> {
     cases
 }
 
-/// Bodies that break off before their end.
-pub fn broken_off() -> Vec<Case> {
+/// Bodies that end early.
+pub fn incomplete_bodies() -> Vec<Case> {
     let put = put();
     let mut cases: Vec<Case> = ["POST /v1/jobs", put.as_str()]
         .map(|request| {
@@ -104,18 +104,20 @@ pub fn broken_off() -> Vec<Case> {
     cases
 }
 
-/// Bodies that stall. The timeout of a document is a setting, that of other bodies is 15 s.
-pub fn silences() -> Vec<Case> {
+/// Bodies that stall. The timeout of documents is a setting, the timeout of other bodies is 15 s.
+pub fn stalled_bodies() -> Vec<Case> {
     let put = put();
     let text = json!({"text": "a"});
-    let late = |request: &str| Case::new("408 request_timeout", request);
+    let timed_out = |request: &str| Case::new("408 request_timeout", request);
     vec![
-        late("POST /v1/jobs").text("to be").with_stalled_body(),
-        late(&put).text("to be").with_stalled_body(),
-        late("POST /v1/jobs").json(&text).with_stalled_body(),
-        late(&put).json(&text).with_stalled_body(),
-        late("POST /v1/batches").lines(&[text]).with_stalled_body(),
-        late("POST /v1/dead-letters/replay").json(&json!({"ids": [ONE]})).with_stalled_body(),
+        timed_out("POST /v1/jobs").text("to be").with_stalled_body(),
+        timed_out(&put).text("to be").with_stalled_body(),
+        timed_out("POST /v1/jobs").json(&text).with_stalled_body(),
+        timed_out(&put).json(&text).with_stalled_body(),
+        timed_out("POST /v1/batches").lines(&[text]).with_stalled_body(),
+        timed_out("POST /v1/dead-letters/replay")
+            .json(&json!({"ids": [JOB_ID]}))
+            .with_stalled_body(),
     ]
 }
 
@@ -164,8 +166,8 @@ pub fn full_webhooks() -> Vec<Case> {
 /// Submissions while the in-flight budget is exhausted.
 pub fn exhausted_budget() -> Vec<Case> {
     let mut cases = submissions("503 overloaded");
-    // A replay takes budget by the size of its body.
-    let replay = format!("{}{{\"ids\": [\"{ONE}\"]}}", " ".repeat(40 << 10));
+    // A replay reserves budget for the size of its body.
+    let replay = format!("{}{{\"ids\": [\"{JOB_ID}\"]}}", " ".repeat(40 << 10));
     let request = "POST /v1/dead-letters/replay";
     cases.push(Case::new("503 overloaded", request).body("application/json", &replay));
     cases
@@ -177,8 +179,8 @@ fn send_and_check(cases: Vec<Case>, client: &Client, names: &Names) {
     }
 }
 
-/// Creates two failed jobs (one of a long URL), a running one, one with a delivered webhook, and a
-/// batch.
+/// Creates two failed jobs (one with a long URL), a running one, one with a delivered webhook, and
+/// a batch.
 fn prepare_names(client: &Client, site: &Site, receiver: &Receiver) -> Names {
     let mut names = Names::default();
     let missing = site.put("/missing", Page::status("404 Not Found"));
@@ -219,7 +221,8 @@ fn dead_document(stack: &Stack) -> String {
 
 #[test]
 fn limits_of_state_and_size_are_reported_on_every_route() {
-    let settings = [("WORDMILL_WEBHOOK_SECRETS", SECRET), ("WORDMILL_ATTEMPTS", "1"), IMPATIENT];
+    let settings =
+        [("WORDMILL_WEBHOOK_SECRETS", SECRET), ("WORDMILL_ATTEMPTS", "1"), SHORT_SHUTDOWN_GRACE];
     let mut stack = Stack::with(1, 0, &settings);
     let site = Site::start();
     let document = dead_document(&stack);
@@ -236,15 +239,15 @@ fn limits_of_state_and_size_are_reported_on_every_route() {
         ("WORDMILL_JSON_SIZE_MAX", "2KiB"),
         ("WORDMILL_DOCUMENT_SIZE_MAX", "2KiB"),
         ("WORDMILL_WAITERS_MAX", "1"),
-        IMPATIENT,
+        SHORT_SHUTDOWN_GRACE,
     ];
     let small = Gateway::start(&address, &small);
     wait_until_ready(&small.client);
     send_and_check(sizes(), &small.client, &names);
-    send_and_check(broken_off(), &small.client, &names);
+    send_and_check(incomplete_bodies(), &small.client, &names);
     let waiting = client.submit_url(&site.url("/slow"));
     let _waiting = EventStream::open(&small.client, &waiting, &[]);
-    send_and_check(closed_doors(), &small.client, &names);
+    send_and_check(disabled_webhooks_and_waiters(), &small.client, &names);
 
     admin.reconfigure("OBJ_documents", |config| config.max_bytes = 600_000);
     send_and_check(full_store(), client, &names);
@@ -262,7 +265,7 @@ fn limits_of_state_and_size_are_reported_on_every_route() {
         let body = json!({"text": "a", "webhook": {"url": receiver.url("/busy")}});
         (client.post("/v1/jobs", &body).status == 202).then_some(())
     });
-    wait_for("a webhook waits", LIMIT, || (admin.message_count("WEBHOOKS") == 1).then_some(()));
+    wait_for("a webhook is queued", LIMIT, || (admin.message_count("WEBHOOKS") == 1).then_some(()));
     send_and_check(full_webhooks(), client, &names);
 }
 
@@ -271,7 +274,7 @@ fn an_exhausted_quota_is_reported_on_every_route() {
     let mut keys = Keyring::new();
     let key = keys.add("modest", &json!({"queue_quota": 1}));
     let (name, path) = keys.setting();
-    let stack = Stack::with(1, 1, &[(name, &path), IMPATIENT]);
+    let stack = Stack::with(1, 1, &[(name, &path), SHORT_SHUTDOWN_GRACE]);
     let site = Site::start();
     let client = stack.client().with_key(&key);
     let mut names = Names::default();
@@ -290,7 +293,7 @@ fn stalled_bodies_time_out_on_every_route() {
     let stack = Stack::with(1, 0, &[("WORDMILL_UPLOAD_STALL_TIMEOUT", "500ms")]);
     let names = Names::default();
     thread::scope(|scope| {
-        for case in silences() {
+        for case in stalled_bodies() {
             let client = stack.client();
             let names = &names;
             scope.spawn(move || case.send_and_check(client, names));
@@ -320,17 +323,17 @@ fn an_exhausted_in_flight_budget_is_reported_on_every_route() {
             upload
         })
         .collect();
-    // All uploads must hold their share before the jobs arrive; a late one would leave too much
-    // budget free.
+    // All uploads must have reserved their share before the jobs arrive. Otherwise too much of the
+    // budget would be free.
     wait_for("the budget has no room for another document", LIMIT, || {
         let metrics = Metrics::fetch(client);
         let [used, all] = ["taken_bytes", "bytes"]
             .map(|name| metrics.sum(&format!("wordmill_submission_room_{name}"), &[]));
         let (used, all) = used.zip(all)?;
-        // Less than the share of one document is left.
+        // Less than the share of one document is free.
         (all - used < used / f64::from(DOCUMENTS)).then_some(())
     });
-    // The rest of the budget is taken by jobs whose messages the proxy holds back.
+    // Jobs whose messages the proxy holds use the rest of the budget.
     let held_messages = stack.proxy().add_rule(Rule::hold("jobs."));
     let is_stopped = AtomicBool::new(false);
     let end = Instant::now() + LIMIT;
@@ -345,8 +348,8 @@ fn an_exhausted_in_flight_budget_is_reported_on_every_route() {
         wait_for("the budget is exhausted", LIMIT, || (held_messages.count() >= 8).then_some(()));
         for case in exhausted_budget() {
             let answer = wait_for("the request is refused", LIMIT, || {
-                // The held jobs return their budget at the same time. A case that is admitted then
-                // would create its job, so a probe is sent first.
+                // The held jobs time out at the same time and release their budget. A case that is
+                // admitted then would create its job, so a probe is sent first.
                 let is_full = |answer: &Answer| answer.text.contains("overloaded");
                 let probe = client.post("/v1/jobs", &json!({"text": "a"}));
                 is_full(&probe).then(|| case.send(client, &names)).filter(is_full)

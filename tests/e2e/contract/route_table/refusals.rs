@@ -1,4 +1,4 @@
-//! Invalid requests, and requests that the state of their job does not allow.
+//! Invalid requests, and requests that the status of their job does not allow.
 
 use serde_json::{Value, json};
 use wordmill_tests::LIMIT;
@@ -9,7 +9,7 @@ use wordmill_tests::site::{Page, Site};
 use wordmill_tests::stack::Stack;
 
 use super::case::{Case, Names, UNKNOWN};
-use super::limits::IMPATIENT;
+use super::limits::SHORT_SHUTDOWN_GRACE;
 use super::successes::SECRET;
 
 /// Requests that submit one job.
@@ -148,7 +148,7 @@ fn keys() -> Vec<Case> {
             Case::new(expected, &format!("PUT /v1/jobs/{id}")).json(&other),
         ]);
         let mut lines = vec![text(key)];
-        // The same lines under a key are the same batch; an additional line makes it another one.
+        // The same lines with the same key are the same batch. Another line changes the request.
         lines.extend((key == "taken").then(|| text("another")));
         let key = format!("batch-{key}");
         cases.push(Case::new(expected, "POST /v1/batches").lines(&lines).header(KEY, &key));
@@ -206,7 +206,7 @@ fn jobs() -> Vec<Case> {
     cases
 }
 
-/// Requests that the state of the job does not allow.
+/// Requests that the status of the job does not allow.
 fn conflicts() -> Vec<Case> {
     let requests = [
         ("409 job_not_finished", "GET /v1/jobs/{slow}/result"),
@@ -247,7 +247,7 @@ fn older() -> Vec<Case> {
     ]
 }
 
-/// Creates all jobs and batches that the cases name.
+/// Creates all jobs and batches that the cases refer to.
 fn prepare_names(stack: &Stack, site: &Site) -> Names {
     let client = stack.client();
     let admin = Admin::connect(&stack.nats);
@@ -321,7 +321,7 @@ fn every_refusal_has_its_code_on_every_route() {
         ("WORDMILL_WEBHOOK_SECRETS", SECRET),
         ("WORDMILL_SWEEP_INTERVAL", "200ms"),
         ("WORDMILL_SWEEP_GRACE", "3s"),
-        IMPATIENT,
+        SHORT_SHUTDOWN_GRACE,
     ];
     let stack = Stack::with(1, 1, &settings);
     let site = Site::start();
@@ -332,5 +332,5 @@ fn every_refusal_has_its_code_on_every_route() {
     for case in cases() {
         case.send_and_check(client, &names);
     }
-    assert_eq!(jobs(), before, "no refusal starts a job");
+    assert_eq!(jobs(), before, "a refused request must not start a job");
 }

@@ -10,7 +10,7 @@ use super::case::{Case, Names, UNKNOWN};
 pub const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
 pub fn cases() -> Vec<Case> {
-    [reading(), results(), submitting(), largest(), changing(), letters(), service(), older()]
+    [reading(), results(), submitting(), largest(), changing(), dead_letters(), service(), older()]
         .concat()
 }
 
@@ -68,7 +68,7 @@ fn submitting() -> Vec<Case> {
     ]
 }
 
-/// Requests exactly at their limits. Those beyond the limits are in `refusals`.
+/// Requests exactly at their limits. Requests above the limits are in `refusals`.
 fn largest() -> Vec<Case> {
     let labels: Value = (0..16).map(|n| (format!("{n:064}"), json!("a".repeat(256)))).collect();
     let start = "http://127.0.0.1:9/";
@@ -93,7 +93,7 @@ fn changing() -> Vec<Case> {
     ]
 }
 
-fn letters() -> Vec<Case> {
+fn dead_letters() -> Vec<Case> {
     let replay = |body| Case::new("200", "POST /v1/dead-letters/replay").json(&body);
     vec![
         Case::new("200", "GET /v1/dead-letters?limit=100&lane=interactive&code=fetch_connect"),
@@ -126,7 +126,7 @@ fn older() -> Vec<Case> {
     ]
 }
 
-/// Creates everything that the cases name.
+/// Creates all jobs and batches that the cases refer to.
 fn prepare_names(stack: &Stack, site: &Site) -> Names {
     let client = stack.client();
     let mut names = Names::default();

@@ -13,7 +13,7 @@ use std::arch::x86_64::{
 use super::{BLOCK_BYTES, Masks};
 use super::{WordSink, count_with, portable};
 
-/// As [`super::count`], with the fastest classifier of this processor.
+/// Like [`super::count`], with the fastest classifier for this processor.
 pub(super) fn count(bytes: &[u8], start: usize, words: &mut WordSink) -> usize {
     #[cfg(target_arch = "x86_64")]
     if has_avx2() {

@@ -22,7 +22,7 @@ fn plain_text_counts_every_character() {
 }
 
 #[test]
-fn white_space_of_a_page_counts_once_between_text() {
+fn white_space_in_a_page_is_counted_once_between_words() {
     let mut counter = new_counter();
     counter.separate();
     counter.add_page_text("\n  a \n");
@@ -34,7 +34,7 @@ fn white_space_of_a_page_counts_once_between_text() {
 }
 
 #[test]
-fn a_boundary_separates() {
+fn a_separator_ends_a_word() {
     let mut counter = new_counter();
     for half in ["mill", "stone", "don'", "t", "東", "京"] {
         counter.add_page_text(half);
@@ -194,7 +194,7 @@ fn random_text(random: &mut Random, parts: usize) -> String {
 
 /// An explained count takes the slow path throughout, and the fast path must not differ.
 #[test]
-fn the_fast_and_the_slow_path_agree() {
+fn fast_path_and_slow_path_agree() {
     let mut random = Random::new(17);
     for turn in 0..4000 {
         let length = 1 + random.below(60);
@@ -210,7 +210,7 @@ fn the_fast_and_the_slow_path_agree() {
 }
 
 #[test]
-fn chunks_of_text_do_not_matter() {
+fn the_count_does_not_depend_on_chunks() {
     let mut random = Random::new(23);
     for turn in 0..12 {
         // More than a buffer, and sometimes without white space.
@@ -260,7 +260,7 @@ fn the_scope_main_counts_only_the_main_content() {
 }
 
 #[test]
-fn the_declared_language_divides_unless_the_options_name_another() {
+fn the_declared_language_is_used_unless_the_options_name_another() {
     let volume = |language: Option<&str>| {
         let language = language.map(|tag| Language::try_from(tag.to_owned()).unwrap());
         let job_options = options::Options { language, ..options_by(RuleName::Gmx) };

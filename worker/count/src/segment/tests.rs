@@ -22,7 +22,7 @@ fn words_of(text: &str) -> Histogram {
     counter.finish().unwrap().histogram
 }
 
-/// Returns the words by another implementation of the same rules.
+/// Returns the words found by another implementation of the same rules.
 fn words_of_reference(text: &str) -> Histogram {
     let reference =
         WordSegmenter::new_for_non_complex_scripts(WordBreakInvariantOptions::default());
@@ -39,7 +39,7 @@ fn words_between<'t>(segments: impl Iterator<Item = &'t str>) -> Histogram {
     table.into_histogram().unwrap()
 }
 
-/// At least one character of each class. Classes that cause trouble have several.
+/// At least one character of each class, and several of error-prone classes.
 const ALPHABET: &[char] = &[
     'a',
     'B',
@@ -142,10 +142,10 @@ fn word_break_test() -> String {
     text
 }
 
-/// The test file of Unicode, from the crate that contains it. Lines with scripts that need a
-/// dictionary are skipped.
+/// Runs Unicode's test file, which is part of the crate `icu_segmenter`. Skips lines with scripts
+/// that need a dictionary.
 #[test]
-fn the_test_of_unicode_passes() {
+fn the_unicode_word_break_test_passes() {
     let char_table = CharTable::get();
     let mut lines = 0;
     let mut with_dictionaries = 0;
@@ -176,7 +176,7 @@ fn the_test_of_unicode_passes() {
 }
 
 #[test]
-fn scripts_without_spaces_go_to_their_dictionary() {
+fn scripts_without_spaces_are_split_by_their_dictionary() {
     let histogram = words_of("我喜欢吃苹果。ภาษาไทย កម្ពុជា ລາວ abc東京 カフェ１２");
     for word in ["喜欢", "苹果", "ภาษา", "ไทย", "ລາວ", "abc", "東京", "カフェ", "１２"]
     {
@@ -185,7 +185,7 @@ fn scripts_without_spaces_go_to_their_dictionary() {
 }
 
 #[test]
-fn endless_segments_need_no_memory() {
+fn endless_segments_need_bounded_memory() {
     let char_table = CharTable::get();
     for c in ["a", "\u{301}", "_", "❤"] {
         let mut segmenter = Segmenter::new();
@@ -205,8 +205,9 @@ fn endless_segments_need_no_memory() {
 }
 
 #[test]
-fn no_dictionary_parts_a_mark_from_its_letter() {
-    // Words that are in no dictionary. Cut at every character, their marks would be words.
+fn no_dictionary_separates_a_mark_from_its_letter() {
+    // These words are in no dictionary, and a cut at every character would make words of their
+    // marks.
     for (text, mark) in [("ແທຣັກ", 'ັ'), ("ສະຕຣີມ", 'ີ'), ("ဂိမ်း", 'း'), ("အလျှား", 'း')]
     {
         let histogram = words_of(text);

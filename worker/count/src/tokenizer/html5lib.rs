@@ -49,7 +49,7 @@ impl Sink for Tokens {
     }
 
     fn start_tag(&mut self, tag: &Tag) -> Content {
-        // The tokenizer does not replace NUL, because no name with NUL matters.
+        // The tokenizer does not replace NUL: names with NUL match no known element.
         let name = tag.name().replace('\0', "\u{fffd}");
         self.0.push(format!("start {name} {}", tag.is_closed()));
         Content::Markup
@@ -98,7 +98,7 @@ fn tokenizer_in_state(state: &str, last_start_tag: &str, input: &str) -> Option<
         "data" => {}
         "plaintext" => tokenizer.state = State::PlainText,
         "cdata section" => tokenizer.state = State::Cdata(0),
-        // References in `title` and `textarea` are not resolved, because neither is visible text.
+        // References in `title` and `textarea` are not resolved, because neither is counted.
         "rcdata" if input.contains('&') => return None,
         name @ ("rcdata" | "rawtext" | "script data") => {
             tokenizer.raw.start(last_start_tag, name == "script data");

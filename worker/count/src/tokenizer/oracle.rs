@@ -1,4 +1,4 @@
-//! Events of a page by html5gum, a complete tokenizer.
+//! Tokenizes a page with html5gum, a complete tokenizer.
 
 use std::convert::Infallible;
 
@@ -9,7 +9,7 @@ use super::{
     tests::{ContentSelector, Event},
 };
 
-/// Reads a page.
+/// Returns the events of a page.
 pub(super) fn events(page: &str, content_selector: ContentSelector) -> Vec<Event> {
     let mut events = Vec::new();
     let emitter = EventEmitter {
@@ -38,7 +38,7 @@ struct EventEmitter<'e> {
     last_start_tag: Vec<u8>,
 }
 
-fn text(bytes: &[u8]) -> String {
+fn to_text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
@@ -48,7 +48,7 @@ impl EventEmitter<'_> {
         let values =
             ["hidden", "role", "style", "charset", "http-equiv", "content", "lang"].map(|name| {
                 let mut attributes = self.tag.attributes.iter();
-                attributes.find(|(key, _)| key == name.as_bytes()).map(|(_, value)| text(value))
+                attributes.find(|(key, _)| key == name.as_bytes()).map(|(_, value)| to_text(value))
             });
         let is_hidden = values[Attribute::Hidden as usize].is_some();
         let content = self.content_selector.start(&name, is_hidden, is_closed);
@@ -105,7 +105,7 @@ impl Emitter for EventEmitter<'_> {
     }
 
     fn emit_current_tag(&mut self) -> Option<State> {
-        let name = text(&self.tag.name);
+        let name = to_text(&self.tag.name);
         if self.tag.is_end {
             self.content_selector.end(&name);
             self.events.push(Event::End { name });

@@ -8,11 +8,11 @@ use super::{
     text_after, text_before,
 };
 
-/// Name of the element whose tags nest within a comment of a script. In `<!--<script></script>`,
-/// the end tag belongs to the inner start tag.
+/// Name of the element whose tags can be nested within a comment of a script. In
+/// `<!--<script></script>`, the end tag belongs to the inner start tag.
 const SCRIPT: &[u8] = b"script";
 
-/// Whether a comment in a script hides its end tags (*escaped* in the HTML standard).
+/// Whether a comment in a script hides end tags (*escaped* in the HTML standard).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Escape {
     #[default]
@@ -87,8 +87,8 @@ impl Raw {
                 RawState::EndTagName => {
                     let letters = rest.bytes().take_while(u8::is_ascii_alphabetic);
                     let space = self.name.as_str().len().saturating_sub(self.end_name.len());
-                    // Reads one letter more than `name` has, because a longer name does not match:
-                    // `</titles` does not close a `title`.
+                    // Read one letter more than `name` has, to detect a longer name: `</titles`
+                    // does not close a `title`.
                     let length = letters.take(space.saturating_add(1)).count();
                     self.end_name.push_str(text_before(rest, length));
                     rest = text_after(rest, length);

@@ -6,10 +6,10 @@ use entities::ENTITIES;
 
 use super::{Sink, text_after, text_before};
 
-/// Length of the longest name, with its semicolon: `CounterClockwiseContourIntegral;`.
+/// Maximum length of a name, with its semicolon: `CounterClockwiseContourIntegral;`.
 const NAME_BYTES_MAX: usize = 32;
 
-/// Length of the longest name that needs no semicolon, for example `frac12`.
+/// Maximum length of a name that needs no semicolon, for example `frac12`.
 const NAME_WITHOUT_SEMICOLON_BYTES_MAX: usize = 6;
 
 /// All names of the HTML standard, without the ampersand, and their characters.
@@ -96,8 +96,7 @@ impl Reference {
                 }
                 ReferenceState::Digits { radix } => {
                     if let Some(digit) = char::from(byte).to_digit(radix) {
-                        // Saturates, because numbers after the last code point are not valid
-                        // anyway.
+                        // Saturate: values above U+10FFFF are invalid anyway.
                         self.code = self.code.saturating_mul(radix).saturating_add(digit);
                         rest = text_after(rest, 1);
                     } else {
@@ -125,11 +124,11 @@ impl Reference {
         }
     }
 
-    /// Adds the characters of the longest known name, and the letters after it: `&notit;` is
+    /// Adds the characters of the longest known name, and the letters after it: `&notit;` becomes
     /// `¬it;`.
     fn add_named(&self, sink: &mut impl Sink) {
         let name = self.name.as_str();
-        // First the whole name, then the prefixes that need no semicolon, from long to short.
+        // Try the whole name, then the prefixes that may lack a semicolon, from long to short.
         let prefixes = (1..=NAME_WITHOUT_SEMICOLON_BYTES_MAX.min(name.len())).rev();
         let lengths = std::iter::once(name.len()).chain(prefixes);
         for length in lengths {
@@ -144,14 +143,14 @@ impl Reference {
     }
 
     fn add_numbered(&self, sink: &mut impl Sink) {
-        let c = character_of(self.code);
+        let c = decode_code_point(self.code);
         sink.add_text(c.encode_utf8(&mut [0; 4]));
     }
 }
 
-/// Returns the character with a number. Invalid numbers become U+FFFD. Numbers of C1 controls are
-/// read as windows-1252: `&#128;` is `€`.
-fn character_of(code: u32) -> char {
+/// Returns the character for a code point. Invalid code points become U+FFFD. C1 controls are
+/// decoded as windows-1252: `&#128;` is `€`.
+fn decode_code_point(code: u32) -> char {
     const C1: [char; 32] = [
         '€', '\u{81}', '‚', 'ƒ', '„', '…', '†', '‡', 'ˆ', '‰', 'Š', '‹', 'Œ', '\u{8d}', 'Ž',
         '\u{8f}', '\u{90}', '‘', '’', '“', '”', '•', '–', '—', '˜', '™', 'š', '›', 'œ', '\u{9d}',
@@ -170,7 +169,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_as_long_as_expected() {
+    fn entity_name_lengths_match_the_constants() {
         assert_eq!(CHARACTERS_BY_NAME.len(), 2231);
         let without_semicolon = CHARACTERS_BY_NAME.keys().filter(|name| !name.ends_with(';'));
         assert_eq!(
@@ -181,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_characters() {
+    fn numeric_references_are_decoded() {
         for (code, c) in [
             (0, '\u{fffd}'),
             (0x41, 'A'),
@@ -194,7 +193,7 @@ mod tests {
             (0x11_0000, '\u{fffd}'),
             (u32::MAX, '\u{fffd}'),
         ] {
-            assert_eq!(character_of(code), c, "{code:x}");
+            assert_eq!(decode_code_point(code), c, "{code:x}");
         }
     }
 }

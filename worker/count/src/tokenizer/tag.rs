@@ -1,10 +1,10 @@
-//! Reader of one tag: its name, and the attributes that matter.
+//! Reader of one tag: its name, and the attributes in [`Attribute`].
 
 use memchr::memchr;
 
 use super::text_before;
 
-/// Maximum length of the stored part of a name, in bytes. No name that matters is longer.
+/// Maximum length of the stored part of a name, in bytes. All known names are shorter.
 const NAME_BYTES_MAX: usize = 32;
 
 /// Maximum length of the stored part of an attribute value, in bytes.
@@ -56,7 +56,7 @@ impl Attribute {
     }
 }
 
-/// A name in lower case, truncated if it is too long to matter.
+/// A name in lower case, truncated to [`NAME_BYTES_MAX`].
 #[derive(Clone, Debug, Default)]
 pub(super) struct Name {
     text: String,
@@ -124,7 +124,7 @@ impl Tag {
 
     /// Returns the value of an attribute as written, up to 1024 bytes, or `None` if it is absent.
     ///
-    /// Character references in it are not resolved: no value that matters needs them.
+    /// Character references in it are not resolved: none of the values that are checked needs them.
     pub(crate) fn value(&self, attribute: Attribute) -> Option<&str> {
         let value = self.values.get(attribute as usize)?;
         (self.present_attributes & attribute.bit() != 0).then_some(value.as_str())
@@ -153,7 +153,7 @@ enum TagState {
     Slash,
 }
 
-/// Reads a tag from its name on.
+/// Reads a tag, starting with its name.
 #[derive(Default)]
 pub(super) struct TagReader {
     state: TagState,
@@ -226,7 +226,8 @@ impl TagReader {
                     self.attribute_name.clear();
                     self.current_attribute = None;
                     self.state = TagState::AttributeName;
-                    // At the start, `=` is part of the name: `<a =b>` has an attribute `=b`.
+                    // At its start, `=` is part of an attribute name: `<a =b>` has an attribute
+                    // `=b`.
                     self.attribute_name.push(text_before(rest, usize::from(byte == b'=')));
                     usize::from(byte == b'=')
                 }
@@ -268,14 +269,14 @@ impl TagReader {
                     return rest.get(2..);
                 }
                 byte if is_space(byte) => rest = rest.get(1..)?,
-                // Unusual, for example `<a / b>` or `<a =b>`: left to the states.
+                // Unusual, for example `<a / b>` or `<a =b>`: [`Self::push`] reads it.
                 b'/' | b'=' => return None,
                 _ => {
                     let name = NamePart::first(rest, ENDS_TAG_NAME | ENDS_ATTRIBUTE_NAME);
                     self.select_attribute(Attribute::of(name.text));
                     rest = rest.get(name.text.len()..)?;
-                    // Usually there is a value in quotes, or none. Other values are left to the
-                    // states.
+                    // Usually there is a value in quotes, or none. [`Self::push`] reads other
+                    // values.
                     if let [b'=', quote, ..] = rest.as_bytes() {
                         let value = rest.get(2..).filter(|_| matches!(quote, b'"' | b'\''))?;
                         let end = memchr(*quote, value.as_bytes())?;
@@ -311,7 +312,7 @@ impl TagReader {
     }
 
     /// Selects the attribute that receives the next value. If a name occurs several times, the
-    /// first one counts.
+    /// first occurrence takes precedence.
     fn select_attribute(&mut self, attribute: Option<Attribute>) {
         self.current_attribute =
             attribute.filter(|attribute| self.tag.present_attributes & attribute.bit() == 0);

@@ -1,4 +1,4 @@
-//! Compares the tokenizer with html5gum: on chosen pages, on random ones, and in chunks.
+//! Compares the tokenizer with html5gum: with samples and random pages, whole and in chunks.
 
 use super::*;
 use crate::{
@@ -17,7 +17,7 @@ pub(crate) enum Event {
     End { name: String },
 }
 
-/// Decides how content is read, as the extractor does.
+/// Selects the kind of content of elements, as the extractor does.
 pub(super) struct ContentSelector {
     visibility: Visibility,
 }
@@ -88,9 +88,8 @@ fn events(chunks: &[&str], syntax: Syntax) -> Vec<Event> {
 
 /// Removes allowed differences between the two tokenizers.
 ///
-/// This tokenizer truncates names that are too long to matter. It does not resolve character
-/// references where they are not needed: in values, and in `title` and `textarea`, which are not
-/// visible text.
+/// This tokenizer truncates names. It does not resolve character references where they are not
+/// needed: in values, and in `title` and `textarea`, which are not counted.
 fn comparable(mut events: Vec<Event>, page: &str) -> Vec<Event> {
     let has_references = page.contains('&');
     let mut is_in_raw_text = false;
@@ -104,7 +103,7 @@ fn comparable(mut events: Vec<Event>, page: &str) -> Vec<Event> {
                 for value in values.iter_mut().flatten() {
                     let end = value.find(['\r', '\n', '\0', '\u{fffd}']).unwrap_or(value.len());
                     value.truncate(if has_references { 0 } else { end });
-                    // This tokenizer truncates values, too.
+                    // This tokenizer also truncates values.
                     value.truncate(value.floor_char_boundary(1024));
                 }
             }
@@ -286,7 +285,7 @@ pub(crate) const PARTS: &[&str] = &[
 ];
 
 #[test]
-fn random_pages_are_read_as_by_html5gum() {
+fn random_pages_match_html5gum() {
     let mut random = Random::new(5);
     for _ in 0..20_000 {
         let length = random.below(30);
@@ -297,7 +296,7 @@ fn random_pages_are_read_as_by_html5gum() {
 }
 
 #[test]
-fn every_pair_of_parts_is_read_as_by_html5gum() {
+fn every_pair_of_parts_matches_html5gum() {
     let mut random = Random::new(6);
     for first in PARTS {
         for second in PARTS {
@@ -308,7 +307,7 @@ fn every_pair_of_parts_is_read_as_by_html5gum() {
 }
 
 #[test]
-fn sample_pages_are_read_as_by_html5gum() {
+fn sample_pages_match_html5gum() {
     let mut random = Random::new(8);
     for page in [
         include_str!("../../../../docs/samples/english.html"),

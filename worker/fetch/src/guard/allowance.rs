@@ -1,4 +1,4 @@
-//! Allowed networks, which need not be public.
+//! Networks that the settings allow even if they are not public.
 
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -7,7 +7,7 @@ use ipnet::{IpNet, Ipv4Net};
 
 use super::BLOCKED_PORTS;
 
-/// Network that may be fetched from although it need not be public, on every port or on one.
+/// Network that workers may fetch from even if it is not public, on all ports or on one.
 ///
 /// Written `10.1.0.0/16` or `10.1.0.0/16:8080`, and `fd00::/8` or `[fd00::/8]:443`. An IPv4 network
 /// also matches IPv4-mapped IPv6 addresses. An allowance never opens a port of another protocol,
@@ -22,9 +22,9 @@ pub struct Allowance {
 /// Reason why a text is not a valid [`Allowance`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AllowanceFault {
-    /// The text has none of the accepted forms.
+    /// The text does not have an accepted format.
     #[error(
-        "is neither a network such as 10.1.0.0/16 or fd00::/8, nor one with a port such as \
+        "must be a network such as 10.1.0.0/16 or fd00::/8, optionally with a port such as \
          10.1.0.0/16:8080 or [fd00::/8]:443"
     )]
     InvalidFormat,
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_in_no_form_are_refused() {
+    fn malformed_allowances_are_refused() {
         let texts = "10.1.0.0 10.1.0.0/33 10.1.0.0:8080 10.1.0.0/16: 10.1.0.0/16:+80 \
              10.1.0.0/16:65536 10.1.0.0/16:http 10.1.0.0/16:80:81 10.1.0.0/16:80-90 :80 /16:80 \
              10.1.0.0:80/16 [10.1.0.0/16]:80 [10.1.0.0/16] [fd00::/8] [fd00::/8]: [fd00::/8]80 \

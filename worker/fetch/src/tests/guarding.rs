@@ -26,13 +26,13 @@ async fn no_spelling_of_loopback_is_dialled() {
 }
 
 #[tokio::test]
-async fn loopback_of_ipv6_is_not_dialled() {
+async fn ipv6_loopback_is_not_dialled() {
     let fetcher = fetcher_with(
         short_limits(),
         &["127.0.0.0/8"],
         Names::new([("v6.test", vec![vec!["::1"]])]),
     );
-    // Without IPv6 on the machine there is no trap, but the error is the same.
+    // If the machine has no IPv6, no trap can listen, but the error is the same.
     let trap = Trap::set_on("::1").await.ok();
     let port = trap.as_ref().map_or(8080, Trap::port);
     for host in ["[::1]", "[0:0:0:0:0:0:0:1]", "v6.test"] {
@@ -66,12 +66,12 @@ async fn metadata_services_are_refused_by_address_and_by_name() {
 }
 
 #[tokio::test]
-async fn names_that_lead_to_loopback_are_not_dialled() {
+async fn names_that_resolve_to_loopback_are_not_dialled() {
     let trap = Trap::set().await;
     let names = Names::new([
         ("loopback.test", vec![vec![TRAP_ADDRESS]]),
         ("mapped.test", vec![vec!["::ffff:127.0.0.2"]]),
-        // The allowed address comes first, and would answer.
+        // The allowed address is the first one, and a server listens there.
         ("mixed.test", vec![vec![SERVER_ADDRESS, TRAP_ADDRESS]]),
     ]);
     let server = Server::start_on(
@@ -177,7 +177,7 @@ async fn allowed_networks_are_fetched_from() {
 }
 
 #[tokio::test]
-async fn requests_identify_the_service_and_no_user() {
+async fn requests_identify_the_service_but_no_user() {
     let server = Server::start([
         server::Script::Send(response(
             "301 Moved Permanently",

@@ -1,4 +1,4 @@
-//! Each limit is exceeded by a server.
+//! Tests each limit with a server that exceeds it.
 
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::sleep;
@@ -7,16 +7,19 @@ use super::receiving::encode;
 use super::server::{Script, Server, head, response};
 use super::*;
 
-/// Short limit, but long enough for a busy machine to do the work of a test within it.
+/// Short limit that still suffices for the work of a test on a busy machine.
 const SHORT: Duration = Duration::from_millis(150);
 
-fn assert_timeout(error: &Error, expected: Wait) {
+fn assert_timeout(error: &Error, expected: Phase) {
     assert_timeout_of(SHORT, error, expected);
 }
 
-fn assert_timeout_of(exceeded: Duration, error: &Error, expected: Wait) {
+fn assert_timeout_of(exceeded: Duration, error: &Error, expected: Phase) {
     assert!(
-        matches!(error, Error::Timeout { wait, limit } if *wait == expected && *limit == exceeded),
+        matches!(
+            error,
+            Error::Timeout { phase, limit } if *phase == expected && *limit == exceeded
+        ),
         "{error:?}"
     );
 }
@@ -31,10 +34,10 @@ impl Resolve for SilentResolver {
 }
 
 #[tokio::test]
-async fn lookups_that_do_not_end_are_aborted() {
+async fn slow_lookups_time_out() {
     let limits = Limits { resolve_timeout: SHORT, ..short_limits() };
     let fetcher = fetcher_with(limits, &[], Arc::new(SilentResolver));
-    assert_timeout(&failure(&fetcher, "http://silent.test/").await, Wait::Resolve);
+    assert_timeout(&failure(&fetcher, "http://silent.test/").await, Phase::Resolve);
 }
 
 /// Listens without accepting until the system drops further connections. On Linux, one connection
@@ -47,7 +50,7 @@ async fn fill_backlog() -> (u16, Vec<TcpStream>, tokio::net::TcpListener) {
     let mut waiting = Vec::new();
     while let Ok(tcp) = timeout(SHORT, TcpStream::connect(address)).await {
         waiting.push(tcp.unwrap());
-        assert!(waiting.len() < 100, "the system should stop taking connections");
+        assert!(waiting.len() < 100, "the system should stop accepting connections");
     }
     (address.port(), waiting, listener)
 }
@@ -63,14 +66,14 @@ async fn addresses_that_drop_packets_time_out_and_leave_time_for_others() {
     ]);
     let fetcher = fetcher_with(limits, &["127.0.0.0/8"], names);
     let error = failure(&fetcher, format!("http://swallowed.test:{port}/")).await;
-    assert_timeout_of(limit, &error, Wait::Connect);
+    assert_timeout_of(limit, &error, Phase::Connect);
 
     let listener = tokio::net::TcpListener::bind(("127.0.0.3", port)).await.unwrap();
     let _server = Server::start_on(listener, [Script::Send(response("200 OK", &[], b"hello"))]);
     let started = Instant::now();
     let mut page = get(&fetcher, format!("http://mixed.test:{port}/")).await.unwrap();
     assert_eq!(read(&mut page).await.unwrap(), b"hello");
-    assert!(started.elapsed() < limit, "the first address took all of the time");
+    assert!(started.elapsed() < limit, "the first address used up all of the time");
 }
 
 #[tokio::test]
@@ -81,7 +84,7 @@ async fn slow_headers_time_out() {
     for script in [Script::SendAndHold(Vec::new()), stuck, drip] {
         let server = Server::start([script]).await;
         let error = failure(&fetcher(limits.clone()), server.url("/")).await;
-        assert_timeout(&error, Wait::FirstByte);
+        assert_timeout(&error, Phase::FirstByte);
     }
 }
 
@@ -98,13 +101,13 @@ async fn stalled_bodies_time_out() {
     for reply in [head("200 OK", &["content-length: 10"]), stalled, half, open] {
         let mut server = Server::start([Script::SendAndHold(reply)]).await;
         let error = failure(&fetcher(limits.clone()), server.url("/")).await;
-        assert_timeout(&error, Wait::NextByte);
+        assert_timeout(&error, Phase::NextByte);
         server.wait_for_closed(1).await;
     }
 }
 
 #[tokio::test]
-async fn slow_readers_do_not_make_a_server_stall() {
+async fn slow_readers_do_not_trigger_the_stall_timeout() {
     let limits = Limits { stall_timeout: SHORT * 3, ..short_limits() };
     let body = vec![b'a'; 3 << 20];
     let server = Server::responding(response("200 OK", &[], &body)).await;
@@ -124,7 +127,7 @@ async fn slow_readers_do_not_make_a_server_stall() {
 }
 
 #[tokio::test]
-async fn time_between_two_chunks_is_not_silence_of_the_server() {
+async fn time_between_two_chunks_is_not_part_of_the_stall_timeout() {
     let stall = SHORT * 2;
     let limits = Limits { stall_timeout: stall, ..short_limits() };
     let reply = [head("200 OK", &[]), b"hello".to_vec()].concat();
@@ -134,28 +137,28 @@ async fn time_between_two_chunks_is_not_silence_of_the_server() {
     sleep(stall).await;
     let start = Instant::now();
     let error = page.chunk().await.unwrap_err();
-    assert_timeout_of(stall, &error, Wait::NextByte);
+    assert_timeout_of(stall, &error, Phase::NextByte);
     assert!(start.elapsed() >= stall, "the reader's own pause was counted");
 }
 
 #[tokio::test]
-async fn the_total_time_holds_for_servers_that_drip_and_readers_that_rest() {
+async fn the_total_timeout_covers_slow_servers_and_slow_readers() {
     let limits = Limits { total_timeout: SHORT, ..short_limits() };
     let drip = Script::Drip(head("200 OK", &[]), b"word ".to_vec(), SHORT / 6);
     let redirects = Script::Send(response("302 Found", &["location: /"], b""));
     let server = Server::start([drip]).await;
     let fetcher = fetcher(Limits { redirects_max: usize::MAX, ..limits });
-    assert_timeout(&failure(&fetcher, server.url("/")).await, Wait::Total);
+    assert_timeout(&failure(&fetcher, server.url("/")).await, Phase::Total);
 
     let looping = Server::start([redirects]).await;
-    assert_timeout(&failure(&fetcher, looping.url("/")).await, Wait::Total);
+    assert_timeout(&failure(&fetcher, looping.url("/")).await, Phase::Total);
 
     let limit = Duration::from_secs(1);
     let fetcher = super::fetcher(Limits { total_timeout: limit, ..short_limits() });
     let whole = Server::responding(response("200 OK", &[], b"hello")).await;
     let mut page = get(&fetcher, whole.url("/")).await.unwrap();
     sleep(limit).await;
-    assert_timeout_of(limit, &page.chunk().await.unwrap_err(), Wait::Total);
+    assert_timeout_of(limit, &page.chunk().await.unwrap_err(), Phase::Total);
 }
 
 #[tokio::test]
@@ -167,7 +170,7 @@ async fn excess_fetches_from_a_host_wait_without_dialling() {
     let url = server.url_by_name("served.test", "/");
     let first = get(&fetcher, &url).await.unwrap();
     let _second = get(&fetcher, &url).await.unwrap();
-    assert_timeout_of(limit, &failure(&fetcher.clone(), &url).await, Wait::Total);
+    assert_timeout_of(limit, &failure(&fetcher.clone(), &url).await, Phase::Total);
     assert_eq!(server.requests().len(), 2);
     assert!(get(&fetcher, server.url_by_name("other.test", "/")).await.is_ok());
     drop(first);
@@ -176,7 +179,7 @@ async fn excess_fetches_from_a_host_wait_without_dialling() {
 }
 
 #[tokio::test]
-async fn slots_are_free_once_a_page_is_complete_or_failed() {
+async fn slots_are_released_when_a_page_is_complete_or_failed() {
     let fetcher = fetcher(Limits { per_host_max: 1, stall_timeout: SHORT, ..short_limits() });
     let whole = response("200 OK", &[], b"hello");
     let stuck = head("200 OK", &["content-length: 5"]);
@@ -242,7 +245,7 @@ async fn large_bodies_are_refused() {
 }
 
 #[tokio::test]
-async fn bombs_are_defused_by_ratio_and_by_size() {
+async fn decompression_bombs_are_refused() {
     let zeros = vec![0; 8 << 20];
     for encoding in ["gzip", "br", "zstd", "deflate"] {
         let packed = encode(encoding, &zeros).await;
@@ -268,7 +271,7 @@ async fn small_pages_may_compress_well() {
 }
 
 #[tokio::test]
-async fn unread_pages_hold_the_server_back() {
+async fn unread_pages_apply_backpressure_to_the_server() {
     let server = Server::start([Script::Repeat(head("200 OK", &[]), vec![b'a'; 1 << 20])]).await;
     let mut page = get(&fetcher(short_limits()), server.url("/")).await.unwrap();
     for number in 1..=20 {

@@ -51,7 +51,7 @@ fn chunked(data: &[u8], size: usize) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn every_encoding_comes_through_in_every_framing() {
+async fn every_encoding_is_decoded_in_every_framing() {
     let prose = prose();
     for encoding in ["identity", "gzip", "br", "zstd", "deflate", "raw"] {
         let packed = match encoding {
@@ -90,7 +90,7 @@ async fn bodies_in_several_members_are_one_body() {
 }
 
 #[tokio::test]
-async fn bodies_that_are_cut_off_are_errors() {
+async fn truncated_bodies_are_errors() {
     let packed = encode("gzip", &prose()).await;
     let half = &packed[..packed.len() / 2];
     let gzip = "content-encoding: gzip";
@@ -111,12 +111,12 @@ async fn bodies_that_are_cut_off_are_errors() {
     ] {
         let server = Server::start([script]).await;
         let error = failure(&fetcher(short_limits()), server.url("/")).await;
-        assert!(matches!(error, Error::Cut { .. }), "{error:?}");
+        assert!(matches!(error, Error::Truncated { .. }), "{error:?}");
     }
 }
 
 #[tokio::test]
-async fn bodies_that_do_not_decode_are_errors() {
+async fn corrupt_bodies_are_errors() {
     let packed = encode("gzip", &prose()).await;
     let mut damaged = packed.clone();
     let last = damaged.len() - 6;
@@ -145,7 +145,7 @@ async fn bodies_that_do_not_decode_are_errors() {
 }
 
 #[tokio::test]
-async fn data_after_the_end_of_the_encoding_are_an_error() {
+async fn trailing_data_is_an_error() {
     for encoding in ["br", "deflate", "raw"] {
         let name = if encoding == "raw" { "deflate" } else { encoding };
         let body = [encode(encoding, b"hello").await, b"more".to_vec()].concat();
@@ -171,7 +171,7 @@ async fn brotli_with_a_large_window_is_refused_by_its_first_byte() {
 }
 
 #[tokio::test]
-async fn brotli_comes_through_with_every_window_of_the_standard() {
+async fn every_standard_brotli_window_is_decoded() {
     let prose = prose();
     for window_log in 10..=24 {
         let params = EncoderParams::default().quality(Level::Fastest).window_size(window_log);
@@ -199,7 +199,7 @@ async fn zstd_windows_larger_than_the_standard_allows_are_refused() {
 }
 
 #[tokio::test]
-async fn encodings_that_were_not_offered_are_refused() {
+async fn unsupported_encodings_are_refused() {
     for field in ["content-encoding: compress", "content-encoding: gzip, br"] {
         let server = Server::responding(response("200 OK", &[field], b"hello")).await;
         let error = failure(&fetcher(short_limits()), server.url("/")).await;
@@ -245,7 +245,7 @@ async fn dropping_a_page_closes_its_connection() {
 }
 
 #[test]
-fn fetches_can_move_between_threads() {
+fn fetches_are_send() {
     fn is_send<T: Send>(_: &T) {}
     let fetcher = fetcher(short_limits());
     let url = Url::parse("http://served.test/").unwrap();

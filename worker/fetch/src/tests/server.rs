@@ -1,4 +1,4 @@
-//! Test servers that follow a script, to misbehave as a test needs.
+//! Test servers that follow a script, for example to misbehave.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -107,7 +107,7 @@ pub(super) async fn read_request(stream: &mut (impl AsyncRead + Unpin)) -> Optio
     Some(String::from_utf8(request).unwrap())
 }
 
-/// An error ends the script, because the client has closed the connection.
+/// Runs a script. An error ends it: the client has closed the connection.
 pub(super) async fn perform(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), script: Script) {
     match script {
         Script::Send(bytes) | Script::SendAndReset(bytes) => {

@@ -8,7 +8,7 @@ async fn failure_of(reply: Vec<u8>) -> Error {
 }
 
 #[tokio::test]
-async fn refusals_of_the_server_carry_status_and_retry_after() {
+async fn error_statuses_are_reported_with_retry_after() {
     for (line, fields, expected, wait) in [
         ("404 Not Found", &[][..], 404, None),
         ("410 Gone", &[], 410, None),
@@ -73,7 +73,7 @@ async fn redirect_loops_end_at_the_limit() {
 }
 
 #[tokio::test]
-async fn redirects_without_a_destination_are_faults() {
+async fn redirects_without_a_location_are_errors() {
     for (line, fields, expected) in [
         ("302 Found", &[][..], 302),
         ("301 Moved Permanently", &["location: http://["], 301),
@@ -109,7 +109,7 @@ async fn empty_pages_are_pages() {
 }
 
 #[tokio::test]
-async fn responses_that_break_the_rules_are_protocol_errors() {
+async fn invalid_responses_are_protocol_errors() {
     for reply in [
         b"SSH-2.0-OpenSSH_9.9\r\n".to_vec(),
         b"220 mail.test ESMTP\r\n".to_vec(),
@@ -127,7 +127,7 @@ async fn responses_that_break_the_rules_are_protocol_errors() {
 }
 
 #[tokio::test]
-async fn old_servers_and_interim_responses_are_understood() {
+async fn http_1_0_and_interim_responses_are_supported() {
     for reply in [
         b"HTTP/1.0 200 OK\r\n\r\nhello".to_vec(),
         [head("103 Early Hints", &["link: </a>"]), response("200 OK", &[], b"hello")].concat(),

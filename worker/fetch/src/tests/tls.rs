@@ -107,15 +107,15 @@ async fn silent_handshakes_time_out() {
     let fetcher = fetcher(Limits { connect_timeout: short, ..short_limits() });
     let error = failure(&fetcher, format!("https://{}/", server.address)).await;
     assert!(
-        matches!(error, Error::Timeout { wait: Wait::Connect, limit } if limit == short),
+        matches!(error, Error::Timeout { phase: Phase::Connect, limit } if limit == short),
         "{error:?}"
     );
 }
 
 #[tokio::test]
-async fn secure_bodies_that_end_without_close_notify_are_cut() {
+async fn secure_bodies_that_end_without_close_notify_are_truncated() {
     let until_close = [head("200 OK", &[]), b"hello".to_vec()].concat();
     let server = TlsServer::start("served.test", Script::Send(until_close)).await;
     let error = failure(&server.fetcher(), format!("https://served.test:{}/", server.port)).await;
-    assert!(matches!(error, Error::Cut { .. }), "{error:?}");
+    assert!(matches!(error, Error::Truncated { .. }), "{error:?}");
 }

@@ -1,4 +1,4 @@
-//! Display of running jobs, and of failures, in the UI.
+//! Display of running, failed and dead-lettered jobs, of batches and of the queue in the UI.
 
 use serde_json::json;
 use wordmill_tests::site::Page;
@@ -7,7 +7,7 @@ use wordmill_tests::stack::Gateway;
 use super::Visit;
 
 #[test]
-fn a_job_is_followed_while_it_is_in_work() {
+fn a_job_is_followed_while_it_runs() {
     let visit = Visit::with(&[("WORDMILL_FETCH_STALL_TIMEOUT", "4s")]);
     let browser = &visit.browser;
     let page = Page::new("text/plain", "word ".repeat(200_000));
@@ -27,7 +27,7 @@ fn a_job_is_followed_while_it_is_in_work() {
 }
 
 #[test]
-fn a_job_is_cancelled_and_counted_again() {
+fn a_job_is_cancelled_and_retried() {
     let visit = Visit::start();
     let browser = &visit.browser;
     let page = Page::new("text/plain", "one two three");
@@ -42,19 +42,19 @@ fn a_job_is_cancelled_and_counted_again() {
     browser.click(".actions button");
     browser.wait_for_text(".figure", "3");
     browser.wait_for_text(".details", &job_id);
-    assert_ne!(visit.job(), job_id);
+    assert_ne!(visit.displayed_job_id(), job_id);
     visit.assert_clean(&[]);
 }
 
 #[test]
-fn a_failed_fetch_shows_its_reason_in_words() {
+fn a_failed_job_shows_its_reason() {
     let visit = Visit::start();
     let browser = &visit.browser;
     visit.count(&visit.site.url("/nowhere"));
     browser.wait_for_text(".verdict", "Failed");
     let message = browser.wait_for_text("main", "fetch_http_4xx");
-    assert!(message.contains("The host answered with status 404."), "{message}");
-    // An input that is refused at once stays in the form.
+    assert!(message.contains("The host responded with status 404."), "{message}");
+    // A refused input stays in the form.
     visit.open("#/");
     browser.wait_for_text("h1", "Count words");
     browser.fill("#input", "http://user:secret@example.org/");
@@ -74,7 +74,7 @@ fn a_failed_fetch_shows_its_reason_in_words() {
 fn a_dead_letter_is_replayed() {
     let visit = Visit::with(&[("WORDMILL_TRACE_URL", "http://127.0.0.1:9")]);
     let browser = &visit.browser;
-    let url = visit.site.put("/ill", Page::status("503 Service Unavailable"));
+    let url = visit.site.put("/unavailable", Page::status("503 Service Unavailable"));
     visit.count(&url);
     browser.wait_for_text(".verdict", "Failed");
     browser.wait_for_text("main", "Attempt 3");
@@ -85,7 +85,7 @@ fn a_dead_letter_is_replayed() {
     let trace = browser.run_script("return document.querySelector('.letters .note a').href", &[]);
     let trace = trace.as_str().expect("a link");
     assert!(trace.starts_with("http://127.0.0.1:9/trace/") && trace.len() == 57, "{trace}");
-    visit.site.put("/ill", Page::new("text/plain", "well again"));
+    visit.site.put("/unavailable", Page::new("text/plain", "available again"));
     browser.click(".letters button");
     browser.wait_for_text(".letters li", "Replayed");
     browser.click(".letters [aria-live] a");
@@ -98,7 +98,7 @@ fn a_dead_letter_is_replayed() {
 }
 
 #[test]
-fn the_queue_is_shown_as_it_is_now() {
+fn the_queue_view_is_updated() {
     let visit = Visit::start();
     let browser = &visit.browser;
     let url = visit.site.put("/stalls", Page::new("text/plain", "one two").stalls_after(3));
@@ -113,7 +113,7 @@ fn the_queue_is_shown_as_it_is_now() {
 }
 
 #[test]
-fn an_outage_is_shown_and_ends() {
+fn the_ui_shows_an_outage_and_recovers() {
     let mut visit = Visit::with(&[("WORDMILL_FETCH_STALL_TIMEOUT", "15s")]);
     let page = Page::new("text/plain", "one two three");
     let url = visit.site.put("/stalls", page.clone().stalls_after(3));
@@ -132,28 +132,28 @@ fn an_outage_is_shown_and_ends() {
 }
 
 #[test]
-fn many_addresses_become_a_batch() {
+fn several_urls_become_a_batch() {
     let visit = Visit::start();
     let browser = &visit.browser;
     let put = |path, text: &str| visit.site.put(path, Page::new("text/plain", text));
-    let pages =
+    let urls =
         [put("/a", "one two"), "http://ada:secret@example.org/".to_owned(), put("/b", "two three")];
     visit.open("#/");
     browser.wait_for_text("h1", "Count words");
-    browser.fill("#input", &pages.join("\n"));
+    browser.fill("#input", &urls.join("\n"));
     browser.wait_for_text("#input-kind", "3 pages will be fetched and counted as one batch.");
     browser.click("#count");
     browser.wait_for_text(".figure", "4");
-    browser.wait_for_text("h1", "A batch of 3 pages");
-    let pages = browser.wait_for_text(".plain", "succeeded");
-    assert!(pages.contains('2') && pages.contains("refused"), "{pages}");
+    browser.wait_for_text("h1", "A batch of 3 lines");
+    let members = browser.wait_for_text(".plain", "succeeded");
+    assert!(members.contains('2') && members.contains("refused"), "{members}");
     browser.wait_for_text(".outcomes li:nth-child(1)", "invalid_url");
     browser.wait_for_text(".all", "two");
-    let job_id = visit.job();
+    let job_id = visit.displayed_job_id();
     browser.click("a[download$='.csv']");
     let csv = std::fs::read_to_string(browser.wait_for_download(&format!("words-{job_id}.csv")));
     assert_eq!(csv.expect("a file"), "word,count\r\ntwo,2\r\none,1\r\nthree,1\r\n");
-    // Each page is a separate job with a link to its batch.
+    // Each member is a job of its own, with a link to the batch.
     browser.click(".outcomes li:nth-child(2) a");
     browser.wait_for_text(".figure", "2");
     browser.click(".details a[href^='#/jobs/']");

@@ -1,5 +1,5 @@
-//! Accessibility of the UI: axe-core checks every main state with light and dark colors, and one
-//! test uses only the keyboard.
+//! Accessibility of the UI: axe-core checks every view with light and dark colors, and one test
+//! uses only the keyboard.
 
 use serde_json::{Value, json};
 use wordmill_tests::browser::{Browser, Scheme};
@@ -23,8 +23,8 @@ const SCRIPT: &str = "
 /// Width of a small phone and of a desktop window, in pixels.
 const WIDTHS: [u32; 2] = [320, 1100];
 
-/// Asserts that the displayed state fits into the window and has no serious violation.
-fn assert_accessible(browser: &Browser, state: &str) {
+/// Asserts that the displayed view fits into the window and has no serious violation.
+fn assert_accessible(browser: &Browser, view: &str) {
     let path =
         setting("AXE_CORE").expect("AXE_CORE must be the path that tests/external/axe-core prints");
     let axe = std::fs::read_to_string(path).expect("axe-core");
@@ -33,21 +33,21 @@ fn assert_accessible(browser: &Browser, state: &str) {
         browser.set_color_scheme(scheme);
         for width in WIDTHS {
             browser.resize(width, 800);
-            let over = "return document.documentElement.scrollWidth \
-                        - document.documentElement.clientWidth";
-            let over = browser.run_script(over, &[]);
-            assert_eq!(over, 0, "{state} is wider than {width} pixels by {over}");
+            let script = "return document.documentElement.scrollWidth \
+                          - document.documentElement.clientWidth";
+            let overflow = browser.run_script(script, &[]);
+            assert_eq!(overflow, 0, "{view} is wider than {width} pixels by {overflow}");
             let report = browser.run_async_script(SCRIPT, &[]);
-            let serious = report["serious"].as_array().expect("findings");
-            assert!(serious.is_empty(), "{state}, {scheme:?}, {width}: {serious:#?}");
-            assert!(report["passes"].as_u64() > Some(10), "{state}: {report}");
+            let serious = report["serious"].as_array().expect("violations");
+            assert!(serious.is_empty(), "{view}, {scheme:?}, {width}: {serious:#?}");
+            assert!(report["passes"].as_u64() > Some(10), "{view}: {report}");
         }
     }
-    println!("{state}: no serious violations");
+    println!("{view}: no serious violations");
 }
 
 #[test]
-fn nothing_is_in_the_way_in_any_state() {
+fn every_view_passes_the_accessibility_check() {
     let visit = Visit::start();
     let browser = &visit.browser;
     let site = &visit.site;
@@ -68,11 +68,11 @@ fn nothing_is_in_the_way_in_any_state() {
         "x".repeat(200)
     );
     visit.count(&site.put("/mixed", Page::new("text/html; charset=utf-8", page)));
-    browser.wait_for_text("#found-words", "different words");
+    browser.wait_for_text("#found-words", "unique words");
     browser.wait_for_text(".tokens", "and/or");
-    assert_accessible(browser, "done");
+    assert_accessible(browser, "succeeded");
 
-    visit.count(&site.put("/ill", Page::status("503 Service Unavailable")));
+    visit.count(&site.put("/unavailable", Page::status("503 Service Unavailable")));
     browser.wait_for_text(".verdict", "Failed");
     assert_accessible(browser, "failed");
     visit.open("#/dead-letters");
@@ -83,12 +83,12 @@ fn nothing_is_in_the_way_in_any_state() {
     assert_accessible(browser, "jobs");
     visit.open("#/jobs/01900000-0000-7000-8000-000000000000");
     browser.wait_for_text(".problem", "job_not_found");
-    assert_accessible(browser, "an error");
+    assert_accessible(browser, "an unknown job");
     visit.assert_clean(&["404"]);
 }
 
 #[test]
-fn nothing_is_in_the_way_of_signing_in() {
+fn the_sign_in_form_passes_the_accessibility_check() {
     let mut keyring = Keyring::new();
     keyring.add("ada", &json!({}));
     let (name, path) = keyring.setting();
@@ -99,7 +99,7 @@ fn nothing_is_in_the_way_of_signing_in() {
 }
 
 #[test]
-fn the_keyboard_is_enough() {
+fn the_ui_works_with_the_keyboard_only() {
     let visit = Visit::start();
     let browser = &visit.browser;
     let tab = "\u{e004}";
@@ -116,7 +116,7 @@ fn the_keyboard_is_enough() {
     assert_eq!(focus(), "main");
     browser.press(tab);
     assert_eq!(focus(), "input");
-    browser.fill("#input", "by hand alone");
+    browser.fill("#input", "typed by keyboard");
     let mut reached: Vec<Value> = Vec::new();
     for _ in 0..12 {
         reached.push(focus());

@@ -6,7 +6,7 @@ use wordmill_tests::site::Page;
 use super::Visit;
 
 #[test]
-fn a_text_is_counted_searched_sorted_and_kept() {
+fn the_words_of_a_text_can_be_searched_sorted_and_downloaded() {
     let visit = Visit::start();
     let browser = &visit.browser;
     browser
@@ -16,12 +16,12 @@ fn a_text_is_counted_searched_sorted_and_kept() {
     let job_id =
         visit.count("The mill — the wheel and/or the river: 2024, 7, __proto__ and the mill");
     browser.wait_for_text(".figure", "14");
-    // The rules appear side by side, with the selected rule marked.
+    // The table lists all rules and marks the selected one.
     browser.wait_for_text(".rules tbody tr:nth-child(1)", "selected");
     browser.wait_for_text(".rules tbody tr:nth-child(2)", "White space");
     browser.wait_for_text(".tokens", "and/or");
-    // Objects of JavaScript reorder numeric keys and treat `__proto__` specially; the list must
-    // not.
+    // Objects of JavaScript reorder numeric keys and treat `__proto__` specially. The table must
+    // show such words like all others.
     let words = "return [...document.querySelectorAll('.all tbody td:first-child')]\
                  .map(cell => cell.textContent)";
     browser.wait_for_script("return document.querySelectorAll('.all tbody tr').length === 9");
@@ -68,7 +68,7 @@ fn a_japanese_page_shows_why_the_rules_differ() {
     visit.count(&url);
     browser.wait_for_text(".figure", "25");
     browser.wait_for_text(".sentence", "Office counts 23 words more than Unicode.");
-    browser.wait_for_text(".reasons", "a script written without spaces");
+    browser.wait_for_text(".reasons", "text in a script without spaces");
     browser.wait_for_text(".tokens", "図書館で本を読む");
     browser.run_script(
         "const right = document.querySelector('#right'); right.value = 'whitespace';
@@ -84,7 +84,7 @@ fn a_japanese_page_shows_why_the_rules_differ() {
 }
 
 #[test]
-fn fifty_thousand_words_are_a_table_that_answers() {
+fn a_table_of_50000_words_stays_responsive() {
     let visit = Visit::start();
     let browser = &visit.browser;
     let word = |i: u32| format!("w{i:05}x");
@@ -92,14 +92,14 @@ fn fifty_thousand_words_are_a_table_that_answers() {
     let url = visit.site.put("/words", Page::new("text/plain", text.join(" ")));
     visit.count(&url);
     browser.wait_for_text(".figure", "50,000");
-    browser.wait_for_text("#found-words", "50,000 different words");
+    browser.wait_for_text("#found-words", "50,000 unique words");
     let rows = "return document.querySelectorAll('.all tbody tr').length";
-    let there = browser.run_script(rows, &[]).as_u64().expect("a number");
-    assert!(there < 2000, "{there} rows");
+    let row_count = browser.run_script(rows, &[]).as_u64().expect("a number");
+    assert!(row_count < 2000, "{row_count} rows");
     let count = browser
         .run_script("return document.querySelector('.all').getAttribute('aria-rowcount')", &[]);
     assert_eq!(count, "50001");
-    // With the keyboard only: to the end of the table and back, several times.
+    // The keys End and Home scroll to the end of the table and back.
     browser.run_script("document.querySelector('.scroll').focus()", &[]);
     for _ in 0..20 {
         browser.press("\u{e010}");
@@ -108,8 +108,8 @@ fn fifty_thousand_words_are_a_table_that_answers() {
             "const {scrollTop, clientHeight, scrollHeight} = document.querySelector('.scroll');
              return scrollHeight - clientHeight - scrollTop < 2",
         );
-        let there = browser.run_script(rows, &[]).as_u64().expect("a number");
-        assert!(there < 2000, "{there} rows");
+        let row_count = browser.run_script(rows, &[]).as_u64().expect("a number");
+        assert!(row_count < 2000, "{row_count} rows");
         browser.press("\u{e011}");
         browser.wait_for_text(".all", "w00000x");
         browser.wait_for_script("return document.querySelector('.scroll').scrollTop === 0");

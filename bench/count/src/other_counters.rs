@@ -1,4 +1,4 @@
-//! The counters that Wordmill is compared with.
+//! Other word counters, for comparison with Wordmill.
 
 use std::{collections::HashMap, convert::Infallible, io::Write, process::Command, time::Duration};
 
@@ -9,7 +9,8 @@ use unicode_segmentation::UnicodeSegmentation;
 
 use super::timing;
 
-/// The number of times that `wc` reads the text in one run: its CPU time has a resolution of 10 ms.
+/// Number of times that `wc` reads the text in one run, because its CPU time has a resolution of 10
+/// ms.
 const WC_FILES: u32 = 4;
 
 /// Counts words with the crate `unicode_segmentation`, in lower case, in a standard `HashMap`.
@@ -67,7 +68,7 @@ fn is_hidden(name: &[u8]) -> bool {
     matches!(name, b"script" | b"style" | b"title")
 }
 
-/// `wc -w`, which only counts, without a histogram.
+/// `wc -w`, which returns only the number of words.
 pub struct Wc(NamedTempFile);
 
 impl Wc {

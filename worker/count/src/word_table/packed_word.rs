@@ -1,27 +1,41 @@
-//! Slots of the word table, and the packing of short words into them.
+//! Short words in packed form, for the word table.
 
-/// Maximum length of a word in a slot, in bytes.
+use std::hash::BuildHasher;
+
+/// Maximum length of a packed word, in bytes.
 pub(crate) const SHORT_BYTES_MAX: usize = 16;
 
 /// A short word and its count.
 ///
 /// The bytes of the word are in `low` and then in `high`, in little-endian order and padded with
-/// zeros. A slot with a count of 0 is free and all zeros.
-#[derive(Clone, Copy, Default)]
-pub(super) struct Slot {
+/// zeros.
+#[derive(Clone, Copy)]
+pub(super) struct PackedWord {
     pub(super) low: u64,
     pub(super) high: u64,
     pub(super) count: u64,
 }
 
-impl Slot {
-    /// Returns whether the word is in normal form for certain: ASCII without capital letters.
+impl PackedWord {
+    /// Hashes the text of the word.
+    #[inline]
+    pub(super) fn hash(&self, hasher: &impl BuildHasher) -> u64 {
+        hasher.hash_one(u128::from(self.low) | u128::from(self.high) << 64)
+    }
+
+    /// Returns whether both words have the same text.
+    #[inline]
+    pub(super) const fn has_text_of(&self, other: &Self) -> bool {
+        self.low == other.low && self.high == other.high
+    }
+
+    /// Returns whether the word is certainly in normal form: ASCII without capital letters.
     pub(super) const fn is_normalized(&self) -> bool {
         const EACH_BYTE: u64 = 0x0101_0101_0101_0101;
         // All letters have bit 6, and of these, only lower-case letters have bit 5: `M` is 0x4d,
-        // `m` is 0x6d. The shift moves bit 5 to bit 6, so the result has the bytes with bit 6 and
-        // without bit 5. These also include `_` and a few other signs, at the cost of a needless
-        // normalization.
+        // `m` is 0x6d. The shift moves bit 5 to bit 6, so the result marks the bytes with bit 6 but
+        // without bit 5. These also include `_` and a few other signs, which are normalized
+        // needlessly.
         let has_capitals =
             ((self.low & !(self.low << 1)) | (self.high & !(self.high << 1))) & (EACH_BYTE << 6);
         let either_half = self.low | self.high;
@@ -30,7 +44,7 @@ impl Slot {
     }
 }
 
-/// Packs a word into the two halves of a slot. Returns `None` if the word is empty, longer than
+/// Packs a word into two halves of eight bytes. Returns `None` if the word is empty, longer than
 /// [`SHORT_BYTES_MAX`], or ends with a zero byte.
 #[inline]
 pub(crate) fn pack(word: &[u8]) -> Option<(u64, u64)> {
@@ -43,7 +57,7 @@ pub(crate) fn pack(word: &[u8]) -> Option<(u64, u64)> {
     if let (Some(first), Some(last)) = (word.first_chunk(), word.last_chunk()) {
         let low = u64::from_le_bytes(*first);
         let last = u64::from_le_bytes(*last);
-        // For 8 bytes nothing is left, and `checked_shr` refuses the shift by 64 bits.
+        // For 8 bytes nothing is left, and `checked_shr` returns `None` for the shift by 64 bits.
         return Some((low, last.checked_shr(padding_bits(word.len())).unwrap_or(0)));
     }
     // 4 to 7 bytes: two loads of 4 bytes. For `river` they are `rive` and `iver`, and the second
@@ -64,15 +78,9 @@ fn padding_bits(bytes: usize) -> u32 {
     u32::try_from(SHORT_BYTES_MAX.saturating_sub(bytes)).unwrap_or(0).saturating_mul(8)
 }
 
-/// Returns the lower and the upper half.
-#[expect(clippy::cast_possible_truncation, reason = "each cast selects one half")]
-pub(super) const fn split_halves(whole: u128) -> (u64, u64) {
-    (whole as u64, (whole >> 64) as u64)
-}
-
 /// Returns the padded bytes of a word, and its length.
-pub(super) fn unpack(slot: &Slot) -> ([u8; SHORT_BYTES_MAX], usize) {
-    let whole = u128::from(slot.low) | u128::from(slot.high) << 64;
+pub(super) fn unpack(word: &PackedWord) -> ([u8; SHORT_BYTES_MAX], usize) {
+    let whole = u128::from(word.low) | u128::from(word.high) << 64;
     // The last byte of a word is not zero, so all leading zero bytes are padding.
     let padding_bytes = whole.leading_zeros() / 8;
     (whole.to_le_bytes(), SHORT_BYTES_MAX.saturating_sub(padding_bytes as usize))
