@@ -1,4 +1,4 @@
-//! Counts several URLs as one batch, whose results the server merges.
+//! Counts several URLs as one batch. The server merges the results.
 
 use std::collections::BTreeMap;
 

@@ -71,7 +71,7 @@ pub(crate) async fn run(session: &Session, arguments: CountArguments) -> Result<
     report::print_rows(out, &arguments, &rows)
 }
 
-/// Counts URLs as one batch, whose results the server merges.
+/// Counts URLs as one batch. The server merges the results.
 async fn count_as_batch(
     session: &Session,
     arguments: &CountArguments,

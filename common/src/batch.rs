@@ -1,7 +1,7 @@
 //! Batches: jobs that were submitted together, and the job that adds up their results.
 //!
-//! The batch is a job whose source is its members. The members are not listed anywhere: the id of a
-//! member is derived from the batch id and the line number. So the batch alone leads to all
+//! The batch is a job with its members as the source. The members are not listed anywhere: the id
+//! of a member is derived from the batch id and the line number. So the batch alone leads to all
 //! members, and a repeated submission of the batch finds the same ones.
 
 use schemars::JsonSchema;

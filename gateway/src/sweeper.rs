@@ -149,6 +149,7 @@ async fn sweep_with_lease(
             match lease.renew(held_lease).await {
                 Ok(Some(renewed)) => held_lease = renewed,
                 Ok(None) => return None,
+                // The lease is still valid, so the sweep continues and the next renewal may succeed.
                 Err(error) if Instant::now() < held_lease.until => {
                     debug!(%error, "cannot renew the sweeper lease; retrying");
                 }
@@ -235,6 +236,7 @@ impl Sweeper {
     /// Fails the jobs that had no message in the previous sweep and still have none. One check is
     /// not enough: a new leader of the stream may temporarily lack messages.
     async fn end_suspects(&mut self, valid: &watch::Receiver<Instant>) -> Result<(), Error> {
+        // The rest is dropped if the lease ends. The next scan finds these jobs again.
         for (key, revision) in std::mem::take(&mut self.suspects) {
             if Instant::now() >= *valid.borrow() {
                 return Ok(());
@@ -282,6 +284,7 @@ impl Sweeper {
         if self.oldest.as_ref().is_none_or(|oldest| job.created_at < oldest.since) {
             self.oldest = Some(UnfinishedJob { key: key.clone(), since: job.created_at });
         }
+        // Jobs beyond the limit are skipped. A later scan finds them, after the others were ended.
         let is_old = age > self.grace && self.suspects.len() < SUSPECTS_MAX;
         if is_old && self.sweep.has_no_message(&key).await? {
             debug!(job.id = %key.job_id, "job has no message; checking again in the next sweep");

@@ -192,6 +192,7 @@ async fn process_group(
         let message = JobMessage::parse(job.delivery.payload());
         let size = message.as_ref().map_or(JobSize::Large, JobSize::of);
         if size == JobSize::Small {
+            // Exchanges the slot for a permit of small jobs, so that a large job can have it.
             job.free_slot(&small_jobs);
         }
         let attempt = job.process(worker.clone(), message, size);

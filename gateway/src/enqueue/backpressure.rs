@@ -41,9 +41,9 @@ pub(crate) struct Backpressure {
 pub(crate) struct Reading {
     at: Instant,
     level: Level,
-    /// Number of jobs that left the queue in the time `within`.
+    /// Number of jobs that left the queue in `period`.
     drained: u64,
-    within: Duration,
+    period: Duration,
 }
 
 impl Backpressure {
@@ -105,7 +105,7 @@ impl Reading {
         let excess_jobs = u128::from(self.level.excess_jobs(percent));
         let drained = u128::from(self.drained);
         // `None` if no job left the queue.
-        let wait_ms = excess_jobs.saturating_mul(self.within.as_millis()).checked_div(drained);
+        let wait_ms = excess_jobs.saturating_mul(self.period.as_millis()).checked_div(drained);
         let wait_s = wait_ms.map(|ms| u64::try_from(ms.div_ceil(1000)).unwrap_or(u64::MAX));
         wait_s.unwrap_or(RETRY_AFTER_S_UNKNOWN).clamp(RETRY_AFTER_S_MIN, RETRY_AFTER_S_MAX)
     }
@@ -171,7 +171,7 @@ fn add_level(earlier: &mut VecDeque<(Instant, Level)>, at: Instant, level: Level
     earlier.push_back((at, level));
     let (since, first) = earlier.front().copied().unwrap_or((at, level));
     let drained = drained_total(&level).saturating_sub(drained_total(&first));
-    Reading { at, level, drained, within: at.duration_since(since) }
+    Reading { at, level, drained, period: at.duration_since(since) }
 }
 
 #[cfg(test)]
@@ -184,8 +184,8 @@ mod tests {
         Level { messages, bytes, messages_max, bytes_max, published }
     }
 
-    fn reading(level: Level, drained: u64, within_s: u64) -> Reading {
-        Reading { at: Instant::now(), level, drained, within: Duration::from_secs(within_s) }
+    fn reading(level: Level, drained: u64, period_s: u64) -> Reading {
+        Reading { at: Instant::now(), level, drained, period: Duration::from_secs(period_s) }
     }
 
     #[test]
@@ -205,8 +205,8 @@ mod tests {
             // There is room already, so the client may retry soon.
             (level(10, 1000, 5000), 90, 9, Bulk, 1),
         ];
-        for (level, drained, within_s, lane, expected) in table {
-            let reading = reading(level, drained, within_s);
+        for (level, drained, period_s, lane, expected) in table {
+            let reading = reading(level, drained, period_s);
             assert_eq!(reading.retry_after_s(lane), expected, "{reading:?} {lane}");
         }
     }
@@ -251,9 +251,9 @@ mod tests {
             last = Some(add_level(&mut earlier, start + Duration::from_secs(second), level));
         }
         let last = last.unwrap();
-        assert_eq!((last.drained, last.within), (63, Duration::from_secs(9)));
+        assert_eq!((last.drained, last.period), (63, Duration::from_secs(9)));
         let restarted = add_level(&mut earlier, start + Duration::from_secs(30), level(1, 0, 1));
-        assert_eq!((restarted.drained, restarted.within), (0, Duration::ZERO));
+        assert_eq!((restarted.drained, restarted.period), (0, Duration::ZERO));
     }
 
     fn second_after(second: u64, start: u64) -> u64 {

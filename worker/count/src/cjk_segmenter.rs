@@ -6,7 +6,7 @@
 //!
 //! `icu_segmenter` contains the words and their costs, but chooses the longest word at each
 //! position, which is often wrong: for example, `自定` and `义` instead of `自` and `定义`. Its words are
-//! therefore copied to tables in which a step from character to character is one look-up. The
+//! therefore copied to tables in which a step from character to character is one lookup. The
 //! tables are built once per process, when such text first occurs.
 
 use std::sync::LazyLock;
@@ -228,7 +228,7 @@ impl Lexicon {
 
     /// Looks up the step for each pair of adjacent characters.
     ///
-    /// The look-ups are independent, so a separate loop lets the processor overlap their memory
+    /// The lookups are independent, so a separate loop lets the processor overlap their memory
     /// accesses.
     fn look_up_pairs(&self, buffer: &mut CutBuffer) {
         let pairs = buffer.codes.iter().zip(buffer.codes.iter().skip(1));
