@@ -1,8 +1,8 @@
 """Finds a program of a suitable version, or installs a pinned version into .tools/bin.
 
-Used by nats/install-server, nats/install-cli, deploy/install-jaeger, .ci/deny and deploy/validate. Progress goes to
-stderr. A program gets its final name when it is complete, while a lock is held. Concurrent runs therefore never see an
-incomplete file, and do not install a program twice.
+Used by nats/install-server, nats/install-cli, deploy/install-jaeger, .ci/deny and deploy/validate.
+Progress goes to stderr. A program gets its final name when it is complete, while a lock is held.
+Concurrent runs therefore never see an incomplete file, and do not install a program twice.
 """
 
 import contextlib
@@ -33,7 +33,9 @@ def print_progress(message):
 
 
 def version_of(program, *arguments):
-    """Returns the version that `program` prints, as a tuple of numbers, or None if it prints none or fails."""
+    """Returns the version that `program` prints, as a tuple of numbers, or None if it prints none
+    or fails.
+    """
     try:
         run = subprocess.run(
             [str(program), *arguments], capture_output=True, text=True, timeout=30, stdin=subprocess.DEVNULL
@@ -47,9 +49,9 @@ def version_of(program, *arguments):
 def find_or_install(name, variable, version_arguments, wanted, usable, recipes):
     """Returns the path of a usable program.
 
-    Checks the environment variable `variable`, the PATH and .tools/bin, then tries `recipes` in order. `usable` checks a
-    version tuple, and `wanted` describes the accepted versions for messages. Exits with 1 and a message if no program is
-    usable.
+    Checks the environment variable `variable`, the PATH and .tools/bin, then tries `recipes` in
+    order. `usable` checks a version tuple, and `wanted` describes the accepted versions for
+    messages. Exits with 1 and a message if no program is usable.
     """
     chosen = variable and os.environ.get(variable)
     if chosen:
@@ -126,8 +128,9 @@ def from_wheel(package, version, hashes, member):
 def from_go_module(package, version, version_symbol):
     """Returns a recipe that builds a Go program as a dependency of a temporary module.
 
-    `go install` cannot build it, because its go.mod contains `exclude` or `replace` directives. Go's checksum database verifies all
-    sources. `version_symbol` is the variable that the linker sets to the version.
+    `go install` cannot build it, because its go.mod contains `exclude` or `replace` directives.
+    Go's checksum database verifies all sources. `version_symbol` is the variable that the linker
+    sets to the version.
     """
 
     def recipe(destination):
@@ -147,10 +150,11 @@ def from_go_module(package, version, version_symbol):
 
 
 def from_go_source(module, version, folder, version_symbol):
-    """Returns a recipe that builds a Go program in its own source folder, with the dependencies of its go.mod.
+    """Returns a recipe that builds a Go program in its own source folder, with the dependencies of
+    its go.mod.
 
-    `go install` cannot build it, because its go.mod contains `exclude` or `replace` directives. Go's checksum database verifies the
-    source, and its go.sum verifies the dependencies.
+    `go install` cannot build it, because its go.mod contains `exclude` or `replace` directives.
+    Go's checksum database verifies the source, and its go.sum verifies the dependencies.
     """
 
     def recipe(destination):
@@ -200,7 +204,9 @@ def from_cargo(crate, version):
 
 
 def attempt(command, step, environment=None, folder=None):
-    """Runs one step of a recipe and returns its output. If it fails, raises `Unavailable` with its main error line."""
+    """Runs one step of a recipe and returns its output. If it fails, raises `Unavailable` with its
+    main error line.
+    """
     try:
         run = subprocess.run(
             command,

@@ -1,4 +1,5 @@
-"""Runs targets of the Makefile one after another within a time limit, and prints the duration of each.
+"""Runs targets of the Makefile one after another within a time limit, and prints the duration of
+each.
 
 .ci/run calls it as `stages.py MINUTES TARGET...`, and .ci/slow imports it.
 """

@@ -3,9 +3,10 @@
 
 Runs the same text jobs of 1 kB on three stacks of one broker, one gateway and one worker each: with
 tracing off, at 1 % and at 100 %. All stacks run concurrently and get slices of jobs in turns, a
-fraction of a second each, so that other load and the speed of the machine affect all of them equally.
-A sink receives the spans and discards them. The CPU time is that of gateway and worker in a complete
-round, including the export of the last spans. Everything listens on loopback, and stops at the end.
+fraction of a second each, so that other load and the speed of the machine affect all of them
+equally. A sink receives the spans and discards them. The CPU time is that of gateway and worker in
+a complete round, including the export of the last spans. Everything listens on loopback, and stops
+at the end.
 
 Settings: ROUNDS, JOBS (per mode and round), CONNECTIONS, WORDMILL_BIN_DIR, NATS_SERVER.
 """
@@ -44,7 +45,9 @@ def free_port():
 
 
 def cpu_seconds(process):
-    """Returns the CPU time that all threads of a process have used, with a resolution of nanoseconds."""
+    """Returns the CPU time that all threads of a process have used, with a resolution of
+    nanoseconds.
+    """
     # Clock id of another process, as clock_getcpuclockid(3) computes it on Linux.
     return time.clock_gettime((~process.pid << 3) | 2)
 
@@ -181,7 +184,9 @@ class Stack:
             wait_until("the services are ready", lambda: is_ready(port))
 
     def environment(self, role, settings):
-        """Returns the environment of a service: our own without its settings, the credentials of a role, and `settings`."""
+        """Returns the environment of a service: our own without its settings, the credentials of a
+        role, and `settings`.
+        """
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(("WORDMILL_", "OTEL_"))}
         broker = {"WORDMILL_NATS_URL": f"nats://127.0.0.1:{self.nats}", "WORDMILL_NATS_USER": role, "WORDMILL_NATS_PASSWORD": f"bench-{role}"}
         return inherited | broker | settings
@@ -212,8 +217,8 @@ class Stack:
 def measure(stacks):
     """Runs one round of jobs on every stack.
 
-    Returns for each mode the submitted and the finished jobs per second, and the CPU time of gateway
-    and worker in microseconds per job.
+    Returns for each mode the submitted and the finished jobs per second, and the CPU time of
+    gateway and worker in microseconds per job.
     """
     before = {name: stack.cpu() for name, stack in stacks.items()}
     seconds = {name: [0.0, 0.0] for name in stacks}

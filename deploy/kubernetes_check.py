@@ -1,7 +1,9 @@
-"""Checks the manifests in deploy/kubernetes: each against its schema, and all against each other and the rest of the tree.
+"""Checks the manifests in deploy/kubernetes: each against its schema, and all against each other
+and the rest of the tree.
 
-Uses `kubernetes-validate`, which contains the schemas of Kubernetes, and KEDA's own schema. Runs nats-server to
-check its configuration, and promtool to check the queries that set the number of workers. Part of deploy/validate.
+Uses `kubernetes-validate`, which contains the schemas of Kubernetes, and KEDA's own schema. Runs
+nats-server to check its configuration, and promtool to check the queries that set the number of
+workers. Part of deploy/validate.
 """
 
 import json
@@ -57,7 +59,9 @@ json.dump({"manifests": manifests, "problems": problems}, sys.stdout)
 
 
 def find_or_install_validator():
-    """Returns the Python interpreter of an environment that contains the validator. Creates the environment if it is missing."""
+    """Returns the Python interpreter of an environment that contains the validator. Creates the
+    environment if it is missing.
+    """
     home = pinned.TOOLS / f"kubernetes-validate-{VALIDATOR_VERSION}"
     python = home / "bin/python"
     with pinned.lock():
@@ -103,7 +107,9 @@ def find_problems(nats_server):
 
 
 def check_selectors(manifests):
-    """Checks that selectors match pods, that probed ports and mounted volumes exist, and that containers are restricted."""
+    """Checks that selectors match pods, that probed ports and mounted volumes exist, and that
+    containers are restricted.
+    """
     labels = {name: manifest["spec"]["template"]["metadata"]["labels"] for (_, name), manifest in manifests.items() if containers(manifest)}
     for (kind, name), manifest in manifests.items():
         selector = manifest.get("spec", {}).get("selector")
@@ -133,7 +139,9 @@ def check_selectors(manifests):
 
 
 def check_settings(manifests):
-    """Checks that the services read every variable, and that all manifests use the same port for a service."""
+    """Checks that the services read every variable, and that all manifests use the same port for a
+    service.
+    """
     code = "".join(path.read_text() for crate in ("common", "nats", "gateway", "worker") for path in (ROOT / crate).glob("**/src/**/*.rs"))
     names = set(manifests["ConfigMap", "wordmill"]["data"])
     for (_, name), manifest in manifests.items():
@@ -187,7 +195,9 @@ def check_images(manifests):
 
 
 def check_broker_configuration(manifests, nats_server):
-    """Checks that nats-server accepts its configuration with the environment of its manifest, and that all files name three servers."""
+    """Checks that nats-server accepts its configuration with the environment of its manifest, and
+    that all files name three servers.
+    """
     environment = {}
     for variable in containers(manifests["StatefulSet", "nats"])[0]["env"]:
         value = variable.get("value", f"p{len(environment)}")
@@ -217,7 +227,9 @@ SERIES = {"age": "wordmill_queue_oldest_age_seconds", "waiting": "wordmill_jobs_
 
 
 def check_scaling_queries(manifests):
-    """Checks that the queries return the expected values, with promtool, and that their metrics are documented."""
+    """Checks that the queries return the expected values, with promtool, and that their metrics are
+    documented.
+    """
     scaled = manifests["ScaledObject", "worker"]["spec"]
     if scaled["scaleTargetRef"]["name"] != "worker":
         yield "the ScaledObject does not scale the workers"

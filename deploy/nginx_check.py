@@ -1,4 +1,6 @@
-"""Runs nginx with deploy/nginx.conf in front of a mock gateway, and reports requests and responses that nginx loses or changes."""
+"""Runs nginx with deploy/nginx.conf in front of a mock gateway, and reports requests and responses
+that nginx loses or changes.
+"""
 
 import contextlib
 import http.client
@@ -73,7 +75,9 @@ def find_problems(nginx, conf):
 
 
 def make_local(text, scratch, port, gateway_port):
-    """Returns the configuration with local addresses and folders, and how often it set the port and the gateway."""
+    """Returns the configuration with local addresses and folders, and how often it set the port and
+    the gateway.
+    """
     text, listens = re.subn(r"listen \d+;", f"listen 127.0.0.1:{port};", text)
     text, gateways = re.subn(r"set \$gateway \S+;", f"set $gateway 127.0.0.1:{gateway_port};", text)
     return text.replace(" /tmp/", f" {scratch}/"), [listens, gateways]

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 """Runs all services of Wordmill on this machine in the foreground. `make run` calls it.
 
-Starts and provisions nats-server, then starts one gateway and the workers. TRACE=1 also starts Jaeger,
-which receives their traces. Prefixes every line of output with the name of its process, restarts services
-that die (see supervisor.py), and stops everything on Ctrl-C.
+Starts and provisions nats-server, then starts one gateway and the workers. TRACE=1 also starts
+Jaeger, which receives their traces. Prefixes every line of output with the name of its process,
+restarts services that die (see supervisor.py), and stops everything on Ctrl-C.
 
-Everything listens on loopback only, so fixed development passwords are sufficient. Settings come from the
-environment: PORT, NATS_PORT, WORKERS, DATA_DIR, BIN_DIR, NATS_SERVER, TRACE, JAEGER and JAEGER_*PORT.
-OTEL_* and WORDMILL_* are passed to every service.
+Everything listens on loopback only, so fixed development passwords are sufficient. Settings come
+from the environment: PORT, NATS_PORT, WORKERS, DATA_DIR, BIN_DIR, NATS_SERVER, TRACE, JAEGER and
+JAEGER_*PORT. OTEL_* and WORDMILL_* are passed to every service.
 """
 
 import errno
@@ -91,7 +91,8 @@ class Settings:
 def lock_data_dir(path):
     """Locks the data folder and returns its handle, or None if another run holds the lock.
 
-    Locks the folder itself. The kernel releases the lock when the process ends, so no stale lock file can remain.
+    Locks the folder itself. The kernel releases the lock when the process ends, so no stale lock
+    file can remain.
     """
     path.mkdir(parents=True, exist_ok=True)
     handle = os.open(path, os.O_RDONLY)
@@ -119,7 +120,9 @@ def port_problem(host, port):
 
 
 def check_start(settings):
-    """Checks data folder and ports before anything starts. Returns the lock on the data folder and the workers' ports."""
+    """Checks data folder and ports before anything starts. Returns the lock on the data folder and
+    the workers' ports.
+    """
     problems = []
     try:
         lock = lock_data_dir(settings.data_dir)
@@ -171,7 +174,9 @@ def find_or_install(installer):
 
 
 def service_environment(settings, user, **overrides):
-    """Returns the user's environment with the credentials of one role, and without those of the others."""
+    """Returns the user's environment with the credentials of one role, and without those of the
+    others.
+    """
     environment = {name: value for name, value in os.environ.items() if name not in CREDENTIALS}
     environment.setdefault("WORDMILL_LOG_FORMAT", "pretty")  # for reading in a terminal
     environment["WORDMILL_NATS_URL"] = f"nats://{HOST}:{settings.nats_port}"
@@ -213,7 +218,9 @@ def http_problem(host, port, path="/readyz"):
 
 
 def inbox_prefix(role):
-    """Returns the inbox prefix that nats/server.conf allows for a role, so that it reads only replies to its own requests."""
+    """Returns the inbox prefix that nats/server.conf allows for a role, so that it reads only
+    replies to its own requests.
+    """
     return f"_INBOX_{role}"
 
 

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Shows traces from the Jaeger of `make run TRACE=1` in a terminal. `make trace JOB=...` calls it.
 
-The argument is the id of a job or of a trace. The Jaeger of deploy/install-jaeger has an API, but no web UI.
+The argument is the id of a job or of a trace. The Jaeger of deploy/install-jaeger has an API, but
+no web UI.
 """
 
 import json

@@ -1,11 +1,15 @@
-"""Supervises child processes in the foreground: prefixes their output, restarts them, and stops them in order.
+"""Supervises child processes in the foreground: prefixes their output, restarts them, and stops
+them in order.
 
-The main thread starts all children, because the kernel sends the parent-death signal as soon as the thread that
-started a child ends.
+The main thread starts all children, because the kernel sends the parent-death signal as soon as the
+thread that started a child ends.
 
-A service that dies is restarted after 1 s, then after 2 s, 4 s and so on, up to 30 s. The run ends instead if
+A service that dies is restarted after 1 s, then after 2 s, 4 s and so on, up to 30 s. The run ends
+instead if
+
 - one service dies three times within a minute;
-- a service dies before all services have been ready once, because a restart would probably fail, too;
+- a service dies before all services have been ready once, because a restart would probably fail,
+  too;
 - a service exits with code 64, because a restart would read the same invalid settings.
 """
 
@@ -88,7 +92,8 @@ class Child:
 
 
 def die_with(parent):
-    """Returns a `preexec_fn` that makes the kernel kill the child when the process `parent` dies, even by SIGKILL.
+    """Returns a `preexec_fn` that makes the kernel kill the child when the process `parent` dies,
+    even by SIGKILL.
 
     On other systems than Linux returns None.
     """
@@ -105,7 +110,8 @@ def die_with(parent):
 
 
 class Service:
-    """A program that runs until the end of the run, with its command, readiness check and deaths."""
+    """A program that runs until the end of the run, with its command, readiness check and deaths.
+    """
 
     def __init__(self, name, command, environment, check_readiness):
         self.name = name
@@ -173,7 +179,9 @@ class Supervisor:
         self.write(label.encode() + line + b"\n")
 
     def write(self, data):
-        """Prints bytes. If the reader has closed the pipe (`make run | head`), the run ends as after Ctrl-C."""
+        """Prints bytes. If the reader has closed the pipe (`make run | head`), the run ends as
+        after Ctrl-C.
+        """
         try:
             sys.stdout.buffer.write(data)
             sys.stdout.buffer.flush()
@@ -189,7 +197,9 @@ class Supervisor:
         return child
 
     def launch(self, service):
-        """Starts the process of a service. A program that cannot be started is treated like one that dies."""
+        """Starts the process of a service. A program that cannot be started is treated like one
+        that dies.
+        """
         service.started_at = time.monotonic()
         try:
             service.child = self.start(service.name, service.command, service.environment)
@@ -237,7 +247,9 @@ class Supervisor:
             self.pump(0.05)
 
     def remove(self, child):
-        """Kills the processes that an ended child has left behind, and prints the rest of its output."""
+        """Kills the processes that an ended child has left behind, and prints the rest of its
+        output.
+        """
         child.kill()
         self.finish_output(child)
         self.children.remove(child)
@@ -304,7 +316,9 @@ class Supervisor:
             self.pump(wait)
 
     def wait_until(self, condition, seconds, failure):
-        """Prints output until `condition` returns None instead of a reason. After `seconds` raises `Stop` with `failure`."""
+        """Prints output until `condition` returns None instead of a reason. After `seconds` raises
+        `Stop` with `failure`.
+        """
         deadline = time.monotonic() + seconds
         while True:
             self.check()
@@ -346,7 +360,9 @@ class Supervisor:
             self.finish_output(child)
 
     def stop_all(self):
-        """Stops the services, then the servers, which services need until they have shut down. Always kills remaining processes."""
+        """Stops the services, then the servers, which services need until they have shut down.
+        Always kills remaining processes.
+        """
         if len(self.signals) == 1:
             self.log("stopping (press Ctrl-C again to stop immediately)")
         servers = [child for child in self.children if child.name in SERVERS]

@@ -1,9 +1,10 @@
 #!/usr/bin/python3
 """Counts the words of texts with ICU, as an independent reference for tests/external/texts.rs.
 
-The arguments are plain-text files or translation catalogs (.mo), whose translations become one line each. Prints
-a line of JSON for each file, with the text and the number of occurrences of each word. Implements the rules of
-docs/counting.md with ICU alone: word boundaries, character properties, normalization and lower case.
+The arguments are plain-text files or translation catalogs (.mo), whose translations become one line
+each. Prints a line of JSON for each file, with the text and the number of occurrences of each word.
+Implements the rules of docs/counting.md with ICU alone: word boundaries, character properties,
+normalization and lower case.
 """
 
 import collections

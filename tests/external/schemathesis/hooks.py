@@ -1,11 +1,13 @@
 """Adds rules to schemathesis that the OpenAPI description cannot express.
 
-The services under test fetch pages and send webhooks. Every valid generated URL therefore refers to an unused port
-on loopback, so that a test sends no request to another host. Invalid URLs are sent as generated.
+The services under test fetch pages and send webhooks. Every valid generated URL therefore refers to
+an unused port on loopback, so that a test sends no request to another host. Invalid URLs are sent
+as generated.
 
-A client's job id or idempotency key belongs to one submission: the service refuses it for another submission. Valid
-ids and keys are therefore replaced with ones that are derived from the complete request, in the same form and
-length. A repeated request has the same id or key. Invalid ids and keys are sent as generated.
+A client's job id or idempotency key belongs to one submission: the service refuses it for another
+submission. Valid ids and keys are therefore replaced with ones that are derived from the complete
+request, in the same form and length. A repeated request has the same id or key. Invalid ids and
+keys are sent as generated.
 """
 
 import hashlib
