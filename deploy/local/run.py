@@ -120,9 +120,7 @@ def port_problem(host, port):
 
 
 def check_start(settings):
-    """Checks data folder and ports before anything starts. Returns the lock on the data folder and
-    the workers' ports.
-    """
+    """Checks data folder and ports before anything starts. Returns the lock on the data folder."""
     problems = []
     try:
         lock = lock_data_dir(settings.data_dir)
@@ -147,7 +145,8 @@ def check_start(settings):
             problems.append(f"port {port} for {owner} is {problem}: choose another, for example `make run {variable}={example}`")
     if problems:
         raise Stop(1, "\n".join(problems))
-    return lock, worker_ports(settings)
+    worker_ports(settings)
+    return lock
 
 
 def worker_ports(settings):
@@ -266,7 +265,7 @@ def start_jaeger(settings, supervisor, jaeger):
     supervisor.wait_until(service.check_readiness, JAEGER_START_SECONDS, "Jaeger did not start")
 
 
-def run(settings, supervisor, ports, nats_server, jaeger):
+def run(settings, supervisor, nats_server, jaeger):
     if jaeger:
         start_jaeger(settings, supervisor, jaeger)
     nats_command = [nats_server, "-c", ROOT / "nats" / "server.conf", "--addr", HOST, "--port", settings.nats_port]
@@ -286,6 +285,8 @@ def run(settings, supervisor, ports, nats_server, jaeger):
     gateway = service_environment(settings, "gateway", WORDMILL_LISTEN=listen, WORDMILL_NATS_SWEEPER_PASSWORD="dev-sweeper")
     check_readiness = functools.partial(http_problem, HOST, settings.port)
     services = [supervisor.start_service("gateway", [binaries / "wordmill-gateway"], gateway, check_readiness)]
+    # Chosen again, because another run may have started its workers since the first check.
+    ports = worker_ports(settings)
     for number, port in enumerate(ports, 1):
         at = f"{settings.worker_host}:{port}"
         worker = service_environment(settings, "worker", WORDMILL_WORKER_LISTEN=at, WORDMILL_FETCH_ALLOW=fetch_allow)
@@ -301,7 +302,7 @@ def run(settings, supervisor, ports, nats_server, jaeger):
 def main():
     try:
         settings = Settings(os.environ)
-        lock, ports = check_start(settings)
+        lock = check_start(settings)
         nats_server = find_or_install("nats/install-server")
         jaeger = find_or_install("deploy/install-jaeger") if settings.trace else None
     except Stop as stop:
@@ -317,7 +318,7 @@ def main():
         if name in os.environ:
             supervisor.log(f"{name} in the environment is ignored: set {port_name} instead")
     try:
-        run(settings, supervisor, ports, nats_server, jaeger)
+        run(settings, supervisor, nats_server, jaeger)
     except Stop as stop:
         code = stop.code
         if stop.reason:
