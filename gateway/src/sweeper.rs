@@ -149,7 +149,7 @@ async fn sweep_with_lease(
             match lease.renew(held_lease).await {
                 Ok(Some(renewed)) => held_lease = renewed,
                 Ok(None) => return None,
-                // The lease is still valid, so the sweep continues and the next renewal may succeed.
+                // The lease is still valid: the sweep continues, and the next renewal may succeed.
                 Err(error) if Instant::now() < held_lease.until => {
                     debug!(%error, "cannot renew the sweeper lease; retrying");
                 }

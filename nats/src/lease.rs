@@ -78,7 +78,7 @@ impl Lease {
     /// [`Error::Unavailable`].
     pub async fn acquire(&self) -> Result<LeaseResult, Error> {
         let ttl = stream_info(&self.broker, LEASES_STREAM).await?.config.max_age;
-        // Taken before the read and the write, so that `until` cannot be later than the expiry at
+        // Taken before the read and the write, so that `until` cannot be later than the expiry on
         // the broker.
         let start = Instant::now();
         let revision = match self.last().await? {

@@ -1,7 +1,7 @@
 //! The webhook queue, and the delivery state of each webhook in a bucket.
 //!
 //! Webhooks have a separate work queue, so that an unreachable receiver never delays counting. A
-//! message only names a job. URL and content come from the record of the job.
+//! message identifies a job and a round. The URL and the content come from the record of the job.
 
 use async_nats::jetstream::context::PublishError;
 use async_nats::jetstream::message::PublishMessage;
