@@ -191,7 +191,7 @@ fn jobs() -> Config {
 
 fn dead_jobs() -> Config {
     Config {
-        description: Some("Messages of jobs that failed for good".to_owned()),
+        description: Some("Messages of jobs that used up their attempts".to_owned()),
         retention: RetentionPolicy::Limits,
         max_messages_per_subject: 1,
         max_age: DEAD_AGE_MAX,

@@ -166,7 +166,7 @@ const TAGS: [(&str, &str); 6] = [
     ("submission", "Submit a URL, a text or a document."),
     ("jobs", "Follow jobs and get their results."),
     ("batches", "Submit many jobs in one request and get their merged result."),
-    ("dead letters", "Inspect, replay and delete jobs that failed for good."),
+    ("dead letters", "Inspect, replay and delete the messages of jobs that used up all attempts."),
     ("service", "Get the state of the service."),
     (
         "older contract",
