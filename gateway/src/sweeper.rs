@@ -144,7 +144,7 @@ async fn sweep_with_lease(
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => return Some(held_lease),
-                () = tokio::time::sleep(held_lease.pause()) => {}
+                () = tokio::time::sleep(held_lease.renewal_delay()) => {}
             }
             match lease.renew(held_lease).await {
                 Ok(Some(renewed)) => held_lease = renewed,

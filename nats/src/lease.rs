@@ -45,9 +45,9 @@ pub struct HeldLease {
 }
 
 impl HeldLease {
-    /// Returns the time to wait before the next renewal.
+    /// Returns the delay before the next renewal.
     #[must_use]
-    pub fn pause(&self) -> Duration {
+    pub fn renewal_delay(&self) -> Duration {
         self.ttl / RENEWALS_PER_TTL
     }
 }

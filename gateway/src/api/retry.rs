@@ -58,7 +58,7 @@ pub(crate) async fn retry_job(
         None => publish::accept(&app, &message, &trace).await,
     };
     upload::remove_unless_owned(&app, copy, &accepted);
-    Ok(submit::answer(&app, preference, accepted?).await)
+    Ok(submit::respond(&app, preference, accepted?).await)
 }
 
 /// Returns the source of a job.
