@@ -5,7 +5,7 @@
 //! progress. Handlers set their own limits for bodies. Connections without an authenticated request
 //! share a small part of all connections.
 
-mod bare_answer;
+mod bare_response;
 mod unauthenticated;
 
 use std::error::Error;
@@ -31,7 +31,7 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
 
-use self::bare_answer::CompletingStream;
+use self::bare_response::CompletingStream;
 pub use self::unauthenticated::Connection;
 use self::unauthenticated::UnauthenticatedConnections;
 
