@@ -89,7 +89,11 @@ async fn enqueue(app: &App, message: &JobMessage, trace: &TraceParent) -> Result
         // Keep the record: the queue may have the job. If it does not, the sweeper fails the job as
         // lost.
         PublishOutcome::Unconfirmed => {
-            warn!(job.id = %job.job_id, "the broker did not confirm a job in time");
+            warn!(
+                job.id = %job.job_id,
+                "the broker did not confirm a job in time; the client gets an error, but the job \
+                 may still run"
+            );
             Err(Problem::unconfirmed(job.job_id))
         }
     }
