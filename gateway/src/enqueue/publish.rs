@@ -179,7 +179,11 @@ pub(crate) async fn roll_back_record(app: &App, job: &Job, created: Result<u64, 
         Err(error) => Err(error),
     };
     if let Err(error) = rolled_back {
-        warn!(job.id = %job.job_id, %error, "cannot remove the record of a refused job");
+        warn!(
+            job.id = %job.job_id,
+            %error,
+            "cannot remove the record of a refused job; the sweeper will fail the job as lost"
+        );
     }
 }
 
