@@ -284,7 +284,7 @@ impl Sweeper {
         if self.oldest.as_ref().is_none_or(|oldest| job.created_at < oldest.since) {
             self.oldest = Some(UnfinishedJob { key: key.clone(), since: job.created_at });
         }
-        // Jobs beyond the limit are skipped. A later scan finds them, after the others were ended.
+        // Jobs beyond the limit are skipped. A later scan finds them when these suspects are final.
         let is_old = age > self.grace && self.suspects.len() < SUSPECTS_MAX;
         if is_old && self.sweep.has_no_message(&key).await? {
             debug!(job.id = %key.job_id, "job has no message; checking again in the next sweep");

@@ -248,9 +248,9 @@ impl Pull {
             self.received += 1;
             match message.status {
                 None => {
-                    // It may answer an abandoned request. Then one more message than counted here
-                    // arrives for the open request. The next request takes it from the
-                    // subscription.
+                    // This delivery may belong to an abandoned request. Then one more message than
+                    // `open_messages` counts arrives for the open request. The next request takes
+                    // it from the subscription.
                     self.open_messages = self.open_messages.saturating_sub(1);
                     return Ok(PullEvent::Delivery(Box::new(self.build_delivery(message))));
                 }

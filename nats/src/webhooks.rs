@@ -67,9 +67,9 @@ pub struct VersionedDeliveries {
 pub struct Level {
     /// Number of webhooks in the queue, due now or later.
     pub waiting: u64,
-    /// Number of those that no worker has received yet.
+    /// Number of webhooks in the queue that no worker has received yet.
     pub untried: u64,
-    /// Time at which the oldest of them was stored; `None` if the queue is empty.
+    /// Time at which the oldest webhook in the queue was stored; `None` if the queue is empty.
     pub oldest: Option<Timestamp>,
 }
 

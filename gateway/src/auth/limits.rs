@@ -78,7 +78,7 @@ pub(crate) struct TokenBucket {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct RateDecision {
     rate: Rate,
-    /// Time until the next request is allowed; `None` if this one is.
+    /// Time until a request is allowed; `None` if this request is allowed.
     retry_after: Option<Duration>,
     remaining: u32,
     full_in: Duration,

@@ -33,7 +33,7 @@ use crate::read::job_view::links::Links;
 /// Initial capacity of a response, in bytes. It suffices for most jobs.
 const RESPONSE_BYTES_USUAL: usize = 2048;
 
-/// A job: what was submitted, its status and attempts and, once it has succeeded, its totals.
+/// A job: its source and options, its status and attempts and, once it has succeeded, its totals.
 // Most parts of a stored record are passed on as raw JSON, without parsing them.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(bound(deserialize = "'de: 'a"))]

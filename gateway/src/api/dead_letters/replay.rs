@@ -1,7 +1,7 @@
 //! Replays dead letters: submits the job of each again, as a new job with `retry_of`.
 //!
 //! The id of the new job is derived from the old job, so a repeated request finds the first new
-//! job, even a final one, and creates no other. The dead letter stays until it is deleted or
+//! job, even if it is final, and creates no other. The dead letter stays until it is deleted or
 //! expires.
 
 use std::time::Duration;
@@ -110,7 +110,7 @@ enum Outcome {
     NotTried,
 }
 
-/// Outcome for one dead letter.
+/// A selected dead letter and the outcome of its replay.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "ReplayedLetter")]
 struct ReplayedDeadLetter {

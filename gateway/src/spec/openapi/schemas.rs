@@ -12,7 +12,7 @@ use crate::http::schema::without_null;
 /// Prefix of references to named schemas.
 const SCHEMAS_PREFIX: &str = "#/components/schemas/";
 
-/// Collects the schemas that the document uses.
+/// The schemas that the document uses.
 #[derive(Debug)]
 pub(crate) struct Schemas {
     responses: SchemaGenerator,
@@ -29,8 +29,8 @@ impl Schemas {
         let mut read = SchemaSettings::draft2020_12();
         read.contract = Contract::Deserialize;
         read.meta_schema = None;
-        // A type has different schemas for requests and for responses. Only the latter gets its
-        // name.
+        // A type has different schemas for requests and for responses. Only the schema for
+        // responses gets the name of the type.
         read.inline_subschemas = true;
         let named = Map::from_iter([("Problem".to_owned(), problem())]);
         Self { responses: written.into_generator(), requests: read.into_generator(), named }
