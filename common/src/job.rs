@@ -164,8 +164,8 @@ pub struct Job {
     /// Options of the count, as the JSON that was stored. They are not parsed, so that options of a
     /// newer version are shown and written back unchanged.
     pub options: RawJson<Options>,
-    /// All attempts, the oldest first. At most as many as the retry policy of the workers allows,
-    /// since a job that has used up its attempts fails.
+    /// All attempts, the oldest first. At most the number that the retry policy of the workers
+    /// allows: a job that has used up its attempts fails.
     pub attempts: Vec<Attempt>,
     /// Progress of the running attempt, updated by its worker every few seconds. Absent until the
     /// first update, and while the job is not running.

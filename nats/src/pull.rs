@@ -92,7 +92,7 @@ struct PullRequest {
     idle_heartbeat: Option<u128>,
 }
 
-/// How long a request stays open while the source is empty.
+/// Lifetime of a request while the source is empty.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WhenEmpty {
     /// For [`PULL_EXPIRES`], with heartbeats.

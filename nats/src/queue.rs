@@ -54,7 +54,7 @@ pub enum PublishAck {
 pub struct Level {
     /// Number of jobs, waiting or in flight.
     pub messages: u64,
-    /// Bytes of these jobs, as stored.
+    /// Total size of these jobs as stored, in bytes.
     pub bytes: u64,
     /// Limit of `messages`; `None` if unlimited.
     pub messages_max: Option<u64>,

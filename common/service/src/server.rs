@@ -287,7 +287,7 @@ fn log_panic(ended: Result<(), tokio::task::JoinError>) {
 pub fn raise_file_limit(wanted: u32) -> u32 {
     let limit = getrlimit(Resource::Nofile);
     // The soft limit is low for the sake of programs that use `select`, which cannot handle
-    // descriptors above 1023. This one does not use it.
+    // descriptors above 1023. The services do not use it.
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     let current = match setrlimit(Resource::Nofile, raised) {
         Ok(()) => limit.maximum,

@@ -1,4 +1,4 @@
-//! Submission of batches: many jobs in one request, each accepted or refused on its own.
+//! Submission of batches: many jobs in one request, each accepted or refused individually.
 //!
 //! The jobs are read while the body arrives, and many of them are enqueued concurrently. The batch
 //! itself, a job that merges their results (`worker/src/batch_merge.rs`), is enqueued last. So when

@@ -1,6 +1,6 @@
 //! Limits of a caller: a rate limit per API key, and a quota of unfinished jobs per owner.
 //!
-//! Each gateway counts on its own. With three gateways, a key has three times its rate, and an
+//! Each gateway counts separately. With three gateways, a key has three times its rate, and an
 //! owner can exceed its quota by the jobs that the other gateways accept between two counts.
 
 use std::sync::{Mutex, PoisonError};

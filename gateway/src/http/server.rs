@@ -16,7 +16,7 @@ use crate::http::tls::Tls;
 /// 512 MiB of the shipped containers. Bodies are not read before a request is authenticated.
 const UNAUTHENTICATED_BYTES_MAX: usize = 64 << 20;
 
-/// Maximum size of a response that hyper writes on its own, in bytes.
+/// Maximum size of a response that hyper generates itself, in bytes.
 const BARE_BYTES_MAX: usize = 512;
 /// The `Content-Length` field of a response without a body.
 const EMPTY_BODY_FIELD: &str = "content-length: 0\r\n";

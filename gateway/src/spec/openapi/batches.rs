@@ -64,7 +64,7 @@ pub(super) fn operations(schemas: &mut Schemas) -> [Operation; 3] {
 
 fn submit(schemas: &mut Schemas) -> Operation {
     let line = line(schemas);
-    // One valid line is enough. Each invalid line is refused on its own. If there are too many
+    // One valid line is enough. Invalid lines are refused individually. If there are too many
     // lines, one refused entry stands for the unread rest of the body.
     let lines = json!({"schema": {
         "type": "array", "items": {"anyOf": [line, {}]}, "contains": line,
