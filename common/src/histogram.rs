@@ -169,8 +169,8 @@ impl SortKey {
     /// and prefix, or both counts are capped.
     const fn is_tied_with(self, other: Self) -> bool {
         // Shift that leaves the complement of the count, which is 0 for every capped count.
-        const BOTH: u32 = SortKey::PREFIX_BITS + SortKey::POSITION_BITS;
-        let are_most_frequent = (self.0 | other.0) >> BOTH == 0;
+        const COUNT_SHIFT: u32 = SortKey::PREFIX_BITS + SortKey::POSITION_BITS;
+        let are_most_frequent = (self.0 | other.0) >> COUNT_SHIFT == 0;
         are_most_frequent || (self.0 ^ other.0) >> Self::POSITION_BITS == 0
     }
 

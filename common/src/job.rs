@@ -164,8 +164,8 @@ pub struct Job {
     /// Options of the count, as the JSON that was stored. They are not parsed, so that options of a
     /// newer version are shown and written back unchanged.
     pub options: RawJson<Options>,
-    /// All attempts, the oldest first. At most as many as the retry policy of the workers allows,
-    /// since a job that has used up its attempts fails.
+    /// All attempts, the oldest first. At most the number that the retry policy of the workers
+    /// allows: a job that has used up its attempts fails.
     pub attempts: Vec<Attempt>,
     /// Progress of the running attempt, updated by its worker every few seconds. Absent until the
     /// first update, and while the job is not running.
@@ -205,7 +205,7 @@ pub struct Job {
     pub explanation: Option<ExplanationRef>,
     /// Reason for the final failure, set if the job is `failed`.
     pub failure: Option<Failure>,
-    /// Whether the job failed because its attempts are used up, so that its message is archived in
+    /// Whether the job failed because its attempts are used up. Its message is then archived in
     /// `DEAD_JOBS` and can be replayed.
     pub dead_lettered: bool,
     /// Trace of the job, started or continued by the request that submitted it.
@@ -257,7 +257,7 @@ impl Job {
     }
 
     /// Returns whether `run` has started and the job is not final. On a final record it returns
-    /// `false`, so that the caller applies the start and gets the refusal.
+    /// `false`, so the caller applies the start and gets the refusal.
     #[must_use]
     pub fn has_begun(&self, run: RunNonce) -> bool {
         !self.status.is_final() && self.has_attempt_of(run)

@@ -51,7 +51,7 @@ pub struct JobMessage {
     /// Receiver that is notified when the job is final, if the client named one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub webhook: Option<Webhook>,
-    /// The batch that this job is a member of. Absent for jobs that were submitted on their own.
+    /// The batch that this job is a member of. Absent for jobs that were submitted individually.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub batch: Option<JobId>,
 }
@@ -290,7 +290,7 @@ impl UnsupportedJob {
         message.insert("options".to_owned(), Map::new().into());
         let mut message: JobMessage = serde_json::from_value(message.into()).ok()?;
 
-        // The rest of the message is valid. Parse both parts on their own to see which one failed.
+        // The rest of the message is valid. Parse both parts separately to see which one failed.
         let source = serde_json::from_str::<Source>(parts.source.get());
         let options = serde_json::from_str::<Options>(parts.options.get());
         let (part, reason) = match (&source, &options) {

@@ -136,8 +136,8 @@ pub enum RuleName {
     /// Like word processors: text between white space, and each Han, Hiragana or Katakana
     /// character.
     Office,
-    /// As translations are priced: Unicode words, or for some languages, characters divided by a
-    /// factor.
+    /// GMX-V, by which translations are priced: Unicode words, or in some languages characters
+    /// divided by a factor.
     Gmx,
 }
 

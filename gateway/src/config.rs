@@ -61,8 +61,8 @@ pub struct Config {
     /// streams). Each holds a connection and a subscription. Further clients have to poll.
     pub waiters_max: u32,
     /// `WORDMILL_HOSTS`: host names of a gateway without keys, in addition to IP addresses and
-    /// `localhost`. Do not list a name whose pages others control: they could use the gateway
-    /// through a user's browser.
+    /// `localhost`. Do not list a name under which others publish pages: these pages could use the
+    /// gateway through a user's browser.
     pub hosts: Hosts,
     /// `WORDMILL_CORS_ORIGINS`: other origins whose pages may use the API from a browser. `*`
     /// allows all and requires keys. None by default.

@@ -70,7 +70,7 @@ fn with_config(command: impl FnOnce(Config) -> ExitCode) -> ExitCode {
     let config = Config::read(&mut env);
     match env.finish() {
         Ok(()) => command(config),
-        Err(invalid) => env::report("wordmill-gateway", &invalid),
+        Err(invalid) => env::print_invalid_settings("wordmill-gateway", &invalid),
     }
 }
 
@@ -118,7 +118,7 @@ fn print_webhook_secrets(config: &Config, owner: &str) -> ExitCode {
 fn serve(config: Config) -> ExitCode {
     let pipeline = match telemetry::start(&config.telemetry, &telemetry::random_instance()) {
         Ok(pipeline) => pipeline,
-        Err(error) => return env::report("wordmill-gateway", &error),
+        Err(error) => return env::print_invalid_settings("wordmill-gateway", &error),
     };
     let code = match listen(config) {
         Ok(()) => ExitCode::SUCCESS,

@@ -82,7 +82,7 @@ pub(crate) fn service(app: App, config: &Config) -> Service {
         .method_not_allowed_fallback(|| async {
             Problem::new(Code::MethodNotAllowed, "The route does not support this method.")
         })
-        .layer(middleware::from_fn_with_state(app.clone(), answer_request))
+        .layer(middleware::from_fn_with_state(app.clone(), handle_request))
         .with_state(app.clone());
     // CORS is outside of the middleware above, so that error responses carry its headers, too.
     // Without them, a browser hides the error from the page.
@@ -108,7 +108,7 @@ pub(crate) fn connection_service(
 /// Applies tracing, metrics, authentication and panic handling to every route. It is one layer
 /// instead of four, because the router clones and boxes each layer of a route for every request,
 /// and each layer clones the layers inside it once more.
-async fn answer_request(State(app): State<App>, request: Request, next: Next) -> Response {
+async fn handle_request(State(app): State<App>, request: Request, next: Next) -> Response {
     let handle = |request| catch_panic(next.run(request));
     let admit = |request| caller::authenticate(&app, request, handle);
     // Metrics are inside the trace, so that their exemplars link to it, and outside of

@@ -144,12 +144,12 @@ async fn sweep_with_lease(
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => return Some(held_lease),
-                () = tokio::time::sleep(held_lease.pause()) => {}
+                () = tokio::time::sleep(held_lease.renewal_delay()) => {}
             }
             match lease.renew(held_lease).await {
                 Ok(Some(renewed)) => held_lease = renewed,
                 Ok(None) => return None,
-                // The lease is still valid, so the sweep continues and the renewal is repeated.
+                // The lease is still valid: the sweep continues, and the next renewal may succeed.
                 Err(error) if Instant::now() < held_lease.until => {
                     debug!(%error, "cannot renew the sweeper lease; retrying");
                 }
@@ -284,7 +284,7 @@ impl Sweeper {
         if self.oldest.as_ref().is_none_or(|oldest| job.created_at < oldest.since) {
             self.oldest = Some(UnfinishedJob { key: key.clone(), since: job.created_at });
         }
-        // Jobs beyond the limit are skipped. A later scan finds them, after the others were ended.
+        // Jobs beyond the limit are skipped. A later scan finds them when these suspects are final.
         let is_old = age > self.grace && self.suspects.len() < SUSPECTS_MAX;
         if is_old && self.sweep.has_no_message(&key).await? {
             debug!(job.id = %key.job_id, "job has no message; checking again in the next sweep");

@@ -263,7 +263,10 @@ impl Broker {
         let subject = format!("$JS.API.DIRECT.GET.{JOB_STATE_STREAM}");
         let barrier = self.client.request(subject, "{\"seq\":1}".into());
         if tokio::time::timeout(REQUEST_TIMEOUT, barrier).await.is_err() {
-            warn!("the broker did not confirm the last acknowledgements");
+            warn!(
+                "the broker did not confirm the last acknowledgements; their messages may be \
+                 redelivered"
+            );
         }
         if let Err(error) = self.client.drain().await {
             warn!(%error, "cannot drain the connection to the broker");

@@ -1,5 +1,5 @@
-//! Dead letters: the messages of jobs that failed for good. Workers store them with
-//! [`DeadLetters`]; [`Archive`] reads and removes them.
+//! Dead letters: the messages of jobs that used up all attempts, and messages that cannot be read.
+//! Workers store them with [`DeadLetters`]; [`Archive`] reads and removes them.
 
 mod archive;
 
@@ -38,8 +38,8 @@ impl DeadLetters {
         Self { broker: broker.clone() }
     }
 
-    /// Stores the message of a job that failed for good. Safe to repeat: the stream keeps one dead
-    /// letter per job.
+    /// Stores the message of a job that used up all attempts. Safe to repeat: the stream keeps one
+    /// dead letter per job.
     ///
     /// # Errors
     /// [`Error::Unavailable`] unless the stream has confirmed the message.
@@ -61,7 +61,7 @@ impl DeadLetters {
         self.publish(Some(job), subject, &job.key().to_string(), headers, delivery).await
     }
 
-    /// Stores a message that is not a job.
+    /// Stores a message that cannot be read as a job.
     ///
     /// # Errors
     /// [`Error::Unavailable`] unless the stream has confirmed the message.

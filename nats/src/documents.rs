@@ -1,4 +1,5 @@
-//! Documents that clients upload, kept in the object store `documents` until they are counted.
+//! Documents that clients upload, kept in the object store `documents` until their jobs are final,
+//! or as long as their dead letters.
 //!
 //! They are written in pieces as they arrive, and read in chunks as they are counted. Neither side
 //! holds a whole document. `nats object get documents <name>` reads them, too.

@@ -1,8 +1,8 @@
 //! Leases: the right to perform a duty, which one process holds at a time.
 //!
-//! A lease is a key in the bucket `leases`; its last writer holds it. It expires if it is not
-//! renewed within the bucket's maximum age. A lease avoids duplicate work. It is not a lock: writes
-//! must be safe even if two processes perform the duty.
+//! A lease is a key in the bucket `leases`; the last writer of the key holds the lease. It expires
+//! if it is not renewed within the bucket's maximum age. A lease avoids duplicate work. It is not a
+//! lock: writes must be safe even if two processes perform the duty.
 
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ pub struct Lease {
     holder: String,
 }
 
-/// A lease that this process holds, as far as it can know.
+/// A lease that this process holds. It may have expired: check [`HeldLease::until`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HeldLease {
     /// Revision of the last write, which the next one must expect.
@@ -45,9 +45,9 @@ pub struct HeldLease {
 }
 
 impl HeldLease {
-    /// Returns the time to wait before the next renewal.
+    /// Returns the delay before the next renewal.
     #[must_use]
-    pub fn pause(&self) -> Duration {
+    pub fn renewal_delay(&self) -> Duration {
         self.ttl / RENEWALS_PER_TTL
     }
 }
@@ -72,13 +72,14 @@ impl Lease {
         }
     }
 
-    /// Tries to acquire the lease.
+    /// Tries to acquire the lease: succeeds if it has expired, was released, or is already held
+    /// under this identity.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
     pub async fn acquire(&self) -> Result<LeaseResult, Error> {
         let ttl = stream_info(&self.broker, LEASES_STREAM).await?.config.max_age;
-        // Taken before the read and the write, so that `until` cannot be later than the expiry at
+        // Taken before the read and the write, so that `until` cannot be later than the expiry on
         // the broker.
         let start = Instant::now();
         let revision = match self.last().await? {
@@ -104,7 +105,8 @@ impl Lease {
         if let Some(revision) = self.write(self.claim(), held_lease.revision).await? {
             return Ok(renewed(revision));
         }
-        // An earlier renewal without an answer may have arrived and changed the revision.
+        // Revision mismatch: an earlier renewal without an answer may have arrived. If the last
+        // write is ours, the lease is still held.
         match self.last().await? {
             Some(message) if self.is_ours(&message) => {
                 Ok(self.write(self.claim(), message.sequence).await?.and_then(renewed))
@@ -113,7 +115,7 @@ impl Lease {
         }
     }
 
-    /// Releases the lease, so that another process need not wait until it expires.
+    /// Releases the lease, so that another process can acquire it before it expires.
     ///
     /// # Errors
     /// [`Error::Unavailable`].

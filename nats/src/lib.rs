@@ -13,7 +13,7 @@
 //! - [`events`]: live changes of a record
 //! - [`lease`]: duties that one process performs at a time; [`sweep`]: lost jobs and orphaned data
 //! - [`presence`]: the list of running workers
-//! - [`dead_letters`]: the messages of jobs that failed for good
+//! - [`dead_letters`]: the messages of jobs that used up all attempts
 //! - [`webhooks`]: the webhook queue, and the delivery state of each webhook
 //! - [`spans`]: tracing spans, and the trace context in message headers
 //!

@@ -62,7 +62,7 @@ async fn main() -> ExitCode {
     let mut env = Env::from_process();
     let config = read_config(&mut env);
     if let Err(invalid) = env.finish() {
-        return env::report("wordmill-nats", &invalid);
+        return env::print_invalid_settings("wordmill-nats", &invalid);
     }
     match provision(&config, drift).await {
         Ok(report) => {

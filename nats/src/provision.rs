@@ -53,7 +53,7 @@ pub struct Difference {
     pub field: String,
     /// Value in the topology, as JSON.
     pub expected: String,
-    /// Value at the broker, as JSON.
+    /// Value on the broker, as JSON.
     pub actual: String,
 }
 

@@ -34,7 +34,8 @@ const PULL_HEARTBEAT: Duration = Duration::from_secs(5);
 /// Maximum time without a message until a waiting request is considered lost, for example because
 /// another server became the leader: two heartbeats and a margin.
 const PULL_SILENCE_MAX: Duration = Duration::from_secs(11);
-/// The same for a lingering request, which the server answers after [`PULL_LINGER`] at the latest.
+/// Maximum silence for a lingering request, which the server answers after [`PULL_LINGER`] at the
+/// latest.
 const LINGER_SILENCE_MAX: Duration = Duration::from_secs(2);
 
 /// Number of messages after which a subscription ends. Larger than the number that may still be in
@@ -48,7 +49,7 @@ const END_REQUEST_NUMBER: u64 = 0;
 pub enum PullEvent {
     /// A delivery.
     Delivery(Box<Delivery>),
-    /// Heartbeat: the open request is still pending at the server, without a message for it.
+    /// Heartbeat: the open request is still pending on the server, without a message for it.
     Heartbeat,
     /// The open request was answered in full or has expired. Send the next one.
     Done,
@@ -91,7 +92,7 @@ struct PullRequest {
     idle_heartbeat: Option<u128>,
 }
 
-/// How long a request stays open while the source is empty.
+/// Lifetime of a request while the source is empty.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WhenEmpty {
     /// For [`PULL_EXPIRES`], with heartbeats.
@@ -113,7 +114,7 @@ impl Pull {
             .map_err(|error| Error::unavailable("read the configuration of a consumer", error))?;
         let ack_wait = consumer.cached_info().config.ack_wait;
         // Read before subscribing: if the connection changes in between, this number is outdated,
-        // and the next request subscribes again. The other order could miss a reconnect.
+        // and the next request subscribes again. Reading it afterwards could miss a reconnect.
         let subscribed_on = broker.connection_number();
         let (inbox, subscriber) = subscribe(broker).await?;
         Ok(Self {
@@ -161,7 +162,7 @@ impl Pull {
         let payload =
             serde_json::to_vec(&request).map_err(|error| Error::unavailable(OPERATION, error))?;
         // Read before publishing: after a reconnect in between, `next` reports the request as lost.
-        // The other order would wait for an answer that never arrives.
+        // Reading it afterwards would make `next` wait for an answer that never arrives.
         self.requested_on = self.broker.connection_number();
         self.request_number = self.request_number.wrapping_add(1);
         let reply = format!("{}.{}", self.inbox, self.request_number);
@@ -247,9 +248,9 @@ impl Pull {
             self.received += 1;
             match message.status {
                 None => {
-                    // It may answer an abandoned request. Then one more message than counted here
-                    // arrives for the open request. The next request takes it from the
-                    // subscription.
+                    // This delivery may belong to an abandoned request. Then one more message than
+                    // `open_messages` counts arrives for the open request. The next request takes
+                    // it from the subscription.
                     self.open_messages = self.open_messages.saturating_sub(1);
                     return Ok(PullEvent::Delivery(Box::new(self.build_delivery(message))));
                 }
@@ -257,7 +258,7 @@ impl Pull {
                 // A status of an abandoned request, for example its expiry, does not concern the
                 // open one.
                 Some(_) if !self.is_current(&message.subject) => {}
-                // 408: the request has expired at the server.
+                // 408: the request has expired on the server.
                 Some(StatusCode::TIMEOUT) => self.open_messages = 0,
                 // For example 409: the consumer was deleted, or its leader changed.
                 Some(status) => {

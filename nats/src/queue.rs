@@ -54,7 +54,7 @@ pub enum PublishAck {
 pub struct Level {
     /// Number of jobs, waiting or in flight.
     pub messages: u64,
-    /// Bytes of these jobs, as stored.
+    /// Total size of these jobs as stored, in bytes.
     pub bytes: u64,
     /// Limit of `messages`; `None` if unlimited.
     pub messages_max: Option<u64>,
@@ -130,8 +130,8 @@ impl Envelope {
     /// Returns the same job with the message id `<owner>.<job id>.again`.
     ///
     /// For a job whose message is definitely gone, while the stream would still deduplicate its
-    /// first id. Every request that detects this uses the same second id, so that the stream stores
-    /// only one of their messages, even if the record changes meanwhile.
+    /// first id. Every request that detects this uses the same second id, so the stream stores only
+    /// one of their messages, even if the record changes meanwhile.
     #[must_use]
     pub fn with_second_message_id(&self) -> Self {
         Self { message_id: format!("{}.again", self.message_id), ..self.clone() }

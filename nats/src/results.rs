@@ -246,9 +246,9 @@ pub struct DecompressedJson {
 /// State of the decoder after its last call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum DecoderState {
-    /// It filled the output, so more output may follow without further input.
+    /// The output is full. More output may follow without further input.
     MayHaveMore,
-    /// It needs input to continue.
+    /// The decoder needs further input.
     NeedsInput,
     /// The frame is complete.
     Complete,

@@ -210,8 +210,8 @@ impl Store {
     }
 
     /// Deletes a final record. Its tombstone is kept for [`TOMBSTONE_TTL`], longer than a message
-    /// can wait in the queue, so that a worker that receives the job's message later does not run
-    /// it.
+    /// can wait in the queue. A worker that receives the job's message later finds the tombstone
+    /// and does not run the job.
     ///
     /// # Errors
     /// [`Error::Unavailable`]: the record may have been deleted. Revision mismatches are reported

@@ -18,7 +18,7 @@ use crate::subject;
 
 /// Maximum number of messages per batch. The buffer of a subscription has room for them.
 pub(crate) const BATCH_MAX: usize = 128;
-/// Maximum bytes of messages per batch. A single message may be larger.
+/// Maximum size of the messages of a batch, in bytes. A single message may be larger.
 const BATCH_BYTES_MAX: usize = 4 << 20;
 /// Status codes at the end of a batch: 204 after its last message, 404 if no message matches.
 const BATCH_END_STATUSES: [u16; 2] = [204, 404];

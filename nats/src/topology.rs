@@ -54,7 +54,7 @@ pub const WEBHOOK_STATE_STREAM: &str = "KV_webhook_state";
 pub const ACK_WAIT: Duration = Duration::from_secs(30);
 /// Maximum number of jobs in [`JOBS`], waiting or in flight.
 pub const JOBS_MAX: i64 = 2_000_000;
-/// Maximum bytes of all jobs in [`JOBS`].
+/// Maximum size of all jobs in [`JOBS`], in bytes.
 pub const JOBS_BYTES_MAX: i64 = 8 << 30;
 /// Maximum age of a job in [`JOBS`]. The broker removes older ones.
 pub const JOBS_AGE_MAX: Duration = days(7);
@@ -65,9 +65,9 @@ pub const TOMBSTONE_TTL: Duration = days(30);
 pub const DEAD_AGE_MAX: Duration = days(30);
 /// Maximum number of webhooks in [`WEBHOOKS`].
 pub const WEBHOOKS_MAX: i64 = 1_000_000;
-/// Maximum bytes of all webhooks in [`WEBHOOKS`].
+/// Maximum size of all webhooks in [`WEBHOOKS`], in bytes.
 pub const WEBHOOKS_BYTES_MAX: i64 = 1 << 30;
-/// Maximum age of a webhook in [`WEBHOOKS`]. Longer than all attempts of a round may take.
+/// Maximum age of a webhook in [`WEBHOOKS`]. Longer than the longest round of attempts.
 pub const WEBHOOKS_AGE_MAX: Duration = days(7);
 /// Window in which the broker deduplicates message ids.
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
@@ -83,14 +83,14 @@ const fn days(n: u64) -> Duration {
 /// Settings that the topology depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Settings {
-    /// `WORDMILL_REPLICAS`: number of copies of each stream: 1, 3 or 5. Provisioning fails if the
+    /// `WORDMILL_REPLICAS`: number of copies of each stream, 1, 3 or 5. Provisioning fails if the
     /// cluster has fewer servers.
     pub replicas: u32,
     /// `WORDMILL_RESULT_TTL`: how long a final record and its result are kept.
     pub result_ttl: Duration,
-    /// `WORDMILL_DOCUMENTS_SPACE`: maximum bytes of documents that wait to be counted. If it is too
-    /// small, uploads are refused. The broker reserves all of it, so provisioning fails if it is
-    /// too large for the broker's storage.
+    /// `WORDMILL_DOCUMENTS_SPACE`: maximum size of all stored documents, in bytes: those of
+    /// unfinished jobs and of dead letters. Uploads are refused when it is used up. The broker
+    /// reserves all of it, so provisioning fails if it exceeds the broker's storage.
     pub documents_space: u64,
 }
 
@@ -191,7 +191,7 @@ fn jobs() -> Config {
 
 fn dead_jobs() -> Config {
     Config {
-        description: Some("Messages of jobs that failed for good".to_owned()),
+        description: Some("Messages of jobs that used up their attempts".to_owned()),
         retention: RetentionPolicy::Limits,
         max_messages_per_subject: 1,
         max_age: DEAD_AGE_MAX,
@@ -199,8 +199,8 @@ fn dead_jobs() -> Config {
     }
 }
 
-/// Returns the configuration of a key-value bucket, which is a stream. All NATS clients create
-/// buckets with these settings.
+/// Returns the configuration of a key-value bucket, which is a stream. NATS clients create buckets
+/// with the same settings, except that they allow TTLs of messages only on request.
 fn bucket(name: &str) -> Config {
     Config {
         discard: DiscardPolicy::New,
@@ -247,7 +247,8 @@ fn object_store(name: &str, max_age: Duration) -> Config {
     }
 }
 
-/// A document must outlive its job: the maximum time in the queue, and then its dead letter.
+/// Returns the configuration of the object store for documents. A document must outlive its job,
+/// which may wait in the queue for [`JOBS_AGE_MAX`], and then its dead letter.
 fn documents(space: u64) -> Config {
     Config {
         description: Some("Uploaded documents of unfinished jobs and dead letters".to_owned()),
@@ -263,8 +264,8 @@ fn consumer(lane: Lane) -> Consumer {
         ack_wait: ACK_WAIT,
         // Unlimited: attempts are counted in the record, and not every delivery is an attempt.
         max_deliver: -1,
-        // Unlimited: jobs that wait for their next attempt are not acknowledged, so with a limit
-        // one unreachable host could stop a lane. The requests of each worker bound its jobs in
+        // Unlimited: jobs that wait for their next attempt are not acknowledged, so a limit would
+        // let one unreachable host stop a lane. The requests of each worker bound its jobs in
         // flight.
         max_ack_pending: -1,
         filter_subject: format!("{JOBS_PREFIX}.{lane}.>"),
@@ -285,8 +286,9 @@ fn webhooks() -> Config {
     }
 }
 
-/// The broker measures the age of a state from its last change, which is later than the last change
-/// of the job's record. So a state outlives the record.
+/// Returns the configuration of the bucket for delivery states. The broker measures the age of a
+/// state from its last change, which is later than the last change of the job's record. So a state
+/// outlives the record.
 fn webhook_state(max_age: Duration) -> Config {
     Config {
         description: Some("Delivery state of each webhook".to_owned()),

@@ -1,7 +1,7 @@
 //! The webhook queue, and the delivery state of each webhook in a bucket.
 //!
 //! Webhooks have a separate work queue, so that an unreachable receiver never delays counting. A
-//! message only names a job. URL and content come from the record of the job.
+//! message identifies a job and a round. The URL and the content come from the record of the job.
 
 use async_nats::jetstream::context::PublishError;
 use async_nats::jetstream::message::PublishMessage;
@@ -67,9 +67,9 @@ pub struct VersionedDeliveries {
 pub struct Level {
     /// Number of webhooks in the queue, due now or later.
     pub waiting: u64,
-    /// Number of those that no worker has received yet.
+    /// Number of webhooks in the queue that no worker has received yet.
     pub untried: u64,
-    /// Time at which the oldest of them was stored; `None` if the queue is empty.
+    /// Time at which the oldest webhook in the queue was stored; `None` if the queue is empty.
     pub oldest: Option<Timestamp>,
 }
 

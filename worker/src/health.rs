@@ -49,7 +49,7 @@ pub(crate) async fn serve(listener: TcpListener, client_timeout: Duration, vital
         unauthenticated_max: CONNECTIONS_OPEN_MAX,
         client_timeout,
     };
-    let settings = Settings { limits, certificate: None, complete_answer: |_| None };
+    let settings = Settings { limits, certificate: None, complete_response: |_| None };
     let make_service = |_| TowerToHyperService::new(router.clone());
     server::serve(listener, make_service, settings, CancellationToken::new()).await;
 }

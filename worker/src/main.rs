@@ -55,7 +55,7 @@ fn with_config(command: impl FnOnce(Config) -> ExitCode) -> ExitCode {
     let config = Config::read(&mut env);
     match env.finish() {
         Ok(()) => command(config),
-        Err(invalid) => env::report("wordmill-worker", &invalid),
+        Err(invalid) => env::print_invalid_settings("wordmill-worker", &invalid),
     }
 }
 
@@ -70,7 +70,7 @@ fn check(config: Config) -> ExitCode {
 fn serve(config: Config) -> ExitCode {
     let pipeline = match telemetry::start(&config.telemetry, &config.name) {
         Ok(pipeline) => pipeline,
-        Err(error) => return env::report("wordmill-worker", &error),
+        Err(error) => return env::print_invalid_settings("wordmill-worker", &error),
     };
     let code = match run(config) {
         Ok(()) => ExitCode::SUCCESS,

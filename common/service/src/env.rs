@@ -233,7 +233,10 @@ impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Env {
 /// code for them.
 #[expect(clippy::print_stderr, reason = "the log is not started yet")]
 #[must_use]
-pub fn report(program: &str, invalid: &impl fmt::Display) -> std::process::ExitCode {
+pub fn print_invalid_settings(
+    program: &str,
+    invalid: &impl fmt::Display,
+) -> std::process::ExitCode {
     eprintln!("{program}: invalid settings:\n{invalid}");
     EXIT_USAGE.into()
 }

@@ -5,7 +5,7 @@
 //! progress. Handlers set their own limits for bodies. Connections without an authenticated request
 //! share a small part of all connections.
 
-mod bare_answer;
+mod bare_response;
 mod unauthenticated;
 
 use std::error::Error;
@@ -31,7 +31,7 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
 
-use self::bare_answer::CompletingStream;
+use self::bare_response::CompletingStream;
 pub use self::unauthenticated::Connection;
 use self::unauthenticated::UnauthenticatedConnections;
 
@@ -64,7 +64,7 @@ pub type Certificate = watch::Receiver<Arc<ServerConfig>>;
 /// Function that maps a response that hyper generates itself (`400` or `431`, a head without a
 /// body) to the complete response. It returns `None` for any other bytes, which are then sent
 /// unchanged.
-pub type CompleteAnswerFn = fn(&[u8]) -> Option<String>;
+pub type CompleteResponseFn = fn(&[u8]) -> Option<String>;
 
 /// Limits for clients.
 #[derive(Debug, Clone, Copy)]
@@ -87,7 +87,7 @@ pub struct Settings {
     /// TLS configuration. If it is set, the server accepts HTTPS only, otherwise plain HTTP only.
     pub certificate: Option<Certificate>,
     /// Completes the responses that hyper generates itself.
-    pub complete_answer: CompleteAnswerFn,
+    pub complete_response: CompleteResponseFn,
 }
 
 /// Serves connections until `shutdown`. Then closes idle connections, and returns when all open
@@ -108,7 +108,7 @@ pub async fn serve<S, B>(
     B::Data: Send,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    let Settings { limits, certificate, complete_answer } = settings;
+    let Settings { limits, certificate, complete_response } = settings;
     limit_unsent(&listener);
     let mut acceptor = Acceptor::new(listener, limits.connections_max);
     let unauthenticated = UnauthenticatedConnections::new(limits.unauthenticated_max);
@@ -127,7 +127,7 @@ pub async fn serve<S, B>(
                     // A certificate that is replaced later applies to later connections only.
                     tls: certificate.as_ref().map(|current| Arc::clone(&current.borrow())),
                     timeout: limits.client_timeout,
-                    complete_answer,
+                    complete_response,
                     stopping: shutdown.clone(),
                 };
                 connections.spawn(async move {
@@ -216,7 +216,7 @@ struct Client<S> {
     service: S,
     tls: Option<Arc<ServerConfig>>,
     timeout: Duration,
-    complete_answer: CompleteAnswerFn,
+    complete_response: CompleteResponseFn,
     stopping: CancellationToken,
 }
 
@@ -237,17 +237,17 @@ where
         stream.set_write_timeout(Some(self.timeout));
         let stream: Pin<Box<_>> = Box::pin(stream);
         let Some(tls) = &self.tls else {
-            return self.answer_requests(stream).await;
+            return self.serve_requests(stream).await;
         };
         let handshake = TlsAcceptor::from(Arc::clone(tls)).accept(stream);
         match tokio::time::timeout(self.timeout, handshake).await {
-            Ok(Ok(stream)) => self.answer_requests(stream).await,
+            Ok(Ok(stream)) => self.serve_requests(stream).await,
             Ok(Err(error)) => debug!(%error, "TLS handshake failed"),
             Err(_) => debug!("TLS handshake timed out"),
         }
     }
 
-    async fn answer_requests(self, stream: impl AsyncRead + AsyncWrite + Unpin) {
+    async fn serve_requests(self, stream: impl AsyncRead + AsyncWrite + Unpin) {
         let mut connection = pin!(
             http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -255,7 +255,7 @@ where
                 .max_header_size(HEAD_BYTES_MAX)
                 .max_buf_size(BUFFER_BYTES_MAX)
                 .serve_connection(
-                    TokioIo::new(CompletingStream::new(stream, self.complete_answer)),
+                    TokioIo::new(CompletingStream::new(stream, self.complete_response)),
                     self.service
                 )
         );
@@ -287,7 +287,7 @@ fn log_panic(ended: Result<(), tokio::task::JoinError>) {
 pub fn raise_file_limit(wanted: u32) -> u32 {
     let limit = getrlimit(Resource::Nofile);
     // The soft limit is low for the sake of programs that use `select`, which cannot handle
-    // descriptors above 1023. This one does not use it.
+    // descriptors above 1023. The services do not use it.
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     let current = match setrlimit(Resource::Nofile, raised) {
         Ok(()) => limit.maximum,

@@ -20,7 +20,8 @@ impl Signals {
             (Err(error), _) | (_, Err(error)) => {
                 error!(
                     %error,
-                    "cannot install handlers for SIGTERM and SIGINT; only SIGKILL stops this service"
+                    "cannot install handlers for SIGTERM and SIGINT; the service cannot shut down \
+                     gracefully"
                 );
                 Self(None)
             }

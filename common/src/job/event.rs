@@ -86,8 +86,8 @@ pub enum Event {
         run: RunNonce,
         /// Reason for the failure.
         failure: Failure,
-        /// Whether the attempts are used up, so that the job is dead-lettered. False for a
-        /// permanent failure.
+        /// Whether the attempts are used up. The job is then dead-lettered. False for a permanent
+        /// failure.
         dead_lettered: bool,
     },
     /// The job failed outside of an attempt: a worker found its attempts used up, or the sweeper

@@ -1,13 +1,13 @@
-//! Submission of batches: many jobs in one request, each accepted or refused on its own.
+//! Submission of batches: many jobs in one request, each accepted or refused individually.
 //!
 //! The jobs are read while the body arrives, and many of them are enqueued concurrently. The batch
 //! itself, a job that merges their results (`worker/src/batch_merge.rs`), is enqueued last. So when
-//! the client has the response, the batch is complete. A request that ends early leaves single
+//! the client gets the response, all its jobs are enqueued. A request that ends early leaves single
 //! jobs, but no batch. With an idempotency key, the ids of the jobs are derived from the key and
 //! their line numbers, so a repeated request runs no job twice.
 //!
 //! Query, headers and key are validated before the body is read. If one of them is invalid, no job
-//! is started. If a batch exists under the key, its jobs are only compared with the lines. If the
+//! is enqueued. If the key already has a batch, the lines are only compared with its jobs. If the
 //! queue fills up or the body ends early, the batch is interrupted: the response lists the jobs
 //! that were enqueued.
 
@@ -140,7 +140,7 @@ pub(crate) async fn submit_batch(
 }
 
 /// Returns the mode of a request with a key. The record of a batch is created last, so if it
-/// exists, all its jobs do.
+/// exists, all jobs of the batch were enqueued.
 ///
 /// # Errors
 /// `result_expired` if the batch has expired or is deleted, and `broker_unavailable`.
@@ -215,7 +215,7 @@ fn interrupted_problem(
 ) -> Problem {
     let is_reused = problem.has_code(Code::IdempotencyKeyReused);
     let advice = match mode {
-        // This request started nothing.
+        // This request enqueued nothing.
         BatchMode::ExistingBatch => return problem,
         BatchMode::NewKey if is_reused => {
             "Another request created the batch at the same time. Accepted lines that are not in \

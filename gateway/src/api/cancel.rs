@@ -1,11 +1,12 @@
 //! Cancels jobs.
 //!
-//! The record alone decides. It is written before the response is sent, and a final record never
-//! changes, so a worker that runs the job can no longer write a result. The message stays in the
-//! queue until a worker receives it, finds the job final, and acknowledges it without counting.
+//! A job is cancelled when its record is. The record is written before the response is sent, and a
+//! final record never changes, so a worker that runs the job can no longer write a result. The
+//! message stays in the queue until a worker receives it, finds the job final, and acknowledges it
+//! without counting.
 //!
 //! This holds even if no worker runs for a long time. With a short `WORDMILL_RESULT_TTL`, a record
-//! may expire before its message is delivered. The server then leaves a tombstone, which workers
+//! may expire before its message is delivered. The broker then leaves a tombstone, which workers
 //! treat as final and which outlives every message (`wordmill_nats::topology::TOMBSTONE_TTL`).
 
 use axum::Extension;

@@ -50,7 +50,8 @@ pub(crate) struct DeadLetterQuery {
     lane: Option<Lane>,
 }
 
-/// A dead letter: the message of a job that failed for good. A text or document is not included.
+/// A dead letter: the message of a job that used up all attempts, or a message that could not be
+/// read. A text or document is not included.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "DeadLetter")]
 pub(crate) struct DeadLetterView {
@@ -61,11 +62,11 @@ pub(crate) struct DeadLetterView {
     job_id: Option<JobId>,
     /// Lane of the job.
     lane: Lane,
-    /// Reason why the job failed.
+    /// Reason why the job failed, or why its message could not be read.
     failure: DeadLetterFailure,
     /// Number of attempts; null if it is unknown.
     attempts: Option<u32>,
-    /// Time at which the job failed for good.
+    /// Time at which the message was stored as a dead letter.
     #[schemars(with = "Moment")]
     dead_at: Timestamp,
     /// Size of the message, in bytes.
@@ -78,7 +79,7 @@ pub(crate) struct DeadLetterView {
     links: BTreeMap<&'static str, String>,
 }
 
-/// Reason why a job failed for good.
+/// Reason why a message became a dead letter.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "LetterFailure")]
 struct DeadLetterFailure {

@@ -102,7 +102,7 @@ async fn remove(app: &App, key: &JobKey, stored: &VersionedJob) -> Result<(), Er
     if let Some(ExplanationRef::Object { name }) = &stored.job.explanation {
         app.results.remove(name).await?;
     }
-    // Usually it is removed when the job becomes final. The document of a dead letter is removed
+    // Usually the document is removed when the job becomes final. That of a dead letter is removed
     // with the dead letter.
     if let Some(name) = stored.job.document.as_ref().filter(|_| !stored.job.dead_lettered) {
         app.uploads.documents.remove(name).await?;

@@ -75,8 +75,10 @@ pub(crate) async fn list_jobs(
     })??;
     let shown = page.records.iter().filter_map(|(key, record)| {
         let view = app.view_record(record, key);
-        view.inspect_err(|error| warn!(job.id = %key.job_id, %error, "cannot read a job record"))
-            .ok()
+        view.inspect_err(|error| {
+            warn!(job.id = %key.job_id, %error, "cannot read a job record; omitting it from a list");
+        })
+        .ok()
     });
     let data: Vec<JobView<'_>> = shown.collect();
     let next = page.next.map(cursor::encode);

@@ -92,7 +92,8 @@ pub(crate) async fn get_word_count(
     let id = request
         .job_id
         .ok_or_else(|| render_error(StatusCode::BAD_REQUEST, "The field \"job_id\" is missing."))?;
-    report(&app, &caller, &find_job::parse_job_key(&caller, &id).map_err(bad_request)?).await
+    word_count_response(&app, &caller, &find_job::parse_job_key(&caller, &id).map_err(bad_request)?)
+        .await
 }
 
 /// `GET /word-count/{job_id}`.
@@ -101,7 +102,7 @@ pub(crate) async fn get_word_count_by_path(
     caller: Caller,
     id: Result<JobPath, Problem>,
 ) -> Result<Response, ErrorResponse> {
-    report(&app, &caller, &id.map_err(bad_request)?.0).await
+    word_count_response(&app, &caller, &id.map_err(bad_request)?.0).await
 }
 
 /// `GET /health`.
@@ -117,7 +118,12 @@ pub(crate) async fn get_health(State(app): State<App>) -> Response {
     (status, Json(body)).into_response()
 }
 
-async fn report(app: &App, caller: &Caller, key: &JobKey) -> Result<Response, ErrorResponse> {
+/// Returns the status of a job, or its histogram if it has succeeded.
+async fn word_count_response(
+    app: &App,
+    caller: &Caller,
+    key: &JobKey,
+) -> Result<Response, ErrorResponse> {
     let unknown = || render_error(StatusCode::BAD_REQUEST, "No job has this id.");
     let stored = match find_job::find(app, key).await.map_err(server_error)? {
         Lookup::Job(record) => record.read(key).map_err(Problem::from).map_err(server_error)?,

@@ -1,7 +1,7 @@
 //! `POST /v1/jobs/{id}/retry`: repeats a final job as a new job with `retry_of`.
 //!
-//! The old job does not change. A URL or a batch is stored in its record. A text or a document is
-//! stored only as long as the message of the job is queued or a dead letter.
+//! The old job does not change. Its URL or its batch is stored in its record. Its text or document
+//! is stored only while its message is in the queue or is a dead letter.
 
 use axum::Extension;
 use axum::extract::State;
@@ -58,7 +58,7 @@ pub(crate) async fn retry_job(
         None => publish::accept(&app, &message, &trace).await,
     };
     upload::remove_unless_owned(&app, copy, &accepted);
-    Ok(submit::answer(&app, preference, accepted?).await)
+    Ok(submit::respond(&app, preference, accepted?).await)
 }
 
 /// Returns the source of a job.
@@ -78,13 +78,15 @@ async fn find_source(app: &App, job: &Job) -> Result<Source, Problem> {
     }
     let key = job.key();
     // The message may belong to an earlier job with the same id.
-    let is_its = |message: &ParsedMessage| message.created_at() == job.created_at;
+    let belongs_to_job = |message: &ParsedMessage| message.created_at() == job.created_at;
     let letter =
         with_broker_deadline(app.dead_letters.find(&key.owner, DeadLetterId::Job(key.job_id)))
             .await?;
-    let message = match letter.and_then(|letter| letter.message).filter(is_its) {
+    let message = match letter.and_then(|letter| letter.message).filter(belongs_to_job) {
         Some(message) => Some(message),
-        None => with_broker_deadline(app.queue.find(&key, ReadFrom::Leader)).await?.filter(is_its),
+        None => with_broker_deadline(app.queue.find(&key, ReadFrom::Leader))
+            .await?
+            .filter(belongs_to_job),
     };
     match message {
         Some(ParsedMessage::Known(message)) => Ok(message.source),

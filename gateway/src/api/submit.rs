@@ -53,7 +53,7 @@ pub(crate) async fn submit_job(
         None => publish::accept(&app, &message, &trace).await,
     };
     upload::remove_unless_owned(&app, object, &accepted);
-    Ok(answer(&app, preference, accepted?).await)
+    Ok(respond(&app, preference, accepted?).await)
 }
 
 /// `PUT /v1/jobs/{uuid}`. An `Idempotency-Key` is ignored, because the id serves the same purpose.
@@ -72,12 +72,12 @@ pub(crate) async fn submit_named_job(
     drop(reservation);
     let accepted = idempotent::accept(&app, message, &trace).await;
     upload::remove_unless_owned(&app, object, &accepted);
-    Ok(answer(&app, preference, accepted?).await)
+    Ok(respond(&app, preference, accepted?).await)
 }
 
 /// Returns the response for a job that this or an earlier request has submitted. If the client
 /// prefers to wait, waits until the job is final first.
-pub(crate) async fn answer(app: &App, preference: Option<PreferWait>, job: Job) -> Response {
+pub(crate) async fn respond(app: &App, preference: Option<PreferWait>, job: Job) -> Response {
     if job.status == Status::Unknown
         && let Ok(record) = Box::pin(find_job::require_raw(app, &job.key())).await
         && let Ok(view) = app.view_record(&record, &job.key())

@@ -1,4 +1,4 @@
-//! Reads the delivery state of webhooks, and sends them again.
+//! Reads the delivery state of a webhook, and sends the webhook again.
 
 use axum::Extension;
 use axum::extract::State;

@@ -1,6 +1,6 @@
 //! Limits of a caller: a rate limit per API key, and a quota of unfinished jobs per owner.
 //!
-//! Each gateway counts on its own. With three gateways, a key has three times its rate, and an
+//! Each gateway counts separately. With three gateways, a key has three times its rate, and an
 //! owner can exceed its quota by the jobs that the other gateways accept between two counts.
 
 use std::sync::{Mutex, PoisonError};
@@ -78,7 +78,7 @@ pub(crate) struct TokenBucket {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct RateDecision {
     rate: Rate,
-    /// Time until the next request is allowed; `None` if this one is.
+    /// Time until a request is allowed; `None` if this request is allowed.
     retry_after: Option<Duration>,
     remaining: u32,
     full_in: Duration,

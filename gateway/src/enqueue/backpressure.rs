@@ -36,7 +36,7 @@ pub(crate) struct Backpressure {
     reading: watch::Receiver<Option<Reading>>,
 }
 
-/// Fill level of the queue, and how fast it drains.
+/// Fill level and drain rate of the queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Reading {
     at: Instant,
@@ -113,8 +113,8 @@ impl Reading {
 
 /// Comparison of a fill level with a share of its limits.
 trait LevelExt {
-    /// Returns how many jobs must leave the queue before another one fits within `percent` of both
-    /// limits.
+    /// Returns the number of jobs that must leave the queue before another one fits within
+    /// `percent` of both limits.
     fn excess_jobs(&self, percent: u64) -> u64;
 }
 

@@ -282,7 +282,11 @@ async fn enqueue_if_missing(
                 return Err(publish::refusal_problem(app, stored.job.lane, &reason));
             }
             PublishOutcome::Unconfirmed => {
-                warn!(job.id = %stored.job.job_id, "the broker did not confirm a job in time");
+                warn!(
+                    job.id = %stored.job.job_id,
+                    "the broker did not confirm a job in time; the client gets an error, but the \
+                     job may still run"
+                );
                 return Err(Problem::unconfirmed(stored.job.job_id));
             }
         }

@@ -45,7 +45,7 @@ impl InFlightBudget {
         self.reserve_kib(u32::try_from(bytes >> 10).unwrap_or(KIB_MAX))
     }
 
-    /// Creates the reservation of a body that arrives, which is empty at first.
+    /// Creates an empty reservation for a body that is arriving.
     pub(crate) fn reserve_body(&self) -> BodyReservation {
         BodyReservation { budget: self.clone(), permit: None }
     }

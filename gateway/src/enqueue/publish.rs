@@ -89,7 +89,11 @@ async fn enqueue(app: &App, message: &JobMessage, trace: &TraceParent) -> Result
         // Keep the record: the queue may have the job. If it does not, the sweeper fails the job as
         // lost.
         PublishOutcome::Unconfirmed => {
-            warn!(job.id = %job.job_id, "the broker did not confirm a job in time");
+            warn!(
+                job.id = %job.job_id,
+                "the broker did not confirm a job in time; the client gets an error, but the job \
+                 may still run"
+            );
             Err(Problem::unconfirmed(job.job_id))
         }
     }
@@ -175,7 +179,11 @@ pub(crate) async fn roll_back_record(app: &App, job: &Job, created: Result<u64, 
         Err(error) => Err(error),
     };
     if let Err(error) = rolled_back {
-        warn!(job.id = %job.job_id, %error, "cannot remove the record of a refused job");
+        warn!(
+            job.id = %job.job_id,
+            %error,
+            "cannot remove the record of a refused job; the sweeper will fail the job as lost"
+        );
     }
 }
 

@@ -51,7 +51,13 @@ impl<T> FileWatch<T> {
         parse: Parse<T>,
     ) -> Result<(Self, watch::Receiver<Arc<T>>), Error> {
         let hangup = signal(SignalKind::hangup())
-            .inspect_err(|error| warn!(%error, "cannot listen for SIGHUP"))
+            .inspect_err(|error| {
+                warn!(
+                    %error,
+                    "cannot listen for SIGHUP; the signal would end the process, but changed \
+                     files are found by polling"
+                );
+            })
             .ok();
         let error = |reason| Error { name, reason };
         let contents = read_files(&paths).await.map_err(error)?;

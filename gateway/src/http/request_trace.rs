@@ -28,7 +28,7 @@ const DEFAULT_CACHE_CONTROL: HeaderValue = HeaderValue::from_static("private, no
 /// Placeholder for the trace id in `WORDMILL_TRACE_URL`.
 const PLACEHOLDER: &str = "{trace_id}";
 
-/// How the trace context of a caller is used.
+/// Use of a caller's trace context.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum InboundTrace {
     /// The request joins the caller's trace, and is recorded if the caller's context is sampled.

@@ -16,7 +16,7 @@ use crate::http::tls::Tls;
 /// 512 MiB of the shipped containers. Bodies are not read before a request is authenticated.
 const UNAUTHENTICATED_BYTES_MAX: usize = 64 << 20;
 
-/// Maximum size of a response that hyper writes on its own, in bytes.
+/// Maximum size of a response that hyper generates itself, in bytes.
 const BARE_BYTES_MAX: usize = 512;
 /// The `Content-Length` field of a response without a body.
 const EMPTY_BODY_FIELD: &str = "content-length: 0\r\n";
@@ -34,12 +34,12 @@ pub(crate) fn settings(
         unauthenticated_max: UNAUTHENTICATED_BYTES_MAX / CONNECTION_BYTES_MAX,
         client_timeout,
     };
-    Settings { limits, certificate: tls.map(|tls| tls.0), complete_answer }
+    Settings { limits, certificate: tls.map(|tls| tls.0), complete_response }
 }
 
 /// Returns the problem that replaces a response of hyper (`400` or `431` without a body); `None`
 /// for all other bytes.
-fn complete_answer(written: &[u8]) -> Option<String> {
+fn complete_response(written: &[u8]) -> Option<String> {
     if written.len() > BARE_BYTES_MAX || !written.starts_with(b"HTTP/1.") {
         return None;
     }
@@ -78,8 +78,8 @@ mod tests {
     fn only_bare_responses_are_replaced() {
         let bare = "HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\n\
                     content-length: 0\r\ndate: Thu, 01 Jan 1970 00:00:00 GMT\r\n\r\n";
-        let answer = complete_answer(bare.as_bytes()).unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let response = complete_response(bare.as_bytes()).unwrap();
+        let (head, body) = response.split_once("\r\n\r\n").unwrap();
         assert!(head.contains(&format!("content-length: {}\r\n", body.len())), "{head}");
         assert!(head.contains("connection: close\r\n"), "{head}");
         assert!(body.contains("\"code\":\"head_too_large\""), "{body}");
@@ -90,7 +90,7 @@ mod tests {
             format!("{bare}x"),
             "{\"text\":\"HTTP/1.1 431 \"}".to_owned(),
         ] {
-            assert_eq!(complete_answer(other.as_bytes()), None, "{other}");
+            assert_eq!(complete_response(other.as_bytes()), None, "{other}");
         }
     }
 }

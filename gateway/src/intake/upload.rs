@@ -297,7 +297,7 @@ fn too_large(size_max: u64) -> Problem {
 
 #[expect(clippy::needless_pass_by_value, reason = "used as a function for map_err")]
 pub(crate) fn storage_problem(error: Error) -> Problem {
-    warn!(%error, "cannot store a document");
+    warn!(%error, "cannot store a document; nothing was queued");
     match error {
         Error::Full { .. } => {
             let detail = "The document store is full. Nothing was queued. Try again later.";

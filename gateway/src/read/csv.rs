@@ -8,7 +8,6 @@
 //! 1. A field is quoted if it contains a separator of some spreadsheet (`,`, `;` or a tab), a
 //!    quotation mark or a line break, or has white space at either end. A reader that splits at `;`
 //!    sees such a field as one cell only if it begins there with its quotation mark.
-//! 2. An apostrophe precedes each formula: at the front of the field, and after a separator or a
 //! 2. An apostrophe precedes each formula: at the start of the field, and after a separator or a
 //!    line break within it. Full-width and small forms of the four characters begin a formula, too.
 //!    Invisible characters and characters that readers strip are ignored in front of a formula. An

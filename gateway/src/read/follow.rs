@@ -31,7 +31,7 @@ pub(crate) const WAIT_S_MAX: u64 = 60;
 const REREAD_INTERVAL: Duration = Duration::from_secs(5);
 /// Delay of the first read if the record was not read after the subscription. In a cluster, the
 /// server that republishes a change may not know the subscription yet. After this delay most jobs
-/// are final, so that the read is saved.
+/// are final, which saves the read.
 const FIRST_READ_AFTER: Duration = Duration::from_millis(500);
 /// Request header with the preferences of the client (RFC 7240).
 const PREFER: &str = "prefer";
@@ -261,8 +261,8 @@ impl PreferWait {
         let wait = parse_prefer_wait(headers)?;
         let listener = match app.broker.is_connected() {
             true => Box::pin(Listener::open(app, key)).await.ok().map(Box::new),
-            // Without a connection, accepting the job waits for one. A second wait would double the
-            // delay.
+            // While there is no connection, `accept` already waits for one. Waiting here, too,
+            // would double the delay.
             false => None,
         };
         Some(Self { wait, listener })

@@ -31,9 +31,9 @@ use crate::http::schema::Moment;
 use crate::read::job_view::links::Links;
 
 /// Initial capacity of a response, in bytes. It suffices for most jobs.
-const ANSWER_BYTES_USUAL: usize = 2048;
+const RESPONSE_BYTES_USUAL: usize = 2048;
 
-/// A job: what was submitted, its status and attempts and, once it has succeeded, its totals.
+/// A job: its source and options, its status and attempts and, once it has succeeded, its totals.
 // Most parts of a stored record are passed on as raw JSON, without parsing them.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(bound(deserialize = "'de: 'a"))]
@@ -328,7 +328,7 @@ impl<'a> JobView<'a> {
 
 impl IntoResponse for JobView<'_> {
     fn into_response(self) -> Response {
-        let mut json = Vec::with_capacity(ANSWER_BYTES_USUAL);
+        let mut json = Vec::with_capacity(RESPONSE_BYTES_USUAL);
         match serde_json::to_writer(&mut json, &self) {
             Ok(()) => ([(CONTENT_TYPE, "application/json")], json).into_response(),
             Err(error) => {

@@ -69,7 +69,7 @@ impl Format {
         }
     }
 
-    /// Returns how much the client prefers this format, in thousandths. The most specific media
+    /// Returns the client's preference for this format, in thousandths. The most specific media
     /// range applies.
     fn quality(self, ranges: &[Range<'_>]) -> u16 {
         let names: &[&str] = match self {
@@ -107,7 +107,7 @@ fn parse_quality(text: &str) -> Option<u16> {
     integer.checked_mul(1000)?.checked_add(part).map(|quality| quality.min(1000))
 }
 
-/// JSON around a histogram. The other formats have none.
+/// JSON around a histogram. CSV and NDJSON have no frame.
 #[derive(Debug)]
 pub(crate) struct Frame<'a> {
     /// Text before the object.

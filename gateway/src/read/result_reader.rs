@@ -29,8 +29,8 @@ enum Storage {
 }
 
 impl Words {
-    /// Opens the words of a succeeded job and reads the first one. At most `words_max` words
-    /// follow, each with at least `count_min` occurrences.
+    /// Opens the words of a succeeded job and reads the first one. There are at most `words_max`
+    /// words, each with at least `count_min` occurrences.
     ///
     /// # Errors
     /// `broker_unavailable`, and `result_expired` if the result is no longer stored.

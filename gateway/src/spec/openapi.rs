@@ -81,7 +81,7 @@ impl StaticDocument {
         Self { content_type, body: body.into(), etag: format!("\"{tag}\"").into() }
     }
 
-    fn answer(&self, headers: &HeaderMap) -> Response {
+    fn respond(&self, headers: &HeaderMap) -> Response {
         let cache = HeaderValue::try_from(format!("public, max-age={CACHE_MAX_AGE_S}"));
         let etag = HeaderValue::try_from(&*self.etag);
         let is_known = IfNoneMatch::of(headers).is_some_and(|tags| tags.includes_tag(&self.etag));
@@ -99,12 +99,12 @@ impl StaticDocument {
 
 /// `GET /openapi.json`.
 pub(crate) async fn get_openapi(State(app): State<App>, headers: HeaderMap) -> Response {
-    app.description.document.answer(&headers)
+    app.description.document.respond(&headers)
 }
 
 /// `GET /docs`: the reference page.
 pub(crate) async fn get_reference_page(State(app): State<App>, headers: HeaderMap) -> Response {
-    let mut response = app.description.reference.answer(&headers);
+    let mut response = app.description.reference.respond(&headers);
     reference_page::add_security_headers(response.headers_mut());
     response
 }
@@ -166,7 +166,7 @@ const TAGS: [(&str, &str); 6] = [
     ("submission", "Submit a URL, a text or a document."),
     ("jobs", "Follow jobs and get their results."),
     ("batches", "Submit many jobs in one request and get their merged result."),
-    ("dead letters", "Inspect, replay and delete jobs that failed for good."),
+    ("dead letters", "Inspect, replay and delete the messages of jobs that used up all attempts."),
     ("service", "Get the state of the service."),
     (
         "older contract",
@@ -189,7 +189,7 @@ or `431` before it reaches a route.";
 
 /// Returns the document of a gateway with keys.
 #[cfg(test)]
-pub(crate) fn keyed() -> Value {
+pub(crate) fn document_with_keys() -> Value {
     document(Access::Keyed)
 }
 
@@ -234,7 +234,7 @@ mod tests {
 
     #[test]
     fn every_reference_resolves() {
-        let document = keyed();
+        let document = document_with_keys();
         let text = document.to_string();
         for part in text.split("\"$ref\":\"#").skip(1) {
             let pointer = part.split('"').next().unwrap();
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn every_code_is_the_answer_of_some_operation() {
+    fn every_code_is_in_a_response_of_some_operation() {
         let named: BTreeSet<&str> = operations(&mut Schemas::new())
             .iter()
             .flat_map(|operation| operation.all_codes().into_iter().map(|code| code.name()))
@@ -262,7 +262,7 @@ mod tests {
     #[test]
     fn the_description_is_the_golden_one() {
         let golden = include_str!("../../../docs/openapi.json");
-        let text = format!("{:#}\n", keyed());
+        let text = format!("{:#}\n", document_with_keys());
         if text != golden {
             let new = std::env::temp_dir().join("openapi.json");
             std::fs::write(&new, &text).unwrap();

@@ -131,7 +131,7 @@ impl Operation<'_> {
         }
         out += &self.parameters();
         out += &self.body();
-        out += &self.answers(document);
+        out += &self.responses(document);
         out + "</article>\n"
     }
 
@@ -166,9 +166,9 @@ impl Operation<'_> {
         )
     }
 
-    fn answers(&self, document: &Value) -> String {
-        let rows = members(&self.json["responses"]).map(|(status, answer)| {
-            let headers: Vec<String> = members(&answer["headers"])
+    fn responses(&self, document: &Value) -> String {
+        let rows = members(&self.json["responses"]).map(|(status, response)| {
+            let headers: Vec<String> = members(&response["headers"])
                 .map(|(name, reference)| {
                     let pointer = reference["$ref"].as_str().unwrap_or_default().trim_start_matches('#');
                     let header = document.pointer(pointer).unwrap_or(&Value::Null);
@@ -183,8 +183,8 @@ impl Operation<'_> {
             format!(
                 "<tr><th scope=\"row\"><span class=\"status s{}\">{status}</span></th><td>{}{}{headers}</td></tr>\n",
                 status.chars().next().unwrap_or('0'),
-                prose(answer["description"].as_str().unwrap_or_default()),
-                content(answer),
+                prose(response["description"].as_str().unwrap_or_default()),
+                content(response),
             )
         });
         format!(
@@ -216,7 +216,7 @@ mod tests {
 
     #[test]
     fn the_page_shows_every_operation_and_loads_nothing() {
-        let document = crate::spec::openapi::keyed();
+        let document = crate::spec::openapi::document_with_keys();
         let html = render(&document);
         for (path, methods) in members(&document["paths"]) {
             assert!(html.contains(&escape(path)), "{path}");

@@ -223,7 +223,7 @@ impl Intake<'_> {
     }
 }
 
-/// Refuses the next line on behalf of the unread rest of the body.
+/// Returns one refused entry that stands for the unread rest of the body, and counts it as a line.
 fn refuse_rest(count: &mut u32, problem: Problem) -> LineOutcome {
     *count = count.saturating_add(1);
     let detail = format!("{} This line and all further lines were not read.", problem.detail());

@@ -19,7 +19,8 @@ pub(super) enum Shape {
 enum ArrayPosition {
     /// Before the opening bracket.
     Before,
-    /// Before or inside an element.
+    /// Before or inside an element, within `depth` objects and arrays of the element. `is_text`:
+    /// inside a string. `is_escaped`: after a backslash in a string.
     Within { depth: u32, is_text: bool, is_escaped: bool },
     /// After the closing bracket.
     After,

@@ -1,7 +1,7 @@
 //! Replays dead letters: submits the job of each again, as a new job with `retry_of`.
 //!
 //! The id of the new job is derived from the old job, so a repeated request finds the first new
-//! job, even a final one, and creates no other. The dead letter stays until it is deleted or
+//! job, even if it is final, and creates no other. The dead letter stays until it is deleted or
 //! expires.
 
 use std::time::Duration;
@@ -78,7 +78,7 @@ struct ReplayFilter {
 /// Outcome of a replay.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "Replayed")]
-pub(crate) struct ReplayAnswer {
+pub(crate) struct ReplayResponse {
     /// Whether this was a dry run, which changes nothing.
     dry_run: bool,
     /// One entry for each selected dead letter.
@@ -110,7 +110,7 @@ enum Outcome {
     NotTried,
 }
 
-/// Outcome for one dead letter.
+/// A selected dead letter and the outcome of its replay.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "ReplayedLetter")]
 struct ReplayedDeadLetter {
@@ -145,7 +145,7 @@ pub(crate) async fn replay_dead_letters(
     Extension(trace): Extension<TraceParent>,
     headers: HeaderMap,
     body: Body,
-) -> Result<Json<ReplayAnswer>, Problem> {
+) -> Result<Json<ReplayResponse>, Problem> {
     let reading = json_body::read_object(&app.in_flight_budget, &headers, body, app.json_size_max);
     let (request, _reservation): (Request, _) = reading.await?;
     let dry_run = request.dry_run;
@@ -168,7 +168,7 @@ pub(crate) async fn replay_dead_letters(
         can_continue = entry.outcome != Outcome::Refused;
         entries.push(entry);
     }
-    Ok(Json(ReplayAnswer { dry_run, data: entries, next_cursor: next.map(cursor::encode) }))
+    Ok(Json(ReplayResponse { dry_run, data: entries, next_cursor: next.map(cursor::encode) }))
 }
 
 /// Returns the selected dead letters, and the position for the next request.

@@ -18,7 +18,7 @@ const DESCRIPTION: &str = "Up to 10,000 jobs, one per line or in an array, each 
     members. Its id can be used wherever a job id is expected.";
 
 pub(super) fn operations(schemas: &mut Schemas) -> [Operation; 3] {
-    let batch = schemas.answer::<JobView<'_>>();
+    let batch = schemas.response::<JobView<'_>>();
     let text = json!({"type": "string"});
     [
         submit(schemas),
@@ -32,7 +32,7 @@ pub(super) fn operations(schemas: &mut Schemas) -> [Operation; 3] {
             .header_parameter("If-None-Match", "The revision that the client has.", &text)
             .json(200, "The batch.", batch)
             .with_headers(200, &["Cache-Control", "ETag", "Retry-After"])
-            .answer(304, "The batch has not changed.")
+            .response(304, "The batch has not changed.")
             .with_headers(304, &["Cache-Control", "ETag", "Retry-After"])
             .codes(&FIND_JOB_CODES)
             .codes(&[Code::InvalidQuery, Code::TooManyWaiting]),
@@ -64,8 +64,8 @@ pub(super) fn operations(schemas: &mut Schemas) -> [Operation; 3] {
 
 fn submit(schemas: &mut Schemas) -> Operation {
     let line = line(schemas);
-    // One valid line is enough. Each invalid line is refused on its own. The line after the limit
-    // is refused on behalf of the rest.
+    // One valid line is enough. Invalid lines are refused individually. If there are too many
+    // lines, one refused entry stands for the unread rest of the body.
     let lines = json!({"schema": {
         "type": "array", "items": {"anyOf": [line, {}]}, "contains": line,
     }});
@@ -79,7 +79,7 @@ fn submit(schemas: &mut Schemas) -> Operation {
         "schema": {"const": "bulk"},
     }));
     let operation = Operation::new(TAG, ("POST", "/v1/batches"), "submitBatch", "Submit many jobs");
-    super::submission::keyed(operation)
+    super::submission::with_key_header(operation)
         .description(DESCRIPTION)
         .query_parameters(query)
         .body(

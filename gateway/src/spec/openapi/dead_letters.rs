@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::{Operation, Schemas};
-use crate::api::dead_letters::replay::{ReplayAnswer, Request};
+use crate::api::dead_letters::replay::{ReplayResponse, Request};
 use crate::api::dead_letters::{DeadLetterQuery, DeadLetterView};
 use crate::http::cursor::ListPage;
 use crate::http::problem::Code;
@@ -20,17 +20,17 @@ pub(super) fn operations(schemas: &mut Schemas) -> Vec<Operation> {
         Operation::new(TAG, ("GET", "/v1/dead-letters"), "listDeadLetters", "List dead letters")
             .description("Newest first.")
             .query_parameters(schemas.query_parameters::<DeadLetterQuery>())
-            .json(200, "One page of dead letters.", schemas.answer::<ListPage<DeadLetterView>>())
+            .json(200, "One page of dead letters.", schemas.response::<ListPage<DeadLetterView>>())
             .link(200, "getDeadLetter", "$response.body#/data/0/id")
             .link(200, "deleteDeadLetter", "$response.body#/data/0/id")
             .codes(&[Code::BrokerUnavailable, Code::InvalidQuery]),
         Operation::new(TAG, ("GET", path), "getDeadLetter", "Get a dead letter")
             .path_parameter("id", ID_DESCRIPTION, &id)
-            .json(200, "The dead letter.", schemas.answer::<DeadLetterView>())
+            .json(200, "The dead letter.", schemas.response::<DeadLetterView>())
             .codes(&FIND_LETTER_CODES),
         Operation::new(TAG, ("DELETE", path), "deleteDeadLetter", "Delete a dead letter")
             .path_parameter("id", ID_DESCRIPTION, &id)
-            .answer(204, "The dead letter is deleted.")
+            .response(204, "The dead letter is deleted.")
             .codes(&FIND_LETTER_CODES),
         Operation::new(
             TAG,
@@ -46,7 +46,7 @@ pub(super) fn operations(schemas: &mut Schemas) -> Vec<Operation> {
             "Selects the dead letters by their ids or by a filter.",
             &[("application/json", json!({"schema": schemas.request::<Request>("Replay")}))],
         )
-        .json(200, "The outcome for each dead letter.", schemas.answer::<ReplayAnswer>())
+        .json(200, "The outcome for each dead letter.", schemas.response::<ReplayResponse>())
         .codes(&[Code::BrokerUnavailable, Code::InputTooLarge, Code::InvalidJson])
         .codes(&[Code::InvalidRequest, Code::Overloaded, Code::RequestTimeout])
         .codes(&[Code::UnsupportedMediaType]),

@@ -32,13 +32,13 @@ fn list(schemas: &mut Schemas) -> Operation {
              changes meanwhile moves to the front and may be missing on the later pages.",
         )
         .query_parameters(schemas.query_parameters::<listing::ListQuery>())
-        .json(200, "One page of jobs.", schemas.answer::<ListPage<JobView<'_>>>())
+        .json(200, "One page of jobs.", schemas.response::<ListPage<JobView<'_>>>())
         .with_headers(200, &["Link"])
         .codes(&[Code::BrokerUnavailable, Code::InvalidQuery])
 }
 
 fn read_operations(schemas: &mut Schemas) -> [Operation; 2] {
-    let job = schemas.answer::<JobView<'_>>();
+    let job = schemas.response::<JobView<'_>>();
     let text = json!({"type": "string"});
     let revision = "The revision that the client has. With `wait`, the response is sent as soon as \
                     the job has another revision. If the revision is the same, the response is \
@@ -73,7 +73,7 @@ fn read_operations(schemas: &mut Schemas) -> [Operation; 2] {
             .header_parameter("If-None-Match", revision, &text)
             .json(200, "The job.", job)
             .with_headers(200, &["Cache-Control", "ETag", "Retry-After"])
-            .answer(304, "The job has not changed.")
+            .response(304, "The job has not changed.")
             .with_headers(304, &["Cache-Control", "ETag", "Retry-After"])
             .codes(&FIND_JOB_CODES)
             .codes(&[Code::InvalidQuery, Code::TooManyWaiting]),
@@ -86,7 +86,7 @@ fn read_operations(schemas: &mut Schemas) -> [Operation; 2] {
             .header_parameter("Last-Event-ID", last_event_id, &text)
             .content(200, "Events until the job is final.", "text/event-stream", event)
             .with_headers(200, &["Cache-Control"])
-            .answer(204, "The job is final and the client has its last event.")
+            .response(204, "The job is final and the client has its last event.")
             .codes(&FIND_JOB_CODES)
             .codes(&[Code::TooManyWaiting]),
     ]
@@ -94,7 +94,7 @@ fn read_operations(schemas: &mut Schemas) -> [Operation; 2] {
 
 fn results(schemas: &mut Schemas) -> [Operation; 2] {
     let text = json!({"type": "string"});
-    let mut result = schemas.answer_inline::<Head<'_>>();
+    let mut result = schemas.response_inline::<Head<'_>>();
     let word_count = json!({
         "type": "object",
         "description": "Each word with its number of occurrences, the most frequent first.",
@@ -142,7 +142,7 @@ fn results(schemas: &mut Schemas) -> [Operation; 2] {
             .json(
                 200,
                 "Tokens that the two rules count differently.",
-                schemas.answer::<ExplanationView<'_>>(),
+                schemas.response::<ExplanationView<'_>>(),
             )
             .codes(&FIND_JOB_CODES)
             .codes(&[Code::ExplainNotRecorded, Code::InvalidQuery])
@@ -151,7 +151,7 @@ fn results(schemas: &mut Schemas) -> [Operation; 2] {
 }
 
 fn write_operations(schemas: &mut Schemas) -> [Operation; 4] {
-    let job = schemas.answer::<JobView<'_>>();
+    let job = schemas.response::<JobView<'_>>();
     [
         Operation::new(TAG, ("POST", "/v1/jobs/{id}/cancel"), "cancelJob", "Cancel a job")
             .description(
@@ -187,7 +187,7 @@ fn write_operations(schemas: &mut Schemas) -> [Operation; 4] {
                  Earlier attempts are discarded.",
             )
             .job_id()
-            .json(202, "The webhook is queued.", schemas.answer::<JobView<'_>>())
+            .json(202, "The webhook is queued.", schemas.response::<JobView<'_>>())
             .codes(&FIND_JOB_CODES)
             .codes(&[Code::JobNotFinished, Code::WebhookNotRequested])
             .codes(&[Code::WebhooksDisabled, Code::WebhooksFull]),
@@ -199,7 +199,7 @@ fn write_operations(schemas: &mut Schemas) -> [Operation; 4] {
         )
         .description("The job must be final. Later requests for it are answered with `410`.")
         .job_id()
-        .answer(204, "The job is deleted.")
+        .response(204, "The job is deleted.")
         .codes(&FIND_JOB_CODES)
         .codes(&[Code::JobNotFinished]),
     ]

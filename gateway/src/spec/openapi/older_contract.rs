@@ -32,7 +32,7 @@ pub(super) fn operations() -> Vec<Operation> {
         "required": ["url"],
         "properties": {"url": new_job::url_schema()},
     });
-    let begun = envelope_schema(
+    let accepted = envelope_schema(
         true,
         &json!({
             "type": "object",
@@ -74,7 +74,7 @@ pub(super) fn operations() -> Vec<Operation> {
         Operation::new(TAG, ("POST", "/word-count"), "olderSubmit", "Submit a page")
             .with_older_errors()
             .body("The page.", &[("application/json", json!({"schema": submission}))])
-            .json(202, "The job is queued.", begun)
+            .json(202, "The job is queued.", accepted)
             .codes(&[Code::InvalidJson]),
         Operation::new(TAG, ("GET", "/word-count"), "olderGet", "Get a job by its id in the query")
             .description(

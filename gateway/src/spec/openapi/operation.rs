@@ -23,7 +23,7 @@ pub(crate) struct Operation {
     description: &'static str,
     parameters: Vec<Value>,
     body: Option<Value>,
-    answers: BTreeMap<u16, Answer>,
+    responses: BTreeMap<u16, Response>,
     codes: Vec<Code>,
     errors: Errors,
 }
@@ -43,7 +43,7 @@ enum Errors {
 
 /// A response that is not a problem.
 #[derive(Debug)]
-struct Answer {
+struct Response {
     description: String,
     content: Map<String, Value>,
     headers: Vec<&'static str>,
@@ -66,7 +66,7 @@ impl Operation {
             description: "",
             parameters: Vec::new(),
             body: None,
-            answers: BTreeMap::new(),
+            responses: BTreeMap::new(),
             codes: Vec::new(),
             errors: Errors::Problems,
         }
@@ -131,15 +131,15 @@ impl Operation {
     }
 
     /// Adds a response without a body.
-    pub(crate) fn answer(mut self, status: u16, text: &str) -> Self {
+    pub(crate) fn response(mut self, status: u16, text: &str) -> Self {
         let text = text.to_owned();
-        let nothing = Answer {
+        let response = Response {
             description: text,
             content: Map::new(),
             headers: Vec::new(),
             links: Map::new(),
         };
-        self.answers.insert(status, nothing);
+        self.responses.insert(status, response);
         self
     }
 
@@ -151,19 +151,19 @@ impl Operation {
     /// Adds a media type to a response, and the response if it is new.
     #[expect(clippy::needless_pass_by_value, reason = "made at every call")]
     pub(crate) fn content(mut self, status: u16, text: &str, media: &str, schema: Value) -> Self {
-        if !self.answers.contains_key(&status) {
-            self = self.answer(status, text);
+        if !self.responses.contains_key(&status) {
+            self = self.response(status, text);
         }
-        if let Some(answer) = self.answers.get_mut(&status) {
-            answer.content.insert(media.to_owned(), json!({"schema": schema}));
+        if let Some(response) = self.responses.get_mut(&status) {
+            response.content.insert(media.to_owned(), json!({"schema": schema}));
         }
         self
     }
 
     /// Adds header fields to a response. [`headers`] describes them.
     pub(crate) fn with_headers(mut self, status: u16, headers: &[&'static str]) -> Self {
-        if let Some(answer) = self.answers.get_mut(&status) {
-            answer.headers.extend(headers);
+        if let Some(response) = self.responses.get_mut(&status) {
+            response.headers.extend(headers);
         }
         self
     }
@@ -178,9 +178,9 @@ impl Operation {
 
     /// Adds a link from a response to an operation. `parameter` locates the id in the response.
     pub(crate) fn link(mut self, status: u16, operation: &str, parameter: &str) -> Self {
-        if let Some(answer) = self.answers.get_mut(&status) {
+        if let Some(response) = self.responses.get_mut(&status) {
             let link = json!({"operationId": operation, "parameters": {"id": parameter}});
-            answer.links.insert(operation.to_owned(), link);
+            response.links.insert(operation.to_owned(), link);
         }
         self
     }
@@ -207,18 +207,18 @@ impl Operation {
 
     /// Renders the OpenAPI operation object.
     pub(super) fn describe(&self) -> Value {
-        let mut answers: Map<String, Value> = Map::new();
-        for (status, answer) in &self.answers {
-            answers.insert(status.to_string(), self.describe_answer(answer));
+        let mut responses: Map<String, Value> = Map::new();
+        for (status, response) in &self.responses {
+            responses.insert(status.to_string(), self.describe_response(response));
         }
         for (status, codes) in self.problems() {
-            answers.insert(status.to_string(), self.describe_problem(&codes));
+            responses.insert(status.to_string(), self.describe_problem(&codes));
         }
         let mut operation = json!({
             "operationId": self.id,
             "tags": [self.tag],
             "summary": self.summary,
-            "responses": answers,
+            "responses": responses,
         });
         let Some(members) = operation.as_object_mut() else { return operation };
         if !self.description.is_empty() {
@@ -236,20 +236,20 @@ impl Operation {
         operation
     }
 
-    fn describe_answer(&self, answer: &Answer) -> Value {
-        let mut named: Vec<&str> = answer.headers.clone();
+    fn describe_response(&self, response: &Response) -> Value {
+        let mut named: Vec<&str> = response.headers.clone();
         if matches!(self.errors, Errors::Problems | Errors::Envelopes) {
             named.extend(["RateLimit", "RateLimit-Policy"]);
         }
         named.push("traceresponse");
         let mut described =
-            json!({"description": answer.description, "headers": references(&named)});
+            json!({"description": response.description, "headers": references(&named)});
         let Some(members) = described.as_object_mut() else { return described };
-        if !answer.content.is_empty() {
-            members.insert("content".to_owned(), answer.content.clone().into());
+        if !response.content.is_empty() {
+            members.insert("content".to_owned(), response.content.clone().into());
         }
-        if !answer.links.is_empty() {
-            members.insert("links".to_owned(), answer.links.clone().into());
+        if !response.links.is_empty() {
+            members.insert("links".to_owned(), response.links.clone().into());
         }
         described
     }

@@ -12,10 +12,10 @@ use crate::http::schema::without_null;
 /// Prefix of references to named schemas.
 const SCHEMAS_PREFIX: &str = "#/components/schemas/";
 
-/// Collects the schemas that the document uses.
+/// The schemas that the document uses.
 #[derive(Debug)]
 pub(crate) struct Schemas {
-    answers: SchemaGenerator,
+    responses: SchemaGenerator,
     requests: SchemaGenerator,
     named: Map<String, Value>,
 }
@@ -29,22 +29,22 @@ impl Schemas {
         let mut read = SchemaSettings::draft2020_12();
         read.contract = Contract::Deserialize;
         read.meta_schema = None;
-        // A type has different schemas for requests and for responses. Only the latter gets its
-        // name.
+        // A type has different schemas for requests and for responses. Only the schema for
+        // responses gets the name of the type.
         read.inline_subschemas = true;
         let named = Map::from_iter([("Problem".to_owned(), problem())]);
-        Self { answers: written.into_generator(), requests: read.into_generator(), named }
+        Self { responses: written.into_generator(), requests: read.into_generator(), named }
     }
 
     /// Returns a reference to the schema of a response.
-    pub(crate) fn answer<T: JsonSchema>(&mut self) -> Value {
-        self.answers.subschema_for::<T>().into()
+    pub(crate) fn response<T: JsonSchema>(&mut self) -> Value {
+        self.responses.subschema_for::<T>().into()
     }
 
     /// Returns the schema of a response, inline.
-    pub(crate) fn answer_inline<T: JsonSchema>(&mut self) -> Value {
-        let _ = self.answers.subschema_for::<T>();
-        let definitions = self.answers.definitions();
+    pub(crate) fn response_inline<T: JsonSchema>(&mut self) -> Value {
+        let _ = self.responses.subschema_for::<T>();
+        let definitions = self.responses.definitions();
         definitions.get(&*T::schema_name()).cloned().unwrap_or_default()
     }
 
@@ -91,7 +91,7 @@ impl Schemas {
 
     /// Returns all named schemas.
     pub(crate) fn finish(mut self) -> Map<String, Value> {
-        let mut all = self.answers.take_definitions(true);
+        let mut all = self.responses.take_definitions(true);
         all.append(&mut self.named);
         all
     }

@@ -19,7 +19,7 @@ pub(super) fn operations(schemas: &mut Schemas) -> Vec<Operation> {
             "getQueue",
             "Get the state of the queue and the workers",
         )
-        .json(200, "The queue.", schemas.answer::<QueueView>())
+        .json(200, "The queue.", schemas.response::<QueueView>())
         .codes(&[Code::BrokerUnavailable]),
         Operation::new(
             TAG,
@@ -52,7 +52,7 @@ pub(super) fn operations(schemas: &mut Schemas) -> Vec<Operation> {
         .header_parameter("If-None-Match", etag, &text)
         .json(200, "The description.", json!({"type": "object"}))
         .with_headers(200, &["Cache-Control", "ETag"])
-        .answer(304, "The copy is up to date.")
+        .response(304, "The copy is up to date.")
         .with_headers(304, &["Cache-Control", "ETag"])
         .codes(&[Code::UnknownHost]),
         Operation::new(TAG, ("GET", "/docs"), "getReference", "Get this description as a web page")
@@ -60,7 +60,7 @@ pub(super) fn operations(schemas: &mut Schemas) -> Vec<Operation> {
             .header_parameter("If-None-Match", etag, &text)
             .content(200, "The web page.", "text/html", text)
             .with_headers(200, &["Cache-Control", "ETag"])
-            .answer(304, "The copy is up to date.")
+            .response(304, "The copy is up to date.")
             .with_headers(304, &["Cache-Control", "ETag"])
             .codes(&[Code::UnknownHost]),
     ]

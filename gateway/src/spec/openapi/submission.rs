@@ -64,18 +64,18 @@ pub(super) fn operations(schemas: &mut Schemas) -> Vec<Operation> {
     )
     .job_id();
     vec![
-        with_common_answers(with_idempotency_key(submit), schemas),
-        with_common_answers(with_prefer_wait(name), schemas),
+        with_common_responses(with_idempotency_key(submit), schemas),
+        with_common_responses(with_prefer_wait(name), schemas),
     ]
 }
 
 /// Adds the headers `Idempotency-Key` and `Prefer`.
 pub(super) fn with_idempotency_key(operation: Operation) -> Operation {
-    with_prefer_wait(keyed(operation))
+    with_prefer_wait(with_key_header(operation))
 }
 
 /// Adds the header `Idempotency-Key`.
-pub(super) fn keyed(operation: Operation) -> Operation {
+pub(super) fn with_key_header(operation: Operation) -> Operation {
     let key = json!({"type": "string", "pattern": KEY_PATTERN});
     operation
         .header_parameter("Idempotency-Key", KEY_DESCRIPTION, &key)
@@ -87,9 +87,9 @@ fn with_prefer_wait(operation: Operation) -> Operation {
 }
 
 /// Adds the parameters, body and responses that both submissions share.
-fn with_common_answers(operation: Operation, schemas: &mut Schemas) -> Operation {
+fn with_common_responses(operation: Operation, schemas: &mut Schemas) -> Operation {
     let new_job = schemas.request::<NewJob>("NewJob");
-    let job = schemas.answer::<JobView<'_>>();
+    let job = schemas.response::<JobView<'_>>();
     let any_body = json!({"schema": {}});
     let form = json!({"schema": {
         "type": "object",
@@ -153,7 +153,7 @@ pub(super) fn query(schemas: &mut Schemas) -> Vec<Value> {
             "in": "query",
             "required": false,
             "description": "The lane, unless a JSON body has one.",
-            "schema": schemas.answer::<wordmill_common::id::Lane>(),
+            "schema": schemas.response::<wordmill_common::id::Lane>(),
         }),
         json!({
             "name": "webhook",

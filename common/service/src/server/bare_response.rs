@@ -11,20 +11,20 @@ use std::task::{Context, Poll, ready};
 use hyper::body::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::CompleteAnswerFn;
+use super::CompleteResponseFn;
 
 /// Stream that replaces bare responses.
 #[derive(Debug)]
 pub(super) struct CompletingStream<S> {
     stream: S,
-    complete_answer: CompleteAnswerFn,
+    complete_response: CompleteResponseFn,
     /// Unsent rest of a complete response.
     unsent: Bytes,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> CompletingStream<S> {
-    pub(super) fn new(stream: S, complete_answer: CompleteAnswerFn) -> Self {
-        Self { stream, complete_answer, unsent: Bytes::new() }
+    pub(super) fn new(stream: S, complete_response: CompleteResponseFn) -> Self {
+        Self { stream, complete_response, unsent: Bytes::new() }
     }
 
     /// Sends the unsent rest of a complete response.
@@ -41,7 +41,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> CompletingStream<S> {
 
     /// Replaces a bare response with the complete one. Returns `false` for any other bytes.
     fn replace(&mut self, written: &[u8]) -> bool {
-        let Some(whole) = (self.complete_answer)(written) else { return false };
+        let Some(whole) = (self.complete_response)(written) else { return false };
         self.unsent = whole.into();
         true
     }
