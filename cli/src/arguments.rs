@@ -105,7 +105,7 @@ pub(crate) enum Action {
     List(ListArguments),
     /// Show queued and running jobs, and the workers
     Queue(PrintArguments),
-    /// List, show, replay or delete jobs that failed for good
+    /// List, show, replay or delete jobs that used up all attempts
     #[command(subcommand)]
     DeadLetters(DeadLettersAction),
     /// Print a completion script for a shell

@@ -1,4 +1,5 @@
-// Dead letters: lists, replays and deletes jobs that failed for good.
+// Dead letters: lists, replays and deletes jobs that used up all attempts. Also lists and deletes
+// messages that are not valid jobs.
 
 import { requestJson, toProblem } from './api.js';
 import { announce, formatNumber, h, isolate, plural, problemAlert, timeElement, title } from './dom.js';

@@ -98,7 +98,7 @@ pub(super) struct Lexicon {
     /// half of the entries are free (0).
     pair_steps: Vec<u64>,
     /// Steps for one more character. The steps that continue one prefix are adjacent. Usually there
-    /// are one or two, so that one memory access finds them.
+    /// are one or two, so one memory access finds them.
     next_steps: Vec<u64>,
 }
 
@@ -148,7 +148,7 @@ impl CutBuffer {
     /// Returns the ends of the words in `text`, in bytes. `text` must be the text that was
     /// segmented.
     pub(super) fn word_ends<'c>(&'c self, text: &'c str) -> impl Iterator<Item = usize> + 'c {
-        // Usually every character has three bytes, so that the text need not be scanned.
+        // Usually every character has three bytes, so the text need not be scanned.
         let has_three_bytes_each = self.codes.iter().all(|code| *code >= 0x800);
         let mut rest = text;
         self.lengths.iter().map(move |length| {

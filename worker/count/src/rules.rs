@@ -33,12 +33,13 @@ pub(super) fn describe(rule: RuleName) -> Rule {
     }
 }
 
-/// Counts of a text for a volume (rule `gmx`), which divides characters instead of counting words.
+/// Characters and words of text that the rule `gmx` counts by its characters: it divides their
+/// number by the average length of a word.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct CharacterCounts {
-    /// Characters that the volume divides.
+    /// Characters that `gmx` divides.
     pub(super) characters: u64,
-    /// Words of the same text by the rule `unicode`, which the volume does not count.
+    /// Words of the same text by the rule `unicode`, which `gmx` does not count.
     pub(super) words: u64,
 }
 
@@ -143,13 +144,13 @@ impl Sums {
         rules.map(|rule| (rule.as_str().to_owned(), self.words(rule, language))).collect()
     }
 
-    /// Returns whether a volume counts characters of this text.
+    /// Returns whether `gmx` counts characters of this text instead of words.
     pub(super) const fn has_counted_characters(&self) -> bool {
         self.han_kana.characters > 0 || self.hangul.characters > 0 || self.thai.characters > 0
     }
 
     /// Returns the number of words that a part of a document contributes to the total of a rule,
-    /// with two decimals. Not rounded up: only the volume of the whole document is.
+    /// with two decimals. Not rounded up: only the `gmx` count of the whole document is.
     #[expect(clippy::cast_precision_loss, reason = "parts are small, and shown with two decimals")]
     pub(super) fn share(&self, rule: RuleName, language: Option<&str>, has_kana: bool) -> f64 {
         let words = match rule {
@@ -171,7 +172,7 @@ impl Sums {
         (words * 100.0).round() / 100.0
     }
 
-    /// Returns the parts of a volume: the words that are counted as such, then Han and Kana,
+    /// Returns the parts of the `gmx` count: the words that are counted as such, then Han and Kana,
     /// Hangul, and Thai. The last three are numbers of characters divided by the average length of
     /// a word, rounded up.
     ///

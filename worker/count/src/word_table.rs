@@ -28,7 +28,7 @@ pub(super) struct WordTable {
     short_words: HashTable<PackedWord>,
     /// Words that [`pack`] does not accept.
     long_words: HashMap<Box<str>, u64>,
-    /// Hasher of `short_words`. Its seeds are random, so that a text cannot be prepared to be slow.
+    /// Hasher of `short_words`. Its seeds are random, so that a text cannot be crafted to be slow.
     hasher: DefaultHashBuilder,
     normalizer: Normalizer,
     /// Short words that were added since the last normalization and may need it.

@@ -232,9 +232,9 @@ impl WebhookAttempt<'_> {
             state.end_attempt(self.run, &outcome, self.deliverer.schedule, clock::now())
         };
         let Some(state) = self.write(current, end_attempt).await? else {
-            // The attempt is no longer open: this worker was paused, and another one received the
-            // same message and began an attempt. Its delivery needs the message for further
-            // attempts. If a new round has begun or the job was deleted, the redelivery shows it.
+            // This worker was paused, and another one has begun an attempt. Leave the message to
+            // that worker's delivery, which needs it for further attempts. If instead a new round
+            // has begun or the job was deleted, the redelivery shows it.
             return Ok(Settlement::Leave);
         };
         report_status(self.deliverer, &state);
