@@ -134,7 +134,7 @@ impl Sums {
             RuleName::Unicode => self.unicode,
             RuleName::Whitespace => self.whitespace,
             RuleName::Office => self.office,
-            RuleName::Gmx => self.volume(language).into_iter().fold(0, u64::saturating_add),
+            RuleName::Gmx => self.gmx_parts(language).into_iter().fold(0, u64::saturating_add),
         }
     }
 
@@ -178,7 +178,7 @@ impl Sums {
     ///
     /// `language` selects one of the three languages that use Han. Otherwise, a text with Kana is
     /// treated as Japanese, and a text without Kana as Chinese.
-    fn volume(&self, language: Option<&str>) -> [u64; 4] {
+    fn gmx_parts(&self, language: Option<&str>) -> [u64; 4] {
         let by_characters = self.han_kana.plus(self.hangul).plus(self.thai);
         let other_words = self.unicode.saturating_sub(by_characters.words);
         let mut han_kana = self.han_kana.characters;
@@ -225,27 +225,27 @@ mod tests {
     }
 
     #[test]
-    fn a_volume_divides_characters_and_rounds_up() {
-        let volume = |sums: &Sums, language| sums.words(RuleName::Gmx, language);
-        assert_eq!(volume(&sums(0, 0, 0), None), 10);
-        assert_eq!(volume(&sums(28, 0, 0), None), 10 + 10);
-        assert_eq!(volume(&sums(29, 0, 0), None), 10 + 11);
-        assert_eq!(volume(&sums(0, 33, 0), None), 10 + 10);
-        assert_eq!(volume(&sums(0, 0, 61), None), 10 + 11);
+    fn gmx_divides_characters_and_rounds_up() {
+        let gmx_count = |sums: &Sums, language| sums.words(RuleName::Gmx, language);
+        assert_eq!(gmx_count(&sums(0, 0, 0), None), 10);
+        assert_eq!(gmx_count(&sums(28, 0, 0), None), 10 + 10);
+        assert_eq!(gmx_count(&sums(29, 0, 0), None), 10 + 11);
+        assert_eq!(gmx_count(&sums(0, 33, 0), None), 10 + 10);
+        assert_eq!(gmx_count(&sums(0, 0, 61), None), 10 + 11);
     }
 
     #[test]
     fn the_language_selects_the_word_length_of_han() {
         let mut sums = sums(84, 33, 0);
-        let volume = |sums: &Sums, language| sums.words(RuleName::Gmx, language);
-        assert_eq!(volume(&sums, None), 10 + 30 + 10);
-        assert_eq!(volume(&sums, Some("zh")), 10 + 30 + 10);
-        assert_eq!(volume(&sums, Some("ja")), 10 + 28 + 10);
-        assert_eq!(volume(&sums, Some("ko")), 10 + 36);
-        assert_eq!(volume(&sums, Some("de")), 10 + 30 + 10);
+        let gmx_count = |sums: &Sums, language| sums.words(RuleName::Gmx, language);
+        assert_eq!(gmx_count(&sums, None), 10 + 30 + 10);
+        assert_eq!(gmx_count(&sums, Some("zh")), 10 + 30 + 10);
+        assert_eq!(gmx_count(&sums, Some("ja")), 10 + 28 + 10);
+        assert_eq!(gmx_count(&sums, Some("ko")), 10 + 36);
+        assert_eq!(gmx_count(&sums, Some("de")), 10 + 30 + 10);
         sums.has_kana = true;
-        assert_eq!(volume(&sums, None), 10 + 28 + 10);
-        assert_eq!(volume(&sums, Some("zh")), 10 + 30 + 10);
+        assert_eq!(gmx_count(&sums, None), 10 + 28 + 10);
+        assert_eq!(gmx_count(&sums, Some("zh")), 10 + 30 + 10);
     }
 
     #[test]

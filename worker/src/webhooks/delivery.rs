@@ -30,9 +30,9 @@ use crate::attempt::settle::{NEWER_DELAY, report_newer_message};
 use crate::metrics::NewerPart;
 use crate::{broker_retry, execute, spans};
 
-const ID: HeaderName = HeaderName::from_static("webhook-id");
-const TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
-const SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
+const WEBHOOK_ID_HEADER: HeaderName = HeaderName::from_static("webhook-id");
+const WEBHOOK_TIMESTAMP_HEADER: HeaderName = HeaderName::from_static("webhook-timestamp");
+const WEBHOOK_SIGNATURE_HEADER: HeaderName = HeaderName::from_static("webhook-signature");
 
 /// Delay of a message whose job is not final yet: the sweeper enqueues the webhook just before it
 /// makes the job final.
@@ -279,7 +279,11 @@ impl WebhookAttempt<'_> {
         let id = self.job.job_id.to_string();
         let timestamp = clock::now().as_second();
         let signature = self.deliverer.secrets.sign(&self.job.owner, &id, timestamp, body);
-        let fields = [(ID, id), (TIMESTAMP, timestamp.to_string()), (SIGNATURE, signature)];
+        let fields = [
+            (WEBHOOK_ID_HEADER, id),
+            (WEBHOOK_TIMESTAMP_HEADER, timestamp.to_string()),
+            (WEBHOOK_SIGNATURE_HEADER, signature),
+        ];
         let field = |(name, value)| Some((name, HeaderValue::try_from(value).ok()?));
         fields.into_iter().filter_map(field).collect()
     }
