@@ -238,7 +238,7 @@ impl<H: DeliveryHandler> PullLoop<'_, H> {
                 true
             }
             Err(error) => {
-                warn!(queue, lane, %error, "cannot resubscribe");
+                warn!(queue, lane, %error, "cannot resubscribe; keeping the old subscription");
                 false
             }
         }

@@ -137,7 +137,10 @@ async fn handle(deliverer: &Deliverer, message: &WebhookMessage) -> Result<Settl
     }
     let run = RunNonce::random();
     let Ok(url) = Url::parse(&url) else {
-        error!("the URL of a webhook cannot be parsed, although the gateway accepted it");
+        error!(
+            "cannot parse the URL of a webhook; dropping the webhook (the gateway should have \
+             refused it)"
+        );
         return Ok(Settlement::Acknowledge);
     };
     // Reserve the host's slot before the attempt is persisted, so that a busy host uses up no
