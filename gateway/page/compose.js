@@ -1,4 +1,4 @@
-// Start view: a form for texts, URLs and files, and the recent jobs.
+// Start view: a form for text, URLs and files, and the recent jobs.
 
 import { requestJson, toProblem, upload } from './api.js';
 import { announce, formatBytes, formatNumber, h, isolate, plural, problemAlert, section, title } from './dom.js';

@@ -1,6 +1,6 @@
 //! Segmentation of Chinese and Japanese with a dictionary (ADR 31).
 //!
-//! A text is cut into the most probable sequence of words. Every word has a cost, which is higher
+//! Text is cut into the most probable sequence of words. Every word has a cost, which is higher
 //! for rarer words, and the cut with the minimum total cost is a shortest path (Viterbi's
 //! algorithm). ICU for C and Java uses the same algorithm, with the same result.
 //!
@@ -298,8 +298,8 @@ impl Lexicon {
             return None;
         }
         let mut next_indexes: Vec<u32> = vec![0; prefixes.len()];
-        // In reverse order, so that the index of the first of several siblings is written last and
-        // remains.
+        // In reverse order, because the index that is written last remains: that of the first of
+        // several siblings.
         for (index, prefix) in indexes.zip(&longer).rev() {
             *next_indexes.get_mut(prefix.parent)? = index;
         }

@@ -31,7 +31,7 @@ const BUFFER_BYTES: usize = 64 * 1024;
 /// Part of a page to which text belongs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Region {
-    /// Main content. A plain text is all main content.
+    /// Main content. Plain text is all main content.
     #[default]
     Main,
     /// Navigation, headers, footers and asides, and text outside of the element with the main

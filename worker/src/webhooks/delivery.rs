@@ -158,7 +158,7 @@ async fn handle(deliverer: &Deliverer, message: &WebhookMessage) -> Result<Settl
             return Ok(Settlement::ReturnToQueue(Some(CONFLICT_DELAY)));
         }
     };
-    // No attempt was left, so `begin_attempt` has ended the webhook.
+    // No attempt was left, so `begin_attempt` has set the status to failed.
     if state.status != Status::Waiting {
         report_status(deliverer, &state);
         return Ok(Settlement::Acknowledge);

@@ -115,7 +115,7 @@ fn splat(byte: u8) -> __m256i {
     _mm256_set1_epi8(byte.cast_signed())
 }
 
-/// Returns the top bit of each byte.
+/// Returns a mask of the top bits: bit n is the top bit of byte n.
 #[cfg(target_arch = "x86_64")]
 #[inline]
 #[target_feature(enable = "avx2")]
