@@ -313,7 +313,11 @@ impl BatchSum {
         // Sorting millions of words takes too long for an async thread.
         let sorting = tokio::task::spawn_blocking(move || Histogram::from(words));
         let histogram = sorting.await.map_err(|panic| {
-            error!(%panic, worker = %worker.name, "cannot sort the words of a batch; failing the attempt");
+            error!(
+                %panic,
+                worker = %worker.name,
+                "cannot sort the words of a batch; failing the attempt"
+            );
             Failure::new(FailureCode::Internal, "Internal error while merging the batch.")
         })?;
         let unique_words = u64::try_from(histogram.len()).unwrap_or(u64::MAX);
