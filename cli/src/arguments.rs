@@ -105,18 +105,18 @@ pub(crate) enum Action {
     List(ListArguments),
     /// Show queued and running jobs, and the workers
     Queue(PrintArguments),
-    /// List, show, replay or delete jobs that failed for good
+    /// List, show, replay or delete jobs that used up all attempts
     #[command(subcommand)]
     DeadLetters(DeadLettersAction),
     /// Print a completion script for a shell
-    #[command(after_help = COMPLETIONS)]
+    #[command(after_help = COMPLETIONS_HELP)]
     Completions {
         /// Shell that runs the script
         shell: Shell,
     },
 }
 
-const COMPLETIONS: &str = "\
+const COMPLETIONS_HELP: &str = "\
 Examples:
   wordmill completions bash > ~/.local/share/bash-completion/completions/wordmill
   wordmill completions zsh > ~/.zfunc/_wordmill
@@ -147,7 +147,7 @@ pub(crate) struct PrintArguments {
 
 /// Arguments of `count`.
 #[derive(Debug, Args)]
-#[command(after_help = COUNTING)]
+#[command(after_help = COUNT_HELP)]
 pub(crate) struct CountArguments {
     /// Files, folders, URLs, or - for standard input (default: standard input, unless it is a
     /// terminal)
@@ -181,7 +181,7 @@ pub(crate) struct CountArguments {
     pub(crate) print: PrintArguments,
 }
 
-const COUNTING: &str = "\
+const COUNT_HELP: &str = "\
 In folders, all text files are counted except hidden ones; symbolic links are skipped. Files given \
 by name are always sent; the server refuses unsupported formats. The server fetches the URLs, so \
 it must be able to reach them.";

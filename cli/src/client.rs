@@ -43,7 +43,7 @@ pub(crate) struct Server {
     pub(crate) url: Url,
     /// Value of the header `Authorization`: `Bearer wm_…`, marked as sensitive.
     pub(crate) key: Option<HeaderValue>,
-    /// How long a request is retried, starting at its first failure.
+    /// Time during which a request is retried, starting at its first failure.
     pub(crate) retry_time: Duration,
 }
 

@@ -12,7 +12,7 @@ pub(crate) fn line<'a>(fields: impl IntoIterator<Item = &'a str>) -> String {
     format!("{}\r\n", fields.join(","))
 }
 
-/// Formats a text as one field.
+/// Formats text as one field.
 fn quote_field(text: &str) -> String {
     let has_separator = text.contains(SEPARATORS);
     let mut guarded = String::with_capacity(text.len() + 2);

@@ -1,4 +1,5 @@
-//! `wordmill dead-letters`: lists, shows, replays and deletes jobs that failed for good.
+//! `wordmill dead-letters`: lists, shows, replays and deletes jobs that used up all attempts, and
+//! messages that are not valid jobs.
 
 use serde::Deserialize;
 use serde_json::{Value, json};

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::exit;
 
-/// Codes of the problems for a request for the result of a failed or cancelled job.
+/// Problem codes returned when the result of a failed or cancelled job is requested.
 const UNSUCCESSFUL_JOB_CODES: [&str; 2] = ["job_failed", "job_cancelled"];
 /// Codes of problems that do not depend on the source, for example because of an invalid option.
 const SOURCE_INDEPENDENT_CODES: [&str; 5] =

@@ -81,7 +81,7 @@ pub(crate) fn format_table(explanation: &Value) -> String {
         total(right)
     );
     if parsed.tokens.is_empty() {
-        text += "Both rules count every token alike.\n";
+        text += "Both rules count every token the same way.\n";
     }
     let titles = [left.as_str(), right, "count", "reason", "context"];
     let alignments =
@@ -160,7 +160,7 @@ Not counted: hidden parts (1.2 kB)
 ";
         assert_eq!(format_table(&explanation), expected);
         let same = json!({"rules": ["a", "b"], "totals": {"a": 1, "b": 1}});
-        assert_eq!(format_table(&same), "a 1, b 1\nBoth rules count every token alike.\n");
+        assert_eq!(format_table(&same), "a 1, b 1\nBoth rules count every token the same way.\n");
         assert_eq!(format_table(&json!([])), "[]\n");
     }
 }

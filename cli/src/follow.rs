@@ -40,7 +40,8 @@ pub(crate) async fn wait_until_final(
             return Ok(fetched);
         }
         if etag.is_none() {
-            // Without an `ETag`, the server would respond immediately, and this loop would be busy.
+            // Without an `ETag`, the server responds immediately, and this loop would send requests
+            // without a pause.
             return Err(response.unexpected("an unfinished job has no ETag"));
         }
         on_change(&fetched.job);

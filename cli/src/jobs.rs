@@ -64,7 +64,7 @@ pub(crate) async fn wait(session: &Session, arguments: SelectionArguments) -> Re
         })
         .await;
         session.progress.step();
-        // Even after an error: another `wordmill wait` for this job would fail, too.
+        // Remove the job even after an error: another `wordmill wait` for it would fail, too.
         session.remove_unfinished_job(&id);
         fetched
     });

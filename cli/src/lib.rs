@@ -135,7 +135,8 @@ fn report_result(result: Result<(), Error>) -> u8 {
 async fn wait_for_signal() -> Ending {
     let signals = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
     let (Ok(mut interrupt), Ok(mut terminate)) = signals else {
-        // Without handlers, the default action of the signals still ends the process.
+        // The default action still ends the process for a signal whose handler could not be
+        // installed.
         return std::future::pending().await;
     };
     tokio::select! {

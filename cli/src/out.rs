@@ -48,7 +48,7 @@ impl<'a> Output<'a> {
         Ok(Self { progress, destination, buffered: Vec::new() })
     }
 
-    /// Writes a text.
+    /// Writes text.
     ///
     /// # Errors
     /// [`Error::File`], or [`Error::ClosedPipe`] if the reader has closed the pipe.

@@ -21,7 +21,7 @@ pub(crate) const TABLE_WORDS_DEFAULT: usize = 20;
 /// Titles of the columns with totals.
 const TOTAL_TITLES: [&str; 3] = ["words", "unique", "characters"];
 
-/// Returns how many words of a merged histogram are printed; `None` for all.
+/// Returns the maximum number of words of a merged histogram to print; `None` for all.
 pub(crate) fn printed_words_max(arguments: &CountArguments) -> Option<usize> {
     let is_table = arguments.print.format == Format::Table;
     arguments.top.or_else(|| is_table.then_some(TABLE_WORDS_DEFAULT))

@@ -22,12 +22,12 @@ pub(crate) fn is_control(c: char) -> bool {
     c.is_control() || separates_lines || overrides_direction
 }
 
-/// Returns the width of a text in columns of a terminal.
+/// Returns the width of text in columns of a terminal.
 pub(crate) fn display_width(text: &str) -> usize {
     text.width()
 }
 
-/// Truncates a text to a number of columns, which includes the ellipsis.
+/// Truncates text to a number of columns, which includes the ellipsis.
 pub(crate) fn truncate(text: &str, columns: usize) -> String {
     if display_width(text) <= columns {
         return text.to_owned();

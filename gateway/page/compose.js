@@ -1,4 +1,4 @@
-// Start view: a form for texts, URLs and files, and the recent jobs.
+// Start view: a form for text, URLs and files, and the recent jobs.
 
 import { requestJson, toProblem, upload } from './api.js';
 import { announce, formatBytes, formatNumber, h, isolate, plural, problemAlert, section, title } from './dom.js';
@@ -28,10 +28,10 @@ export async function compose({ root, signal, setWindowTitle }) {
   setWindowTitle('Count words');
   const note = h('p', { id: 'input-kind', class: 'note', 'aria-live': 'polite' });
   const asText = h('input', { type: 'checkbox', id: 'as-text' });
-  const asTextLine = h('label', { class: 'check', hidden: true }, asText, 'Count the URLs themselves as a text');
+  const asTextLine = h('label', { class: 'check', hidden: true }, asText, 'Count the URLs themselves as text');
   const text = h('textarea', {
     id: 'input', rows: '7', dir: 'auto', spellcheck: 'false', 'aria-describedby': 'input-kind',
-    placeholder: 'Paste a text, or the URLs of web pages, one per line.',
+    placeholder: 'Paste text, or the URLs of web pages, one per line.',
   });
   const files = h('input', { type: 'file', id: 'files', multiple: true, class: 'unseen' });
   const options = optionFields();
@@ -54,7 +54,7 @@ export async function compose({ root, signal, setWindowTitle }) {
     event.preventDefault();
     const input = classifyInput(text.value, asText.checked);
     if (input.kind === 'nothing') {
-      outcome.replaceChildren(problemAlert({ title: 'Nothing to count', detail: 'Paste a text or URLs, or choose files.', code: 'empty' }));
+      outcome.replaceChildren(problemAlert({ title: 'Nothing to count', detail: 'Paste text or URLs, or choose files.', code: 'empty' }));
       text.focus();
       return;
     }
@@ -86,7 +86,7 @@ export async function compose({ root, signal, setWindowTitle }) {
 
   const recent = h('div', null, h('p', { class: 'note' }, 'Loading …'));
   root.append(title('Count words'),
-    h('p', { class: 'lead' }, 'Count a text, a file or a web page by four rules, and see why the counts differ.'),
+    h('p', { class: 'lead' }, 'Count the words of a text, file or web page under four rules, and see why the counts differ.'),
     section('Source', form), section('Options', options), section('Recent jobs', recent));
   updateNote();
 
@@ -104,7 +104,7 @@ function describeInput(input, text) {
   }
   const hint = input.urls.length > 0 && input.urls.length < input.lines
     ? ` ${plural(input.urls.length, 'line is a URL', 'lines are URLs')}. To count the pages, remove the other lines.` : '';
-  return `A text of ${plural([...text].length, 'character')}.${hint}`;
+  return `Text of ${plural([...text].length, 'character')}.${hint}`;
 }
 
 /** Submits the input, and returns the id of the job or batch. */

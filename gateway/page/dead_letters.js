@@ -1,4 +1,5 @@
-// Dead letters: lists, replays and deletes jobs that failed for good.
+// Dead letters: lists, replays and deletes jobs that used up all attempts. Also lists and deletes
+// messages that are not valid jobs.
 
 import { requestJson, toProblem } from './api.js';
 import { announce, formatNumber, h, isolate, plural, problemAlert, timeElement, title } from './dom.js';
@@ -21,7 +22,7 @@ export async function deadLetters({ root, signal, setWindowTitle }) {
   const replayRow = h('div', { class: 'row' });
   const replayableIds = [];
   const more = h('div', { class: 'row' });
-  root.append(title('Dead letters'), h('p', { class: 'lead' }, 'Jobs that failed for good. A dead letter is kept until you delete it or it expires, even after a replay.'), place);
+  root.append(title('Dead letters'), h('p', { class: 'lead' }, 'Jobs that used up all their attempts, and messages that are not valid jobs. A dead letter is kept until you delete it or it expires, even after a replay.'), place);
   const load = async (cursor) => {
     const page = await requestJson('GET', `/v1/dead-letters?${new URLSearchParams({ limit: '50', ...(cursor && { cursor }) })}`, { signal });
     if (!cursor) place.replaceChildren(replayRow, list, more);

@@ -78,7 +78,7 @@ export function timeElement(iso) {
   return h('time', { datetime: iso, title: iso }, text);
 }
 
-/** Announces a text to screen readers. */
+/** Announces text to screen readers. */
 export function announce(text) {
   document.getElementById('live').textContent = text;
 }

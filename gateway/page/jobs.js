@@ -9,10 +9,10 @@ export const STATUSES = ['queued', 'running', 'succeeded', 'failed', 'cancelled'
 export function sourceName(source) {
   if (source.url) return source.url;
   if (source.file_name) return source.file_name;
-  if (source.kind === 'batch') return source.batch ? `A batch of ${plural(source.batch.lines, 'line')}` : 'A batch';
-  const size = source.size_bytes === undefined ? '' : ` of ${formatBytes(source.size_bytes)}`;
-  if (source.kind === 'text') return `A text${size}`;
-  return source.kind === 'document' ? `A document${size}` : `A source of kind ${source.kind}`;
+  if (source.kind === 'batch') return source.batch ? `Batch of ${plural(source.batch.lines, 'line')}` : 'Batch';
+  const size = source.size_bytes === undefined ? '' : ` (${formatBytes(source.size_bytes)})`;
+  if (source.kind === 'text') return `Text${size}`;
+  return source.kind === 'document' ? `Document${size}` : `Source of kind ${source.kind}`;
 }
 
 /**

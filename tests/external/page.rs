@@ -171,7 +171,7 @@ fn ui_addresses_can_be_bookmarked() {
     browser.wait_for_text(".figure", "2");
     let title =
         browser.wait_for_script("return document.title.includes('2 words') && document.title");
-    assert_eq!(title, "A text of 7 bytes: 2 words – Wordmill");
+    assert_eq!(title, "Text (7 bytes): 2 words – Wordmill");
     browser.click("a[href='#/jobs']");
     browser.wait_for_text("h1", "Jobs");
     assert_eq!(browser.run_script("return document.activeElement.tagName", &[]), "H1");

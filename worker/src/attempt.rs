@@ -143,7 +143,10 @@ async fn handle(
     match outcome {
         JobAttemptOutcome::Counted(current, count) => attempt.succeed(*current, *count).await,
         JobAttemptOutcome::Failed(current, failure) => attempt.fail(*current, &failure).await,
-        JobAttemptOutcome::Interrupted(current) => attempt.return_to_queue(*current, None).await,
+        JobAttemptOutcome::Interrupted(current) => {
+            info!("attempt interrupted; returning the job to the queue");
+            attempt.return_to_queue(*current, None).await
+        }
         JobAttemptOutcome::NeedsNewerVersion(current) => {
             let reason = "the record of a batch member was written by a newer version";
             report_newer_message(worker, delivery, NewerPart::Record, &reason);
@@ -321,7 +324,6 @@ impl RunningAttempt<'_> {
         delay: Option<Duration>,
     ) -> Result<(), Error> {
         let run = self.run;
-        info!("returning the job to the queue");
         if !current.job.has_attempt_of(run) {
             // The write that began the attempt may have succeeded without a confirmation. An
             // attempt that stays in the record would later be counted as lost in a crash.

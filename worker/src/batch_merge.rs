@@ -71,7 +71,11 @@ pub(crate) async fn check_members(
         biased;
         members = reading => members?,
         failure = keep_alive_until_stalled(delivery, &meter, worker.attempt_deadline) => {
-            warn!(reason = failure.detail, "cannot check the members of a batch");
+            warn!(
+                reason = failure.detail,
+                "checking the members of a batch took too long; checking again in {} s",
+                CHECK_INTERVAL_MAX.as_secs()
+            );
             return Ok(BatchCheck::Unchanged(CHECK_INTERVAL_MAX));
         }
     };
@@ -309,7 +313,11 @@ impl BatchSum {
         // Sorting millions of words takes too long for an async thread.
         let sorting = tokio::task::spawn_blocking(move || Histogram::from(words));
         let histogram = sorting.await.map_err(|panic| {
-            error!(%panic, worker = %worker.name, "cannot sort the words of a batch");
+            error!(
+                %panic,
+                worker = %worker.name,
+                "cannot sort the words of a batch; failing the attempt"
+            );
             Failure::new(FailureCode::Internal, "Internal error while merging the batch.")
         })?;
         let unique_words = u64::try_from(histogram.len()).unwrap_or(u64::MAX);
@@ -360,7 +368,7 @@ fn unfinished_member() -> AttemptFailure {
 }
 
 fn missing_result(name: &str) -> AttemptFailure {
-    warn!(name, "the result of a batch member is missing");
+    warn!(name, "the result of a batch member is missing; failing the attempt");
     let detail = "The result of a batch member is no longer stored.";
     Failure { retryable: true, ..Failure::new(FailureCode::SourceGone, detail) }.into()
 }

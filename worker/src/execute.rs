@@ -328,7 +328,7 @@ fn finish_count(
             Err(failure.into())
         }
         Err(panic) => {
-            tracing::error!(panic, "the counter panicked");
+            tracing::error!(panic, "the counter panicked; failing the attempt");
             let detail = "Internal error while counting the document.";
             Err(Failure::new(FailureCode::Internal, detail).into())
         }

@@ -9,7 +9,8 @@ use wordmill_common::failure::{Failure, FailureCode};
 use wordmill_common::job::{Progress, Stage};
 use wordmill_nats::delivery::Delivery;
 
-/// Keep-alives per ack wait. Two of three may be lost without a redelivery.
+/// Keep-alives per ack wait. One may be lost without a redelivery. If two are lost, the third
+/// arrives only when the ack wait ends.
 const KEEP_ALIVES_PER_ACK_WAIT: u32 = 3;
 /// Minimum interval between two keep-alives, however short the ack wait is.
 const KEEP_ALIVE_INTERVAL_MIN: Duration = Duration::from_millis(100);

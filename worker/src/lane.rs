@@ -47,8 +47,8 @@ pub(crate) struct LaneContext {
     pub(crate) liveness: Arc<LaneLiveness>,
 }
 
-/// Pulls the jobs of a lane until the worker stops, then returns those that have not started to the
-/// queue.
+/// Pulls the jobs of a lane until the worker stops, then returns to the queue the deliveries that
+/// have not started.
 pub(crate) async fn serve(worker: &Worker, lane: Lane, context: &LaneContext, pull: &PullContext) {
     let handler = LaneHandler {
         worker,
@@ -192,7 +192,7 @@ async fn process_group(
         let message = JobMessage::parse(job.delivery.payload());
         let size = message.as_ref().map_or(JobSize::Large, JobSize::of);
         if size == JobSize::Small {
-            // Exchanges the slot for a permit of small jobs, so that a large job can have it.
+            // Exchange the slot for a permit of small jobs, so that a large job can use the slot.
             job.free_slot(&small_jobs);
         }
         let attempt = job.process(worker.clone(), message, size);

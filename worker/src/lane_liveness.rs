@@ -38,7 +38,7 @@ impl LaneLiveness {
     }
 
     /// Records a request of `lane`. If the lane was waiting for a slot, its silence begins now.
-    /// Otherwise the silence continues, so that repeated requests without an answer are detected.
+    /// Otherwise the silence continues, so repeated requests without an answer are detected.
     pub(crate) fn record_request(&self, lane: Lane) {
         let now = self.now_ms();
         let from_full = |last| (last == ALL_SLOTS_IN_USE).then_some(now);

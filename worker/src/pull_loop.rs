@@ -61,12 +61,12 @@ pub(crate) trait DeliveryHandler {
     /// Called at the end of a request for `requested` messages, of which `received` have arrived.
     fn on_request_end(&mut self, _requested: usize, _received: usize) {}
 
-    /// Returns whether the previous request returned messages, so that more are expected soon.
+    /// Returns whether the previous request returned messages. If so, more are expected soon.
     fn is_busy(&self) -> bool {
         false
     }
 
-    /// Called when all slots are in use, so that nothing is requested.
+    /// Called when all slots are in use and nothing is requested.
     fn on_slots_in_use(&self) {}
 
     /// Called before a request is sent.
@@ -76,7 +76,7 @@ pub(crate) trait DeliveryHandler {
     fn on_answer(&self) {}
 }
 
-/// Pulls until the worker stops, then returns the deliveries that have not started to the queue.
+/// Pulls until the worker stops, then returns to the queue the deliveries that have not started.
 pub(crate) async fn run(broker: &Broker, context: &PullContext, handler: impl DeliveryHandler) {
     let source = handler.source();
     let Some(pull) = open(broker, source, context).await else {
@@ -238,7 +238,7 @@ impl<H: DeliveryHandler> PullLoop<'_, H> {
                 true
             }
             Err(error) => {
-                warn!(queue, lane, %error, "cannot resubscribe");
+                warn!(queue, lane, %error, "cannot resubscribe; keeping the old subscription");
                 false
             }
         }
@@ -251,7 +251,7 @@ impl<H: DeliveryHandler> PullLoop<'_, H> {
     }
 }
 
-/// Returns deliveries that have not started to the queue.
+/// Returns to the queue the deliveries that have not started.
 async fn return_to_queue(source: PullSource, deliveries: Vec<Delivery>) {
     for delivery in deliveries {
         if let Err(error) = delivery.return_to_queue(None).await {

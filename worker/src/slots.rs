@@ -59,14 +59,14 @@ impl Slots {
         loop {
             let count = self.state.ledger().reserve(lane, demand);
             if count > 0 {
-                // An idle lane releases slots that were assigned to it, and the other lane may
-                // reserve them.
-                self.state.notify_of(other_lane(lane)).notify_one();
+                // If this lane was idle, `reserve` has just released its assigned slots. Wake the
+                // other lane, which may reserve them.
+                self.state.notifier_of(other_lane(lane)).notify_one();
                 let slot = || Slot { state: Arc::clone(&self.state), lane };
                 return std::iter::repeat_with(slot).take(count).collect();
             }
             // A slot released since the check above has left a permit, so this returns immediately.
-            self.state.notify_of(lane).notified().await;
+            self.state.notifier_of(lane).notified().await;
         }
     }
 }
@@ -77,7 +77,7 @@ impl SlotsState {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn notify_of(&self, lane: Lane) -> &Notify {
+    fn notifier_of(&self, lane: Lane) -> &Notify {
         match lane {
             Lane::Interactive => &self.interactive,
             Lane::Bulk => &self.bulk,
@@ -89,7 +89,7 @@ impl Drop for Slot {
     fn drop(&mut self) {
         self.state.ledger().release(self.lane);
         for lane in Lane::ALL {
-            self.state.notify_of(lane).notify_one();
+            self.state.notifier_of(lane).notify_one();
         }
     }
 }

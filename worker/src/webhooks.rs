@@ -95,8 +95,8 @@ fn new_deliverer(
     })))
 }
 
-/// Delivers webhooks until the worker stops, then returns the messages that have not started to the
-/// queue. Without secrets, it returns immediately and leaves webhooks to other workers.
+/// Delivers webhooks until the worker stops, then returns to the queue the deliveries that have not
+/// started. Without secrets, it returns immediately and leaves webhooks to other workers.
 ///
 /// # Errors
 /// [`SetupError`] if the settings of the fetcher are invalid.

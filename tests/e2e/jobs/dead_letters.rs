@@ -12,8 +12,8 @@ use wordmill_tests::site::{Page, Site, closed_port};
 use wordmill_tests::stack::{Stack, Worker, wait_until_ready};
 use wordmill_tests::{LIMIT, wait_for};
 
-/// Submits jobs that fail for good, waits until their dead letters are stored, and returns their
-/// ids.
+/// Submits jobs that use up all attempts, waits until their dead letters are stored, and returns
+/// their ids.
 fn create_dead_letters(stack: &Stack, admin: &Admin, bodies: &[Value]) -> Vec<String> {
     let before = admin.message_count("DEAD_JOBS");
     let ids: Vec<String> = bodies.iter().map(|body| stack.client().submit(body)).collect();

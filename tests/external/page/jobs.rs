@@ -144,7 +144,7 @@ fn several_urls_become_a_batch() {
     browser.wait_for_text("#input-kind", "3 pages will be fetched and counted as one batch.");
     browser.click("#count");
     browser.wait_for_text(".figure", "4");
-    browser.wait_for_text("h1", "A batch of 3 lines");
+    browser.wait_for_text("h1", "Batch of 3 lines");
     let members = browser.wait_for_text(".plain", "succeeded");
     assert!(members.contains('2') && members.contains("refused"), "{members}");
     browser.wait_for_text(".outcomes li:nth-child(1)", "invalid_url");

@@ -11,7 +11,7 @@ fn the_words_of_a_text_can_be_searched_sorted_and_downloaded() {
     let browser = &visit.browser;
     browser
         .fill("#input", "The mill — the wheel and/or the river: 2024, 7, __proto__ and the mill");
-    browser.wait_for_text("#input-kind", "A text of 70 characters");
+    browser.wait_for_text("#input-kind", "Text of 70 characters");
     browser.press("\u{e004}");
     let job_id =
         visit.count("The mill — the wheel and/or the river: 2024, 7, __proto__ and the mill");

@@ -1,6 +1,6 @@
 //! Segmentation of Chinese and Japanese with a dictionary (ADR 31).
 //!
-//! A text is cut into the most probable sequence of words. Every word has a cost, which is higher
+//! Text is cut into the most probable sequence of words. Every word has a cost, which is higher
 //! for rarer words, and the cut with the minimum total cost is a shortest path (Viterbi's
 //! algorithm). ICU for C and Java uses the same algorithm, with the same result.
 //!
@@ -98,7 +98,7 @@ pub(super) struct Lexicon {
     /// half of the entries are free (0).
     pair_steps: Vec<u64>,
     /// Steps for one more character. The steps that continue one prefix are adjacent. Usually there
-    /// are one or two, so that one memory access finds them.
+    /// are one or two, so one memory access finds them.
     next_steps: Vec<u64>,
 }
 
@@ -148,7 +148,7 @@ impl CutBuffer {
     /// Returns the ends of the words in `text`, in bytes. `text` must be the text that was
     /// segmented.
     pub(super) fn word_ends<'c>(&'c self, text: &'c str) -> impl Iterator<Item = usize> + 'c {
-        // Usually every character has three bytes, so that the text need not be scanned.
+        // Usually every character has three bytes, so the text need not be scanned.
         let has_three_bytes_each = self.codes.iter().all(|code| *code >= 0x800);
         let mut rest = text;
         self.lengths.iter().map(move |length| {
@@ -298,8 +298,8 @@ impl Lexicon {
             return None;
         }
         let mut next_indexes: Vec<u32> = vec![0; prefixes.len()];
-        // In reverse order, so that the index of the first of several siblings is written last and
-        // remains.
+        // In reverse order, because the index that is written last remains: that of the first of
+        // several siblings.
         for (index, prefix) in indexes.zip(&longer).rev() {
             *next_indexes.get_mut(prefix.parent)? = index;
         }

@@ -31,7 +31,7 @@ const BUFFER_BYTES: usize = 64 * 1024;
 /// Part of a page to which text belongs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Region {
-    /// Main content. A plain text is all main content.
+    /// Main content. Plain text is all main content.
     #[default]
     Main,
     /// Navigation, headers, footers and asides, and text outside of the element with the main
@@ -212,7 +212,7 @@ impl Counter {
             by_scope.map(|(scope, sums)| (scope.to_owned(), sums.words(self.rule, language)));
         let totals_by_scope = by_scope.collect();
         let histogram = self.words.into_histogram()?;
-        // A volume (`gmx`) is not a sum of listed words. By the other rules, the total excludes the
+        // The `gmx` count is not a sum of listed words. By the other rules, the total excludes the
         // words that the options omit from the histogram.
         let words = match self.rule {
             RuleName::Gmx => sums.words(RuleName::Gmx, language),
@@ -353,7 +353,7 @@ impl Counter {
     fn begin_token(&mut self, text: &str, start: usize) {
         self.is_in_token = true;
         if let Some(recorder) = &mut self.recorder {
-            // Moves the sums so far, so that `words.sums` covers this token alone.
+            // Move the sums so far, so that `words.sums` covers this token alone.
             let sums = std::mem::take(&mut self.words.sums);
             self.pending_sums.add(&sums);
             recorder.begin_token(text, start);
@@ -383,7 +383,7 @@ fn is_space(c: char) -> bool {
     matches!(c, '\t'..='\r' | ' ')
 }
 
-/// Returns whether the next eight bytes are ASCII, so that the fast path is worthwhile.
+/// Returns whether the next eight bytes are ASCII. If they are, the fast path is worthwhile.
 fn is_ascii_ahead(bytes: &[u8], position: usize) -> bool {
     let ahead = bytes.get(position..).and_then(|rest| rest.first_chunk::<8>());
     ahead.is_some_and(|ahead| ahead.is_ascii())

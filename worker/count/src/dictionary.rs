@@ -131,8 +131,8 @@ impl DictionaryRun {
 
     /// Adds the words up to the first one that ends in the last `undecided_bytes` bytes.
     ///
-    /// A mark stays with its letter. If no word ends before these bytes, the whole text is one
-    /// word, so that the run cannot grow.
+    /// A mark stays with its letter. If no word ends before these bytes, the whole text is added
+    /// as one word. Otherwise the run could grow without bound.
     fn add_words(
         &self,
         ends: impl Iterator<Item = usize>,

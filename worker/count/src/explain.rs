@@ -1,4 +1,4 @@
-//! Records the tokens that the rules count differently, while a text is counted.
+//! Records the tokens that the rules count differently, while text is counted.
 
 use std::collections::{BTreeMap, HashMap};
 

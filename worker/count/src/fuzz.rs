@@ -84,7 +84,8 @@ const CHARSETS: &[&str] = &[
     "nonsense",
 ];
 
-const TYPES: &[&str] = &["text/html", "application/xhtml+xml", "text/plain", "", "text/xml"];
+const CONTENT_TYPES: &[&str] =
+    &["text/html", "application/xhtml+xml", "text/plain", "", "text/xml"];
 
 /// Runs `target` on new documents for `FUZZ_SECONDS` from the environment, 10 by default.
 #[expect(clippy::disallowed_methods, reason = "the duration is not a setting of the service")]
@@ -164,7 +165,7 @@ impl Read for ChunkReader<'_> {
 }
 
 fn random_content_type(random: &mut Random) -> String {
-    let media_type = TYPES[random.below(TYPES.len())];
+    let media_type = CONTENT_TYPES[random.below(CONTENT_TYPES.len())];
     let charset = CHARSETS[random.below(CHARSETS.len())];
     if charset.is_empty() {
         media_type.to_owned()

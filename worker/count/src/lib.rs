@@ -7,7 +7,7 @@
 //!
 //! `docs/counting.md` describes the rules for users. Tests of this crate check its examples.
 //!
-//! [`count`] reads a document, with hints about its type and charset. [`count_text`] counts a text
+//! [`count`] reads a document, with hints about its type and charset. [`count_text`] counts text
 //! in memory.
 //!
 //! ```
@@ -238,7 +238,7 @@ pub fn count(
     })
 }
 
-/// Counts the words of a plain text in memory.
+/// Counts the words of plain text in memory.
 ///
 /// Unlike [`count`], it neither decodes nor hashes the text, and reports no progress.
 ///

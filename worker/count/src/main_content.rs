@@ -35,7 +35,7 @@ enum MainHolder {
 /// Effect of a start tag on the main content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum MainContentChange {
-    /// A better element starts: the main content so far is discarded.
+    /// A better element starts, and the main content so far is discarded.
     Restart,
     None,
 }

@@ -67,8 +67,7 @@ impl Normalizer {
         let mut joiners = String::new();
         for c in self.composer.normalize(word).chars() {
             match c {
-                // Written only if a visible character follows, so that joiners at the end are
-                // removed.
+                // Written only if a visible character follows, so joiners at the end are removed.
                 ZERO_WIDTH_JOINER | ZERO_WIDTH_NON_JOINER => {
                     joiners.push(c);
                     continue;

@@ -33,12 +33,13 @@ pub(super) fn describe(rule: RuleName) -> Rule {
     }
 }
 
-/// Counts of a text for a volume (rule `gmx`), which divides characters instead of counting words.
+/// Characters and words of text that the rule `gmx` counts by its characters: it divides their
+/// number by the average length of a word.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct CharacterCounts {
-    /// Characters that the volume divides.
+    /// Characters that `gmx` divides.
     pub(super) characters: u64,
-    /// Words of the same text by the rule `unicode`, which the volume does not count.
+    /// Words of the same text by the rule `unicode`, which `gmx` does not count.
     pub(super) words: u64,
 }
 
@@ -133,7 +134,7 @@ impl Sums {
             RuleName::Unicode => self.unicode,
             RuleName::Whitespace => self.whitespace,
             RuleName::Office => self.office,
-            RuleName::Gmx => self.volume(language).into_iter().fold(0, u64::saturating_add),
+            RuleName::Gmx => self.gmx_parts(language).into_iter().fold(0, u64::saturating_add),
         }
     }
 
@@ -143,13 +144,13 @@ impl Sums {
         rules.map(|rule| (rule.as_str().to_owned(), self.words(rule, language))).collect()
     }
 
-    /// Returns whether a volume counts characters of this text.
+    /// Returns whether `gmx` counts characters of this text instead of words.
     pub(super) const fn has_counted_characters(&self) -> bool {
         self.han_kana.characters > 0 || self.hangul.characters > 0 || self.thai.characters > 0
     }
 
     /// Returns the number of words that a part of a document contributes to the total of a rule,
-    /// with two decimals. Not rounded up: only the volume of the whole document is.
+    /// with two decimals. Not rounded up: only the `gmx` count of the whole document is.
     #[expect(clippy::cast_precision_loss, reason = "parts are small, and shown with two decimals")]
     pub(super) fn share(&self, rule: RuleName, language: Option<&str>, has_kana: bool) -> f64 {
         let words = match rule {
@@ -171,13 +172,13 @@ impl Sums {
         (words * 100.0).round() / 100.0
     }
 
-    /// Returns the parts of a volume: the words that are counted as such, then Han and Kana,
+    /// Returns the parts of the `gmx` count: the words that are counted as such, then Han and Kana,
     /// Hangul, and Thai. The last three are numbers of characters divided by the average length of
     /// a word, rounded up.
     ///
     /// `language` selects one of the three languages that use Han. Otherwise, a text with Kana is
     /// treated as Japanese, and a text without Kana as Chinese.
-    fn volume(&self, language: Option<&str>) -> [u64; 4] {
+    fn gmx_parts(&self, language: Option<&str>) -> [u64; 4] {
         let by_characters = self.han_kana.plus(self.hangul).plus(self.thai);
         let other_words = self.unicode.saturating_sub(by_characters.words);
         let mut han_kana = self.han_kana.characters;
@@ -224,27 +225,27 @@ mod tests {
     }
 
     #[test]
-    fn a_volume_divides_characters_and_rounds_up() {
-        let volume = |sums: &Sums, language| sums.words(RuleName::Gmx, language);
-        assert_eq!(volume(&sums(0, 0, 0), None), 10);
-        assert_eq!(volume(&sums(28, 0, 0), None), 10 + 10);
-        assert_eq!(volume(&sums(29, 0, 0), None), 10 + 11);
-        assert_eq!(volume(&sums(0, 33, 0), None), 10 + 10);
-        assert_eq!(volume(&sums(0, 0, 61), None), 10 + 11);
+    fn gmx_divides_characters_and_rounds_up() {
+        let gmx_count = |sums: &Sums, language| sums.words(RuleName::Gmx, language);
+        assert_eq!(gmx_count(&sums(0, 0, 0), None), 10);
+        assert_eq!(gmx_count(&sums(28, 0, 0), None), 10 + 10);
+        assert_eq!(gmx_count(&sums(29, 0, 0), None), 10 + 11);
+        assert_eq!(gmx_count(&sums(0, 33, 0), None), 10 + 10);
+        assert_eq!(gmx_count(&sums(0, 0, 61), None), 10 + 11);
     }
 
     #[test]
     fn the_language_selects_the_word_length_of_han() {
         let mut sums = sums(84, 33, 0);
-        let volume = |sums: &Sums, language| sums.words(RuleName::Gmx, language);
-        assert_eq!(volume(&sums, None), 10 + 30 + 10);
-        assert_eq!(volume(&sums, Some("zh")), 10 + 30 + 10);
-        assert_eq!(volume(&sums, Some("ja")), 10 + 28 + 10);
-        assert_eq!(volume(&sums, Some("ko")), 10 + 36);
-        assert_eq!(volume(&sums, Some("de")), 10 + 30 + 10);
+        let gmx_count = |sums: &Sums, language| sums.words(RuleName::Gmx, language);
+        assert_eq!(gmx_count(&sums, None), 10 + 30 + 10);
+        assert_eq!(gmx_count(&sums, Some("zh")), 10 + 30 + 10);
+        assert_eq!(gmx_count(&sums, Some("ja")), 10 + 28 + 10);
+        assert_eq!(gmx_count(&sums, Some("ko")), 10 + 36);
+        assert_eq!(gmx_count(&sums, Some("de")), 10 + 30 + 10);
         sums.has_kana = true;
-        assert_eq!(volume(&sums, None), 10 + 28 + 10);
-        assert_eq!(volume(&sums, Some("zh")), 10 + 30 + 10);
+        assert_eq!(gmx_count(&sums, None), 10 + 28 + 10);
+        assert_eq!(gmx_count(&sums, Some("zh")), 10 + 30 + 10);
     }
 
     #[test]

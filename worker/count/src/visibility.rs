@@ -61,8 +61,8 @@ impl Visibility {
         matches!(self.syntax, Syntax::Xml) || self.foreign_depth > 0
     }
 
-    /// Processes a start tag. `is_hidden`: its attributes hide the element. `is_closed`: the tag
-    /// ends with `/>`.
+    /// Processes a start tag. `is_hidden` is set if its attributes hide the element, `is_closed` if
+    /// the tag ends with `/>`.
     pub(super) fn start(
         &mut self,
         (name, element): (&str, Element),

@@ -31,7 +31,7 @@ pub(super) enum Listing {
 impl Listing {
     pub(super) const fn of(rule: RuleName) -> Self {
         match rule {
-            // A volume (`gmx`) does not consist of words, so the words of `unicode` are listed.
+            // `gmx` does not define words, so the words of `unicode` are listed.
             RuleName::Unicode | RuleName::Gmx => Self::Segments,
             RuleName::Whitespace => Self::Whitespace,
             RuleName::Office => Self::Office,
@@ -141,7 +141,7 @@ impl WordSink {
         let class = stretch.properties.class;
         self.sums.has_kana |= class == Class::Kana;
         match self.counts_of(writing) {
-            // Some vowels of Thai are marks, and a volume counts them.
+            // Some Thai vowels are combining marks, and `gmx` counts them as characters.
             Some(counts) if writing == WritingSystem::Thai || !class.is_extending() => {
                 counts.add(stretch.characters, 0);
             }

@@ -16,7 +16,7 @@ use self::packed_word::{PackedWord, unpack};
 use super::normalize::Normalizer;
 
 /// Initial capacity for short words, enough for a text of about 1 kB.
-const CAPACITY_MIN: usize = 224;
+const INITIAL_CAPACITY: usize = 224;
 
 /// Words and their counts.
 ///
@@ -28,7 +28,7 @@ pub(super) struct WordTable {
     short_words: HashTable<PackedWord>,
     /// Words that [`pack`] does not accept.
     long_words: HashMap<Box<str>, u64>,
-    /// Hasher of `short_words`. Its seeds are random, so that a text cannot be prepared to be slow.
+    /// Hasher of `short_words`. Its seeds are random, so that a text cannot be crafted to be slow.
     hasher: DefaultHashBuilder,
     normalizer: Normalizer,
     /// Short words that were added since the last normalization and may need it.
@@ -46,7 +46,7 @@ pub(super) struct WordTable {
 impl WordTable {
     pub(super) fn new(normalizer: Normalizer, unique_words_max: usize) -> Self {
         Self {
-            short_words: HashTable::with_capacity(CAPACITY_MIN),
+            short_words: HashTable::with_capacity(INITIAL_CAPACITY),
             long_words: HashMap::new(),
             hasher: DefaultHashBuilder::default(),
             normalizer,

@@ -260,7 +260,8 @@ impl Guard {
     }
 
     fn check_address(&self, address: IpAddr, port: u16) -> Result<AllowedAddress, BlockedAddress> {
-        // The system dials the IPv4 address inside an IPv4-mapped one, so that address is checked.
+        // The system dials the IPv4 address embedded in an IPv4-mapped one, so check the embedded
+        // address.
         let address = address.to_canonical();
         let Some(range) = blocked_range(address) else {
             return Ok(AllowedAddress(address));

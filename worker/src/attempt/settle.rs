@@ -39,7 +39,7 @@ pub(super) async fn handle_unparsable(
     return_newer_to_queue(worker, delivery, part, error).await;
 }
 
-/// Returns a message to the queue that only a newer version can handle.
+/// Returns to the queue a message that only a newer version can handle.
 pub(super) async fn return_newer_to_queue(
     worker: &Worker,
     delivery: &Delivery,

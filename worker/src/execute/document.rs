@@ -146,7 +146,7 @@ async fn wait_for_store(error: Error) -> Result<(), AttemptFailure> {
         | Error::Newer { .. }
         | Error::TooLarge { .. }
         | Error::Full { .. } => {
-            tracing::error!(%error, "cannot read a stored document");
+            tracing::error!(%error, "cannot read a stored document; failing the attempt");
             let detail = "The service cannot read the stored document.";
             Err(Failure::new(FailureCode::Internal, detail).into())
         }

@@ -30,9 +30,9 @@ use crate::attempt::settle::{NEWER_DELAY, report_newer_message};
 use crate::metrics::NewerPart;
 use crate::{broker_retry, execute, spans};
 
-const ID: HeaderName = HeaderName::from_static("webhook-id");
-const TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
-const SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
+const WEBHOOK_ID_HEADER: HeaderName = HeaderName::from_static("webhook-id");
+const WEBHOOK_TIMESTAMP_HEADER: HeaderName = HeaderName::from_static("webhook-timestamp");
+const WEBHOOK_SIGNATURE_HEADER: HeaderName = HeaderName::from_static("webhook-signature");
 
 /// Delay of a message whose job is not final yet: the sweeper enqueues the webhook just before it
 /// makes the job final.
@@ -137,7 +137,10 @@ async fn handle(deliverer: &Deliverer, message: &WebhookMessage) -> Result<Settl
     }
     let run = RunNonce::random();
     let Ok(url) = Url::parse(&url) else {
-        error!("the URL of a webhook cannot be parsed, although the gateway accepted it");
+        error!(
+            "cannot parse the URL of a webhook; dropping the webhook (the gateway should have \
+             refused it)"
+        );
         return Ok(Settlement::Acknowledge);
     };
     // Reserve the host's slot before the attempt is persisted, so that a busy host uses up no
@@ -155,7 +158,7 @@ async fn handle(deliverer: &Deliverer, message: &WebhookMessage) -> Result<Settl
             return Ok(Settlement::ReturnToQueue(Some(CONFLICT_DELAY)));
         }
     };
-    // No attempt was left, so `begin_attempt` has ended the webhook.
+    // No attempt was left, so `begin_attempt` has set the status to failed.
     if state.status != Status::Waiting {
         report_status(deliverer, &state);
         return Ok(Settlement::Acknowledge);
@@ -232,9 +235,9 @@ impl WebhookAttempt<'_> {
             state.end_attempt(self.run, &outcome, self.deliverer.schedule, clock::now())
         };
         let Some(state) = self.write(current, end_attempt).await? else {
-            // The attempt is no longer open: this worker was paused, and another one received the
-            // same message and began an attempt. Its delivery needs the message for further
-            // attempts. If a new round has begun or the job was deleted, the redelivery shows it.
+            // This worker was paused, and another one has begun an attempt. Leave the message to
+            // that worker's delivery, which needs it for further attempts. If instead a new round
+            // has begun or the job was deleted, the redelivery shows it.
             return Ok(Settlement::Leave);
         };
         report_status(self.deliverer, &state);
@@ -279,7 +282,11 @@ impl WebhookAttempt<'_> {
         let id = self.job.job_id.to_string();
         let timestamp = clock::now().as_second();
         let signature = self.deliverer.secrets.sign(&self.job.owner, &id, timestamp, body);
-        let fields = [(ID, id), (TIMESTAMP, timestamp.to_string()), (SIGNATURE, signature)];
+        let fields = [
+            (WEBHOOK_ID_HEADER, id),
+            (WEBHOOK_TIMESTAMP_HEADER, timestamp.to_string()),
+            (WEBHOOK_SIGNATURE_HEADER, signature),
+        ];
         let field = |(name, value)| Some((name, HeaderValue::try_from(value).ok()?));
         fields.into_iter().filter_map(field).collect()
     }

@@ -85,13 +85,13 @@ fn classify_half(half: &[u8; 32]) -> HalfMasks {
     // Setting bit 5 maps all letters, and no other bytes, to the range from `a` to `z`.
     let lower = _mm256_or_si256(bytes, splat(0x20));
     HalfMasks {
-        letter: bits(in_range(lower, b'a', b'z')),
-        digit: bits(in_range(bytes, b'0', b'9')),
-        connector: bits(is(b'_')),
-        between_letters: bits(_mm256_or_si256(dots, is(b':'))),
-        between_digits: bits(_mm256_or_si256(dots, commas)),
-        space: bits(_mm256_or_si256(in_range(bytes, b'\t', b'\r'), is(b' '))),
-        non_ascii: bits(bytes),
+        letter: top_bits(in_range(lower, b'a', b'z')),
+        digit: top_bits(in_range(bytes, b'0', b'9')),
+        connector: top_bits(is(b'_')),
+        between_letters: top_bits(_mm256_or_si256(dots, is(b':'))),
+        between_digits: top_bits(_mm256_or_si256(dots, commas)),
+        space: top_bits(_mm256_or_si256(in_range(bytes, b'\t', b'\r'), is(b' '))),
+        non_ascii: top_bits(bytes),
     }
 }
 
@@ -115,11 +115,11 @@ fn splat(byte: u8) -> __m256i {
     _mm256_set1_epi8(byte.cast_signed())
 }
 
-/// Returns the top bit of each byte.
+/// Returns a mask of the top bits: bit n is the top bit of byte n.
 #[cfg(target_arch = "x86_64")]
 #[inline]
 #[target_feature(enable = "avx2")]
-fn bits(bytes: __m256i) -> u32 {
+fn top_bits(bytes: __m256i) -> u32 {
     _mm256_movemask_epi8(bytes).cast_unsigned()
 }
 

@@ -261,7 +261,7 @@ fn the_scope_main_counts_only_the_main_content() {
 
 #[test]
 fn the_declared_language_is_used_unless_the_options_name_another() {
-    let volume = |language: Option<&str>| {
+    let gmx_count = |language: Option<&str>| {
         let language = language.map(|tag| Language::try_from(tag.to_owned()).unwrap());
         let job_options = options::Options { language, ..options_by(RuleName::Gmx) };
         let mut counter = Counter::new(&Options::from(job_options));
@@ -269,9 +269,9 @@ fn the_declared_language_is_used_unless_the_options_name_another() {
         counter.add_page_text(&"東".repeat(84));
         counter.finish().unwrap().totals.words
     };
-    assert_eq!(volume(None), 26);
-    assert_eq!(volume(Some("zh")), 30);
-    assert_eq!(volume(Some("ja-JP")), 28);
+    assert_eq!(gmx_count(None), 26);
+    assert_eq!(gmx_count(Some("zh")), 30);
+    assert_eq!(gmx_count(Some("ja-JP")), 28);
 }
 
 #[test]
@@ -291,10 +291,10 @@ fn an_explanation_names_the_differences() {
     let samples = &explanation.tokens[0].samples;
     assert_eq!(samples[0].before, "the ");
     assert_eq!(samples[0].after, " mill — a well-known river, 東京 and 한국");
-    let volume = explanation.largest_differences(RuleName::Unicode, RuleName::Gmx);
-    let volume: Vec<_> =
-        volume.iter().map(|token| (token.token.as_str(), token.words[&RuleName::Gmx])).collect();
-    assert_eq!(volume, [("한국", 0.61), ("東京", 0.71)]);
+    let tokens = explanation.largest_differences(RuleName::Unicode, RuleName::Gmx);
+    let tokens: Vec<_> =
+        tokens.iter().map(|token| (token.token.as_str(), token.words[&RuleName::Gmx])).collect();
+    assert_eq!(tokens, [("한국", 0.61), ("東京", 0.71)]);
 }
 
 #[test]

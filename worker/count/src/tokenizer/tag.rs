@@ -36,7 +36,7 @@ impl Attribute {
         Self::Lang,
     ];
 
-    const fn bit(self) -> u8 {
+    const fn mask(self) -> u8 {
         1 << self as u8
     }
 
@@ -127,7 +127,7 @@ impl Tag {
     /// Character references in it are not resolved: none of the values that are checked needs them.
     pub(crate) fn value(&self, attribute: Attribute) -> Option<&str> {
         let value = self.values.get(attribute as usize)?;
-        (self.present_attributes & attribute.bit() != 0).then_some(value.as_str())
+        (self.present_attributes & attribute.mask() != 0).then_some(value.as_str())
     }
 
     fn reset(&mut self, is_end: bool) {
@@ -315,9 +315,9 @@ impl TagReader {
     /// first occurrence takes precedence.
     fn select_attribute(&mut self, attribute: Option<Attribute>) {
         self.current_attribute =
-            attribute.filter(|attribute| self.tag.present_attributes & attribute.bit() == 0);
+            attribute.filter(|attribute| self.tag.present_attributes & attribute.mask() == 0);
         if let Some(attribute) = self.current_attribute {
-            self.tag.present_attributes |= attribute.bit();
+            self.tag.present_attributes |= attribute.mask();
             if let Some(value) = self.tag.values.get_mut(attribute as usize) {
                 value.clear();
             }
