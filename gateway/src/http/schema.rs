@@ -27,12 +27,13 @@ impl JsonSchema for Moment {
 /// others. For example, a new job has either `url` or `text`.
 pub(crate) fn require_one_of(schema: &mut Schema, forms: &[(&str, &[&str])]) {
     let forms: Vec<Value> =
-        forms.iter().map(|(needed, others)| form(schema, needed, others)).collect();
+        forms.iter().map(|(needed, others)| alternative(schema, needed, others)).collect();
     let description = schema.get("description").cloned().unwrap_or_default();
     *schema = json_schema!({"description": description, "oneOf": forms});
 }
 
-fn form(schema: &Schema, needed: &str, others: &[&str]) -> Value {
+/// Returns a copy of `schema` that requires the member `needed` and lacks the members `others`.
+fn alternative(schema: &Schema, needed: &str, others: &[&str]) -> Value {
     let mut form = schema.clone();
     form.remove("description");
     form.insert("required".to_owned(), json!([needed]));
