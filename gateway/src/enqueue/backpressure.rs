@@ -202,7 +202,7 @@ mod tests {
             (level(1000, 1000, 5000), 0, 9, Bulk, 5),
             (level(1000, 1000, 5000), 0, 0, Interactive, 5),
             (level(1000, 1000, 5000), 1, 9, Bulk, 60),
-            // There is room already, so the client may retry soon.
+            // The queue has space again, so the client may retry soon.
             (level(10, 1000, 5000), 90, 9, Bulk, 1),
         ];
         for (level, drained, period_s, lane, expected) in table {
