@@ -10,7 +10,7 @@ use wordmill_common::id::Owner;
 use wordmill_gateway::auth::api_keys;
 use wordmill_gateway::config::Config;
 use wordmill_gateway::http::tls;
-use wordmill_service::env::{self, Env};
+use wordmill_service::env;
 use wordmill_service::shutdown::Signals;
 use wordmill_service::{readiness_probe, telemetry};
 
@@ -66,11 +66,9 @@ fn main() -> ExitCode {
 }
 
 fn with_config(command: impl FnOnce(Config) -> ExitCode) -> ExitCode {
-    let mut env = Env::from_process();
-    let config = Config::read(&mut env);
-    match env.finish() {
-        Ok(()) => command(config),
-        Err(invalid) => env::print_invalid_settings("wordmill-gateway", &invalid),
+    match env::read_settings("wordmill-gateway", Config::read) {
+        Ok(config) => command(config),
+        Err(exit_code) => exit_code,
     }
 }
 

@@ -59,11 +59,10 @@ async fn main() -> ExitCode {
             return env::EXIT_USAGE.into();
         }
     };
-    let mut env = Env::from_process();
-    let config = read_config(&mut env);
-    if let Err(invalid) = env.finish() {
-        return env::print_invalid_settings("wordmill-nats", &invalid);
-    }
+    let config = match env::read_settings("wordmill-nats", read_config) {
+        Ok(config) => config,
+        Err(exit_code) => return exit_code,
+    };
     match provision(&config, drift).await {
         Ok(report) => {
             println!("{report}");

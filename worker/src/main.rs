@@ -6,7 +6,7 @@ use anyhow::Context;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
-use wordmill_service::env::{self, Env};
+use wordmill_service::env;
 use wordmill_service::shutdown::Signals;
 use wordmill_service::{readiness_probe, telemetry};
 use wordmill_worker::config::Config;
@@ -51,11 +51,9 @@ fn main() -> ExitCode {
 }
 
 fn with_config(command: impl FnOnce(Config) -> ExitCode) -> ExitCode {
-    let mut env = Env::from_process();
-    let config = Config::read(&mut env);
-    match env.finish() {
-        Ok(()) => command(config),
-        Err(invalid) => env::print_invalid_settings("wordmill-worker", &invalid),
+    match env::read_settings("wordmill-worker", Config::read) {
+        Ok(config) => command(config),
+        Err(exit_code) => exit_code,
     }
 }
 

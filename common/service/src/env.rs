@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use wordmill_common::secret::Secret;
@@ -229,14 +230,22 @@ impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Env {
     }
 }
 
+/// Reads the settings of a program from the environment of this process.
+///
+/// # Errors
+/// The exit code of [`print_invalid_settings`].
+pub fn read_settings<T>(program: &str, read: impl FnOnce(&mut Env) -> T) -> Result<T, ExitCode> {
+    let mut env = Env::from_process();
+    let settings = read(&mut env);
+    env.finish().map_err(|invalid| print_invalid_settings(program, &invalid))?;
+    Ok(settings)
+}
+
 /// Prints invalid settings to standard error, because the log is not started yet. Returns the exit
 /// code for them.
 #[expect(clippy::print_stderr, reason = "the log is not started yet")]
 #[must_use]
-pub fn print_invalid_settings(
-    program: &str,
-    invalid: &impl fmt::Display,
-) -> std::process::ExitCode {
+pub fn print_invalid_settings(program: &str, invalid: &impl fmt::Display) -> ExitCode {
     eprintln!("{program}: invalid settings:\n{invalid}");
     EXIT_USAGE.into()
 }
