@@ -71,7 +71,7 @@ function markCurrentLink(path) {
 
 function showNotFound({ root }) {
   setWindowTitle('Not found');
-  root.append(title('Not found'), document.createTextNode('There is no page at this address.'));
+  root.append(title('Not found'), document.createTextNode('This page does not exist.'));
 }
 
 onUnauthorized((problem) => {

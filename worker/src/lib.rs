@@ -207,7 +207,7 @@ fn running_count(worker: &Worker) -> u32 {
 /// [`RETURN_TIME_MAX`] until they have returned their jobs.
 async fn finish(worker: &Worker, tasks: &TaskTracker, grace: Duration) {
     tasks.close();
-    info!(running = running_count(worker), "shutting down; waiting for running jobs");
+    info!(running = running_count(worker), "waiting for running jobs");
     if tokio::time::timeout(grace, tasks.wait()).await.is_ok() {
         return;
     }

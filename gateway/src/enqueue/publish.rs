@@ -114,7 +114,7 @@ pub(crate) fn log_accepted(job: &Job, is_ours: bool) {
 /// Waits for a connection to the broker.
 ///
 /// # Errors
-/// `broker_unavailable` if there is no connection until the deadline. Nothing was queued.
+/// `broker_unavailable` if the broker is still disconnected at the deadline. Nothing was queued.
 pub(crate) async fn wait_for_connection(app: &App, deadline: Instant) -> Result<(), Problem> {
     // Without a connection, the client library buffers messages and sends them later, so a job
     // would have an unknown outcome.

@@ -128,7 +128,7 @@ fn a_worker_that_stops_after_a_reconnect_receives_no_more_jobs() {
     wait_until_running(client, &slow);
 
     first.process.signal(Signal::TERM);
-    first.process.wait_for_log("shutting down; waiting for running jobs", LIMIT);
+    first.process.wait_for_log("waiting for running jobs", LIMIT);
     let ids: Vec<String> = (0..4).map(|_| count_text()).collect();
     let _second = stack.start_direct_worker(&[]);
     // A job that the first worker received would be redelivered only after the ack wait of 30 s.
