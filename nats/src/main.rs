@@ -19,17 +19,18 @@ Commands:
   provision --correct  the same, and also update settings that differ
   help                 print this help
 
-Environment variables       Default                Meaning
-  WORDMILL_NATS_URL         nats://127.0.0.1:4222  servers, separated by commas
-  WORDMILL_NATS_USER        admin                  user
-  WORDMILL_NATS_PASSWORD                           password of the user
-  WORDMILL_NATS_CA                                 trusted authorities (PEM); requires TLS
-  WORDMILL_NATS_CERT                               client certificate (PEM); requires TLS
-  WORDMILL_NATS_KEY                                private key of the certificate (PEM)
-  WORDMILL_NATS_WAIT        30s                    maximum time to wait for a connection
-  WORDMILL_REPLICAS         1                      copies of each stream: 1, 3 or 5
-  WORDMILL_RESULT_TTL       7d                     retention of final jobs and their results
-  WORDMILL_DOCUMENTS_SPACE  4GiB                   space for documents that wait to be counted";
+Environment variables          Default                Meaning
+  WORDMILL_NATS_URL            nats://127.0.0.1:4222  servers, separated by commas
+  WORDMILL_NATS_USER           admin                  user
+  WORDMILL_NATS_PASSWORD                              password of the user
+  WORDMILL_NATS_PASSWORD_FILE                         file with the password, instead
+  WORDMILL_NATS_CA                                    trusted authorities (PEM); requires TLS
+  WORDMILL_NATS_CERT                                  client certificate (PEM); requires TLS
+  WORDMILL_NATS_KEY                                   private key of the certificate (PEM)
+  WORDMILL_NATS_WAIT           30s                    maximum time to wait for a connection
+  WORDMILL_REPLICAS            1                      copies of each stream: 1, 3 or 5
+  WORDMILL_RESULT_TTL          7d                     retention of final jobs and their results
+  WORDMILL_DOCUMENTS_SPACE     4GiB                   space for documents that wait to be counted";
 
 /// Printed if the account contains no streams and the server's store cannot be checked.
 const NOT_CHECKED: &str = "\
@@ -130,12 +131,12 @@ mod tests {
     fn the_usage_lists_every_setting() {
         let names = SETTINGS_PAGE.lines().filter_map(|line| {
             let mut cells = line.strip_prefix("| `")?.split('|');
-            let name = cells.next()?.trim().trim_end_matches('`');
+            let names = cells.next()?.trim().trim_end_matches('`');
             let is_ours = cells.next()?.split(',').any(|program| program.trim() == "nats");
-            is_ours.then_some(name)
+            is_ours.then(|| names.split("`, `"))
         });
-        let names: Vec<&str> = names.collect();
-        assert!(names.contains(&"WORDMILL_NATS_URL"), "{names:?}");
+        let names: Vec<&str> = names.flatten().collect();
+        assert!(names.contains(&"WORDMILL_NATS_PASSWORD_FILE"), "{names:?}");
         for name in names {
             assert!(USAGE.contains(&format!("\n  {name} ")), "{name} is missing");
         }

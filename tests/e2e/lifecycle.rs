@@ -2,6 +2,7 @@
 
 mod make_run;
 mod rolling_stops;
+mod secret_files;
 mod sweeper;
 mod versions;
 mod worker_shutdown;

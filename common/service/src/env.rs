@@ -1,10 +1,12 @@
 //! Settings from environment variables. All are read at the start, and all errors are reported
 //! together.
 
+mod secret_file;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -61,7 +63,7 @@ impl std::error::Error for InvalidSettings {}
 #[derive(Debug, Default)]
 pub struct Env {
     values: BTreeMap<String, String>,
-    settings: Vec<(&'static str, String)>,
+    settings: Vec<(String, String)>,
     errors: Vec<String>,
 }
 
@@ -82,8 +84,8 @@ impl Env {
         parse: impl FnOnce(&str) -> Result<T, String>,
     ) -> T {
         // Recorded for `check_table`, which compares names and defaults with the documentation.
-        self.settings.push((name, default.to_string()));
-        let Some(text) = self.values.get(name).filter(|text| !text.is_empty()) else {
+        self.settings.push((name.to_owned(), default.to_string()));
+        let Some(text) = self.value(name) else {
             return default;
         };
         match parse(text) {
@@ -115,10 +117,26 @@ impl Env {
         })
     }
 
-    /// Reads a secret. It never appears in an error message.
+    /// Reads a secret from the variable `name`, or from the file that the variable `<name>_FILE`
+    /// names. The file is read once: a changed secret needs a restart. The secret never appears in
+    /// an error message.
     pub fn secret(&mut self, name: &'static str) -> Secret {
-        self.settings.push((name, String::new()));
-        Secret::new(self.values.get(name).cloned().unwrap_or_default())
+        let file_name = format!("{name}_FILE");
+        self.settings.push((name.to_owned(), String::new()));
+        self.settings.push((file_name.clone(), String::new()));
+        let secret = match (self.value(name), self.value(&file_name)) {
+            (Some(_), Some(_)) => {
+                Err(format!("{name} and {file_name} are both set: set only one of them"))
+            }
+            (Some(secret), None) => Ok(Secret::new(secret.to_owned())),
+            (None, Some(path)) => secret_file::read(Path::new(path))
+                .map_err(|reason| format!("{file_name}={path}: {reason}")),
+            (None, None) => Ok(Secret::default()),
+        };
+        secret.unwrap_or_else(|error| {
+            self.errors.push(error);
+            Secret::default()
+        })
     }
 
     /// Reads an address to listen on.
@@ -176,8 +194,14 @@ impl Env {
         self.errors.push(reason.into());
     }
 
-    /// Compares the settings that were read with the rows for `service` of a Markdown table `| name
-    /// | used by | default | ...`. A test uses it to keep `docs/settings.md` complete.
+    /// Returns the value of a variable; `None` if it is absent or empty.
+    fn value(&self, name: &str) -> Option<&str> {
+        self.values.get(name).map(String::as_str).filter(|text| !text.is_empty())
+    }
+
+    /// Compares the settings that were read with the rows for `service` of a Markdown table
+    /// `| names | used by | default | ...`, where names are separated by commas. A test uses it to
+    /// keep `docs/settings.md` complete.
     ///
     /// # Errors
     /// A message about the first setting that is undocumented, not read, or documented with another
@@ -188,14 +212,15 @@ impl Env {
             |line: &&str| ["| `WORDMILL_", "| `OTEL_"].iter().any(|p| line.starts_with(p));
         for line in table.lines().filter(is_setting) {
             let mut cells = line.split('|').skip(1).map(|cell| cell.trim().trim_matches('`'));
-            let name = cells.next().unwrap_or("");
+            let names = cells.next().unwrap_or("");
             let used_by = cells.next().unwrap_or("");
+            let default = cells.next().unwrap_or("");
             if used_by.split(", ").any(|name| name == service) {
-                documented.insert(name, cells.next().unwrap_or(""));
+                documented.extend(names.split("`, `").map(|name| (name, default)));
             }
         }
         for (name, default) in &self.settings {
-            match documented.remove(name) {
+            match documented.remove(name.as_str()) {
                 None => return Err(format!("{name} is not documented for {service}")),
                 // The default is described in words if it depends on the service or the machine.
                 Some("") => {}
@@ -297,6 +322,51 @@ mod tests {
         for name in ["A=soon", "B=70000", "C=5 parsecs"] {
             assert!(report.contains(name), "{report}");
         }
+    }
+
+    #[test]
+    fn a_secret_is_read_from_its_variable_or_its_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secret");
+        std::fs::write(&path, "hunter2\n").unwrap();
+        let path = path.to_str().unwrap();
+        for settings in [
+            vec![("S", "hunter2")],
+            vec![("S", "hunter2"), ("S_FILE", "")],
+            vec![("S_FILE", path)],
+            vec![("S_FILE", path), ("S", "")],
+        ] {
+            let mut env: Env = settings.iter().copied().collect();
+            assert_eq!(env.secret("S").expose(), "hunter2", "{settings:?}");
+            env.finish().unwrap();
+        }
+        assert_eq!(Env::default().secret("S"), Secret::default());
+    }
+
+    #[test]
+    fn errors_of_secrets_name_the_variables_but_not_the_secret() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secret");
+        std::fs::write(&path, "hunter2\n").unwrap();
+        let path = path.to_str().unwrap();
+        let settings = [("S", "hunter3"), ("S_FILE", path), ("T_FILE", "/missing/secret")];
+        let mut env: Env = settings.into_iter().collect();
+        assert_eq!(env.secret("S"), Secret::default());
+        assert_eq!(env.secret("T"), Secret::default());
+        let report = env.finish().unwrap_err().to_string();
+        assert!(report.contains("S and S_FILE are both set"), "{report}");
+        assert!(report.contains("T_FILE=/missing/secret: cannot read the file"), "{report}");
+        assert!(!report.contains("hunter"), "{report}");
+    }
+
+    #[test]
+    fn a_row_of_the_table_may_have_several_names() {
+        let mut env = Env::default();
+        env.secret("WORDMILL_S");
+        let row = "| `WORDMILL_S`, `WORDMILL_S_FILE` | gateway | | a secret |";
+        env.check_table(row, "gateway").unwrap();
+        let error = env.check_table("| `WORDMILL_S` | gateway | | a secret |", "gateway");
+        assert_eq!(error.unwrap_err(), "WORDMILL_S_FILE is not documented for gateway");
     }
 
     #[test]
