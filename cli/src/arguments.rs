@@ -65,7 +65,8 @@ pub(crate) struct ServerArguments {
         global = true,
         value_name = "FILE",
         value_hint = ValueHint::FilePath,
-        help = "File with the API key (default: the key in the variable WORDMILL_API_KEY)"
+        help = "File with the API key (default: the file that the variable WORDMILL_API_KEY_FILE \
+                names, or the key in WORDMILL_API_KEY)"
     )]
     pub(crate) key_file: Option<PathBuf>,
     /// Stop after TIME, for example 30s, 10m or 2h; submitted jobs continue

@@ -18,6 +18,8 @@ use crate::text::{pluralize, replace_control_chars};
 
 /// Environment variable with the API key. Used without `--key-file`.
 const KEY_VARIABLE: &str = "WORDMILL_API_KEY";
+/// Environment variable with the path of a file with the API key. Used without `--key-file`.
+const KEY_FILE_VARIABLE: &str = "WORDMILL_API_KEY_FILE";
 /// Maximum size of a key file in bytes.
 const KEY_BYTES_MAX: u64 = 4096;
 /// Maximum number of ids in the printed `wordmill wait` command.
@@ -41,7 +43,7 @@ impl Session {
     pub(crate) fn open(arguments: &ServerArguments) -> Result<Self, Error> {
         let key = match &arguments.key_file {
             Some(path) => Some(read_key_file(path)?),
-            None => env_variable(KEY_VARIABLE).map(|key| key.to_string_lossy().into_owned()),
+            None => read_key_variables()?,
         };
         let key = key.as_deref().map(|key| bearer_header(key.trim())).transpose()?;
         let url = arguments.server.clone();
@@ -137,6 +139,19 @@ fn env_variable(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
 }
 
+/// Reads the API key from the environment; returns `None` if neither variable is set.
+fn read_key_variables() -> Result<Option<String>, Error> {
+    match (env_variable(KEY_VARIABLE), env_variable(KEY_FILE_VARIABLE)) {
+        (Some(_), Some(_)) => Err(Error::Usage(format!(
+            "{KEY_VARIABLE} and {KEY_FILE_VARIABLE} are both set: set only one of them, or use \
+             --key-file"
+        ))),
+        (Some(key), None) => Ok(Some(key.to_string_lossy().into_owned())),
+        (None, Some(path)) => read_key_file(Path::new(&path)).map(Some),
+        (None, None) => Ok(None),
+    }
+}
+
 fn read_key_file(path: &Path) -> Result<String, Error> {
     let cannot = || Error::file(format!("cannot read the key in {}", path.display()));
     let metadata = fs::metadata(path).map_err(cannot())?;
@@ -152,7 +167,7 @@ fn bearer_header(key: &str) -> Result<HeaderValue, Error> {
     // The message must not contain the value, which may be a secret.
     let mut value = value.ok_or_else(|| {
         Error::Usage(format!(
-            "the key in the --key-file or in {KEY_VARIABLE} is not a valid API key (wm_…)"
+            "the key in the key file or in {KEY_VARIABLE} is not a valid API key (wm_…)"
         ))
     })?;
     value.set_sensitive(true);

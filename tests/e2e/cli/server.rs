@@ -158,6 +158,15 @@ fn keys_from_a_file_or_the_environment_are_never_printed() {
     let with_key =
         Wordmill::for_client(stack.client(), files.path()).with_variable("WORDMILL_API_KEY", &key);
     with_key.run(&["count", "a.txt"]).expect_success();
+    let with_key_file = Wordmill::for_client(stack.client(), files.path())
+        .with_variable("WORDMILL_API_KEY_FILE", "key");
+    with_key_file.run(&["count", "a.txt"]).expect_success();
+    // The option takes precedence over both variables.
+    let with_both = with_key_file.with_variable("WORDMILL_API_KEY", &key);
+    let refused = with_both.run(&["count", "a.txt"]);
+    refused.expect_failure(2, &["WORDMILL_API_KEY and WORDMILL_API_KEY_FILE are both set"]);
+    assert!(!refused.stderr.contains(&key), "{refused:?}");
+    with_both.run(&["--key-file", "key", "queue"]).expect_success();
     let wrong = format!("wm_{}", "0".repeat(64));
     let with_wrong_key = Wordmill::for_client(stack.client(), files.path())
         .with_variable("WORDMILL_API_KEY", &wrong);
