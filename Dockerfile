@@ -1,5 +1,3 @@
-# syntax=docker/dockerfile:1
-
 # Builds three small images: gateway, worker and provision. The compiler has the version of
 # rust-toolchain.toml. Build and base image use the same Debian release, because the binaries link
 # its C library.

@@ -24,12 +24,12 @@ COMPOSE := docker compose --env-file deploy/compose.env
 SERVICES := --package wordmill-gateway --package wordmill-worker --package wordmill-nats
 # More threads than processors, because black-box tests mostly wait.
 TEST_THREADS ?= $(shell echo $$(($$(nproc) < 8 ? $$(nproc) * 3 : 24)))
-STAGES := lint test-unit test-functional test-memory test-external test-parser test-deploy
+STAGES := lint test-unit test-functional test-memory test-external test-parser test-deploy test-containers
 
 # Targets do not run in parallel, because `next` moves binaries that other targets build and run.
 .NOTPARALLEL:
 
-.PHONY: help services build release release-like next run jaeger nats-cli trace test test-unit test-functional test-memory test-external test-parser test-deploy test-all test-large test-fresh stages test-slow chaos fuzz fuzz-api bench bench-full bench-count bench-trace coverage lint format up down clean
+.PHONY: help services build release release-like next run jaeger nats-cli trace test test-unit test-functional test-memory test-external test-parser test-deploy test-containers test-images test-all test-large test-fresh stages test-slow chaos fuzz fuzz-api bench bench-full bench-count bench-trace coverage lint format up upgrade down clean
 
 help: ## list all targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -99,17 +99,25 @@ test-parser: ## run html5lib's tests, and fuzz the HTML tokenizer for seconds
 test-deploy: ## check the files for Compose, Docker, nginx, NATS and Kubernetes
 	deploy/validate
 
+test-containers: next ## run docker-compose.yml on a Docker Engine; needs Debian and root
+	$(MAKE) build
+	NATS_SERVER="$$(nats/install-server)" JAEGER="$$(deploy/install-jaeger)" tests/containers/run
+
 test-all: $(filter-out lint,$(STAGES)) ## run all tests except the slow ones
 
 stages: # prints the stages for .ci/run
 	@echo $(STAGES)
 
-test-slow: ## run test-fresh, chaos, fuzz, fuzz-api and test-large (up to 2 hours)
+test-slow: ## run test-fresh, test-images, chaos, fuzz, fuzz-api, test-large (up to 2 hours)
 	@.ci/slow
 
 test-large: release-like ## test a batch of 100,000 jobs and lists of 1,000,000 records
 	NATS_SERVER="$$(nats/install-server)" WORDMILL_BIN_DIR="$(CURDIR)/target/release-like" \
 		cargo test --workspace --test large -- --nocapture --test-threads=1
+
+test-images: next ## like test-containers, with images that the Dockerfile builds
+	$(MAKE) build
+	NATS_SERVER="$$(nats/install-server)" JAEGER="$$(deploy/install-jaeger)" tests/containers/run --dockerfile
 
 test-fresh: ## run the README's commands on a fresh Debian; needs root (KEEP=1, PORT)
 	@.ci/fresh
@@ -159,7 +167,13 @@ format: ## format all code
 	cargo fmt --manifest-path bench/count/Cargo.toml
 
 up: ## run the stack of docker-compose.yml (needs deploy/compose.env)
+	deploy/create-secrets
 	$(COMPOSE) up --build --detach --wait
+
+upgrade: ## replace the containers of `make up` by those of new images, gateways one by one
+	deploy/create-secrets
+	$(COMPOSE) build
+	deploy/upgrade
 
 down: ## stop the stack of `make up`; keep its volumes
 	$(COMPOSE) down

@@ -119,7 +119,7 @@ fn configuration(address: &str, gateways: &[Client], workers: &[Client]) -> Stri
         text = replace_once(&text, &shipped, &ours);
     }
     // The other targets do not run in the test, and their names cannot be resolved.
-    text = replace_once(&text, "127.0.0.1:9090", address);
+    text = replace_once(&text, "prometheus-web:9090", address);
     text = replace_once(&text, "\"jaeger:8888\"", "");
     for setting in ["scrape_interval", "scrape_timeout", "evaluation_interval"] {
         let shipped = text.lines().find(|line| line.trim().starts_with(setting));
