@@ -1,6 +1,9 @@
 //! Export of spans: TLS, headers, compression, proxies, and settings that are not supported.
 
 use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::mpsc::{self, Receiver};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -12,7 +15,7 @@ use wordmill_tests::site::{Page, Site, closed_port};
 use wordmill_tests::stack::{Gateway, Stack, service_command};
 use wordmill_tests::traces::cases;
 
-/// Address without a broker: requests that need one fail, but have spans.
+/// Address without a broker.
 const NO_BROKER: &str = "127.0.0.1:1";
 const HEADER: (&str, &str) = ("api-key", "hunter2/secret");
 /// The header as OpenTelemetry writes it.
@@ -26,9 +29,9 @@ fn write(folder: &TempDir, name: &str, content: &str) -> String {
     path.to_str().expect("a path").to_owned()
 }
 
-/// Sends a request that has a span. Returns its trace id.
+/// Sends an invalid request, which has a span and needs no broker. Returns its trace id.
 fn create_span(gateway: &Gateway) -> String {
-    let answer = gateway.client.post("/v1/jobs", &json!({"text": "a b"}));
+    let answer = gateway.client.post("/v1/jobs", &json!({}));
     answer.header("traceresponse").expect("a trace")[3..35].to_owned()
 }
 
@@ -171,6 +174,55 @@ fn a_proxy_is_used_for_other_machines_only() {
         let gateway = Gateway::start(NO_BROKER, &settings);
         collector.wait_for_trace(&create_span(&gateway), 1, LIMIT);
     }
+}
+
+/// Starts a proxy that connects every `CONNECT` request to `target`. Returns its URL, and the first
+/// line of each request.
+fn start_tunnel(target: String) -> (String, Receiver<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    let (sender, requests) = mpsc::channel();
+    std::thread::spawn(move || {
+        for client in listener.incoming().map_while(Result::ok) {
+            let mut reader = BufReader::new(client.try_clone().expect("a socket"));
+            let head: Vec<String> = reader
+                .by_ref()
+                .lines()
+                .map_while(Result::ok)
+                .take_while(|line| !line.is_empty())
+                .collect();
+            let Some(line) = head.first() else { continue };
+            let _ = sender.send(line.clone());
+            let mut server = TcpStream::connect(&target).expect("the target accepts");
+            let mut back = (server.try_clone().expect("a socket"), client);
+            back.1.write_all(b"HTTP/1.1 200 OK\r\n\r\n").expect("the client reads");
+            std::thread::spawn(move || std::io::copy(&mut reader, &mut server));
+            std::thread::spawn(move || std::io::copy(&mut back.0, &mut back.1));
+        }
+    });
+    (url, requests)
+}
+
+#[test]
+fn tls_connections_pass_through_a_proxy() {
+    let folder = TempDir::new().expect("a folder");
+    let authority = Authority::new();
+    let certified = authority.certify("collector.invalid");
+    let collector = Collector::start_secure(certified.server_config(), HEADER);
+    let target = collector.endpoint().trim_start_matches("https://").to_owned();
+    let (proxy, requests) = start_tunnel(target);
+    let authorities = write(&folder, "ca.pem", &authority.pem);
+    let mut settings = cases::settings("https://collector.invalid").to_vec();
+    settings.extend([
+        ("OTEL_EXPORTER_OTLP_CERTIFICATE", authorities.as_str()),
+        ("OTEL_EXPORTER_OTLP_HEADERS", HEADERS),
+        ("HTTPS_PROXY", proxy.as_str()),
+        ("https_proxy", proxy.as_str()),
+        ("NO_PROXY", ""),
+    ]);
+    let gateway = Gateway::start(NO_BROKER, &settings);
+    collector.wait_for_trace(&create_span(&gateway), 1, LIMIT);
+    assert_eq!(requests.recv().expect("a request"), "CONNECT collector.invalid:443 HTTP/1.1");
 }
 
 #[test]
