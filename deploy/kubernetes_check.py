@@ -145,8 +145,18 @@ def check_settings(manifests):
     code = "".join(path.read_text() for crate in ("common", "nats", "gateway", "worker") for path in (ROOT / crate).glob("**/src/**/*.rs"))
     names = set(manifests["ConfigMap", "wordmill"]["data"])
     for (_, name), manifest in manifests.items():
-        if name != "nats":
-            names |= {variable["name"] for container in containers(manifest) for variable in container.get("env", [])}
+        if name == "nats":
+            continue
+        for container in containers(manifest):
+            defined, used = set(), set()
+            for variable in container.get("env", []):
+                # Kubernetes replaces only variables that are defined earlier in the list.
+                parts = set(re.findall(r"\$\((\w+)\)", variable.get("value", "")))
+                for part in sorted(parts - defined):
+                    yield f"{name}: {variable['name']} contains $({part}), which is not defined before"
+                used |= parts
+                defined.add(variable["name"])
+            names |= defined - used
     for name in sorted(names):
         if f'"{name}"' not in code and not re.fullmatch(r"WORDMILL_NATS_(USER|PASSWORD)", name):
             yield f"deploy/kubernetes sets {name}, which no service reads"

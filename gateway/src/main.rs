@@ -114,10 +114,7 @@ fn print_webhook_secrets(config: &Config, owner: &str) -> ExitCode {
 }
 
 fn serve(config: Config) -> ExitCode {
-    let pipeline = match telemetry::start(&config.telemetry, &telemetry::random_instance()) {
-        Ok(pipeline) => pipeline,
-        Err(error) => return env::print_invalid_settings("wordmill-gateway", &error),
-    };
+    let pipeline = telemetry::start(&config.telemetry, &telemetry::random_instance());
     let code = match listen(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -1,6 +1,7 @@
-//! A span collector on loopback. It accepts OTLP over HTTP, fails or hangs.
+//! A span collector on loopback. It accepts OTLP over HTTP or HTTPS, fails or hangs.
 
 use std::convert::Infallible;
+use std::io::Read;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -16,7 +17,10 @@ use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
 use opentelemetry_proto::tonic::trace::v1 as otlp;
 use prost::Message;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
 
 use crate::traces::{Attributes, Kind, Span, Trace};
 use crate::{runtime, wait_for};
@@ -34,14 +38,17 @@ pub enum CollectorBehavior {
 
 /// A running collector. It ends with the test process.
 pub struct Collector {
-    address: String,
+    endpoint: String,
     state: Arc<State>,
 }
 
-#[derive(Default)]
 struct State {
+    behavior: CollectorBehavior,
+    /// Name and value of a header without which requests are answered with 401.
+    required_header: Option<(&'static str, &'static str)>,
     spans: Mutex<Vec<Span>>,
     requests: AtomicUsize,
+    compressed_requests: AtomicUsize,
 }
 
 impl Collector {
@@ -50,31 +57,69 @@ impl Collector {
     /// # Panics
     /// If it cannot bind a port.
     pub fn start(behavior: CollectorBehavior) -> Self {
-        let state = Arc::new(State::default());
+        Self::start_with(behavior, None, None)
+    }
+
+    /// Starts a collector that uses TLS and requires a header.
+    ///
+    /// # Panics
+    /// If it cannot bind a port.
+    pub fn start_secure(
+        config: ServerConfig,
+        required_header: (&'static str, &'static str),
+    ) -> Self {
+        let tls = TlsAcceptor::from(Arc::new(config));
+        Self::start_with(CollectorBehavior::Accepts, Some(tls), Some(required_header))
+    }
+
+    fn start_with(
+        behavior: CollectorBehavior,
+        tls: Option<TlsAcceptor>,
+        required_header: Option<(&'static str, &'static str)>,
+    ) -> Self {
+        let state = Arc::new(State {
+            behavior,
+            required_header,
+            spans: Mutex::default(),
+            requests: AtomicUsize::new(0),
+            compressed_requests: AtomicUsize::new(0),
+        });
         let listener = runtime().block_on(TcpListener::bind("127.0.0.1:0")).expect("a free port");
-        let address = listener.local_addr().expect("an address").to_string();
+        let address = listener.local_addr().expect("an address");
+        let scheme = if tls.is_some() { "https" } else { "http" };
         let shared = Arc::clone(&state);
         runtime().spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let state = Arc::clone(&shared);
+                let tls = tls.clone();
                 tokio::spawn(async move {
-                    let answer = service_fn(|request| receive(&state, behavior, request));
-                    let http = hyper::server::conn::http1::Builder::new();
-                    let _ = http.serve_connection(TokioIo::new(stream), answer).await;
+                    match tls {
+                        None => serve(&state, stream).await,
+                        Some(tls) => {
+                            if let Ok(stream) = tls.accept(stream).await {
+                                serve(&state, stream).await;
+                            }
+                        }
+                    }
                 });
             }
         });
-        Self { address, state }
+        Self { endpoint: format!("{scheme}://{address}"), state }
     }
 
     /// Returns the value of `OTEL_EXPORTER_OTLP_ENDPOINT` for this collector.
     pub fn endpoint(&self) -> String {
-        format!("http://{}", self.address)
+        self.endpoint.clone()
     }
 
     /// Returns the number of received requests.
     pub fn requests(&self) -> usize {
         self.state.requests.load(Ordering::SeqCst)
+    }
+
+    /// Returns the number of accepted requests that were compressed with gzip.
+    pub fn compressed_requests(&self) -> usize {
+        self.state.compressed_requests.load(Ordering::SeqCst)
     }
 
     /// Returns all received spans, grouped by trace.
@@ -95,16 +140,21 @@ impl Collector {
     }
 }
 
+async fn serve(state: &State, stream: impl AsyncRead + AsyncWrite + Unpin) {
+    let answer = service_fn(|request| receive(state, request));
+    let http = hyper::server::conn::http1::Builder::new();
+    let _ = http.serve_connection(TokioIo::new(stream), answer).await;
+}
+
 async fn receive(
     state: &State,
-    behavior: CollectorBehavior,
     request: Request<Incoming>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     state.requests.fetch_add(1, Ordering::SeqCst);
     let answer = |status: u16| {
         Ok(Response::builder().status(status).body(Full::default()).expect("a response"))
     };
-    match behavior {
+    match state.behavior {
         CollectorBehavior::Accepts => {}
         CollectorBehavior::Fails => return answer(503),
         CollectorBehavior::Hangs => std::future::pending().await,
@@ -112,15 +162,29 @@ async fn receive(
     if request.uri().path() != "/v1/traces" {
         return answer(404);
     }
+    if let Some((name, value)) = state.required_header
+        && request.headers().get(name).is_none_or(|sent| sent != value)
+    {
+        return answer(401);
+    }
+    let is_gzip = request.headers().get("content-encoding").is_some_and(|name| name == "gzip");
     let body = request.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+    let body = if is_gzip { decompress(&body) } else { body };
     match ExportTraceServiceRequest::decode(body) {
         Ok(request) => {
             let spans = request.resource_spans.into_iter().flat_map(read);
             state.spans.lock().expect("spans").extend(spans);
+            state.compressed_requests.fetch_add(usize::from(is_gzip), Ordering::SeqCst);
             answer(200)
         }
         Err(_) => answer(400),
     }
+}
+
+fn decompress(body: &[u8]) -> Bytes {
+    let mut content = Vec::new();
+    flate2::read::GzDecoder::new(body).read_to_end(&mut content).expect("gzip");
+    content.into()
 }
 
 fn read(spans: otlp::ResourceSpans) -> Vec<Span> {

@@ -66,10 +66,7 @@ fn check(config: Config) -> ExitCode {
 }
 
 fn serve(config: Config) -> ExitCode {
-    let pipeline = match telemetry::start(&config.telemetry, &config.name) {
-        Ok(pipeline) => pipeline,
-        Err(error) => return env::print_invalid_settings("wordmill-worker", &error),
-    };
+    let pipeline = telemetry::start(&config.telemetry, &config.name);
     let code = match run(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -15,6 +15,9 @@ use wordmill_common::secret::Secret;
 /// Exit code for invalid settings (`EX_USAGE` of sysexits.h).
 pub const EXIT_USAGE: u8 = 64;
 
+/// Maximum length of a value in a [`Warning`], in characters.
+const SHOWN_CHARS_MAX: usize = 200;
+
 /// Number of bytes, written as `512`, `64KiB`, `5MiB` or `1GiB`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ByteSize(pub u64);
@@ -59,12 +62,30 @@ impl fmt::Display for InvalidSettings {
 
 impl std::error::Error for InvalidSettings {}
 
-/// The environment variables, with a record of the settings that were read and of the errors.
+/// Warning about a variable of OpenTelemetry whose value is not used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Warning {
+    /// Name of the variable.
+    pub variable: &'static str,
+    /// Its value, without secrets and at most `SHOWN_CHARS_MAX` characters long.
+    pub value: String,
+    /// Reason why the value is not used, and the behavior instead.
+    pub reason: String,
+}
+
+/// The environment variables, with a record of the settings that were read, of the errors and of
+/// the warnings.
+///
+/// Invalid settings of Wordmill (`WORDMILL_*`) are errors. Variables of OpenTelemetry (`OTEL_*`)
+/// often apply to all programs of a machine, and its specification demands that a program warns
+/// about values that it does not support, and ignores them. Such settings are read by the methods
+/// that end in `_or_warn`.
 #[derive(Debug, Default)]
 pub struct Env {
     values: BTreeMap<String, String>,
     settings: Vec<(String, String)>,
     errors: Vec<String>,
+    warnings: Vec<Warning>,
 }
 
 impl Env {
@@ -83,20 +104,48 @@ impl Env {
         default: T,
         parse: impl FnOnce(&str) -> Result<T, String>,
     ) -> T {
-        // Recorded for `check_table`, which compares names and defaults with the documentation.
-        self.settings.push((name.to_owned(), default.to_string()));
-        let Some(text) = self.value(name) else {
-            return default;
-        };
-        match parse(text) {
-            Ok(value) => value,
-            Err(reason) => {
+        match self.parse(name, &default, parse) {
+            None => default,
+            Some(Ok(value)) => value,
+            Some(Err((text, reason))) => {
                 // Continue with the default, so that the errors of all settings are found in one
                 // run.
                 self.errors.push(format!("{name}={text}: {reason}"));
                 default
             }
         }
+    }
+
+    /// Reads a setting of OpenTelemetry. Returns `default` if it is absent, empty or not supported;
+    /// [`Env::take_warnings`] returns the warning about a value that is not supported.
+    pub fn read_or_warn<T: fmt::Display>(
+        &mut self,
+        name: &'static str,
+        default: T,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> T {
+        match self.parse(name, &default, parse) {
+            None => default,
+            Some(Ok(value)) => value,
+            Some(Err((text, reason))) => {
+                self.warn(name, &text, format!("{reason}; using {default}"));
+                default
+            }
+        }
+    }
+
+    /// Parses the value of a setting; returns `None` if it is not set. An error is the value and
+    /// the reason.
+    fn parse<T: fmt::Display>(
+        &mut self,
+        name: &'static str,
+        default: &T,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<Result<T, (String, String)>> {
+        // Recorded for `check_table`, which compares names and defaults with the documentation.
+        self.settings.push((name.to_owned(), default.to_string()));
+        let text = self.value(name)?;
+        Some(parse(text).map_err(|reason| (text.to_owned(), reason)))
     }
 
     /// Reads a text setting.
@@ -115,6 +164,19 @@ impl Env {
         self.read(name, default, |text| {
             text.parse().map_err(|_| "must be true or false".to_owned())
         })
+    }
+
+    /// Reads a boolean of OpenTelemetry: `true` or `false` in any case. Its specification demands
+    /// that every other value is false.
+    pub fn flag_or_warn(&mut self, name: &'static str) -> bool {
+        self.read_or_warn(name, false, |text| {
+            text.to_ascii_lowercase().parse().map_err(|_| "must be true or false".to_owned())
+        })
+    }
+
+    /// Reads an integer of OpenTelemetry from `min` to `max`.
+    pub fn number_or_warn(&mut self, name: &'static str, default: u32, min: u32, max: u32) -> u32 {
+        self.read_or_warn(name, default, parse_number(min, max))
     }
 
     /// Reads a secret from the variable `name`, or from the file that the variable `<name>_FILE`
@@ -148,10 +210,7 @@ impl Env {
 
     /// Reads an integer from `min` to `max`.
     pub fn number(&mut self, name: &'static str, default: u32, min: u32, max: u32) -> u32 {
-        self.read(name, default, |text| match text.parse() {
-            Ok(number) if (min..=max).contains(&number) => Ok(number),
-            Ok(_) | Err(_) => Err(format!("must be a whole number from {min} to {max}")),
-        })
+        self.read(name, default, parse_number(min, max))
     }
 
     /// Reads a duration from `min` to `max`.
@@ -192,6 +251,18 @@ impl Env {
     /// Adds an error, for example about valid settings that contradict each other.
     pub fn refuse(&mut self, reason: impl Into<String>) {
         self.errors.push(reason.into());
+    }
+
+    /// Adds a warning about a variable of OpenTelemetry. The value must not contain a secret,
+    /// except in the places of a URL that [`without_url_secrets`] removes.
+    pub fn warn(&mut self, variable: &'static str, value: &str, reason: impl Into<String>) {
+        let value = without_url_secrets(value).chars().take(SHOWN_CHARS_MAX).collect();
+        self.warnings.push(Warning { variable, value, reason: reason.into() });
+    }
+
+    /// Returns the warnings so far, to be logged once the log is started.
+    pub fn take_warnings(&mut self) -> Vec<Warning> {
+        std::mem::take(&mut self.warnings)
     }
 
     /// Returns the value of a variable; `None` if it is absent or empty.
@@ -275,6 +346,26 @@ pub fn print_invalid_settings(program: &str, invalid: &impl fmt::Display) -> Exi
     EXIT_USAGE.into()
 }
 
+/// Returns a URL for the log: without credentials, query and fragment, where secrets may be. The
+/// text need not be a valid URL.
+#[must_use]
+pub fn without_url_secrets(text: &str) -> String {
+    let (scheme, rest) = match text.split_once("://") {
+        Some((scheme, rest)) => (format!("{scheme}://"), rest),
+        None => (String::new(), text),
+    };
+    let rest = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
+    let end = rest.find(['?', '#']).unwrap_or(rest.len());
+    format!("{scheme}{}", rest.get(..end).unwrap_or(""))
+}
+
+fn parse_number(min: u32, max: u32) -> impl FnOnce(&str) -> Result<u32, String> {
+    move |text| match text.parse() {
+        Ok(number) if (min..=max).contains(&number) => Ok(number),
+        Ok(_) | Err(_) => Err(format!("must be a whole number from {min} to {max}")),
+    }
+}
+
 fn split_unit(text: &str) -> Option<(u64, &str)> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at_checked(digits)?;
@@ -321,6 +412,36 @@ mod tests {
         let report = env.finish().unwrap_err().to_string();
         for name in ["A=soon", "B=70000", "C=5 parsecs"] {
             assert!(report.contains(name), "{report}");
+        }
+    }
+
+    #[test]
+    fn unsupported_values_of_opentelemetry_are_warnings() {
+        let mut env: Env = [("A", "TRUE"), ("B", "yes"), ("C", "abc"), ("D", "http://u:pw@h/?t=1")]
+            .into_iter()
+            .collect();
+        assert!(env.flag_or_warn("A"));
+        assert!(!env.flag_or_warn("B"));
+        assert_eq!(env.number_or_warn("C", 7, 1, 9), 7);
+        assert_eq!(env.read_or_warn("D", 1, |_| Err("wrong".to_owned())), 1);
+        let warnings = env.take_warnings();
+        let shown = warnings.iter().map(|one| (one.variable, one.value.as_str()));
+        let shown: Vec<_> = shown.collect();
+        assert_eq!(shown, [("B", "yes"), ("C", "abc"), ("D", "http://h/")]);
+        assert_eq!(warnings[1].reason, "must be a whole number from 1 to 9; using 7");
+        env.finish().unwrap();
+    }
+
+    #[test]
+    fn urls_are_shown_without_credentials_and_query() {
+        for (text, shown) in [
+            ("https://user:pa@ss@host:4318/v1?token=a#b", "https://host:4318/v1"),
+            ("user:pass@host", "host"),
+            ("http://[::1]:4318", "http://[::1]:4318"),
+            ("host?token=a", "host"),
+            ("garbage", "garbage"),
+        ] {
+            assert_eq!(without_url_secrets(text), shown);
         }
     }
 

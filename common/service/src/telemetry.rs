@@ -10,7 +10,7 @@ mod span;
 
 use std::fmt;
 
-use tracing::{Level, Metadata, Subscriber};
+use tracing::{Level, Metadata, Subscriber, warn};
 use tracing_subscriber::filter::{FilterExt, FilterFn, LevelFilter, Targets, filter_fn};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
@@ -18,9 +18,9 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
 use self::export::Export;
-use crate::env::Env;
+use crate::env::{Env, Warning};
 
-pub use self::export::{Error, Pipeline, dropped_spans};
+pub use self::export::{Pipeline, dropped_spans};
 pub use self::span::{add_event, context, fail, link, record_trace_id, set_attribute, set_parent};
 
 /// Target of the spans of requests that change nothing. They add the trace id to log messages, but
@@ -57,6 +57,8 @@ pub struct Config {
     spans: Targets,
     /// `OTEL_*`: destination and sampling of spans; `None` if they are not exported.
     export: Option<Export>,
+    /// Values of `OTEL_*` that are not used.
+    warnings: Vec<Warning>,
 }
 
 impl Config {
@@ -74,27 +76,39 @@ impl Config {
             env.read("WORDMILL_TRACE", Targets::new().with_default(LevelFilter::INFO), |text| {
                 text.parse::<Targets>().map_err(|error| error.to_string())
             });
-        Self { filter, format, spans, export: Export::read(env, service) }
+        let export = Export::read(env, service);
+        Self { filter, format, spans, export, warnings: env.take_warnings() }
     }
 }
 
 /// Starts the log, and the export of spans if it is configured. `main` must call it once, outside
 /// of an async runtime. `instance` distinguishes this process from others of the same service.
 ///
-/// # Errors
-/// If the settings of the exporter are invalid. The log is then not started.
-pub fn start(config: &Config, instance: &str) -> Result<Pipeline, Error> {
+/// The export is not essential: if its settings cannot be used, the log contains a warning.
+pub fn start(config: &Config, instance: &str) -> Pipeline {
     // The broker's client logs the same errors as this program, with less context.
     let events = EnvFilter::new(format!("async_nats=error,{}", config.filter));
     let log = log::LogLayer::new(config.format).with_filter(events.or(wordmill_spans()));
     let registry = tracing_subscriber::registry().with(log);
-    let Some(export) = &config.export else {
-        registry.init();
-        return Ok(Pipeline::none());
+    let mut warnings = config.warnings.clone();
+    let export = config
+        .export
+        .as_ref()
+        .and_then(|export| export.open(instance).map_err(|warning| warnings.push(warning)).ok());
+    let pipeline = match export {
+        Some((pipeline, tracer)) => {
+            registry.with(span_layer(tracer, config.spans.clone())).init();
+            pipeline
+        }
+        None => {
+            registry.init();
+            Pipeline::none()
+        }
     };
-    let (pipeline, tracer) = export.open(instance)?;
-    registry.with(span_layer(tracer, config.spans.clone())).init();
-    Ok(pipeline)
+    for Warning { variable, value, reason } in warnings {
+        warn!(variable, value, reason, "unsupported setting ignored");
+    }
+    pipeline
 }
 
 /// Returns a random name for a process that has no other one.

@@ -46,6 +46,7 @@ fn every_job_has_exactly_one_trace() {
     }
     // The cancel request has its own trace; polls have none.
     let all = collector.traces();
+    all.iter().flat_map(|trace| &trace.spans).for_each(assert_resource);
     assert_eq!(all.len(), cases.len() + 1, "{all:#?}");
     let request = all.iter().find(|trace| trace.spans[0].name == "POST /v1/jobs/{id}/cancel");
     let cancel = cases.iter().find_map(|case| {
@@ -53,6 +54,27 @@ fn every_job_has_exactly_one_trace() {
         trace.spans.into_iter().find(|span| span.name == "cancel job")
     });
     cancel.expect("a cancelled job").assert_linked_to(&request.expect("the request").spans[0]);
+}
+
+/// Asserts the attributes of the process that recorded a span.
+fn assert_resource(span: &Span) {
+    let host = rustix::system::uname();
+    for (name, value) in [
+        ("service.namespace", "wordmill"),
+        ("service.version", env!("CARGO_PKG_VERSION")),
+        ("host.name", host.nodename().to_str().expect("a name")),
+        ("telemetry.sdk.name", "opentelemetry"),
+        ("telemetry.sdk.language", "rust"),
+    ] {
+        assert_eq!(span.resource.get(name).map(String::as_str), Some(value), "{name}: {span:#?}");
+    }
+    for name in ["telemetry.sdk.version", "service.instance.id", "process.pid"] {
+        assert!(
+            span.resource.get(name).is_some_and(|value| !value.is_empty()),
+            "{name}: {span:#?}"
+        );
+    }
+    assert!(["wordmill-gateway", "wordmill-worker"].contains(&span.service()), "{span:#?}");
 }
 
 #[test]
@@ -250,7 +272,9 @@ fn an_untrusted_caller_is_linked() {
     let mut settings = cases::settings(&endpoint).to_vec();
     settings.push(("WORDMILL_TRACE_INBOUND", "link"));
     settings.push(("WORDMILL_TRACE_URL", "http://127.0.0.1:16686/"));
-    settings.push(("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=test"));
+    let attributes = "deployment.environment.name=a%20test,host.name=node-1,service.name=listed";
+    settings.push(("OTEL_RESOURCE_ATTRIBUTES", attributes));
+    settings.push(("OTEL_SERVICE_NAME", "named"));
     let stack = Stack::with(1, 1, &settings);
     let theirs = "88f7651916cd43dd8448eb211c80319c";
     let traceparent = format!("00-{theirs}-00f067aa0ba902b7-00");
@@ -264,7 +288,9 @@ fn an_untrusted_caller_is_linked() {
     let request = trace.only_span("POST /v1/jobs");
     assert_eq!(request.kind, Kind::Server);
     assert_eq!(request.links, [(theirs.to_owned(), "00f067aa0ba902b7".to_owned())]);
-    assert_eq!(request.resource["deployment.environment.name"], "test");
+    assert_eq!(request.resource["deployment.environment.name"], "a test");
+    assert_eq!(request.resource["host.name"], "node-1");
+    assert_eq!(request.service(), "named");
 }
 
 #[test]

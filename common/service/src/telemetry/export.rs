@@ -4,28 +4,33 @@
 //! unreachable, hangs or refuses spans, only these spans are lost. The flush at shutdown has a
 //! deadline.
 
+mod client;
+mod key_values;
+mod resource;
+mod settings;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
+use opentelemetry::Context;
 use opentelemetry::trace::TracerProvider;
-use opentelemetry::{Context, KeyValue};
-use opentelemetry_otlp::{ExporterBuildError, WithExportConfig};
+use opentelemetry_otlp::{Compression, Protocol, WithExportConfig, WithHttpConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
-use opentelemetry_sdk::resource::EnvResourceDetector;
 use opentelemetry_sdk::trace::{
     BatchConfigBuilder, BatchSpanProcessor, SdkTracer, SdkTracerProvider, Span, SpanData,
     SpanExporter, SpanProcessor,
 };
 use tracing::{info, warn};
 
-use super::sampling::Sampling;
-use crate::env::Env;
+pub(super) use self::settings::Export;
 
-/// Timeout of one export. A collector that hangs blocks the queue for this time.
-const EXPORT_TIME_MAX: Duration = Duration::from_secs(3);
+use self::client::Client;
+use self::settings::ENDPOINT;
+use crate::env::{Warning, without_url_secrets};
+
 /// Maximum time that shutdown waits for the last spans to be sent.
 const FLUSH_TIME_MAX: Duration = Duration::from_secs(2);
 
@@ -39,73 +44,27 @@ pub fn dropped_spans() -> u64 {
     DROPPED.load(Ordering::Relaxed)
 }
 
-/// The exporter cannot be created.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot send traces to {endpoint}: {source}")]
-pub struct Error {
-    endpoint: String,
-    source: ExporterBuildError,
-}
-
-/// Settings of the exporter.
-#[derive(Debug, Clone)]
-pub(super) struct Export {
-    endpoint: String,
-    service: String,
-    sampling: Sampling,
-    queue_max: usize,
-    batch_max: usize,
-    delay: Duration,
-}
-
 impl Export {
-    /// Reads the settings. Returns `None` if spans are not exported.
-    pub(super) fn read(env: &mut Env, service: &'static str) -> Option<Self> {
-        let base = env.read("OTEL_EXPORTER_OTLP_ENDPOINT", String::new(), check_endpoint);
-        let full = env.read("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", String::new(), check_endpoint);
-        let _: String =
-            env.read("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf".to_owned(), |name| {
-                let reason = "must be http/protobuf, which collectors accept on port 4318";
-                (name == "http/protobuf").then(|| name.to_owned()).ok_or_else(|| reason.to_owned())
-            });
-        let is_disabled = env.read("OTEL_SDK_DISABLED", false, |text| match text {
-            "true" => Ok(true),
-            "false" => Ok(false),
-            _ => Err("must be true or false".to_owned()),
-        });
-        let is_selected = env.read("OTEL_TRACES_EXPORTER", "otlp".to_owned(), |text| match text {
-            "otlp" | "none" => Ok(text.to_owned()),
-            _ => Err("must be otlp or none".to_owned()),
-        }) == "otlp";
-        let queue_max = env.number("OTEL_BSP_MAX_QUEUE_SIZE", 8192, 1, 1 << 20);
-        let batch_max = env.number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 1024, 1, 1 << 20);
-        let export = Self {
-            // As OpenTelemetry specifies: the traces endpoint is used unchanged, and a path is
-            // appended to the general endpoint.
-            endpoint: if full.is_empty() && !base.is_empty() {
-                format!("{}/v1/traces", base.trim_end_matches('/'))
-            } else {
-                full
-            },
-            service: env.text("OTEL_SERVICE_NAME", service),
-            sampling: Sampling::read(env),
-            queue_max: usize::try_from(queue_max).unwrap_or(usize::MAX),
-            batch_max: usize::try_from(batch_max.min(queue_max)).unwrap_or(usize::MAX),
-            delay: Duration::from_millis(
-                env.number("OTEL_BSP_SCHEDULE_DELAY", 1000, 1, 600_000).into(),
-            ),
-        };
-        (is_selected && !is_disabled && !export.endpoint.is_empty()).then_some(export)
-    }
-
     /// Starts the exporting thread, and returns the tracer that creates spans.
-    pub(super) fn open(&self, instance: &str) -> Result<(Pipeline, SdkTracer), Error> {
-        let exporter = opentelemetry_otlp::SpanExporter::builder()
+    ///
+    /// # Errors
+    /// [`Warning`] about a setting that prevents the export.
+    pub(super) fn open(&self, instance: &str) -> Result<(Pipeline, SdkTracer), Warning> {
+        let client = Client::new(&self.endpoint, self.headers.clone(), &self.tls, self.timeout)?;
+        let builder = opentelemetry_otlp::SpanExporter::builder()
             .with_http()
-            .with_endpoint(&self.endpoint)
-            .with_timeout(EXPORT_TIME_MAX)
-            .build()
-            .map_err(|source| Error { endpoint: self.endpoint.clone(), source })?;
+            .with_http_client(client.clone())
+            .with_protocol(Protocol::HttpBinary)
+            .with_endpoint(self.endpoint.as_str())
+            .with_timeout(self.timeout);
+        // Without gzip, the builder reads the environment, with the same result.
+        let builder =
+            if self.is_compressed { builder.with_compression(Compression::Gzip) } else { builder };
+        let exporter = builder.build().map_err(|error| Warning {
+            variable: ENDPOINT,
+            value: without_url_secrets(self.endpoint.as_str()),
+            reason: format!("{error}; spans are not exported"),
+        })?;
         let waiting = Arc::new(AtomicUsize::new(0));
         let config = BatchConfigBuilder::default()
             .with_max_queue_size(self.queue_max)
@@ -114,43 +73,19 @@ impl Export {
             .build();
         let monitored = MonitoredExporter {
             exporter,
-            endpoint: self.endpoint.clone(),
+            client,
+            endpoint: without_url_secrets(self.endpoint.as_str()),
             waiting: Arc::clone(&waiting),
             is_failing: AtomicBool::new(false),
         };
         let batches = BatchSpanProcessor::builder(monitored).with_batch_config(config).build();
         let provider = SdkTracerProvider::builder()
             .with_sampler(self.sampling.sampler())
-            .with_resource(self.resource(instance))
+            .with_resource(self.resource.resource(instance))
             .with_span_processor(BoundedProcessor { batches, waiting, queue_max: self.queue_max })
             .build();
         let tracer = provider.tracer("wordmill");
         Ok((Pipeline { provider: Some(provider) }, tracer))
-    }
-
-    fn resource(&self, instance: &str) -> Resource {
-        let ours = [
-            KeyValue::new("service.namespace", "wordmill"),
-            KeyValue::new("service.version", env!("CARGO_PKG_VERSION")),
-            KeyValue::new("service.instance.id", instance.to_owned()),
-            KeyValue::new("process.pid", i64::from(std::process::id())),
-        ];
-        // `OTEL_RESOURCE_ATTRIBUTES` is applied later, so it overrides these attributes.
-        Resource::builder_empty()
-            .with_attributes(ours)
-            .with_detector(Box::new(EnvResourceDetector::new()))
-            .with_service_name(self.service.clone())
-            .build()
-    }
-}
-
-/// Checks the scheme of an endpoint and that it names a host. The rest of the URL is not checked.
-fn check_endpoint(text: &str) -> Result<String, String> {
-    match text.strip_prefix("http://") {
-        Some(host) if !host.is_empty() => Ok(text.to_owned()),
-        _ => Err("must be an http URL such as http://127.0.0.1:4318; for TLS, run a collector \
-                  next to the service"
-            .to_owned()),
     }
 }
 
@@ -227,6 +162,8 @@ impl SpanProcessor for BoundedProcessor {
 #[derive(Debug)]
 struct MonitoredExporter<E> {
     exporter: E,
+    client: Client,
+    /// The endpoint, as shown in the log.
     endpoint: String,
     waiting: Arc<AtomicUsize>,
     is_failing: AtomicBool,
@@ -243,10 +180,11 @@ impl<E: SpanExporter> SpanExporter for MonitoredExporter<E> {
         match &result {
             Err(error) => {
                 DROPPED.fetch_add(u64::try_from(count).unwrap_or(u64::MAX), Ordering::Relaxed);
+                let cause = self.client.take_error().unwrap_or_else(|| error.to_string());
                 if !failed_before {
                     warn!(
                         endpoint,
-                        %error,
+                        error = cause,
                         "cannot send spans; dropping them until the collector accepts them again"
                     );
                 }

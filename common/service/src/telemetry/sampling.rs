@@ -7,6 +7,13 @@ use opentelemetry_sdk::trace::{Sampler, ShouldSample};
 
 use crate::env::Env;
 
+/// Default sampler.
+const SAMPLER: &str = "parentbased_always_on";
+/// Prefix of the samplers that follow the decision of the parent.
+const FOLLOWS_PARENT: &str = "parentbased_";
+/// Sampler that records a fraction of new traces, its argument.
+const RATIO: &str = "traceidratio";
+
 /// Sampling decision for new traces, and whether the decision of a parent takes precedence.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Sampling {
@@ -17,40 +24,32 @@ pub(super) struct Sampling {
 }
 
 impl Sampling {
-    /// Reads the settings.
+    /// Reads the settings. Unsupported values are ignored with a warning, as OpenTelemetry
+    /// specifies.
     pub(super) fn read(env: &mut Env) -> Self {
-        let name = env.text("OTEL_TRACES_SAMPLER", "parentbased_always_on");
-        let ratio = env.text("OTEL_TRACES_SAMPLER_ARG", "1");
-        Self::parse(&name, &ratio).unwrap_or_else(|reason| {
-            env.refuse(reason);
-            Self { follows_parent: true, ratio: 1.0 }
-        })
-    }
-
-    fn parse(name: &str, ratio: &str) -> Result<Self, String> {
-        let (follows_parent, root) = match name.strip_prefix("parentbased_") {
-            Some(root) => (true, root),
-            None => (false, name),
-        };
-        let ratio = match root {
-            "always_on" => 1.0,
-            "always_off" => 0.0,
-            "traceidratio" => match ratio.parse() {
-                Ok(ratio) if (0.0..=1.0).contains(&ratio) => ratio,
-                Ok(_) | Err(_) => {
-                    return Err(format!(
-                        "OTEL_TRACES_SAMPLER_ARG={ratio}: must be a number from 0 to 1"
-                    ));
-                }
-            },
-            _ => {
-                return Err(format!(
-                    "OTEL_TRACES_SAMPLER={name}: must be always_on, always_off or traceidratio, \
-                     with or without the prefix parentbased_"
-                ));
+        let name = env.read_or_warn("OTEL_TRACES_SAMPLER", SAMPLER.to_owned(), |text| {
+            let name = text.to_ascii_lowercase();
+            let root = name.strip_prefix(FOLLOWS_PARENT).unwrap_or(&name);
+            if ["always_on", "always_off", RATIO].contains(&root) {
+                return Ok(name);
             }
+            Err(format!(
+                "must be always_on, always_off or {RATIO}, with or without the prefix \
+                 {FOLLOWS_PARENT}"
+            ))
+        });
+        let (follows_parent, root) = match name.strip_prefix(FOLLOWS_PARENT) {
+            Some(root) => (true, root),
+            None => (false, name.as_str()),
         };
-        Ok(Self { follows_parent, ratio })
+        let argument =
+            env.read_or_warn("OTEL_TRACES_SAMPLER_ARG", 1.0, |text| match text.parse() {
+                // The other samplers have no argument.
+                _ if root != RATIO => Ok(1.0),
+                Ok(ratio) if (0.0..=1.0).contains(&ratio) => Ok(ratio),
+                Ok(_) | Err(_) => Err("must be a number from 0 to 1".to_owned()),
+            });
+        Self { follows_parent, ratio: if root == "always_off" { 0.0 } else { argument } }
     }
 
     /// Creates the sampler.
@@ -69,24 +68,54 @@ impl Sampling {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::env::Warning;
+
+    fn read(name: &str, argument: &str) -> (Sampling, Vec<Warning>) {
+        let mut env: Env = [("OTEL_TRACES_SAMPLER", name), ("OTEL_TRACES_SAMPLER_ARG", argument)]
+            .into_iter()
+            .collect();
+        let sampling = Sampling::read(&mut env);
+        let warnings = env.take_warnings();
+        env.finish().unwrap();
+        (sampling, warnings)
+    }
 
     #[test]
     fn sampler_names_follow_opentelemetry() {
-        for (name, ratio, follows_parent, expected) in [
+        for (name, argument, follows_parent, ratio) in [
+            ("", "", true, 1.0),
             ("always_on", "1", false, 1.0),
             ("always_off", "1", false, 0.0),
             ("traceidratio", "0.25", false, 0.25),
             ("parentbased_always_on", "nonsense", true, 1.0),
             ("parentbased_always_off", "1", true, 0.0),
-            ("parentbased_traceidratio", "0.01", true, 0.01),
+            ("ParentBased_TraceIdRatio", "0.01", true, 0.01),
+            ("parentbased_traceidratio", "", true, 1.0),
         ] {
-            let sampling = Sampling { follows_parent, ratio: expected };
-            assert_eq!(Sampling::parse(name, ratio), Ok(sampling), "{name}");
+            let expected = (Sampling { follows_parent, ratio }, Vec::new());
+            assert_eq!(read(name, argument), expected, "{name}");
         }
-        for (name, ratio) in
-            [("", "1"), ("jaeger_remote", "1"), ("traceidratio", "1.5"), ("traceidratio", "NaN")]
-        {
-            assert!(Sampling::parse(name, ratio).is_err(), "{name} {ratio}");
+    }
+
+    #[test]
+    fn unsupported_samplers_are_ignored_with_a_warning() {
+        let default = Sampling { follows_parent: true, ratio: 1.0 };
+        for (name, argument, expected, variable) in [
+            ("parentbased_jaeger_remote", "http://agent", default, "OTEL_TRACES_SAMPLER"),
+            ("xray", "1", default, "OTEL_TRACES_SAMPLER"),
+            ("parentbased_traceidratio", "1.5", default, "OTEL_TRACES_SAMPLER_ARG"),
+            ("parentbased_traceidratio", "NaN", default, "OTEL_TRACES_SAMPLER_ARG"),
+            (
+                "traceidratio",
+                "half",
+                Sampling { follows_parent: false, ratio: 1.0 },
+                "OTEL_TRACES_SAMPLER_ARG",
+            ),
+        ] {
+            let (sampling, warnings) = read(name, argument);
+            assert_eq!(sampling, expected, "{name} {argument}");
+            let variables: Vec<_> = warnings.iter().map(|one| one.variable).collect();
+            assert_eq!(variables, [variable], "{name} {argument}");
         }
     }
 }
