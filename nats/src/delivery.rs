@@ -6,7 +6,7 @@ use async_nats::jetstream::{self, AckKind};
 use bytes::Bytes;
 use tracing::{Instrument, Span};
 use wordmill_common::id::Lane;
-use wordmill_common::trace_context::TraceParent;
+use wordmill_common::trace_context::TraceContext;
 
 use crate::acks::{AckMonitor, QueueKind};
 use crate::spans::DeliveryInfo;
@@ -85,7 +85,7 @@ impl Delivery {
 
     /// Returns the trace context in the headers of the message; `None` if it is missing or invalid.
     #[must_use]
-    pub fn traceparent(&self) -> Option<TraceParent> {
+    pub fn trace_context(&self) -> Option<TraceContext> {
         spans::extract(self.message.headers.as_ref()?)
     }
 
@@ -108,7 +108,7 @@ impl Delivery {
     #[must_use]
     pub fn info(&self) -> DeliveryInfo {
         DeliveryInfo {
-            traceparent: self.traceparent(),
+            context: self.trace_context(),
             stream_sequence: self.stream_sequence(),
             delivery_count: self.delivery_count(),
         }

@@ -12,7 +12,7 @@ use serde_json::json;
 use tracing::Span;
 use wordmill_common::id::{JobKey, Lane, Owner};
 use wordmill_common::message::{JobMessage, ParsedMessage};
-use wordmill_common::trace_context::TraceParent;
+use wordmill_common::trace_context::TraceContext;
 
 use crate::Error;
 use crate::connect::Broker;
@@ -114,7 +114,7 @@ impl Envelope {
     ///
     /// # Errors
     /// [`Error::Corrupt`] if the job cannot be serialized, which does not happen for a valid job.
-    pub fn serialize(message: &JobMessage, trace: &TraceParent) -> Result<Self, Error> {
+    pub fn serialize(message: &JobMessage, trace: &TraceContext) -> Result<Self, Error> {
         let payload = serde_json::to_vec(message)
             .map_err(|error| Error::corrupt(format!("job {}", message.job_id), error))?;
         let mut headers = HeaderMap::new();

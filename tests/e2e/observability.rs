@@ -1,4 +1,5 @@
 //! Metrics and traces of the running services.
 
 mod metrics;
+mod trace_state;
 mod traces;

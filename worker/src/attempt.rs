@@ -88,7 +88,7 @@ async fn handle(
     {
         Lookup::Job(stored) => *stored,
         Lookup::NotFound => {
-            let job = Job { traceparent: delivery.traceparent(), ..message.queued_job() };
+            let job = message.queued_job().with_trace_context(delivery.trace_context());
             VersionedJob { job, revision: 0 }
         }
         // A deleted or expired job is treated as final, without consequences to publish.

@@ -302,7 +302,7 @@ fn kill_worker(stack: &mut Stack, site: &Site, settings: &[(&str, &str)]) -> Cas
         let count: u32 =
             process.attribute("messaging.nats.delivery_count").parse().expect("a number");
         assert!(count >= 2, "{process:#?}");
-        assert_eq!(process.events, ["attempt lost with its worker"], "{process:#?}");
+        assert_eq!(process.event_names(), ["attempt lost with its worker"], "{process:#?}");
         let worker = job["attempts"][1]["worker"].as_str().expect("a worker");
         assert_eq!(process.resource["service.instance.id"], worker);
         assert_counting_spans(trace, process, "2");

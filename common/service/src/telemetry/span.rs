@@ -1,6 +1,8 @@
 //! Operations on existing spans. For a span that is not recorded they do nothing, at almost no
 //! cost.
 
+use std::str::FromStr;
+
 use opentelemetry::trace::{SpanContext, Status, TraceContextExt, TraceFlags, TraceState};
 use opentelemetry::{Context, KeyValue, Value};
 use tracing::Span;
@@ -9,17 +11,17 @@ use tracing_subscriber::Registry;
 use tracing_subscriber::registry::LookupSpan;
 
 use super::log::SpanFields;
-use wordmill_common::trace_context::{TraceId, TraceParent};
+use wordmill_common::trace_context::{self, TraceContext, TraceId, TraceParent};
 
 /// Sets the parent of a span that was just created. The parent is usually a span of another
 /// process.
-pub fn set_parent(span: &Span, parent: &TraceParent) {
+pub fn set_parent(span: &Span, parent: &TraceContext) {
     // The call fails if nothing is recorded.
     let _ = span.set_parent(Context::new().with_remote_span_context(to_span_context(parent)));
 }
 
 /// Links a span to a related span that is not its parent.
-pub fn link(span: &Span, other: &TraceParent) {
+pub fn link(span: &Span, other: &TraceContext) {
     span.add_link(to_span_context(other));
 }
 
@@ -28,14 +30,17 @@ pub fn link(span: &Span, other: &TraceParent) {
 ///
 /// The parent of the span cannot be changed afterwards.
 #[must_use]
-pub fn context(span: &Span) -> Option<TraceParent> {
+pub fn context(span: &Span) -> Option<TraceContext> {
     let context = span.context();
     let span = context.span();
     let context = span.span_context();
-    context.is_valid().then(|| TraceParent {
-        trace_id: TraceId::from_bits(u128::from_be_bytes(context.trace_id().to_bytes())),
-        parent_id: u64::from_be_bytes(context.span_id().to_bytes()),
-        flags: context.trace_flags().to_u8(),
+    context.is_valid().then(|| TraceContext {
+        parent: TraceParent {
+            trace_id: TraceId::from_bits(u128::from_be_bytes(context.trace_id().to_bytes())),
+            parent_id: u64::from_be_bytes(context.span_id().to_bytes()),
+            flags: context.trace_flags().to_u8(),
+        },
+        state: trace_context::TraceState::from(context.trace_state().header()),
     })
 }
 
@@ -65,13 +70,14 @@ pub fn record_trace_id(span: &Span, trace_id: TraceId) {
     });
 }
 
-fn to_span_context(parent: &TraceParent) -> SpanContext {
+fn to_span_context(context: &TraceContext) -> SpanContext {
+    let parent = &context.parent;
     SpanContext::new(
         parent.trace_id.bits().into(),
         parent.parent_id.into(),
         // Only the flag `sampled` is defined in level 1.
         TraceFlags::new(parent.flags & 1),
         true,
-        TraceState::NONE,
+        TraceState::from_str(context.state.as_str()).unwrap_or(TraceState::NONE),
     )
 }
