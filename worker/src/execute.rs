@@ -200,8 +200,9 @@ async fn count_page(
     let span = spans::begin_fetch_span(&url);
     let record_failure = |error: &wordmill_fetch::Error, timer: &mut FetchTimer| {
         let attempt_failure = classify_fetch_error(error);
-        timer.fail(&attempt_failure.failure.code);
-        telemetry::fail(&span, attempt_failure.failure.code.to_string());
+        let failure = &attempt_failure.failure;
+        timer.fail(&failure.code);
+        telemetry::fail(&span, failure.code.to_string(), &failure.detail);
         attempt_failure
     };
     let page = meter.wait_for_host(worker.fetcher.get(&url)).instrument(span.clone()).await;
@@ -323,7 +324,7 @@ fn finish_count(
         Ok(Err(error)) => {
             let failure = classify_count_error(&error);
             if failure.code != FailureCode::Internal {
-                spans.fail(&failure.code);
+                spans.fail(&failure);
             }
             Err(failure.into())
         }

@@ -2,9 +2,8 @@
 
 use tracing::{Span, info_span};
 use url::Url;
-use wordmill_common::failure::FailureCode;
+use wordmill_common::failure::{Failure, FailureCode};
 use wordmill_common::job::{Attempt, Job, Status};
-use wordmill_common::open_name::OpenName;
 use wordmill_count::DocumentCount;
 use wordmill_fetch::Page;
 use wordmill_service::telemetry;
@@ -117,8 +116,8 @@ impl CountSpans {
     }
 
     /// Marks the count as failed because of the document itself.
-    pub(crate) fn fail(&self, code: &OpenName<FailureCode>) {
-        telemetry::fail(&self.count, code.to_string());
+    pub(crate) fn fail(&self, failure: &Failure) {
+        telemetry::fail(&self.count, failure.code.to_string(), &failure.detail);
     }
 }
 
@@ -140,7 +139,7 @@ pub(crate) fn record_state(job: &Job) {
     telemetry::set_attribute(&span, "job.status", job.status.as_str());
     telemetry::set_attribute(&span, "job.attempt", i64::from(job.attempt_count()));
     if let Some(failure) = job.failure.as_ref().filter(|_| job.status == Status::Failed) {
-        telemetry::fail(&span, failure.code.to_string());
+        telemetry::fail(&span, failure.code.to_string(), &failure.detail);
     }
 }
 

@@ -146,14 +146,15 @@ pub(crate) async fn publish_with_retries(
             Ok(Err(
                 reason @ (PublishError::Full | PublishError::TooLarge | PublishError::NoQueue),
             )) if !may_be_stored => {
-                telemetry::fail(&Span::current(), reason.name());
+                telemetry::fail(&Span::current(), reason.name(), &reason.to_string());
                 return PublishOutcome::Refused(reason);
             }
             Ok(Err(_)) | Err(_) => may_be_stored = true,
         }
         let next_try = Instant::now() + PUBLISH_RETRY_DELAY;
         if next_try >= deadline {
-            telemetry::fail(&Span::current(), "unconfirmed");
+            let description = "the broker did not confirm the job in time";
+            telemetry::fail(&Span::current(), "unconfirmed", description);
             return PublishOutcome::Unconfirmed;
         }
         tokio::time::sleep_until(next_try).await;

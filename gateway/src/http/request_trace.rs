@@ -199,7 +199,8 @@ fn end_span(span: &Span, response: &Response) {
     span.record("http.response.status_code", i64::from(status.as_u16()));
     let problem = response.extensions().get::<Problem>();
     if status.is_server_error() {
-        telemetry::fail(span, problem.map_or("internal", Problem::code_name));
+        let code = problem.map_or("internal", Problem::code_name);
+        telemetry::fail(span, code, problem.map_or("", Problem::detail));
     } else if let Some(problem) = problem {
         telemetry::set_attribute(span, "error.type", problem.code_name());
     }

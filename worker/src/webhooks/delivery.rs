@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use tracing::{Instrument, debug, error, info, warn};
 use url::Url;
 use wordmill_common::clock;
+use wordmill_common::failure::Failure;
 use wordmill_common::id::{JobKey, RunNonce};
 use wordmill_common::job::Job;
 use wordmill_common::webhook::{self, Deliveries, Status, WebhookOutcome};
@@ -88,7 +89,7 @@ pub(super) async fn run(deliverer: &Deliverer, delivery: &Delivery) {
             settle(delivery, Settlement::ReturnToQueue(Some(NEWER_DELAY))).instrument(span).await;
         }
         Err(error) => {
-            telemetry::fail(&span, "broker_unavailable");
+            telemetry::fail(&span, "broker_unavailable", &error.description());
             span.in_scope(|| warn!(%error, "cannot process a webhook; the broker redelivers it"));
         }
     }
@@ -264,13 +265,15 @@ impl WebhookAttempt<'_> {
                     i64::from(response.status),
                 );
                 if response.status >= 400 {
-                    telemetry::fail(&span, response.status.to_string());
+                    let status = response.status.to_string();
+                    let description = Failure::http_status(response.status).detail;
+                    telemetry::fail(&span, status, &description);
                 }
                 WebhookOutcome::Status { code: response.status, retry_after: response.retry_after }
             }
             Err(error) => {
                 let failure = execute::classify_fetch_error(&error).failure;
-                telemetry::fail(&span, failure.code.to_string());
+                telemetry::fail(&span, failure.code.to_string(), &failure.detail);
                 WebhookOutcome::Failure(failure)
             }
         }

@@ -13,6 +13,10 @@ use tracing_subscriber::registry::LookupSpan;
 use super::log::SpanFields;
 use wordmill_common::trace_context::{self, TraceContext, TraceId, TraceParent};
 
+/// Maximum size of the description of an error, in bytes. Details of failures are shorter, except
+/// those that quote a host name or an error of the TLS library.
+const DESCRIPTION_BYTES_MAX: usize = 300;
+
 /// Sets the parent of a span that was just created. The parent is usually a span of another
 /// process.
 pub fn set_parent(span: &Span, parent: &TraceContext) {
@@ -45,9 +49,19 @@ pub fn context(span: &Span) -> Option<TraceContext> {
 }
 
 /// Marks the operation of a span as failed. `error_type` is a name from a small fixed set.
-pub fn fail(span: &Span, error_type: impl Into<Value>) {
+///
+/// `description` is a sentence for a person, such as the detail of a failure or of a problem. Only
+/// its first [`DESCRIPTION_BYTES_MAX`] bytes are recorded. It must not contain credentials, the
+/// query of a URL or the text of a document.
+pub fn fail(span: &Span, error_type: impl Into<Value>, description: &str) {
     span.set_attribute("error.type", error_type);
-    span.set_status(Status::error(""));
+    span.set_status(Status::error(shorten(description).to_owned()));
+}
+
+/// Returns the beginning of a description, up to the end of a character.
+fn shorten(description: &str) -> &str {
+    let end = description.floor_char_boundary(DESCRIPTION_BYTES_MAX);
+    description.get(..end).unwrap_or_default()
 }
 
 /// Adds an attribute that was not known when the span was created.
@@ -80,4 +94,16 @@ fn to_span_context(context: &TraceContext) -> SpanContext {
         true,
         TraceState::from_str(context.state.as_str()).unwrap_or(TraceState::NONE),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn descriptions_are_shortened_at_the_end_of_a_character() {
+        assert_eq!(shorten("The host is slow."), "The host is slow.");
+        assert_eq!(shorten(&"é".repeat(150)).len(), 300);
+        assert_eq!(shorten(&format!("a{}", "é".repeat(200))).len(), 299);
+    }
 }
