@@ -17,7 +17,7 @@ use wordmill_common::job::Stage;
 use wordmill_common::message::JobMessage;
 use wordmill_common::source::{Source, SourceInfo};
 use wordmill_count::{DocumentCount, Hints, Options};
-use wordmill_fetch::Page;
+use wordmill_fetch::{FetchEvent, Page};
 use wordmill_service::panic;
 use wordmill_service::telemetry;
 
@@ -205,7 +205,9 @@ async fn count_page(
         telemetry::fail(&span, failure.code.to_string(), &failure.detail);
         attempt_failure
     };
-    let page = meter.wait_for_host(worker.fetcher.get(&url)).instrument(span.clone()).await;
+    let observer = |event: FetchEvent<'_>| spans::record_fetch_event(&span, event);
+    let fetching = worker.fetcher.get(&url, &observer);
+    let page = meter.wait_for_host(fetching).instrument(span.clone()).await;
     spans::record_page_head(&span, &page);
     let mut page = page.map_err(|error| record_failure(&error, &mut timer))?;
     if let Some(total) = page.progress().total_bytes {
@@ -224,6 +226,7 @@ async fn count_page(
         let result = forward_chunks(&mut page, sender, &is_complete, meter).await;
         if is_complete.load(Ordering::Acquire) {
             timer.complete(page.progress());
+            spans::record_body_end(&span, page.progress());
         }
         let result = result.map_err(|error| record_failure(&error, &mut timer));
         drop(timer);

@@ -17,7 +17,7 @@ use wordmill_common::failure::Failure;
 use wordmill_common::id::{JobKey, RunNonce};
 use wordmill_common::job::Job;
 use wordmill_common::webhook::{self, Deliveries, Status, WebhookOutcome};
-use wordmill_fetch::HostPermit;
+use wordmill_fetch::{FetchEvent, HostPermit};
 use wordmill_nats::Error;
 use wordmill_nats::delivery::Delivery;
 use wordmill_nats::job_record::{Lookup, check_status};
@@ -256,7 +256,8 @@ impl WebhookAttempt<'_> {
         let headers = self.headers(&body);
         let span = spans::begin_post_span(self.url);
         let fetcher = &self.deliverer.fetcher;
-        let sending = fetcher.post(self.url, slot, headers, Bytes::from(body));
+        let observer = |event: FetchEvent<'_>| spans::record_fetch_event(&span, event);
+        let sending = fetcher.post(self.url, slot, headers, Bytes::from(body), &observer);
         match sending.instrument(span.clone()).await {
             Ok(response) => {
                 telemetry::set_attribute(

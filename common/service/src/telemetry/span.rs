@@ -70,8 +70,12 @@ pub fn set_attribute(span: &Span, name: &'static str, value: impl Into<Value>) {
 }
 
 /// Adds an event to a span, at the current time.
-pub fn add_event(span: &Span, what: &'static str, detail: (&'static str, i64)) {
-    span.add_event(what, vec![KeyValue::new(detail.0, detail.1)]);
+pub fn add_event<const N: usize>(
+    span: &Span,
+    what: &'static str,
+    attributes: [(&'static str, Value); N],
+) {
+    span.add_event(what, attributes.map(|(name, value)| KeyValue::new(name, value)).to_vec());
 }
 
 /// Adds the trace id to all log lines within a span.
