@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use async_nats::header::NATS_MESSAGE_ID;
 use async_nats::jetstream::{self, AckKind};
 use bytes::Bytes;
 use tracing::{Instrument, Span};
@@ -109,9 +110,16 @@ impl Delivery {
     pub fn info(&self) -> DeliveryInfo {
         DeliveryInfo {
             context: self.trace_context(),
+            message_id: self.message_id(),
+            consumer: self.source.consumer(),
             stream_sequence: self.stream_sequence(),
             delivery_count: self.delivery_count(),
         }
+    }
+
+    fn message_id(&self) -> Option<String> {
+        let id = self.message.headers.as_ref()?.get(NATS_MESSAGE_ID)?;
+        Some(id.as_str().to_owned())
     }
 
     /// Acknowledges the message, which removes it from the queue. Call this only when the job is

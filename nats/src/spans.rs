@@ -24,6 +24,10 @@ const TRACESTATE: &str = "tracestate";
 pub struct DeliveryInfo {
     /// Trace context in the headers of the message.
     pub context: Option<TraceContext>,
+    /// Id that the publisher gave the message; `None` for messages of other programs.
+    pub message_id: Option<String>,
+    /// Name of the durable consumer.
+    pub consumer: &'static str,
     /// Sequence number of the message in its stream.
     pub stream_sequence: u64,
     /// Number of deliveries of the message, including this one.
@@ -64,6 +68,8 @@ macro_rules! process_span {
             messaging.operation.name = "process",
             messaging.operation.r#type = "process",
             messaging.destination.name = $destination,
+            messaging.consumer.group.name = $delivery.consumer,
+            messaging.message.id = $delivery.message_id,
             messaging.nats.stream.sequence = to_i64($delivery.stream_sequence),
             messaging.nats.delivery_count = to_i64($delivery.delivery_count),
             $($fields)*
@@ -76,6 +82,7 @@ macro_rules! process_span {
 pub fn begin_publish_span(message: &JobMessage, parent: &TraceContext) -> PublishSpan {
     let span = publish_span!(
         "jobs",
+        messaging.message.id = field::Empty,
         messaging.nats.stream.sequence = field::Empty,
         job.id = %message.job_id,
         job.lane = message.lane.as_str(),
@@ -89,10 +96,11 @@ pub fn begin_publish_span(message: &JobMessage, parent: &TraceContext) -> Publis
 /// headers of the dead letter.
 pub(crate) fn begin_dead_letter_span(
     job: Option<&Job>,
+    message_id: &str,
     received: Option<TraceContext>,
 ) -> (Span, Option<TraceContext>) {
     let job_id = job.map(|job| field::display(job.job_id));
-    let span = publish_span!("dead_jobs", job.id = job_id);
+    let span = publish_span!("dead_jobs", messaging.message.id = message_id, job.id = job_id);
     // An unreadable message has no `process jobs` span around it.
     if let Some(parent) = received.as_ref().filter(|_| job.is_none()) {
         telemetry::set_parent(&span, parent);
@@ -102,9 +110,9 @@ pub(crate) fn begin_dead_letter_span(
 }
 
 /// Begins the span `publish webhooks`: a child of the current span, or else of the job's trace.
-pub(crate) fn begin_webhook_span(job: &Job) -> Span {
+pub(crate) fn begin_webhook_span(job: &Job, message_id: &str) -> Span {
     let is_root = Span::current().is_none();
-    let span = publish_span!("webhooks", job.id = %job.job_id);
+    let span = publish_span!("webhooks", messaging.message.id = message_id, job.id = %job.job_id);
     if let Some(parent) = job.trace_context().filter(|_| is_root) {
         telemetry::set_parent(&span, &parent);
     }

@@ -263,8 +263,11 @@ async fn enqueue_if_missing(
         if creator == RecordCreator::EarlierRequest {
             telemetry::link(&publish_span.span, trace);
         }
-        let first = Envelope::serialize(&message, &publish_span.context)?;
-        let envelope = if is_second_try { first.with_second_message_id() } else { first };
+        let envelope = if is_second_try {
+            Envelope::serialize_again(&message, &publish_span)?
+        } else {
+            Envelope::serialize(&message, &publish_span)?
+        };
         let publishing =
             publish::publish_with_retries(app, &envelope, &publish_span.context, deadline);
         match publishing.instrument(publish_span.span).await {

@@ -60,7 +60,7 @@ async fn enqueue(app: &App, message: &JobMessage, trace: &TraceContext) -> Resul
     wait_for_connection(app, deadline).await?;
     request_trace::record_job_id(message.job_id);
     let publish_span = spans::begin_publish_span(message, trace);
-    let envelope = Envelope::serialize(message, &publish_span.context)?;
+    let envelope = Envelope::serialize(message, &publish_span)?;
     let job = message.queued_job().with_trace_context(Some(trace.clone()));
     let creating =
         app.metrics.time_broker_request(Operation::CreateRecord, trace, app.store.create(&job));
