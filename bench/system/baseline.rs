@@ -130,7 +130,7 @@ pub async fn fetch_and_count(
 
 /// Counts a page like the worker: chunks go through a channel to a thread that counts.
 async fn count_page(fetcher: &Fetcher, url: &Url) -> Result<u64> {
-    let mut page = fetcher.get(url).await?;
+    let mut page = fetcher.get(url, &|_| ()).await?;
     let content_type = page.content_type.clone();
     let (sender, receiver) = mpsc::channel(CHUNKS_WAITING_MAX);
     let counting = tokio::task::spawn_blocking(move || {

@@ -5,6 +5,7 @@
 
 mod event;
 mod result_ref;
+mod trace;
 
 use std::collections::BTreeMap;
 
@@ -20,7 +21,7 @@ use crate::open_name::OpenName;
 use crate::options::Options;
 use crate::raw_json::RawJson;
 use crate::source::SourceInfo;
-use crate::trace_context::{TraceId, TraceParent};
+use crate::trace_context::{TraceId, TraceParent, TraceState};
 use crate::webhook::Webhook;
 
 pub use self::event::{Count, Event, InvalidTransition};
@@ -214,6 +215,10 @@ pub struct Job {
     /// for example of a cancellation, have it as their parent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traceparent: Option<TraceParent>,
+    /// The caller's data about its trace, which the job continues; at most 512 bytes. Absent if the
+    /// caller sent none, and after an older worker has updated the record.
+    #[serde(default, skip_serializing_if = "TraceState::is_empty")]
+    pub tracestate: TraceState,
     /// Same as [`JobMessage::fingerprint`](crate::message::JobMessage::fingerprint).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fingerprint: Option<String>,

@@ -15,7 +15,7 @@ use crate::open_name::OpenName;
 use crate::options::Options;
 use crate::raw_json::RawJson;
 use crate::source::{Source, SourceInfo};
-use crate::trace_context::TraceId;
+use crate::trace_context::{TraceId, TraceState};
 use crate::webhook::Webhook;
 
 /// Message of one job. It contains everything that a worker needs to run the job, because the
@@ -225,6 +225,7 @@ impl JobMessage {
             dead_lettered: false,
             trace_id: self.trace_id,
             traceparent: None,
+            tracestate: TraceState::default(),
             fingerprint: self.fingerprint.clone(),
             retry_of: self.retry_of,
             batch: self.batch,

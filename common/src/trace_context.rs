@@ -3,12 +3,16 @@
 //! Every job has a trace id, new or inherited from the request. The telemetry settings decide
 //! whether its spans are recorded.
 
+mod trace_state;
+
 use std::fmt;
 use std::str::FromStr;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
 use uuid::Uuid;
+
+pub use self::trace_state::{TRACE_STATE_BYTES_MAX, TraceState};
 
 /// Id of a trace: 16 bytes, not all zero, written as 32 lower-case hexadecimal digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
@@ -136,6 +140,35 @@ impl TryFrom<String> for TraceParent {
 impl From<TraceParent> for String {
     fn from(parent: TraceParent) -> Self {
         parent.to_string()
+    }
+}
+
+/// Trace context of a span: the part that is passed on to other processes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TraceContext {
+    /// The span.
+    pub parent: TraceParent,
+    /// Data of tracing systems about the trace.
+    pub state: TraceState,
+}
+
+impl TraceContext {
+    /// Returns the context of a new trace, with the flag `sampled`.
+    #[must_use]
+    pub fn random() -> Self {
+        TraceParent::random().into()
+    }
+
+    /// Returns the id of the trace.
+    #[must_use]
+    pub fn trace_id(&self) -> TraceId {
+        self.parent.trace_id
+    }
+}
+
+impl From<TraceParent> for TraceContext {
+    fn from(parent: TraceParent) -> Self {
+        Self { parent, state: TraceState::default() }
     }
 }
 

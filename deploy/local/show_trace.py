@@ -67,6 +67,8 @@ def show(trace):
         name = "  " * depth + span["operationName"]
         mark = "!" if tags.get("otel.status_code") == "ERROR" else " "
         attributes = " ".join(f"{key}={tags[key]}" for key in SHOWN_ATTRIBUTES if key in tags)
+        if tags.get("otel.status_description"):
+            attributes += f" ({tags['otel.status_description']})"
         print(f"{mark} {name:<30} {service:<8} |{bar:<{BAR_WIDTH}}| {span['duration'] / 1000:9.2f} ms  {attributes}".rstrip())
         for child in children.get(span["spanID"], []):
             row(child, depth + 1)

@@ -12,7 +12,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use tokio::time::Instant;
 use wordmill_common::id::Lane;
 use wordmill_common::job::Job;
-use wordmill_common::trace_context::TraceParent;
+use wordmill_common::trace_context::TraceContext;
 use wordmill_service::metrics::{
     Catalogue, CommonMetrics, Counters, Distributions, Exposition, RESPONSE_SECONDS, TraceLink,
 };
@@ -193,7 +193,7 @@ impl Metrics {
     pub(crate) async fn time_broker_request<T>(
         &self,
         operation: Operation,
-        trace: &TraceParent,
+        trace: &TraceContext,
         request: impl Future<Output = T>,
     ) -> T {
         let start = Instant::now();
@@ -204,7 +204,11 @@ impl Metrics {
                 Operation::CreateRecord => "create_record",
             },
         };
-        self.0.broker_requests.observe_duration(&labels, start.elapsed(), TraceLink::to(trace));
+        self.0.broker_requests.observe_duration(
+            &labels,
+            start.elapsed(),
+            TraceLink::to(&trace.parent),
+        );
         answer
     }
 
@@ -259,7 +263,8 @@ pub(crate) async fn observe<F: Future<Output = Response>>(
     let http_request_method = known_method(request.method());
     let route = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
     let http_route = route.unwrap_or("none").to_owned();
-    let trace = request.extensions().get::<TraceParent>().and_then(TraceLink::to);
+    let trace = request.extensions().get::<TraceContext>();
+    let trace = trace.and_then(|trace| TraceLink::to(&trace.parent));
     let start = Instant::now();
     let response = next(request).await;
     let http_response_status_code = response.status().as_u16();

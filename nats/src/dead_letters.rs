@@ -85,7 +85,8 @@ impl DeadLetters {
         delivery: &Delivery,
     ) -> Result<(), Error> {
         const OPERATION: &str = "store a dead letter";
-        let (span, context) = spans::begin_dead_letter_span(job, delivery.traceparent());
+        let (span, context) =
+            spans::begin_dead_letter_span(job, message_id, delivery.trace_context());
         if let Some(context) = context {
             spans::inject(&mut headers, &context);
         }

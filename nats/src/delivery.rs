@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use async_nats::header::NATS_MESSAGE_ID;
 use async_nats::jetstream::{self, AckKind};
 use bytes::Bytes;
 use tracing::{Instrument, Span};
 use wordmill_common::id::Lane;
-use wordmill_common::trace_context::TraceParent;
+use wordmill_common::trace_context::TraceContext;
 
 use crate::acks::{AckMonitor, QueueKind};
 use crate::spans::DeliveryInfo;
@@ -85,7 +86,7 @@ impl Delivery {
 
     /// Returns the trace context in the headers of the message; `None` if it is missing or invalid.
     #[must_use]
-    pub fn traceparent(&self) -> Option<TraceParent> {
+    pub fn trace_context(&self) -> Option<TraceContext> {
         spans::extract(self.message.headers.as_ref()?)
     }
 
@@ -108,10 +109,17 @@ impl Delivery {
     #[must_use]
     pub fn info(&self) -> DeliveryInfo {
         DeliveryInfo {
-            traceparent: self.traceparent(),
+            context: self.trace_context(),
+            message_id: self.message_id(),
+            consumer: self.source.consumer(),
             stream_sequence: self.stream_sequence(),
             delivery_count: self.delivery_count(),
         }
+    }
+
+    fn message_id(&self) -> Option<String> {
+        let id = self.message.headers.as_ref()?.get(NATS_MESSAGE_ID)?;
+        Some(id.as_str().to_owned())
     }
 
     /// Acknowledges the message, which removes it from the queue. Call this only when the job is

@@ -62,6 +62,20 @@ pub enum Error {
 }
 
 impl Error {
+    /// Returns the message for a span. Unlike the message for the log, it never quotes stored data,
+    /// which may contain the text of a document.
+    #[must_use]
+    pub fn description(&self) -> String {
+        match self {
+            Self::Corrupt { what, .. } | Self::Newer { what, .. } => format!("cannot read {what}"),
+            Self::Unavailable { .. }
+            | Self::TooLarge { .. }
+            | Self::Full { .. }
+            | Self::Gone { .. }
+            | Self::Contended { .. } => self.to_string(),
+        }
+    }
+
     #[expect(clippy::needless_pass_by_value, reason = "accepts errors and texts")]
     pub(crate) fn unavailable(operation: &'static str, reason: impl ToString) -> Self {
         Self::Unavailable { operation, reason: reason.to_string() }

@@ -12,11 +12,11 @@ use serde_json::json;
 use tracing::Span;
 use wordmill_common::id::{JobKey, Lane, Owner};
 use wordmill_common::message::{JobMessage, ParsedMessage};
-use wordmill_common::trace_context::TraceParent;
 
 use crate::Error;
 use crate::connect::Broker;
 use crate::error::{Refusal, classify_publish_error};
+use crate::spans::PublishSpan;
 use crate::stream_read::{
     ReadFrom, consumer_info, last_message, not_found_as_none, open_stream, stored_at, stream_info,
 };
@@ -109,32 +109,47 @@ impl PublishError {
 }
 
 impl Envelope {
-    /// Serializes a job into a message. The message id contains the owner, because two owners may
-    /// have jobs with the same id, and the stream must not deduplicate one against the other.
+    /// Serializes a job into a message, and records its id in the span. The message id contains the
+    /// owner, because two owners may have jobs with the same id, and the stream must not
+    /// deduplicate one against the other.
     ///
     /// # Errors
     /// [`Error::Corrupt`] if the job cannot be serialized, which does not happen for a valid job.
-    pub fn serialize(message: &JobMessage, trace: &TraceParent) -> Result<Self, Error> {
-        let payload = serde_json::to_vec(message)
-            .map_err(|error| Error::corrupt(format!("job {}", message.job_id), error))?;
-        let mut headers = HeaderMap::new();
-        spans::inject(&mut headers, trace);
-        Ok(Self {
-            subject: subject::job(message.lane, &message.key()),
-            message_id: message.key().to_string(),
-            headers,
-            payload: payload.into(),
-        })
+    pub fn serialize(message: &JobMessage, publish_span: &PublishSpan) -> Result<Self, Error> {
+        Self::serialize_with(message, publish_span, message.key().to_string())
     }
 
-    /// Returns the same job with the message id `<owner>.<job id>.again`.
+    /// Serializes a job with the message id `<owner>.<job id>.again`.
     ///
     /// For a job whose message is definitely gone, while the stream would still deduplicate its
     /// first id. Every request that detects this uses the same second id, so the stream stores only
     /// one of their messages, even if the record changes meanwhile.
-    #[must_use]
-    pub fn with_second_message_id(&self) -> Self {
-        Self { message_id: format!("{}.again", self.message_id), ..self.clone() }
+    ///
+    /// # Errors
+    /// See [`Envelope::serialize`].
+    pub fn serialize_again(
+        message: &JobMessage,
+        publish_span: &PublishSpan,
+    ) -> Result<Self, Error> {
+        Self::serialize_with(message, publish_span, format!("{}.again", message.key()))
+    }
+
+    fn serialize_with(
+        message: &JobMessage,
+        publish_span: &PublishSpan,
+        message_id: String,
+    ) -> Result<Self, Error> {
+        publish_span.span.record("messaging.message.id", &message_id);
+        let payload = serde_json::to_vec(message)
+            .map_err(|error| Error::corrupt(format!("job {}", message.job_id), error))?;
+        let mut headers = HeaderMap::new();
+        spans::inject(&mut headers, &publish_span.context);
+        Ok(Self {
+            subject: subject::job(message.lane, &message.key()),
+            message_id,
+            headers,
+            payload: payload.into(),
+        })
     }
 }
 

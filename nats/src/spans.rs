@@ -1,26 +1,33 @@
-//! Spans of messages. The trace context travels in the header `traceparent` of each message.
+//! Spans of messages. The trace context travels in the headers `traceparent` and `tracestate` of
+//! each message.
 //!
 //! The span that publishes a message is the parent of the spans of its deliveries, which also link
 //! to it. OpenTelemetry allows this for messages that are processed one by one, and it shows a job
 //! as one trace.
 
-use async_nats::HeaderMap;
+use async_nats::{HeaderMap, HeaderValue};
 use tracing::{Span, debug_span, field, info_span};
 use wordmill_common::clock;
 use wordmill_common::id::JobId;
 use wordmill_common::job::Job;
 use wordmill_common::message::JobMessage;
-use wordmill_common::trace_context::{TraceId, TraceParent};
+use wordmill_common::trace_context::{TraceContext, TraceId, TraceParent, TraceState};
 use wordmill_service::telemetry;
 
 /// Header with the W3C trace context.
 const TRACEPARENT: &str = "traceparent";
+/// Header with the caller's data about the trace, absent if there is none.
+const TRACESTATE: &str = "tracestate";
 
 /// The delivery that a span describes.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct DeliveryInfo {
-    /// Trace context in the header of the message.
-    pub traceparent: Option<TraceParent>,
+    /// Trace context in the headers of the message.
+    pub context: Option<TraceContext>,
+    /// Id that the publisher gave the message; `None` for messages of other programs.
+    pub message_id: Option<String>,
+    /// Name of the durable consumer.
+    pub consumer: &'static str,
     /// Sequence number of the message in its stream.
     pub stream_sequence: u64,
     /// Number of deliveries of the message, including this one.
@@ -32,8 +39,8 @@ pub struct DeliveryInfo {
 pub struct PublishSpan {
     /// Covers the time until the stream has answered.
     pub span: Span,
-    /// Context for the header of the message.
-    pub context: TraceParent,
+    /// Context for the headers of the message.
+    pub context: TraceContext,
 }
 
 /// Begins a span `publish <stream>`.
@@ -61,6 +68,8 @@ macro_rules! process_span {
             messaging.operation.name = "process",
             messaging.operation.r#type = "process",
             messaging.destination.name = $destination,
+            messaging.consumer.group.name = $delivery.consumer,
+            messaging.message.id = $delivery.message_id,
             messaging.nats.stream.sequence = to_i64($delivery.stream_sequence),
             messaging.nats.delivery_count = to_i64($delivery.delivery_count),
             $($fields)*
@@ -70,49 +79,50 @@ macro_rules! process_span {
 
 /// Begins the span `publish jobs`, as a child of `parent`.
 #[must_use]
-pub fn begin_publish_span(message: &JobMessage, parent: &TraceParent) -> PublishSpan {
+pub fn begin_publish_span(message: &JobMessage, parent: &TraceContext) -> PublishSpan {
     let span = publish_span!(
         "jobs",
+        messaging.message.id = field::Empty,
         messaging.nats.stream.sequence = field::Empty,
         job.id = %message.job_id,
         job.lane = message.lane.as_str(),
     );
     telemetry::set_parent(&span, parent);
-    let context = telemetry::context(&span).unwrap_or(*parent);
+    let context = telemetry::context(&span).unwrap_or_else(|| parent.clone());
     PublishSpan { span, context }
 }
 
 /// Begins the span `publish dead_jobs` within the last delivery, and returns the context for the
-/// header of the dead letter.
+/// headers of the dead letter.
 pub(crate) fn begin_dead_letter_span(
     job: Option<&Job>,
-    received: Option<TraceParent>,
-) -> (Span, Option<TraceParent>) {
+    message_id: &str,
+    received: Option<TraceContext>,
+) -> (Span, Option<TraceContext>) {
     let job_id = job.map(|job| field::display(job.job_id));
-    let span = publish_span!("dead_jobs", job.id = job_id);
+    let span = publish_span!("dead_jobs", messaging.message.id = message_id, job.id = job_id);
     // An unreadable message has no `process jobs` span around it.
-    if let Some(parent) = received.filter(|_| job.is_none()) {
-        telemetry::set_parent(&span, &parent);
+    if let Some(parent) = received.as_ref().filter(|_| job.is_none()) {
+        telemetry::set_parent(&span, parent);
     }
     let context = telemetry::context(&span).or(received);
     (span, context)
 }
 
 /// Begins the span `publish webhooks`: a child of the current span, or else of the job's trace.
-pub(crate) fn begin_webhook_span(job: &Job) -> Span {
+pub(crate) fn begin_webhook_span(job: &Job, message_id: &str) -> Span {
     let is_root = Span::current().is_none();
-    let span = publish_span!("webhooks", job.id = %job.job_id);
-    if let Some(parent) = job.traceparent.filter(|_| is_root) {
+    let span = publish_span!("webhooks", messaging.message.id = message_id, job.id = %job.job_id);
+    if let Some(parent) = job.trace_context().filter(|_| is_root) {
         telemetry::set_parent(&span, &parent);
     }
     span
 }
 
-/// Returns the context for the header of a message about `job` that is published within `span`.
-pub(crate) fn message_context(span: &Span, job: &Job) -> TraceParent {
-    let recorded = telemetry::context(span).or(job.traceparent);
-    let context = recorded.unwrap_or_else(TraceParent::random);
-    TraceParent { trace_id: job.trace_id, ..context }
+/// Returns the context for the headers of a message about `job` that is published within `span`.
+pub(crate) fn message_context(span: &Span, job: &Job) -> TraceContext {
+    let context = telemetry::context(span).or_else(|| job.trace_context());
+    in_trace(job.trace_id, context)
 }
 
 /// Begins the span `process webhooks` for one delivery of a webhook's message.
@@ -144,11 +154,16 @@ pub fn begin_delivery_span(message: &JobMessage, delivery: &DeliveryInfo) -> Spa
 /// Makes `span` a child of the delivery's context. The trace id is always that of the job, even if
 /// the header contains another one, because the record and the log contain it.
 fn join_trace(span: &Span, trace_id: TraceId, delivery: &DeliveryInfo) {
-    let header = delivery.traceparent.unwrap_or_else(TraceParent::random);
-    let parent = TraceParent { trace_id, ..header };
+    let parent = in_trace(trace_id, delivery.context.clone());
     telemetry::set_parent(span, &parent);
     telemetry::link(span, &parent);
     telemetry::record_trace_id(span, trace_id);
+}
+
+/// Returns a context, or a random one, with the trace id of a job.
+fn in_trace(trace_id: TraceId, context: Option<TraceContext>) -> TraceContext {
+    let TraceContext { parent, state } = context.unwrap_or_else(TraceContext::random);
+    TraceContext { parent: TraceParent { trace_id, ..parent }, state }
 }
 
 /// Returns the time since a job was submitted, in milliseconds; 0 if the clocks disagree.
@@ -157,13 +172,18 @@ fn waited_ms(message: &JobMessage) -> i64 {
 }
 
 /// Writes the trace context to the headers of a message.
-pub(crate) fn inject(headers: &mut HeaderMap, context: &TraceParent) {
-    headers.insert(TRACEPARENT, context.to_string());
+pub(crate) fn inject(headers: &mut HeaderMap, context: &TraceContext) {
+    headers.insert(TRACEPARENT, context.parent.to_string());
+    if !context.state.is_empty() {
+        headers.insert(TRACESTATE, context.state.as_str());
+    }
 }
 
 /// Returns the trace context of a message; `None` if it is missing or invalid.
-pub(crate) fn extract(headers: &HeaderMap) -> Option<TraceParent> {
-    headers.get(TRACEPARENT)?.as_str().parse().ok()
+pub(crate) fn extract(headers: &HeaderMap) -> Option<TraceContext> {
+    let parent = headers.get(TRACEPARENT)?.as_str().parse().ok()?;
+    let state = TraceState::parse(headers.get_all(TRACESTATE).map(HeaderValue::as_str));
+    Some(TraceContext { parent, state })
 }
 
 /// Begins a span for a write, such as `put job_state`. Recorded at level `debug` only.

@@ -123,13 +123,13 @@ impl Webhooks {
         let message = Payload { format: FORMAT, trace_id: job.trace_id, round };
         let payload =
             serde_json::to_vec(&message).map_err(|error| Error::unavailable(OPERATION, error))?;
-        let span = spans::begin_webhook_span(job);
-        let mut headers = HeaderMap::new();
-        spans::inject(&mut headers, &spans::message_context(&span, job));
         let id = match round {
             0 => key.to_string(),
             round => format!("{key}.{round}"),
         };
+        let span = spans::begin_webhook_span(job, &id);
+        let mut headers = HeaderMap::new();
+        spans::inject(&mut headers, &spans::message_context(&span, job));
         let message =
             PublishMessage::build().headers(headers).payload(payload.into()).message_id(id);
         let sent = send(&self.broker, subject::webhook(&key), message).instrument(span).await;

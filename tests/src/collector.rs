@@ -22,7 +22,7 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 
-use crate::traces::{Attributes, Kind, Span, Trace};
+use crate::traces::{Attributes, Event, Kind, Link, Span, Trace};
 use crate::{runtime, wait_for};
 
 /// Behavior of the collector for every request.
@@ -207,17 +207,31 @@ fn span(span: otlp::Span, resource: &Attributes) -> Span {
             _ => Kind::Internal,
         },
         name: span.name,
+        trace_state: span.trace_state,
         attributes: attributes(span.attributes),
-        links: span
-            .links
-            .iter()
-            .map(|link| (HEXLOWER.encode(&link.trace_id), HEXLOWER.encode(&link.span_id)))
-            .collect(),
-        events: span.events.into_iter().map(|event| event.name).collect(),
+        links: span.links.into_iter().map(link).collect(),
+        events: span.events.into_iter().map(event).collect(),
         is_error: status.code == otlp::status::StatusCode::Error as i32,
+        description: status.message,
         start_us: span.start_time_unix_nano / 1000,
         end_us: span.end_time_unix_nano / 1000,
         resource: resource.clone(),
+    }
+}
+
+fn link(link: otlp::span::Link) -> Link {
+    Link {
+        trace_id: HEXLOWER.encode(&link.trace_id),
+        span_id: HEXLOWER.encode(&link.span_id),
+        trace_state: link.trace_state,
+    }
+}
+
+fn event(event: otlp::span::Event) -> Event {
+    Event {
+        name: event.name,
+        time_us: event.time_unix_nano / 1000,
+        attributes: attributes(event.attributes),
     }
 }
 

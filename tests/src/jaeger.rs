@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::client::{Answer, Client};
 use crate::process::Process;
-use crate::traces::{Attributes, Kind, Span, Trace};
+use crate::traces::{Attributes, Event, Kind, Link, Span, Trace};
 use crate::{repository, setting, wait_for};
 
 /// Maximum wait for Jaeger to start.
@@ -118,19 +118,20 @@ fn span(span: &Value, resource: &Attributes) -> Span {
     let references = span["references"].as_array().cloned().unwrap_or_default();
     let of = |kind: &str| {
         let chosen = references.iter().filter(|one| one["refType"] == kind);
-        chosen.map(|one| (text(&one["traceID"]), text(&one["spanID"]))).collect::<Vec<_>>()
+        let link = |one: &Value| Link {
+            trace_id: text(&one["traceID"]),
+            span_id: text(&one["spanID"]),
+            trace_state: String::new(),
+        };
+        chosen.map(link).collect::<Vec<_>>()
     };
     let parents = of("CHILD_OF");
     let links = of("FOLLOWS_FROM");
     // If a span also links to its parent, Jaeger stores only the link and treats it as the parent.
-    let own = |one: &&(String, String)| span["traceID"] == one.0;
+    let own = |one: &&Link| span["traceID"] == one.trace_id;
     let parent = parents.first().or_else(|| links.iter().find(own));
-    let parent_id = parent.map(|parent| parent.1.clone()).unwrap_or_default();
+    let parent_id = parent.map(|parent| parent.span_id.clone()).unwrap_or_default();
     let events = span["logs"].as_array().cloned().unwrap_or_default();
-    let event = |log: &Value| {
-        let fields = log["fields"].as_array()?;
-        Some(text(&fields.iter().find(|field| field["key"] == "event")?["value"]))
-    };
     let start_us = span["startTime"].as_u64().expect("a time");
     Span {
         trace_id: text(&span["traceID"]),
@@ -144,14 +145,22 @@ fn span(span: &Value, resource: &Attributes) -> Span {
             Some("consumer") => Kind::Consumer,
             _ => Kind::Internal,
         },
+        trace_state: attributes.get("w3c.tracestate").cloned().unwrap_or_default(),
         links,
         events: events.iter().filter_map(event).collect(),
         is_error: attributes.get("otel.status_code").is_some_and(|code| code == "ERROR"),
+        description: attributes.get("otel.status_description").cloned().unwrap_or_default(),
         start_us,
         end_us: start_us + span["duration"].as_u64().expect("a duration"),
         resource: resource.clone(),
         attributes,
     }
+}
+
+fn event(log: &Value) -> Option<Event> {
+    let mut attributes = attributes(&log["fields"]);
+    let name = attributes.remove("event")?;
+    Some(Event { name, time_us: log["timestamp"].as_u64()?, attributes })
 }
 
 fn attributes(tags: &Value) -> Attributes {

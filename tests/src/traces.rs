@@ -22,6 +22,25 @@ pub enum Kind {
     Consumer,
 }
 
+/// Link of a span to another one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(missing_docs, reason = "terms of OpenTelemetry")]
+pub struct Link {
+    pub trace_id: String,
+    pub span_id: String,
+    /// Empty if there is none, and in spans from Jaeger.
+    pub trace_state: String,
+}
+
+/// Event of a span.
+#[derive(Debug, Clone)]
+#[expect(missing_docs, reason = "terms of OpenTelemetry")]
+pub struct Event {
+    pub name: String,
+    pub time_us: u64,
+    pub attributes: Attributes,
+}
+
 /// One span.
 #[derive(Debug, Clone)]
 #[expect(missing_docs, reason = "terms of OpenTelemetry")]
@@ -30,13 +49,16 @@ pub struct Span {
     pub span_id: String,
     /// Empty for a root span.
     pub parent_id: String,
+    /// Empty if there is none.
+    pub trace_state: String,
     pub name: String,
     pub kind: Kind,
     pub attributes: Attributes,
-    /// Trace id and span id of each link.
-    pub links: Vec<(String, String)>,
-    pub events: Vec<String>,
+    pub links: Vec<Link>,
+    pub events: Vec<Event>,
     pub is_error: bool,
+    /// Description of the error; empty if there is none.
+    pub description: String,
     pub start_us: u64,
     pub end_us: u64,
     pub resource: Attributes,
@@ -51,6 +73,11 @@ impl Span {
     /// Returns the name of the service that recorded the span.
     pub fn service(&self) -> &str {
         self.resource.get("service.name").map_or("", String::as_str)
+    }
+
+    /// Returns the names of the events, in order.
+    pub fn event_names(&self) -> Vec<&str> {
+        self.events.iter().map(|event| event.name.as_str()).collect()
     }
 
     /// Asserts the values of attributes.
@@ -69,8 +96,9 @@ impl Span {
 
     /// Asserts that the span has a link to `other`.
     pub fn assert_linked_to(&self, other: &Span) {
-        let link = (other.trace_id.clone(), other.span_id.clone());
-        assert!(self.links.contains(&link), "no link from {self:#?} to {other:#?}");
+        let is_other =
+            |link: &Link| link.trace_id == other.trace_id && link.span_id == other.span_id;
+        assert!(self.links.iter().any(is_other), "no link from {self:#?} to {other:#?}");
     }
 
     /// Asserts that the span failed with this `error.type`.

@@ -68,7 +68,7 @@ pub(crate) async fn run(
             returning.instrument(span).await;
         }
         Err(error) => {
-            telemetry::fail(&span, "broker_unavailable");
+            telemetry::fail(&span, "broker_unavailable", &error.description());
             span.in_scope(|| warn!(%error, "cannot process a job; the broker redelivers it"));
         }
     }
@@ -88,7 +88,7 @@ async fn handle(
     {
         Lookup::Job(stored) => *stored,
         Lookup::NotFound => {
-            let job = Job { traceparent: delivery.traceparent(), ..message.queued_job() };
+            let job = message.queued_job().with_trace_context(delivery.trace_context());
             VersionedJob { job, revision: 0 }
         }
         // A deleted or expired job is treated as final, without consequences to publish.
@@ -311,7 +311,7 @@ impl RunningAttempt<'_> {
                 job.apply(event, now)
             })
             .await?;
-        telemetry::fail(&Span::current(), failure.code.to_string());
+        telemetry::fail(&Span::current(), failure.code.to_string(), &failure.detail);
         info!(code = %failure.code, detail = failure.detail, "attempt failed");
         settle(self.worker, self.delivery, outcome).await
     }

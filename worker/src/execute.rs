@@ -17,7 +17,7 @@ use wordmill_common::job::Stage;
 use wordmill_common::message::JobMessage;
 use wordmill_common::source::{Source, SourceInfo};
 use wordmill_count::{DocumentCount, Hints, Options};
-use wordmill_fetch::Page;
+use wordmill_fetch::{FetchEvent, Page};
 use wordmill_service::panic;
 use wordmill_service::telemetry;
 
@@ -200,11 +200,14 @@ async fn count_page(
     let span = spans::begin_fetch_span(&url);
     let record_failure = |error: &wordmill_fetch::Error, timer: &mut FetchTimer| {
         let attempt_failure = classify_fetch_error(error);
-        timer.fail(&attempt_failure.failure.code);
-        telemetry::fail(&span, attempt_failure.failure.code.to_string());
+        let failure = &attempt_failure.failure;
+        timer.fail(&failure.code);
+        telemetry::fail(&span, failure.code.to_string(), &failure.detail);
         attempt_failure
     };
-    let page = meter.wait_for_host(worker.fetcher.get(&url)).instrument(span.clone()).await;
+    let observer = |event: FetchEvent<'_>| spans::record_fetch_event(&span, event);
+    let fetching = worker.fetcher.get(&url, &observer);
+    let page = meter.wait_for_host(fetching).instrument(span.clone()).await;
     spans::record_page_head(&span, &page);
     let mut page = page.map_err(|error| record_failure(&error, &mut timer))?;
     if let Some(total) = page.progress().total_bytes {
@@ -223,6 +226,7 @@ async fn count_page(
         let result = forward_chunks(&mut page, sender, &is_complete, meter).await;
         if is_complete.load(Ordering::Acquire) {
             timer.complete(page.progress());
+            spans::record_body_end(&span, page.progress());
         }
         let result = result.map_err(|error| record_failure(&error, &mut timer));
         drop(timer);
@@ -323,7 +327,7 @@ fn finish_count(
         Ok(Err(error)) => {
             let failure = classify_count_error(&error);
             if failure.code != FailureCode::Internal {
-                spans.fail(&failure.code);
+                spans.fail(&failure);
             }
             Err(failure.into())
         }

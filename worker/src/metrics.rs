@@ -361,7 +361,7 @@ fn newer_messages(catalogue: &mut Catalogue) -> Counters<NewerMessageLabels> {
 
 /// Returns the trace of a delivery, as the exemplar of a measurement.
 fn trace_link(delivery: &Delivery) -> Option<TraceLink> {
-    TraceLink::to(&delivery.traceparent()?)
+    TraceLink::to(&delivery.trace_context()?.parent)
 }
 
 /// Guard of a running job. The job is counted as running until the guard is dropped.

@@ -2,11 +2,10 @@
 
 use tracing::{Span, info_span};
 use url::Url;
-use wordmill_common::failure::FailureCode;
+use wordmill_common::failure::{Failure, FailureCode};
 use wordmill_common::job::{Attempt, Job, Status};
-use wordmill_common::open_name::OpenName;
 use wordmill_count::DocumentCount;
-use wordmill_fetch::Page;
+use wordmill_fetch::{FetchEvent, Page, Progress};
 use wordmill_service::telemetry;
 
 /// Begins the span `GET` of a page.
@@ -44,13 +43,49 @@ fn redact(url: &Url) -> String {
     redacted.into()
 }
 
+/// Adds an event of a fetch to its span.
+pub(crate) fn record_fetch_event(span: &Span, event: FetchEvent<'_>) {
+    match event {
+        FetchEvent::SlotAcquired => telemetry::add_event(span, "host slot acquired", []),
+        FetchEvent::NameResolved { addresses } => {
+            let addresses = ("wordmill.fetch.addresses", usize_to_i64(addresses).into());
+            telemetry::add_event(span, "name resolved", [addresses]);
+        }
+        FetchEvent::Connected { peer, tries } => {
+            let attributes = [
+                ("network.peer.address", peer.ip().to_string().into()),
+                ("network.peer.port", i64::from(peer.port()).into()),
+                ("wordmill.fetch.addresses_tried", usize_to_i64(tries).into()),
+            ];
+            telemetry::add_event(span, "connected", attributes);
+        }
+        FetchEvent::TlsEstablished { version } => {
+            let version = ("tls.protocol.version", version.unwrap_or("unknown").into());
+            telemetry::add_event(span, "TLS established", [version]);
+        }
+        FetchEvent::HeaderReceived { status } => {
+            let status = ("http.response.status_code", i64::from(status).into());
+            telemetry::add_event(span, "response header received", [status]);
+        }
+        FetchEvent::Redirected { location } => {
+            telemetry::add_event(span, "redirected", [("url.full", redact(location).into())]);
+        }
+    }
+}
+
+/// Adds the event of a complete body to the span of its fetch.
+pub(crate) fn record_body_end(span: &Span, progress: Progress) {
+    let size = ("http.response.body.size", to_i64(progress.received_bytes).into());
+    telemetry::add_event(span, "body received", [size]);
+}
+
 /// Records the status and the redirects of a page, or the status of the error, in the span.
 pub(crate) fn record_page_head(span: &Span, page: &Result<Page, wordmill_fetch::Error>) {
     match page {
         Ok(page) => {
             telemetry::set_attribute(span, "http.response.status_code", i64::from(page.status));
             if page.redirects > 0 {
-                let redirects = i64::try_from(page.redirects).unwrap_or(i64::MAX);
+                let redirects = usize_to_i64(page.redirects);
                 telemetry::set_attribute(span, "http.request.resend_count", redirects);
             }
         }
@@ -117,8 +152,8 @@ impl CountSpans {
     }
 
     /// Marks the count as failed because of the document itself.
-    pub(crate) fn fail(&self, code: &OpenName<FailureCode>) {
-        telemetry::fail(&self.count, code.to_string());
+    pub(crate) fn fail(&self, failure: &Failure) {
+        telemetry::fail(&self.count, failure.code.to_string(), &failure.detail);
     }
 }
 
@@ -129,8 +164,8 @@ pub(crate) fn record_lost_attempt(job: &Job) {
         failure.is_some_and(|failure| failure.code == FailureCode::WorkerCrashed)
     };
     if let Some(attempt) = job.attempts.iter().rev().nth(1).filter(has_crashed) {
-        let number = ("job.attempt", i64::from(attempt.number));
-        telemetry::add_event(&Span::current(), "attempt lost with its worker", number);
+        let number = ("job.attempt", i64::from(attempt.number).into());
+        telemetry::add_event(&Span::current(), "attempt lost with its worker", [number]);
     }
 }
 
@@ -140,13 +175,17 @@ pub(crate) fn record_state(job: &Job) {
     telemetry::set_attribute(&span, "job.status", job.status.as_str());
     telemetry::set_attribute(&span, "job.attempt", i64::from(job.attempt_count()));
     if let Some(failure) = job.failure.as_ref().filter(|_| job.status == Status::Failed) {
-        telemetry::fail(&span, failure.code.to_string());
+        telemetry::fail(&span, failure.code.to_string(), &failure.detail);
     }
 }
 
 /// Converts a number to the type of span attributes. Sizes and word counts are far below the
 /// maximum.
 fn to_i64(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn usize_to_i64(number: usize) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 

@@ -10,6 +10,7 @@ mod span;
 
 use std::fmt;
 
+pub use opentelemetry::Value;
 use tracing::{Level, Metadata, Subscriber, warn};
 use tracing_subscriber::filter::{FilterExt, FilterFn, LevelFilter, Targets, filter_fn};
 use tracing_subscriber::layer::SubscriberExt;

@@ -206,6 +206,7 @@ fn compact(pretty: &str) -> String {
 fn the_stored_format_is_fixed() {
     let mut job = after(&[started(1), attempt_failed(1), started(2), advanced(2)]);
     job.traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".parse().ok();
+    job.tracestate = TraceState::parse(["congo=t61rcWkgMzE,rojo=00f067aa0ba902b7"]);
     let json = serde_json::to_string(&job).unwrap();
     assert_eq!(json, compact(include_str!("../golden/record.json")));
     assert_eq!(serde_json::from_str::<Job>(&json).unwrap(), job);
@@ -220,6 +221,17 @@ fn golden_record_with(changes: &serde_json::Value) -> serde_json::Value {
         serde_json::from_str(include_str!("../golden/record.json")).unwrap();
     record.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
     record
+}
+
+#[test]
+fn a_record_without_trace_state_has_no_such_field() {
+    let mut older = golden_record_with(&serde_json::json!({}));
+    older.as_object_mut().unwrap().remove("tracestate");
+    let job: Job = serde_json::from_value(older.clone()).unwrap();
+    assert_eq!(serde_json::to_value(&job).unwrap(), older);
+    let context = job.trace_context().unwrap();
+    assert_eq!(Some(context.parent), job.traceparent);
+    assert!(context.state.is_empty());
 }
 
 #[test]

@@ -29,7 +29,7 @@ use wordmill_common::id::{JobId, JobKey, Lane};
 use wordmill_common::job::Job;
 use wordmill_common::message::JobMessage;
 use wordmill_common::source::{Source, SourceKind};
-use wordmill_common::trace_context::TraceParent;
+use wordmill_common::trace_context::TraceContext;
 use wordmill_nats::Error;
 use wordmill_nats::job_record::{Lookup, check_status};
 use wordmill_nats::store::Outcome;
@@ -73,7 +73,7 @@ enum BatchMode {
 pub(crate) async fn submit_batch(
     State(app): State<App>,
     caller: Caller,
-    Extension(trace): Extension<TraceParent>,
+    Extension(trace): Extension<TraceContext>,
     uri: Uri,
     headers: HeaderMap,
     body: Body,
@@ -170,7 +170,7 @@ fn parse_shape(headers: &HeaderMap) -> Result<Shape, Problem> {
 /// Returns the message of the batch itself, the job that merges the results of its members.
 fn build_message(
     caller: &Caller,
-    trace: &TraceParent,
+    trace: &TraceContext,
     batch_id: JobId,
     query: &SubmitQuery,
     report: &IntakeReport,
@@ -180,7 +180,7 @@ fn build_message(
         lane: Lane::Bulk,
         options: query.options.clone(),
         labels: query.labels.clone(),
-        ..JobMessage::new(caller.job_key(batch_id), Source::Batch(batch), trace.trace_id)
+        ..JobMessage::new(caller.job_key(batch_id), Source::Batch(batch), trace.trace_id())
     }
 }
 

@@ -17,7 +17,7 @@ use serde_json::json;
 use tracing::{Instrument, info};
 use wordmill_common::id::JobKey;
 use wordmill_common::job::{Event, Status};
-use wordmill_common::trace_context::TraceParent;
+use wordmill_common::trace_context::TraceContext;
 use wordmill_nats::job_record::VersionedJob;
 use wordmill_nats::store::Outcome;
 
@@ -32,7 +32,7 @@ use crate::read::find_job::{self, JobPath};
 pub(crate) async fn cancel_job(
     State(app): State<App>,
     JobPath(key): JobPath,
-    Extension(trace): Extension<TraceParent>,
+    Extension(trace): Extension<TraceContext>,
 ) -> Result<Response, Problem> {
     let cancelling = tokio::time::timeout(BROKER_DEADLINE, cancel(&app, &key, &trace));
     let stored = cancelling.await.unwrap_or_else(|_| {
@@ -55,7 +55,7 @@ pub(crate) async fn cancel_job(
 async fn cancel(
     app: &App,
     key: &JobKey,
-    request: &TraceParent,
+    request: &TraceContext,
 ) -> Result<Box<VersionedJob>, Problem> {
     let current = find_job::require_job(app, key).await?;
     let span = request_trace::begin_cancel_span(&current.job, request);

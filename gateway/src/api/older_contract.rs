@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use wordmill_common::id::{JobId, JobKey};
 use wordmill_common::job::{Job, Status};
 use wordmill_common::message::JobMessage;
-use wordmill_common::trace_context::TraceParent;
+use wordmill_common::trace_context::TraceContext;
 use wordmill_nats::job_record::Lookup;
 use wordmill_nats::supervise::Health;
 
@@ -55,7 +55,7 @@ pub(crate) fn render_error(status: StatusCode, message: &str) -> ErrorResponse {
 pub(crate) async fn submit_word_count(
     State(app): State<App>,
     caller: Caller,
-    Extension(trace): Extension<TraceParent>,
+    Extension(trace): Extension<TraceContext>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ErrorResponse> {
@@ -65,7 +65,7 @@ pub(crate) async fn submit_word_count(
         .url
         .ok_or_else(|| render_error(StatusCode::BAD_REQUEST, "The field \"url\" is missing."))?;
     let source = new_job::parse_url_source(&url).map_err(bad_request)?;
-    let message = JobMessage::new(caller.job_key(JobId::new()), source, trace.trace_id);
+    let message = JobMessage::new(caller.job_key(JobId::new()), source, trace.trace_id());
     let job = publish::accept(&app, &message, &trace).await.map_err(server_error)?;
     let data = json!({"job_id": job.job_id, "url": url, "status": "IN_PROGRESS"});
     Ok(build_envelope(StatusCode::ACCEPTED, &format!("Scheduled Job: {}", job.job_id), data))

@@ -11,7 +11,7 @@ use wordmill_common::id::JobId;
 use wordmill_common::job::Job;
 use wordmill_common::message::{JobMessage, ParsedMessage};
 use wordmill_common::source::Source;
-use wordmill_common::trace_context::TraceParent;
+use wordmill_common::trace_context::TraceContext;
 use wordmill_nats::dead_letters::DeadLetterId;
 use wordmill_nats::stream_read::ReadFrom;
 
@@ -31,7 +31,7 @@ pub(crate) async fn retry_job(
     State(app): State<App>,
     caller: Caller,
     JobPath(key): JobPath,
-    Extension(trace): Extension<TraceParent>,
+    Extension(trace): Extension<TraceContext>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let name = idempotency_key::read(&headers)?;
@@ -49,7 +49,7 @@ pub(crate) async fn retry_job(
         labels: old.labels,
         retry_of: Some(old.job_id),
         webhook: old.webhook,
-        ..JobMessage::new(caller.job_key(job_id), source, trace.trace_id)
+        ..JobMessage::new(caller.job_key(job_id), source, trace.trace_id())
     };
     let copy = document_copy::copy_document(&app, &mut message).await?;
     let preference = PreferWait::of(&app, &message.key(), &headers).await;

@@ -11,7 +11,7 @@ use tracing::debug;
 use wordmill_common::id::{JobId, JobKey};
 use wordmill_common::job::{Job, Status};
 use wordmill_common::message::JobMessage;
-use wordmill_common::trace_context::TraceParent;
+use wordmill_common::trace_context::TraceContext;
 
 use crate::App;
 use crate::api::jobs::POLL_AFTER_S;
@@ -33,7 +33,7 @@ const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-appli
 pub(crate) async fn submit_job(
     State(app): State<App>,
     caller: Caller,
-    Extension(trace): Extension<TraceParent>,
+    Extension(trace): Extension<TraceContext>,
     uri: Uri,
     headers: HeaderMap,
     body: Body,
@@ -60,7 +60,7 @@ pub(crate) async fn submit_job(
 pub(crate) async fn submit_named_job(
     State(app): State<App>,
     JobPath(key): JobPath,
-    Extension(trace): Extension<TraceParent>,
+    Extension(trace): Extension<TraceContext>,
     uri: Uri,
     headers: HeaderMap,
     body: Body,
@@ -124,7 +124,7 @@ fn describe(job: &Job, status: Status, view: JobView<'_>) -> Response {
 pub(crate) async fn read_submission(
     app: &App,
     key: &JobKey,
-    trace: &TraceParent,
+    trace: &TraceContext,
     uri: &Uri,
     headers: &HeaderMap,
     body: Body,
@@ -152,7 +152,7 @@ pub(crate) async fn read_submission(
         options,
         labels,
         webhook,
-        ..JobMessage::new(key.clone(), source, trace.trace_id)
+        ..JobMessage::new(key.clone(), source, trace.trace_id())
     };
     Ok((message, reservation))
 }

@@ -8,7 +8,7 @@ use tracing::{Instrument, debug, info};
 use wordmill_common::clock;
 use wordmill_common::id::JobKey;
 use wordmill_common::job::Job;
-use wordmill_common::trace_context::TraceParent;
+use wordmill_common::trace_context::TraceContext;
 use wordmill_common::webhook::Deliveries;
 use wordmill_nats::Error;
 use wordmill_nats::stream_read::ReadFrom;
@@ -24,7 +24,7 @@ use crate::read::find_job::{self, JobPath};
 pub(crate) async fn redeliver_webhook(
     State(app): State<App>,
     JobPath(key): JobPath,
-    Extension(trace): Extension<TraceParent>,
+    Extension(trace): Extension<TraceContext>,
 ) -> Result<Response, Problem> {
     let job = find_job::require_final(&app, &key).await?.job;
     if job.webhook.is_none() {

@@ -17,7 +17,7 @@ use wordmill_common::job::{Job, Status};
 use wordmill_common::message::JobMessage;
 use wordmill_common::options::Options;
 use wordmill_common::source::Source;
-use wordmill_common::trace_context::TraceParent;
+use wordmill_common::trace_context::{TraceContext, TraceParent};
 use wordmill_nats::Error;
 use wordmill_nats::job_record::{Lookup, VersionedJob};
 use wordmill_nats::queue::{Envelope, PublishAck};
@@ -69,7 +69,7 @@ fn compute_fingerprint(message: &JobMessage) -> String {
 pub(crate) async fn accept(
     app: &App,
     message: JobMessage,
-    trace: &TraceParent,
+    trace: &TraceContext,
 ) -> Result<Job, Problem> {
     let lane = message.lane;
     let created_at = message.created_at;
@@ -86,7 +86,7 @@ pub(crate) async fn accept(
 pub(crate) async fn find(
     app: &App,
     message: JobMessage,
-    trace: &TraceParent,
+    trace: &TraceContext,
 ) -> Result<Job, Problem> {
     let lane = message.lane;
     let created_at = message.created_at;
@@ -132,7 +132,7 @@ enum ClaimMode {
 async fn accept_or_find(
     app: &App,
     mut message: JobMessage,
-    trace: &TraceParent,
+    trace: &TraceContext,
     mode: ClaimMode,
 ) -> Result<Job, Problem> {
     message.fingerprint = Some(compute_fingerprint(&message));
@@ -140,7 +140,7 @@ async fn accept_or_find(
     let deadline = Instant::now() + BROKER_DEADLINE;
     publish::wait_for_connection(app, deadline).await?;
     request_trace::record_job_id(message.job_id);
-    let job = Job { traceparent: Some(*trace), ..message.queued_job() };
+    let job = message.queued_job().with_trace_context(Some(trace.clone()));
     let claimed = match mode {
         ClaimMode::CreateOrFind => claim(app, &job, deadline).await?,
         ClaimMode::Find => find_record(app, &job, deadline).await?.ok_or_else(|| {
@@ -231,7 +231,7 @@ async fn enqueue_if_missing(
     app: &App,
     mut stored: VersionedJob,
     mut message: JobMessage,
-    trace: &TraceParent,
+    trace: &TraceContext,
     deadline: Instant,
     creator: RecordCreator,
 ) -> Result<Job, Problem> {
@@ -243,8 +243,10 @@ async fn enqueue_if_missing(
         message.source.replace_object(object);
     }
     // Continue the trace of the first request. A repeated request is only linked to it.
-    let parent =
-        stored.job.traceparent.unwrap_or(TraceParent { trace_id: stored.job.trace_id, ..*trace });
+    let parent = stored
+        .job
+        .trace_context()
+        .unwrap_or_else(|| TraceParent { trace_id: stored.job.trace_id, ..trace.parent }.into());
     // A record that this request has just created has no message yet. If another request publishes
     // it first, the stream reports a duplicate.
     let mut must_check_queue = creator == RecordCreator::EarlierRequest;
@@ -261,8 +263,11 @@ async fn enqueue_if_missing(
         if creator == RecordCreator::EarlierRequest {
             telemetry::link(&publish_span.span, trace);
         }
-        let first = Envelope::serialize(&message, &publish_span.context)?;
-        let envelope = if is_second_try { first.with_second_message_id() } else { first };
+        let envelope = if is_second_try {
+            Envelope::serialize_again(&message, &publish_span)?
+        } else {
+            Envelope::serialize(&message, &publish_span)?
+        };
         let publishing =
             publish::publish_with_retries(app, &envelope, &publish_span.context, deadline);
         match publishing.instrument(publish_span.span).await {

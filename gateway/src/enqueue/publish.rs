@@ -7,7 +7,7 @@ use tracing::{Instrument, Span, debug, info, warn};
 use wordmill_common::id::Lane;
 use wordmill_common::job::Job;
 use wordmill_common::message::JobMessage;
-use wordmill_common::trace_context::TraceParent;
+use wordmill_common::trace_context::TraceContext;
 use wordmill_nats::job_record::Lookup;
 use wordmill_nats::queue::{Envelope, PublishAck, PublishError};
 use wordmill_nats::spans;
@@ -43,7 +43,7 @@ pub(crate) enum PublishOutcome {
 pub(crate) async fn accept(
     app: &App,
     message: &JobMessage,
-    trace: &TraceParent,
+    trace: &TraceContext,
 ) -> Result<Job, Problem> {
     let lane = message.lane;
     let created_at = message.created_at;
@@ -52,7 +52,7 @@ pub(crate) async fn accept(
     accepted
 }
 
-async fn enqueue(app: &App, message: &JobMessage, trace: &TraceParent) -> Result<Job, Problem> {
+async fn enqueue(app: &App, message: &JobMessage, trace: &TraceContext) -> Result<Job, Problem> {
     app.backpressure.admit(message.lane)?;
     let _reservation = app.in_flight_budget.reserve(&message.source)?;
     limits::admit(app, &message.owner).await?;
@@ -60,8 +60,8 @@ async fn enqueue(app: &App, message: &JobMessage, trace: &TraceParent) -> Result
     wait_for_connection(app, deadline).await?;
     request_trace::record_job_id(message.job_id);
     let publish_span = spans::begin_publish_span(message, trace);
-    let envelope = Envelope::serialize(message, &publish_span.context)?;
-    let job = Job { traceparent: Some(*trace), ..message.queued_job() };
+    let envelope = Envelope::serialize(message, &publish_span)?;
+    let job = message.queued_job().with_trace_context(Some(trace.clone()));
     let creating =
         app.metrics.time_broker_request(Operation::CreateRecord, trace, app.store.create(&job));
     let publishing = publish_with_retries(app, &envelope, &publish_span.context, deadline);
@@ -132,7 +132,7 @@ pub(crate) async fn wait_for_connection(app: &App, deadline: Instant) -> Result<
 pub(crate) async fn publish_with_retries(
     app: &App,
     envelope: &Envelope,
-    trace: &TraceParent,
+    trace: &TraceContext,
     deadline: Instant,
 ) -> PublishOutcome {
     // Whether an earlier try without a clear outcome may have stored the job. A refusal of a later
@@ -146,14 +146,15 @@ pub(crate) async fn publish_with_retries(
             Ok(Err(
                 reason @ (PublishError::Full | PublishError::TooLarge | PublishError::NoQueue),
             )) if !may_be_stored => {
-                telemetry::fail(&Span::current(), reason.name());
+                telemetry::fail(&Span::current(), reason.name(), &reason.to_string());
                 return PublishOutcome::Refused(reason);
             }
             Ok(Err(_)) | Err(_) => may_be_stored = true,
         }
         let next_try = Instant::now() + PUBLISH_RETRY_DELAY;
         if next_try >= deadline {
-            telemetry::fail(&Span::current(), "unconfirmed");
+            let description = "the broker did not confirm the job in time";
+            telemetry::fail(&Span::current(), "unconfirmed", description);
             return PublishOutcome::Unconfirmed;
         }
         tokio::time::sleep_until(next_try).await;

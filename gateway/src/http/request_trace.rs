@@ -9,7 +9,7 @@ use axum::response::Response;
 use tracing::{Instrument, Span, field, info_span};
 use wordmill_common::id::JobId;
 use wordmill_common::job::Job;
-use wordmill_common::trace_context::{TraceId, TraceParent};
+use wordmill_common::trace_context::{TraceContext, TraceId, TraceState};
 use wordmill_service::env::Env;
 use wordmill_service::telemetry;
 
@@ -18,6 +18,8 @@ use crate::http::problem::Problem;
 
 /// Request header with a W3C trace context.
 const TRACEPARENT: &str = "traceparent";
+/// Request header with data of tracing systems about the caller's trace.
+const TRACESTATE: &str = "tracestate";
 /// Response header with a W3C trace context.
 const TRACERESPONSE: &str = "traceresponse";
 /// Header that browsers expose to scripts. It carries the trace context as the description of a
@@ -98,7 +100,7 @@ pub(crate) async fn trace_request<F: Future<Output = Response>>(
     render_older: Option<RenderProblem>,
 ) -> Response {
     let (span, trace) = begin_request_span(app, &request);
-    request.extensions_mut().insert(trace);
+    request.extensions_mut().insert(trace.clone());
     let response = next(request).instrument(span.clone()).await;
     end_span(&span, &response);
     let mut response = match response.extensions().get::<Problem>() {
@@ -109,11 +111,11 @@ pub(crate) async fn trace_request<F: Future<Output = Response>>(
                 refused.headers_mut().extend(response.headers().clone());
                 refused
             }
-            None => problem.render(trace.trace_id, response.headers()),
+            None => problem.render(trace.trace_id(), response.headers()),
         },
     };
     response.headers_mut().entry(CACHE_CONTROL).or_insert(DEFAULT_CACHE_CONTROL);
-    let trace = trace.to_string();
+    let trace = trace.parent.to_string();
     if let Ok(value) = HeaderValue::try_from(format!("traceparent;desc=\"{trace}\"")) {
         response.headers_mut().insert(SERVER_TIMING, value);
     }
@@ -124,29 +126,33 @@ pub(crate) async fn trace_request<F: Future<Output = Response>>(
 }
 
 /// Begins the span of a request. Returns it with the trace context for the job and further spans.
-fn begin_request_span(app: &App, request: &Request) -> (Span, TraceParent) {
+fn begin_request_span(app: &App, request: &Request) -> (Span, TraceContext) {
     let inbound = app.trace.inbound;
-    let caller_context = parse_traceparent(request.headers());
+    let caller_context = parse_trace_context(request.headers());
     let span = begin_server_span(request, app.scheme);
-    match (inbound, caller_context) {
-        (InboundTrace::Trust, Some(parent)) => telemetry::set_parent(&span, &parent),
-        (InboundTrace::Link, Some(other)) => telemetry::link(&span, &other),
+    match (inbound, &caller_context) {
+        (InboundTrace::Trust, Some(parent)) => telemetry::set_parent(&span, parent),
+        (InboundTrace::Link, Some(other)) => telemetry::link(&span, other),
         (_, None) => {}
     }
     let fallback = || match inbound {
-        InboundTrace::Trust => caller_context.unwrap_or_else(TraceParent::random),
-        InboundTrace::Link => TraceParent::random(),
+        InboundTrace::Trust => caller_context.unwrap_or_else(TraceContext::random),
+        InboundTrace::Link => TraceContext::random(),
     };
     let trace = telemetry::context(&span).unwrap_or_else(fallback);
-    telemetry::record_trace_id(&span, trace.trace_id);
+    telemetry::record_trace_id(&span, trace.trace_id());
     (span, trace)
 }
 
-/// Parses the trace context of the caller; `None` if it is missing, malformed or repeated.
-fn parse_traceparent(headers: &HeaderMap) -> Option<TraceParent> {
+/// Parses the trace context of the caller; `None` if its `traceparent` is missing, malformed or
+/// repeated. An invalid `tracestate` is ignored.
+fn parse_trace_context(headers: &HeaderMap) -> Option<TraceContext> {
     let mut values = headers.get_all(TRACEPARENT).iter();
     let value = values.next().filter(|_| values.next().is_none())?;
-    value.to_str().ok()?.parse().ok()
+    let parent = value.to_str().ok()?.parse().ok()?;
+    let lines: Result<Vec<&str>, _> =
+        headers.get_all(TRACESTATE).iter().map(HeaderValue::to_str).collect();
+    Some(TraceContext { parent, state: lines.map(TraceState::parse).unwrap_or_default() })
 }
 
 fn begin_server_span(request: &Request, scheme: &'static str) -> Span {
@@ -193,7 +199,8 @@ fn end_span(span: &Span, response: &Response) {
     span.record("http.response.status_code", i64::from(status.as_u16()));
     let problem = response.extensions().get::<Problem>();
     if status.is_server_error() {
-        telemetry::fail(span, problem.map_or("internal", Problem::code_name));
+        let code = problem.map_or("internal", Problem::code_name);
+        telemetry::fail(span, code, problem.map_or("", Problem::detail));
     } else if let Some(problem) = problem {
         telemetry::set_attribute(span, "error.type", problem.code_name());
     }
@@ -205,23 +212,23 @@ pub(crate) fn record_job_id(job_id: JobId) {
 }
 
 /// Begins the span `cancel job` in the job's own trace, next to the spans of its submission.
-pub(crate) fn begin_cancel_span(job: &Job, request: &TraceParent) -> Span {
+pub(crate) fn begin_cancel_span(job: &Job, request: &TraceContext) -> Span {
     let span = info_span!("cancel job", job.id = %job.job_id);
     join_trace_of(job, &span, request);
     span
 }
 
 /// Begins the span `send webhook` in the job's own trace.
-pub(crate) fn begin_webhook_span(job: &Job, request: &TraceParent) -> Span {
+pub(crate) fn begin_webhook_span(job: &Job, request: &TraceContext) -> Span {
     let span = info_span!("send webhook", job.id = %job.job_id);
     join_trace_of(job, &span, request);
     span
 }
 
 /// Adds `span` to the trace of `job`, and links it to the request.
-fn join_trace_of(job: &Job, span: &Span, request: &TraceParent) {
-    if let Some(parent) = &job.traceparent {
-        telemetry::set_parent(span, parent);
+fn join_trace_of(job: &Job, span: &Span, request: &TraceContext) {
+    if let Some(parent) = job.trace_context() {
+        telemetry::set_parent(span, &parent);
         telemetry::link(span, request);
     }
     telemetry::record_trace_id(span, job.trace_id);
@@ -229,7 +236,7 @@ fn join_trace_of(job: &Job, span: &Span, request: &TraceParent) {
 
 /// Begins a trace for one line of a batch, linked to the request. A single trace with the spans of
 /// 10,000 jobs would be unreadable.
-pub(crate) fn begin_member_trace(request: &TraceParent) -> (Span, TraceParent) {
+pub(crate) fn begin_member_trace(request: &TraceContext) -> (Span, TraceContext) {
     let span = info_span!(parent: None, "batch line", job.id = field::Empty);
     let trace = start_trace(&span, [request]);
     (span, trace)
@@ -238,21 +245,21 @@ pub(crate) fn begin_member_trace(request: &TraceParent) -> (Span, TraceParent) {
 /// Begins the trace of a job that replays a dead letter, linked to the trace of the old job and to
 /// the request.
 pub(crate) fn begin_replay_trace(
-    old: Option<&TraceParent>,
-    request: &TraceParent,
-) -> (Span, TraceParent) {
+    old: Option<&TraceContext>,
+    request: &TraceContext,
+) -> (Span, TraceContext) {
     let span = info_span!(parent: None, "replay job", job.id = field::Empty);
     let trace = start_trace(&span, old.into_iter().chain([request]));
     (span, trace)
 }
 
 /// Links a span without a parent to `links`, and returns its trace context.
-fn start_trace<'a>(span: &Span, links: impl IntoIterator<Item = &'a TraceParent>) -> TraceParent {
+fn start_trace<'a>(span: &Span, links: impl IntoIterator<Item = &'a TraceContext>) -> TraceContext {
     for link in links {
         telemetry::link(span, link);
     }
-    let trace = telemetry::context(span).unwrap_or_else(TraceParent::random);
-    telemetry::record_trace_id(span, trace.trace_id);
+    let trace = telemetry::context(span).unwrap_or_else(TraceContext::random);
+    telemetry::record_trace_id(span, trace.trace_id());
     trace
 }
 
@@ -307,11 +314,30 @@ mod tests {
             for value in values {
                 headers.append(TRACEPARENT, HeaderValue::from_static(value));
             }
-            parse_traceparent(&headers)
+            parse_trace_context(&headers).map(|context| context.parent)
         };
         assert_eq!(read(&[good]), good.parse().ok());
         assert_eq!(read(&[]), None);
         assert_eq!(read(&[good, good]), None);
         assert_eq!(read(&["00-nonsense"]), None);
+    }
+
+    #[test]
+    fn trace_state_is_read_from_all_lines_if_the_context_is_valid() {
+        let good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let read = |parent: &'static str, lines: &[&'static [u8]]| {
+            let mut headers = HeaderMap::new();
+            headers.append(TRACEPARENT, HeaderValue::from_static(parent));
+            for line in lines {
+                headers.append(TRACESTATE, HeaderValue::from_bytes(line).unwrap());
+            }
+            Some(parse_trace_context(&headers)?.state.as_str().to_owned())
+        };
+        let lines: &[&[u8]] = &[b"foo=1 , bar=2", b"", b"baz=3"];
+        assert_eq!(read(good, lines).as_deref(), Some("foo=1,bar=2,baz=3"));
+        assert_eq!(read("00-nonsense", lines), None);
+        for bad in [&b"FOO=1"[..], b"bar=\xff"] {
+            assert_eq!(read(good, &[b"foo=1", bad]).as_deref(), Some(""));
+        }
     }
 }

@@ -17,7 +17,7 @@ use wordmill_common::id::JobKey;
 use wordmill_common::job::Job;
 use wordmill_common::message::JobMessage;
 use wordmill_common::source::{Document, Source};
-use wordmill_common::trace_context::TraceParent;
+use wordmill_common::trace_context::TraceContext;
 use wordmill_common::webhook::Webhook;
 use wordmill_nats::Error;
 use wordmill_nats::documents::{Documents, ReceivedDocument, Upload};
@@ -137,7 +137,7 @@ impl Removal {
 pub(crate) async fn receive_document(
     app: &App,
     key: &JobKey,
-    trace: &TraceParent,
+    trace: &TraceContext,
     headers: &HeaderMap,
     query: Option<&str>,
     body: Body,
@@ -156,7 +156,7 @@ pub(crate) async fn receive_document(
         options: query.options,
         labels: query.labels,
         webhook,
-        ..JobMessage::new(key.clone(), Source::Document(document), trace.trace_id)
+        ..JobMessage::new(key.clone(), Source::Document(document), trace.trace_id())
     })
 }
 

@@ -183,8 +183,8 @@ Errors are `application/problem+json` (RFC 9457) with a stable `code`, `retryabl
 `trace_id` of the request. Times are RFC 3339 in UTC, durations are in milliseconds.
 
 Every response has its trace context in `traceresponse` and `Server-Timing`. A request with \
-`traceparent` continues that trace, or begins a new one that is linked to it \
-(`WORDMILL_TRACE_INBOUND`). A request whose head is malformed or too large is answered with `400` \
+`traceparent`, and optionally `tracestate`, continues that trace, or begins a new one that is \
+linked to it (`WORDMILL_TRACE_INBOUND`). A request whose head is malformed or too large is answered with `400` \
 or `431` before it reaches a route.";
 
 /// Returns the document of a gateway with keys.

@@ -11,7 +11,7 @@ use futures_util::TryStreamExt;
 use jiff::Timestamp;
 use wordmill_common::id::{JobId, JobKey, Lane, Owner};
 use wordmill_common::message::ParsedMessage;
-use wordmill_common::trace_context::{TraceId, TraceParent};
+use wordmill_common::trace_context::{TraceContext, TraceId};
 
 use super::{ATTEMPTS_HEADER, FAILURE_CODE_HEADER, FAILURE_DETAIL_HEADER};
 use crate::Error;
@@ -87,7 +87,7 @@ pub struct DeadLetter {
     /// Trace of the job, if known.
     pub trace_id: Option<TraceId>,
     /// Trace context in the headers of the dead letter.
-    pub traceparent: Option<TraceParent>,
+    pub trace_context: Option<TraceContext>,
     /// Size of the message, in bytes.
     pub size_bytes: usize,
     /// Message of the job; `None` if it is not a job, or has a newer format.
@@ -382,7 +382,7 @@ fn parse_letter(message: &StreamMessage) -> Option<DeadLetter> {
         Err(_) => return None,
     };
     let header = |name| message.headers.get(name).map(HeaderValue::as_str);
-    let traceparent = spans::extract(&message.headers);
+    let trace_context = spans::extract(&message.headers);
     let millisecond = i64::try_from(message.time.unix_timestamp_nanos() / 1_000_000).ok()?;
     let code = header(FAILURE_CODE_HEADER).unwrap_or("internal").to_owned();
     let is_unreadable = matches!(id, DeadLetterId::Unreadable(_));
@@ -397,8 +397,8 @@ fn parse_letter(message: &StreamMessage) -> Option<DeadLetter> {
         trace_id: parsed
             .as_ref()
             .map(ParsedMessage::trace_id)
-            .or_else(|| traceparent.map(|trace| trace.trace_id)),
-        traceparent,
+            .or_else(|| trace_context.as_ref().map(TraceContext::trace_id)),
+        trace_context,
         size_bytes: message.payload.len(),
         message: parsed.filter(|_| !is_unreadable),
     })

@@ -128,8 +128,12 @@ fn assert_webhook_deliveries(trace: &Trace, publish: &Span, job_id: &str, answer
         assert_eq!(process.service(), "wordmill-worker");
         process.assert_child_of(publish);
         process.assert_linked_to(publish);
-        process
-            .assert_attributes(&[("messaging.destination.name", "webhooks"), ("job.id", job_id)]);
+        process.assert_attributes(&[
+            ("messaging.destination.name", "webhooks"),
+            ("messaging.consumer.group.name", "webhooks"),
+            ("messaging.message.id", publish.attribute("messaging.message.id")),
+            ("job.id", job_id),
+        ]);
         let [post] = &of(process, "POST")[..] else { panic!("not one attempt: {trace:#?}") };
         assert_eq!(post.kind, Kind::Client);
         post.assert_child_of(process);
@@ -176,6 +180,10 @@ fn a_webhook_is_in_the_trace_of_its_job() {
     let publishes = trace.spans_named("publish webhooks");
     publishes[0].assert_child_of(trace.only_span("process jobs"));
     assert_eq!(publishes[0].service(), "wordmill-worker");
+    let first_id = format!("public.{job_id}");
+    publishes[0].assert_attributes(&[("messaging.message.id", &first_id)]);
+    let second_id = publishes[1].attribute("messaging.message.id");
+    assert!(second_id.starts_with(&format!("{first_id}.")), "{:#?}", publishes[1]);
     assert_webhook_deliveries(&trace, publishes[0], &job_id, &["503", "204"]);
     let sent = trace.only_span("send webhook");
     assert_eq!(sent.kind, Kind::Internal);
@@ -287,7 +295,8 @@ fn an_untrusted_caller_is_linked() {
     let trace = collector.wait_for_trace(trace_id(&job), 4, LIMIT);
     let request = trace.only_span("POST /v1/jobs");
     assert_eq!(request.kind, Kind::Server);
-    assert_eq!(request.links, [(theirs.to_owned(), "00f067aa0ba902b7".to_owned())]);
+    let [link] = &request.links[..] else { panic!("not one link: {request:#?}") };
+    assert_eq!((link.trace_id.as_str(), link.span_id.as_str()), (theirs, "00f067aa0ba902b7"));
     assert_eq!(request.resource["deployment.environment.name"], "a test");
     assert_eq!(request.resource["host.name"], "node-1");
     assert_eq!(request.service(), "named");

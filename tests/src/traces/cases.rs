@@ -101,6 +101,7 @@ fn wait_until_final(stack: &Stack, job_id: &str) -> Value {
 /// Asserts the spans of the submission and of each delivery, which every trace has.
 fn assert_submission_spans(trace: &Trace, job: &Value) {
     let job_id = job["job_id"].as_str().expect("an id");
+    let message_id = format!("public.{job_id}");
     let request = trace.only_span("POST /v1/jobs");
     let publish = trace.only_span("publish jobs");
     assert_eq!(request.kind, Kind::Server);
@@ -118,6 +119,7 @@ fn assert_submission_spans(trace: &Trace, job: &Value) {
         ("messaging.operation.name", "publish"),
         ("messaging.operation.type", "send"),
         ("messaging.destination.name", "jobs"),
+        ("messaging.message.id", &message_id),
         ("job.id", job_id),
         ("job.lane", "interactive"),
     ]);
@@ -129,6 +131,8 @@ fn assert_submission_spans(trace: &Trace, job: &Value) {
         process.assert_linked_to(publish);
         process.assert_attributes(&[
             ("messaging.operation.type", "process"),
+            ("messaging.consumer.group.name", "interactive"),
+            ("messaging.message.id", &message_id),
             ("messaging.nats.stream.sequence", sequence),
             ("job.id", job_id),
         ]);
@@ -254,12 +258,14 @@ fn fail_for_good(stack: &Stack, site: &Site) -> Case {
         let process = trace.spans_named("process jobs");
         process.iter().for_each(|span| span.assert_failed("fetch_http_5xx"));
         process[2].assert_attributes(&[("job.status", "failed"), ("job.attempt", "3")]);
+        let job_id = job["job_id"].as_str().expect("an id");
         let letter = trace.only_span("publish dead_jobs");
         assert_eq!(letter.kind, Kind::Producer);
         letter.assert_child_of(process[2]);
         letter.assert_attributes(&[
             ("messaging.destination.name", "dead_jobs"),
-            ("job.id", job["job_id"].as_str().expect("an id")),
+            ("messaging.message.id", &format!("public.{job_id}")),
+            ("job.id", job_id),
         ]);
     })
 }
@@ -302,7 +308,7 @@ fn kill_worker(stack: &mut Stack, site: &Site, settings: &[(&str, &str)]) -> Cas
         let count: u32 =
             process.attribute("messaging.nats.delivery_count").parse().expect("a number");
         assert!(count >= 2, "{process:#?}");
-        assert_eq!(process.events, ["attempt lost with its worker"], "{process:#?}");
+        assert_eq!(process.event_names(), ["attempt lost with its worker"], "{process:#?}");
         let worker = job["attempts"][1]["worker"].as_str().expect("a worker");
         assert_eq!(process.resource["service.instance.id"], worker);
         assert_counting_spans(trace, process, "2");

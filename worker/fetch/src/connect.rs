@@ -10,10 +10,11 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
-use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto::ring};
+use tokio_rustls::rustls::{ClientConfig, ProtocolVersion, RootCertStore, crypto::ring};
 use tracing::{debug, info};
 
 use super::error::{Error, Phase};
+use super::event::{FetchEvent, Observer};
 use super::guard::{AllowedAddress, Scheme, Target, TargetHost};
 use super::limits::SetupError;
 
@@ -58,12 +59,13 @@ impl Connector {
         &self,
         target: &Target,
         addresses: &[AllowedAddress],
+        observer: Observer<'_>,
     ) -> Result<Connection, Error> {
         let deadline = Instant::now() + self.timeout;
-        let tcp = self.dial(target, addresses, deadline).await?;
+        let tcp = self.dial(target, addresses, deadline, observer).await?;
         match target.scheme {
             Scheme::Http => Ok(Box::new(tcp)),
-            Scheme::Https => self.connect_tls(target, tcp, deadline).await,
+            Scheme::Https => self.connect_tls(target, tcp, deadline, observer).await,
         }
     }
 
@@ -75,6 +77,7 @@ impl Connector {
         target: &Target,
         addresses: &[AllowedAddress],
         deadline: Instant,
+        observer: Observer<'_>,
     ) -> Result<TcpStream, Error> {
         let mut last_error = Error::Connect {
             authority: target.to_string(),
@@ -82,7 +85,7 @@ impl Connector {
         };
         let addresses = addresses.get(..ADDRESSES_MAX).unwrap_or(addresses);
         let mut addresses_left = u32::try_from(addresses.len()).unwrap_or(u32::MAX);
-        for allowed in addresses {
+        for (index, allowed) in addresses.iter().enumerate() {
             let share = deadline.saturating_duration_since(Instant::now()) / addresses_left.max(1);
             addresses_left = addresses_left.saturating_sub(1);
             let address = SocketAddr::new(allowed.address(), target.port);
@@ -90,6 +93,7 @@ impl Connector {
                 Ok(Ok(tcp)) => {
                     // A failure is harmless: the connection carries only one small request.
                     tcp.set_nodelay(true).ok();
+                    observer(FetchEvent::Connected { peer: address, tries: index + 1 });
                     return Ok(tcp);
                 }
                 Ok(Err(source)) => {
@@ -106,11 +110,16 @@ impl Connector {
         target: &Target,
         tcp: TcpStream,
         deadline: Instant,
+        observer: Observer<'_>,
     ) -> Result<Connection, Error> {
         let to_error = |source| Error::Tls { authority: target.to_string(), source };
         let name = server_name(&target.host).map_err(to_error)?;
         match timeout_at(deadline, self.tls.connect(name, tcp)).await {
-            Ok(Ok(tls)) => Ok(Box::new(tls)),
+            Ok(Ok(tls)) => {
+                let version = tls.get_ref().1.protocol_version().and_then(version_name);
+                observer(FetchEvent::TlsEstablished { version });
+                Ok(Box::new(tls))
+            }
             Ok(Err(source)) => Err(to_error(source)),
             Err(_) => Err(self.timeout_error()),
         }
@@ -119,6 +128,12 @@ impl Connector {
     fn timeout_error(&self) -> Error {
         Error::Timeout { phase: Phase::Connect, limit: self.timeout }
     }
+}
+
+fn version_name(version: ProtocolVersion) -> Option<&'static str> {
+    // The client offers no other version.
+    let known = [(ProtocolVersion::TLSv1_2, "1.2"), (ProtocolVersion::TLSv1_3, "1.3")];
+    known.into_iter().find(|(known, _)| *known == version).map(|(_, name)| name)
 }
 
 fn server_name(host: &TargetHost) -> io::Result<ServerName<'static>> {

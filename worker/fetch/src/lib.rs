@@ -13,6 +13,7 @@
 mod connect;
 mod decode;
 mod error;
+mod event;
 mod exchange;
 pub mod guard;
 mod hosts;
@@ -37,6 +38,7 @@ pub use self::decode::{
     BROTLI_BYTES_MAX, ContentEncoding, Decoder, INFLATE_BYTES_MAX, TrailingData, ZSTD_BYTES_MAX,
 };
 pub use self::error::{DecodeFault, Error, Phase, RedirectFault, SizeLimit};
+pub use self::event::{FetchEvent, Observer};
 use self::guard::{AllowedAddress, Guard, Target, TargetHost};
 pub use self::hosts::HostPermit;
 use self::hosts::HostSlots;
@@ -117,47 +119,63 @@ impl Fetcher {
     /// [`Page::chunk`] then reads the body.
     ///
     /// The limits, including the total timeout, also apply while the body is read. Dropping the
-    /// future aborts the fetch and closes its connection.
+    /// future aborts the fetch and closes its connection. `observer` is called at the end of each
+    /// phase, up to the header of the page.
     ///
     /// # Errors
     /// [`Error::Timeout`] after the total timeout, [`Error::Redirects`] after too many redirects,
     /// and the errors of each hop.
-    pub async fn get(&self, url: &Url) -> Result<Page, Error> {
+    pub async fn get(&self, url: &Url, observer: Observer<'_>) -> Result<Page, Error> {
         let limit = self.shared.limits.total_timeout;
         let deadline = Instant::now() + limit;
-        timeout_at(deadline, self.shared.follow_redirects(url, deadline))
+        timeout_at(deadline, self.shared.follow_redirects(url, deadline, observer))
             .await
             .unwrap_or(Err(Error::Timeout { phase: Phase::Total, limit }))
     }
 }
 
 impl FetcherState {
-    async fn follow_redirects(&self, url: &Url, deadline: Instant) -> Result<Page, Error> {
+    async fn follow_redirects(
+        &self,
+        url: &Url,
+        deadline: Instant,
+        observer: Observer<'_>,
+    ) -> Result<Page, Error> {
         let mut url = url.clone();
         url.set_fragment(None);
         let mut redirects = 0;
         loop {
-            match self.fetch_hop(url, redirects, deadline).await? {
+            match self.fetch_hop(url, redirects, deadline, observer).await? {
                 Hop::Page(page) => return Ok(*page),
                 Hop::Redirect(_) if redirects >= self.limits.redirects_max => {
                     return Err(RedirectFault::TooMany { max: self.limits.redirects_max }.into());
                 }
-                Hop::Redirect(location) => url = location,
+                Hop::Redirect(location) => {
+                    observer(FetchEvent::Redirected { location: &location });
+                    url = location;
+                }
             }
             url.set_fragment(None);
             redirects += 1;
         }
     }
 
-    async fn fetch_hop(&self, url: Url, redirects: usize, deadline: Instant) -> Result<Hop, Error> {
+    async fn fetch_hop(
+        &self,
+        url: Url,
+        redirects: usize,
+        deadline: Instant,
+        observer: Observer<'_>,
+    ) -> Result<Hop, Error> {
         let to_blocked = |refusal| Error::Blocked { redirects, refusal };
         let target = self.guard.check_url(&url).map_err(to_blocked)?;
         let request = exchange::build_request(&url, self.user_agent.clone()).map_err(to_blocked)?;
-        let slot = self.hosts.acquire(url.host_str().unwrap_or_default()).await;
-        let addresses = self.resolve_target(&target, redirects).await?;
-        let connection = self.connector.connect(&target, &addresses).await?;
+        let slot = self.acquire_slot(url.host_str().unwrap_or_default(), observer).await;
+        let addresses = self.resolve_target(&target, redirects, observer).await?;
+        let connection = self.connector.connect(&target, &addresses, observer).await?;
         let (response, driver) = exchange::send(connection, request, &self.limits).await?;
         let (parts, body) = response.into_parts();
+        observer(FetchEvent::HeaderReceived { status: parts.status.as_u16() });
         // The body of a redirect is not read. Its connection and its slot are released here.
         Ok(match response::classify(&url, &parts, &body, &self.limits, SystemTime::now())? {
             ResponseKind::Redirect(location) => Hop::Redirect(location),
@@ -169,11 +187,21 @@ impl FetcherState {
         })
     }
 
+    async fn acquire_slot(&self, host: &str, observer: Observer<'_>) -> HostPermit {
+        if let Some(slot) = self.hosts.try_acquire(host) {
+            return slot;
+        }
+        let slot = self.hosts.acquire(host).await;
+        observer(FetchEvent::SlotAcquired);
+        slot
+    }
+
     /// Returns the addresses to dial, all checked by the guard. No other code resolves names.
     async fn resolve_target(
         &self,
         target: &Target,
         redirects: usize,
+        observer: Observer<'_>,
     ) -> Result<Vec<AllowedAddress>, Error> {
         let name = match &target.host {
             TargetHost::Address(address) => return Ok(vec![*address]),
@@ -188,6 +216,7 @@ impl FetcherState {
                 [..] => Ok(addresses),
             })
             .map_err(|source| Error::Dns { host: name.clone(), source })?;
+        observer(FetchEvent::NameResolved { addresses: addresses.len() });
         let allowed = self.guard.check_name(name, target.port, &addresses);
         allowed.map_err(|refusal| Error::Blocked { redirects, refusal })
     }

@@ -12,7 +12,7 @@ use url::Url;
 use super::error::{Error, Phase};
 use super::hosts::HostPermit;
 use super::wire::WireBody;
-use super::{Fetcher, FetcherState, exchange, response};
+use super::{FetchEvent, Fetcher, FetcherState, Observer, exchange, response};
 
 /// Maximum number of bytes of a response body that are read. Closing a connection with unread data
 /// resets it, which the receiver could log as an error.
@@ -36,6 +36,7 @@ impl Fetcher {
     }
 
     /// Posts JSON, within the total timeout of a fetch. Dropping the future aborts the request.
+    /// `observer` is called at the end of each phase, up to the header of the response.
     ///
     /// # Errors
     /// Any [`Error`] except [`Error::Status`]: a response with any status is a success.
@@ -45,9 +46,10 @@ impl Fetcher {
         slot: HostPermit,
         headers: HeaderMap,
         body: Bytes,
+        observer: Observer<'_>,
     ) -> Result<PostResponse, Error> {
         let limit = self.shared.limits.total_timeout;
-        timeout(limit, self.shared.post(url, slot, headers, body))
+        timeout(limit, self.shared.post(url, slot, headers, body, observer))
             .await
             .unwrap_or(Err(Error::Timeout { phase: Phase::Total, limit }))
     }
@@ -60,15 +62,17 @@ impl FetcherState {
         slot: HostPermit,
         headers: HeaderMap,
         body: Bytes,
+        observer: Observer<'_>,
     ) -> Result<PostResponse, Error> {
         let to_blocked = |refusal| Error::Blocked { redirects: 0, refusal };
         let target = self.guard.check_url(url).map_err(to_blocked)?;
         let request = exchange::build_post(url, self.user_agent.clone(), headers, body);
         let request = request.map_err(to_blocked)?;
-        let addresses = self.resolve_target(&target, 0).await?;
-        let connection = self.connector.connect(&target, &addresses).await?;
+        let addresses = self.resolve_target(&target, 0, observer).await?;
+        let connection = self.connector.connect(&target, &addresses, observer).await?;
         let (response, driver) = exchange::send(connection, request, &self.limits).await?;
         let (parts, body) = response.into_parts();
+        observer(FetchEvent::HeaderReceived { status: parts.status.as_u16() });
         let post_response = PostResponse {
             status: parts.status.as_u16(),
             retry_after: response::parse_retry_after(&parts.headers, SystemTime::now()),

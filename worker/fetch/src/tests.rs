@@ -2,6 +2,7 @@
 
 mod guarding;
 mod limiting;
+mod observing;
 mod receiving;
 mod server;
 mod statuses;
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use hyper::header::HeaderMap;
 use tokio_rustls::rustls::RootCertStore;
 
 use super::*;
@@ -88,7 +90,7 @@ fn fetcher(limits: Limits) -> Fetcher {
 }
 
 async fn get(fetcher: &Fetcher, url: impl AsRef<str>) -> Result<Page, Error> {
-    fetcher.get(&Url::parse(url.as_ref()).unwrap()).await
+    fetcher.get(&Url::parse(url.as_ref()).unwrap(), &|_| ()).await
 }
 
 /// Reads a page to its end.

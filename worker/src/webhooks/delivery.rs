@@ -13,10 +13,11 @@ use tokio::time::Instant;
 use tracing::{Instrument, debug, error, info, warn};
 use url::Url;
 use wordmill_common::clock;
+use wordmill_common::failure::Failure;
 use wordmill_common::id::{JobKey, RunNonce};
 use wordmill_common::job::Job;
 use wordmill_common::webhook::{self, Deliveries, Status, WebhookOutcome};
-use wordmill_fetch::HostPermit;
+use wordmill_fetch::{FetchEvent, HostPermit};
 use wordmill_nats::Error;
 use wordmill_nats::delivery::Delivery;
 use wordmill_nats::job_record::{Lookup, check_status};
@@ -88,7 +89,7 @@ pub(super) async fn run(deliverer: &Deliverer, delivery: &Delivery) {
             settle(delivery, Settlement::ReturnToQueue(Some(NEWER_DELAY))).instrument(span).await;
         }
         Err(error) => {
-            telemetry::fail(&span, "broker_unavailable");
+            telemetry::fail(&span, "broker_unavailable", &error.description());
             span.in_scope(|| warn!(%error, "cannot process a webhook; the broker redelivers it"));
         }
     }
@@ -255,7 +256,8 @@ impl WebhookAttempt<'_> {
         let headers = self.headers(&body);
         let span = spans::begin_post_span(self.url);
         let fetcher = &self.deliverer.fetcher;
-        let sending = fetcher.post(self.url, slot, headers, Bytes::from(body));
+        let observer = |event: FetchEvent<'_>| spans::record_fetch_event(&span, event);
+        let sending = fetcher.post(self.url, slot, headers, Bytes::from(body), &observer);
         match sending.instrument(span.clone()).await {
             Ok(response) => {
                 telemetry::set_attribute(
@@ -264,13 +266,15 @@ impl WebhookAttempt<'_> {
                     i64::from(response.status),
                 );
                 if response.status >= 400 {
-                    telemetry::fail(&span, response.status.to_string());
+                    let status = response.status.to_string();
+                    let description = Failure::http_status(response.status).detail;
+                    telemetry::fail(&span, status, &description);
                 }
                 WebhookOutcome::Status { code: response.status, retry_after: response.retry_after }
             }
             Err(error) => {
                 let failure = execute::classify_fetch_error(&error).failure;
-                telemetry::fail(&span, failure.code.to_string());
+                telemetry::fail(&span, failure.code.to_string(), &failure.detail);
                 WebhookOutcome::Failure(failure)
             }
         }

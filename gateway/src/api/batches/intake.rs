@@ -11,7 +11,7 @@ use wordmill_common::batch::{Batch, Lines};
 use wordmill_common::id::{JobId, Lane};
 use wordmill_common::message::JobMessage;
 use wordmill_common::options::Options;
-use wordmill_common::trace_context::TraceParent;
+use wordmill_common::trace_context::TraceContext;
 
 use super::lines::{JobSplitter, Shape, SplitJob};
 use super::{BatchMode, LINES_MAX};
@@ -43,7 +43,7 @@ pub(crate) const LINE_OPTIONS: [&str; 3] = ["language", "explain", "top"];
 pub(super) struct Intake<'a> {
     pub(super) app: &'a App,
     pub(super) caller: &'a Caller,
-    pub(super) trace: &'a TraceParent,
+    pub(super) trace: &'a TraceContext,
     pub(super) batch_id: JobId,
     pub(super) query: &'a SubmitQuery,
     pub(super) mode: BatchMode,
@@ -178,7 +178,7 @@ impl Intake<'_> {
         &self,
         line: u32,
         job: &[u8],
-        trace: &TraceParent,
+        trace: &TraceContext,
     ) -> Result<JobMessage, Problem> {
         let job: NewJob = json_body::parse_object(job)?;
         if job.lane.is_some() {
@@ -198,7 +198,7 @@ impl Intake<'_> {
             labels: new_job::check_labels(labels)?,
             webhook: webhook.transpose()?,
             batch: Some(self.batch_id),
-            ..JobMessage::new(key, source, trace.trace_id)
+            ..JobMessage::new(key, source, trace.trace_id())
         })
     }
 

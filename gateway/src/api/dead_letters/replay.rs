@@ -19,7 +19,7 @@ use wordmill_common::id::{JobId, Lane, Owner};
 use wordmill_common::job::{FORMAT, Status};
 use wordmill_common::message::{JobMessage, ParsedMessage};
 use wordmill_common::open_name::OpenName;
-use wordmill_common::trace_context::{TraceId, TraceParent};
+use wordmill_common::trace_context::{TraceContext, TraceId};
 use wordmill_nats::dead_letters::{DeadLetter, DeadLetterId, Filter};
 
 use super::{read_page, with_deadline};
@@ -142,7 +142,7 @@ enum ReplayTarget {
 pub(crate) async fn replay_dead_letters(
     State(app): State<App>,
     caller: Caller,
-    Extension(trace): Extension<TraceParent>,
+    Extension(trace): Extension<TraceContext>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<ReplayResponse>, Problem> {
@@ -227,7 +227,7 @@ impl ReplayTarget {
 async fn replay(
     app: &App,
     letter: &DeadLetter,
-    request: &TraceParent,
+    request: &TraceContext,
     dry_run: bool,
 ) -> ReplayedDeadLetter {
     let id = letter.id.to_string();
@@ -251,8 +251,8 @@ async fn replay(
         return ReplayedDeadLetter { job_id, ..ReplayedDeadLetter::of(id, Outcome::WouldReplay) };
     }
     // Each job has its own trace.
-    let (span, trace) = request_trace::begin_replay_trace(letter.traceparent.as_ref(), request);
-    message.trace_id = trace.trace_id;
+    let (span, trace) = request_trace::begin_replay_trace(letter.trace_context.as_ref(), request);
+    message.trace_id = trace.trace_id();
     let replaying = async {
         let copy = document_copy::copy_document(app, &mut message).await?;
         let accepted = idempotent::accept(app, message, &trace).await;

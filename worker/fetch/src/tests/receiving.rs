@@ -249,7 +249,7 @@ fn fetches_are_send() {
     fn is_send<T: Send>(_: &T) {}
     let fetcher = fetcher(short_limits());
     let url = Url::parse("http://served.test/").unwrap();
-    is_send(&fetcher.get(&url));
+    is_send(&fetcher.get(&url, &|_| ()));
     fn pages_are_send<T: Send>() {}
     pages_are_send::<Page>();
     pages_are_send::<Error>();

@@ -11,14 +11,14 @@ use super::server::{Script, Server, head, perform, read_request, response};
 use super::*;
 
 /// TLS server; it stops when dropped.
-struct TlsServer {
-    port: u16,
+pub(super) struct TlsServer {
+    pub(super) port: u16,
     certificate: CertificateDer<'static>,
     _tasks: JoinSet<()>,
 }
 
 impl TlsServer {
-    async fn start(name: &str, script: Script) -> Self {
+    pub(super) async fn start(name: &str, script: Script) -> Self {
         let certified_key = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
         let certificate = certified_key.cert.der().clone();
         let key = PrivateKeyDer::Pkcs8(certified_key.signing_key.serialize_der().into());
@@ -47,7 +47,7 @@ impl TlsServer {
         Self { port, certificate, _tasks: tasks }
     }
 
-    fn fetcher(&self) -> Fetcher {
+    pub(super) fn fetcher(&self) -> Fetcher {
         let mut roots = RootCertStore::empty();
         roots.add(self.certificate.clone()).unwrap();
         let names = Names::new([
