@@ -53,6 +53,9 @@ pub const CONNECTION_BYTES_MAX: usize = 128 << 10;
 const UNSENT_BYTES_MAX: u32 = 128 << 10;
 /// Delay after a failed `accept`, for example for lack of file descriptors.
 const ACCEPT_DELAY: Duration = Duration::from_millis(200);
+/// Time at shutdown in which an open connection may still begin a request. A request may be on its
+/// way, and a proxy that finds the connection closed cannot know whether it was processed.
+const LAST_REQUEST_TIME: Duration = Duration::from_millis(500);
 /// Minimum time between two log messages about too many connections.
 const FULL_LOG_INTERVAL: Duration = Duration::from_secs(60);
 /// Number of file descriptors that are not available to clients: they are reserved for the broker,
@@ -90,8 +93,8 @@ pub struct Settings {
     pub complete_response: CompleteResponseFn,
 }
 
-/// Serves connections until `shutdown`. Then closes idle connections, and returns when all open
-/// requests are finished.
+/// Serves connections until `shutdown`. Then refuses new clients, closes idle connections after
+/// half a second, and returns when all open requests are finished.
 ///
 /// `make_service` creates the service of one connection. The service calls
 /// [`Connection::mark_authenticated`] once a request on that connection is authenticated.
@@ -115,33 +118,38 @@ pub async fn serve<S, B>(
     // If the caller drops this future at the end of the grace period, the set aborts all
     // connections.
     let mut connections = JoinSet::new();
+    let start_client = |(stream, permit)| {
+        let (connection, close_token) = unauthenticated.add();
+        let client = Client {
+            service: make_service(connection.clone()),
+            // A certificate that is replaced later applies to later connections only.
+            tls: certificate.as_ref().map(|current| Arc::clone(&current.borrow())),
+            timeout: limits.client_timeout,
+            complete_response,
+            stopping: shutdown.clone(),
+        };
+        async move {
+            tokio::select! {
+                () = client.serve(stream) => {}
+                () = close_token.cancelled() => {}
+            }
+            drop((connection, permit));
+        }
+    };
     loop {
         tokio::select! {
             () = shutdown.cancelled() => break,
             Some(ended) = connections.join_next() => log_panic(ended),
             // The other branches may cancel `next` at any await, which loses no client.
-            (stream, permit) = acceptor.next(&unauthenticated) => {
-                let (connection, close_token) = unauthenticated.add();
-                let client = Client {
-                    service: make_service(connection.clone()),
-                    // A certificate that is replaced later applies to later connections only.
-                    tls: certificate.as_ref().map(|current| Arc::clone(&current.borrow())),
-                    timeout: limits.client_timeout,
-                    complete_response,
-                    stopping: shutdown.clone(),
-                };
-                connections.spawn(async move {
-                    tokio::select! {
-                        () = client.serve(stream) => {}
-                        () = close_token.cancelled() => {}
-                    }
-                    drop((connection, permit));
-                });
+            accepted = acceptor.next(&unauthenticated) => {
+                connections.spawn(start_client(accepted));
             }
         }
     }
-    // Close the listener, so that new clients are refused while open requests finish.
-    drop(acceptor);
+    // Closes the listener, so that new clients are refused while open requests finish.
+    acceptor.close(&unauthenticated, |accepted| {
+        connections.spawn(start_client(accepted));
+    });
     while let Some(ended) = connections.join_next().await {
         log_panic(ended);
     }
@@ -188,6 +196,28 @@ impl Acceptor {
                     error!(%error, "cannot accept a connection; retrying in 200 ms");
                     tokio::time::sleep(ACCEPT_DELAY).await;
                 }
+            }
+        }
+    }
+
+    /// Closes the listener. First passes the clients whose connections the kernel has already
+    /// accepted to `start`, as far as the limits allow, because closing the listener resets these
+    /// connections. A proxy then reports an error, since it cannot know whether its request was
+    /// processed.
+    fn close(
+        self,
+        list: &UnauthenticatedConnections,
+        mut start: impl FnMut((TcpStream, OwnedSemaphorePermit)),
+    ) {
+        // `accept` of tokio may wait although a connection is ready.
+        let Ok(listener) = self.listener.into_std() else { return };
+        while list.try_make_room().is_none()
+            && let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned()
+            && let Ok((stream, _)) = listener.accept()
+        {
+            let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
+            if let Ok(stream) = stream {
+                start((stream, permit));
             }
         }
     }
@@ -262,9 +292,15 @@ where
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
             () = self.stopping.cancelled() => {
-                // Finishes the request that is being served, then closes the connection.
-                connection.as_mut().graceful_shutdown();
-                connection.await
+                match tokio::time::timeout(LAST_REQUEST_TIME, connection.as_mut()).await {
+                    Ok(ended) => ended,
+                    Err(_) => {
+                        // Finishes the request that is being served, then closes the connection.
+                        // If the client has sent nothing yet, closes it immediately.
+                        connection.as_mut().graceful_shutdown();
+                        connection.await
+                    }
+                }
             }
         };
         if let Err(error) = ended {

@@ -1,6 +1,7 @@
 //! Each of several gateways and workers can be stopped at any time.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::{Read, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use wordmill_tests::admin::Admin;
 use wordmill_tests::assertions::array_length;
+use wordmill_tests::connection::connect;
 use wordmill_tests::site::{Page, Site};
 use wordmill_tests::stack::{Stack, Worker, wait_until_ready};
 use wordmill_tests::{LIMIT, pause, wait_for};
@@ -98,6 +100,32 @@ fn stopping_services_under_load_neither_loses_nor_repeats_jobs() {
     }
     assert!(workers.len() >= 3, "only {workers:?} ran jobs");
     Admin::connect(&stack.nats).wait_until_idle();
+}
+
+#[test]
+fn a_stopping_gateway_serves_clients_that_have_connected() {
+    let mut stack = Stack::with(1, 0, &[]);
+    let client = stack.client().clone();
+    let gateway = &mut stack.gateways[0].process;
+    // While the gateway is paused, the kernel accepts connections for it.
+    gateway.signal(Signal::STOP);
+    let request = b"GET /livez HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n";
+    let connected: Vec<_> = (0..100)
+        .map(|_| {
+            let mut stream = connect(&client);
+            stream.write_all(request).expect("the request is sent");
+            stream
+        })
+        .collect();
+    gateway.signal(Signal::TERM);
+    gateway.signal(Signal::CONT);
+    for (number, mut stream) in connected.into_iter().enumerate() {
+        let mut answer = String::new();
+        let read = stream.read_to_string(&mut answer);
+        read.unwrap_or_else(|error| panic!("client {number} is answered: {error}"));
+        assert!(answer.starts_with("HTTP/1.1 200"), "client {number}: {answer}");
+    }
+    assert!(gateway.wait_for_exit(LIMIT).success());
 }
 
 #[test]

@@ -80,7 +80,7 @@ impl UnauthenticatedConnections {
 
     /// Closes the oldest connection if the list exceeds its limit. Returns the time that this
     /// connection still has, or `None` if there is room.
-    fn try_make_room(&self) -> Option<Duration> {
+    pub(super) fn try_make_room(&self) -> Option<Duration> {
         let mut state = self.state();
         if state.open.len() <= self.0.count_max {
             return None;
