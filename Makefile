@@ -170,7 +170,7 @@ up: ## run the stack of docker-compose.yml (needs deploy/compose.env)
 	deploy/create-secrets
 	$(COMPOSE) up --build --detach --wait
 
-upgrade: ## replace the containers of `make up` by those of new images, gateways one by one
+upgrade: ## upgrade the stack of `make up`, without refusing requests
 	deploy/create-secrets
 	$(COMPOSE) build
 	deploy/upgrade

@@ -39,7 +39,7 @@ class Unavailable(Exception):
     """The base system cannot be created. The text contains the reason."""
 
 
-def output(*command):
+def read_output(*command):
     """Runs a command and returns its output."""
     run = subprocess.run(command, capture_output=True, text=True, timeout=COPY_SECONDS_MAX)
     if run.returncode != 0:
@@ -47,11 +47,11 @@ def output(*command):
     return run.stdout
 
 
-def source():
+def find_apt_source():
     """Returns suite and mirror of an apt source: the host's own suite, or else bookworm or trixie.
     """
     fields = "$(RELEASE) $(COMPONENT) $(SITE)"
-    sources = output("apt-get", "indextargets", "--format", fields, "Created-By: Packages")
+    sources = read_output("apt-get", "indextargets", "--format", fields, "Created-By: Packages")
     mirrors = {}
     for line in sources.splitlines():
         suite, component, mirror = line.split(maxsplit=2)
@@ -66,19 +66,19 @@ def source():
 
 def debootstrap_environment():
     """Returns the environment with apt's proxy: debootstrap does not read apt's configuration."""
-    proxy = shlex.split(output("apt-config", "shell", "proxy", "Acquire::http::Proxy"))
+    proxy = shlex.split(read_output("apt-config", "shell", "proxy", "Acquire::http::Proxy"))
     proxies = {"http_proxy": proxy[0].removeprefix("proxy=")} if proxy else {}
     return {**proxies, **os.environ}
 
 
-def archive(name, packages, log=None):
+def find_or_create_archive(name, packages, log=None):
     """Returns the path of an archive of a minimal system with `packages`. Creates it if suite,
     mirror or packages have changed. The cache holds one archive for each `name`. Appends the output
     of the programs to `log`.
 
     Raises `Unavailable` if a package or the mirror is unavailable.
     """
-    suite, mirror = source()
+    suite, mirror = find_apt_source()
     key = hashlib.sha256(json.dumps([suite, mirror, platform.machine(), packages]).encode())
     base = CACHE / f"{name}-{suite}-{key.hexdigest()[:12]}.tar"
     if base.exists():
@@ -98,19 +98,19 @@ def archive(name, packages, log=None):
 
 
 def unpack(root, name, packages, log=None):
-    """Creates the root directory from the archive that `archive` returns."""
-    base = archive(name, packages, log)
+    """Creates the root directory from the archive that `find_or_create_archive` returns."""
+    base = find_or_create_archive(name, packages, log)
     root.mkdir(parents=True)
     run(["tar", "-xpf", base, "-C", root], COPY_SECONDS_MAX, log)
 
 
-def sysroot():
+def find_toolchain():
     """Returns the folder of the host's toolchain, which must have the version in
     rust-toolchain.toml.
     """
-    path = pathlib.Path(output("rustc", "--print", "sysroot").strip())
+    path = pathlib.Path(read_output("rustc", "--print", "sysroot").strip())
     pinned = re.search(r'^channel = "(.+)"', (ROOT / "rust-toolchain.toml").read_text(), re.M)[1]
-    version = output("rustc", "--version").split()[1]
+    version = read_output("rustc", "--version").split()[1]
     # Toolchains of distributions are installed into /usr, and cannot be copied separately.
     if version != pinned or not (path / "lib" / "rustlib" / "components").exists():
         found = f"rustc is {version} in {path}"
@@ -120,20 +120,20 @@ def sysroot():
 
 def copy_toolchain(root, folder):
     """Copies the host's toolchain to `folder` in the root directory."""
-    destination = below(root, folder)
+    destination = host_path(root, folder)
     destination.mkdir(parents=True)
     for name in ["bin", "lib"]:
-        run(["cp", "-a", sysroot() / name, destination], COPY_SECONDS_MAX, None)
+        run(["cp", "-a", find_toolchain() / name, destination], COPY_SECONDS_MAX, None)
 
 
-def below(root, path):
+def host_path(root, path):
     """Returns an absolute path inside the root directory as a path of the host."""
     return root / str(path).lstrip("/")
 
 
 def copy(root, source, destination):
     """Copies a file or folder of the host into the root directory, if it exists."""
-    destination = below(root, destination)
+    destination = host_path(root, destination)
     if source.is_dir():
         shutil.copytree(
             source, destination, dirs_exist_ok=True, ignore_dangling_symlinks=True
@@ -172,7 +172,7 @@ def copy_network_settings(root, home, cargo_home, log=None):
     for name in USER_FILES:
         copy(root, pathlib.Path.home() / name, home / name)
     host_cargo_home = pathlib.Path(os.environ.get("CARGO_HOME") or pathlib.Path.home() / ".cargo")
-    copy_cargo_settings(host_cargo_home / "config.toml", below(root, cargo_home) / "config.toml")
+    copy_cargo_settings(host_cargo_home / "config.toml", host_path(root, cargo_home) / "config.toml")
     copy(root, pathlib.Path("/") / CERTIFICATES, CERTIFICATES)
     # /etc/ssl is not copied: it belongs to the package ca-certificates, which may be missing.
     if (root / "usr/sbin/update-ca-certificates").exists():
@@ -191,12 +191,12 @@ def run(command, seconds, log, **options):
     """Runs a command to completion. Its output goes to `log`, or else to the message of the error.
     """
     command = [str(part) for part in command]
-    text = subprocess.run(
+    done = subprocess.run(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=seconds, **options
     )
     if log:
         with open(log, "ab") as file:
-            file.write(text.stdout)
-    if text.returncode != 0:
-        lines = text.stdout.decode(errors="replace").splitlines()[-10:]
-        raise Unavailable("\n".join([f"{command[0]} failed with exit code {text.returncode}:", *lines]))
+            file.write(done.stdout)
+    if done.returncode != 0:
+        lines = done.stdout.decode(errors="replace").splitlines()[-10:]
+        raise Unavailable("\n".join([f"{command[0]} failed with exit code {done.returncode}:", *lines]))

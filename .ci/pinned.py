@@ -160,7 +160,7 @@ def from_go_source(module, version, folder, version_symbol):
     def recipe(destination):
         if not shutil.which("go"):
             raise Unavailable("the Go toolchain is missing")
-        print_progress(f"building {destination.name} {version} with Go (four minutes on two cores, once)")
+        print_progress(f"building {destination.name} {version} with Go: takes several minutes, but only once")
         with scratch() as target:
             unpacked = target / destination.name
             environment = {"CGO_ENABLED": "0", "GOFLAGS": "", "GOWORK": "off"}

@@ -1,4 +1,4 @@
-"""Finds Docker Compose. deploy/validate and tests/containers use it."""
+"""Finds Docker Compose and Buildx. deploy/validate and tests/containers use them."""
 
 import pathlib
 import subprocess
@@ -8,21 +8,26 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / ".ci"))
 
 import pinned  # noqa: E402
 
-VERSION = "v5.5.1"
+COMPOSE_VERSION = "v5.5.1"
+BUILDX_VERSION = "v0.29.1"
 
 
-def command():
+def has_plugin(name):
+    """Returns whether Docker has a plugin."""
+    try:
+        return subprocess.run(["docker", name, "version"], capture_output=True).returncode == 0
+    except OSError:
+        return False
+
+
+def find_compose_command():
     """Returns the command of Docker Compose: the plugin of Docker, or else a build from pinned
     source.
     """
-    try:
-        plugin = subprocess.run(["docker", "compose", "version"], capture_output=True)
-        if plugin.returncode == 0:
-            return ["docker", "compose"]
-    except OSError:
-        pass
+    if has_plugin("compose"):
+        return ["docker", "compose"]
     source = "github.com/docker/compose/v5"
-    build = pinned.from_go_module(f"{source}/cmd", VERSION, f"{source}/internal.Version")
+    build = pinned.from_go_module(f"{source}/cmd", COMPOSE_VERSION, f"{source}/internal.Version")
     return [
         pinned.find_or_install(
             name="docker-compose",
@@ -33,3 +38,21 @@ def command():
             recipes=[build],
         )
     ]
+
+
+def find_buildx_plugin():
+    """Returns the path of Buildx, which Compose needs to build images, from pinned source, or None
+    if Docker has the plugin.
+    """
+    if has_plugin("buildx"):
+        return None
+    module = "github.com/docker/buildx"
+    build = pinned.from_go_source(module, BUILDX_VERSION, "cmd/buildx", f"{module}/version.Version")
+    return pinned.find_or_install(
+        name="docker-buildx",
+        variable=None,
+        version_arguments=["version"],
+        wanted="0.17 or newer",
+        usable=lambda version: version >= (0, 17),
+        recipes=[build],
+    )

@@ -153,7 +153,7 @@ def check_settings(manifests):
                 # Kubernetes replaces only variables that are defined earlier in the list.
                 parts = set(re.findall(r"\$\((\w+)\)", variable.get("value", "")))
                 for part in sorted(parts - defined):
-                    yield f"{name}: {variable['name']} contains $({part}), which is not defined before"
+                    yield f"{name}: {variable['name']} contains $({part}), which no earlier entry of the list defines"
                 used |= parts
                 defined.add(variable["name"])
             names |= defined - used

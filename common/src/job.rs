@@ -215,8 +215,9 @@ pub struct Job {
     /// for example of a cancellation, have it as their parent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traceparent: Option<TraceParent>,
-    /// The caller's data about its trace, which the job continues; at most 512 bytes. Absent if the
-    /// caller sent none, and after an older worker has updated the record.
+    /// Trace state of the caller whose trace the job continues, at most 512 bytes. The gateway sets
+    /// it when it creates the record. Absent if the caller sent none, or if an older worker has
+    /// updated the record.
     #[serde(default, skip_serializing_if = "TraceState::is_empty")]
     pub tracestate: TraceState,
     /// Same as [`JobMessage::fingerprint`](crate::message::JobMessage::fingerprint).

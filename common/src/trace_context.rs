@@ -146,9 +146,9 @@ impl From<TraceParent> for String {
 /// Trace context of a span: the part that is passed on to other processes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TraceContext {
-    /// The span.
+    /// Ids of the trace and of the span, and the flags.
     pub parent: TraceParent,
-    /// Data of tracing systems about the trace.
+    /// Trace state of the caller; empty if there is none.
     pub state: TraceState,
 }
 

@@ -62,10 +62,10 @@ pub enum Error {
 }
 
 impl Error {
-    /// Returns the message for a span. Unlike the message for the log, it never quotes stored data,
-    /// which may contain the text of a document.
+    /// Returns the text for a span. Unlike `Display`, it never quotes stored data, which may
+    /// contain the text of a document.
     #[must_use]
-    pub fn description(&self) -> String {
+    pub fn span_description(&self) -> String {
         match self {
             Self::Corrupt { what, .. } | Self::Newer { what, .. } => format!("cannot read {what}"),
             Self::Unavailable { .. }

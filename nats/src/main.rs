@@ -23,7 +23,7 @@ Environment variables          Default                Meaning
   WORDMILL_NATS_URL            nats://127.0.0.1:4222  servers, separated by commas
   WORDMILL_NATS_USER           admin                  user
   WORDMILL_NATS_PASSWORD                              password of the user
-  WORDMILL_NATS_PASSWORD_FILE                         file with the password, instead
+  WORDMILL_NATS_PASSWORD_FILE                         alternative: file with the password
   WORDMILL_NATS_CA                                    trusted authorities (PEM); requires TLS
   WORDMILL_NATS_CERT                                  client certificate (PEM); requires TLS
   WORDMILL_NATS_KEY                                   private key of the certificate (PEM)

@@ -109,7 +109,7 @@ impl PublishError {
 }
 
 impl Envelope {
-    /// Serializes a job into a message, and records its id in the span. The message id contains the
+    /// Serializes a job into a message, and records the message id in the span. It contains the
     /// owner, because two owners may have jobs with the same id, and the stream must not
     /// deduplicate one against the other.
     ///
@@ -127,7 +127,7 @@ impl Envelope {
     ///
     /// # Errors
     /// See [`Envelope::serialize`].
-    pub fn serialize_again(
+    pub fn serialize_with_second_id(
         message: &JobMessage,
         publish_span: &PublishSpan,
     ) -> Result<Self, Error> {

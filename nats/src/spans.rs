@@ -122,7 +122,7 @@ pub(crate) fn begin_webhook_span(job: &Job, message_id: &str) -> Span {
 /// Returns the context for the headers of a message about `job` that is published within `span`.
 pub(crate) fn message_context(span: &Span, job: &Job) -> TraceContext {
     let context = telemetry::context(span).or_else(|| job.trace_context());
-    in_trace(job.trace_id, context)
+    with_trace_id(job.trace_id, context)
 }
 
 /// Begins the span `process webhooks` for one delivery of a webhook's message.
@@ -154,14 +154,14 @@ pub fn begin_delivery_span(message: &JobMessage, delivery: &DeliveryInfo) -> Spa
 /// Makes `span` a child of the delivery's context. The trace id is always that of the job, even if
 /// the header contains another one, because the record and the log contain it.
 fn join_trace(span: &Span, trace_id: TraceId, delivery: &DeliveryInfo) {
-    let parent = in_trace(trace_id, delivery.context.clone());
+    let parent = with_trace_id(trace_id, delivery.context.clone());
     telemetry::set_parent(span, &parent);
     telemetry::link(span, &parent);
     telemetry::record_trace_id(span, trace_id);
 }
 
-/// Returns a context, or a random one, with the trace id of a job.
-fn in_trace(trace_id: TraceId, context: Option<TraceContext>) -> TraceContext {
+/// Returns `context`, or a random one, with its trace id replaced by that of the job.
+fn with_trace_id(trace_id: TraceId, context: Option<TraceContext>) -> TraceContext {
     let TraceContext { parent, state } = context.unwrap_or_else(TraceContext::random);
     TraceContext { parent: TraceParent { trace_id, ..parent }, state }
 }

@@ -1,5 +1,5 @@
-"""The checks of the running stack, in their order. Each takes the stack and the builder of images,
-and returns a text for the output, or raises `Failure`.
+"""The checks of the running stack, in order. Each takes the stack and the builder of images, and
+returns a summary, or raises `Failure`.
 """
 
 import base64
@@ -10,7 +10,7 @@ import pathlib
 import sys
 
 import stack
-from client import HOST, Load, get_json, request, wait_for
+from client import HOST, LoadGenerator, get_json, request, wait_for
 from engine import Failure, docker, inspect, run
 
 SCRAPE_SECONDS_MAX = 90
@@ -33,7 +33,7 @@ with concurrent.futures.ThreadPoolExecutor(len(addresses)) as pool:
 """
 
 USERS = {
-    "volumes": "0:0",
+    "prepare-volumes": "0:0",
     "nats": "65532:65532",
     "provision": "65532:65532",
     "gateway": "65532:65532",
@@ -43,7 +43,7 @@ USERS = {
     "prometheus": "65534:65534",
 }
 NETWORKS = {
-    "volumes": {"none"},
+    "prepare-volumes": {"none"},
     "nats": {"broker"},
     "provision": {"broker"},
     "gateway": {"http", "broker", "traces", "metrics"},
@@ -52,7 +52,7 @@ NETWORKS = {
     "jaeger": {"traces", "metrics", "dashboards"},
     "prometheus": {"metrics", "dashboards"},
 }
-# Ports on which each service listens, and those that its containers can reach.
+# Ports on which each service listens.
 PORTS = {
     "nats": [4222, 8222],
     "gateway": [8080],
@@ -62,6 +62,7 @@ PORTS = {
     "prometheus": [9090],
 }
 JAEGER = {f"jaeger:{port}" for port in PORTS["jaeger"]}
+# Ports that the containers of each service can reach.
 REACHABLE = {
     "nats": {"nats:4222", "gateway:8080", "worker:9091"},
     "gateway": {"nats:4222", "gateway:8080", "worker:9091", "nginx:8080"} | JAEGER,
@@ -70,10 +71,10 @@ REACHABLE = {
     "jaeger": {"gateway:8080", "worker:9091", "prometheus:9090"} | JAEGER,
     "prometheus": {"gateway:8080", "worker:9091", "prometheus:9090"} | JAEGER,
 }
-CPUS = {"volumes": 0.5, "nats": 2, "provision": 0.5, "gateway": 2, "worker": 2, "nginx": 1, "jaeger": 1, "prometheus": 1}
+CPUS = {"prepare-volumes": 0.5, "nats": 2, "provision": 0.5, "gateway": 2, "worker": 2, "nginx": 1, "jaeger": 1, "prometheus": 1}
 MIB = 1 << 20
 MEMORY_MIB = {
-    "volumes": 64, "nats": 1024, "provision": 128, "gateway": 512, "worker": 1024, "nginx": 128, "jaeger": 1024, "prometheus": 1024,
+    "prepare-volumes": 64, "nats": 1024, "provision": 128, "gateway": 512, "worker": 1024, "nginx": 128, "jaeger": 1024, "prometheus": 1024,
 }
 PIDS_MIN = 1024
 
@@ -84,8 +85,13 @@ def expect(actual, expected, subject):
         raise Failure(f"{subject}: {actual!r} instead of {expected!r}")
 
 
-def start(wordmill, _):
-    """Starts the stack, and checks that every container is healthy or has ended with success."""
+def start(wordmill, builder):
+    """Starts the stack with a volume that belongs to root, as in earlier versions. Checks that
+    every container is healthy or has ended with success.
+    """
+    image = builder.images["nats"]
+    volume = ["--volume", "wordmill_nats-data:/data"]
+    docker("run", "--rm", "--user", "0", *volume, "--entrypoint", "mkdir", image, "--mode=700", "/data/jetstream")
     wordmill.up()
     counts = {}
     for service in [*stack.SERVICES, *stack.ONE_SHOT]:
@@ -114,13 +120,13 @@ def check_hardening(wordmill, _):
             expect(host["ReadonlyRootfs"], True, f"{name}: root file system is read-only")
             expect(host["CapDrop"], ["ALL"], f"{name}: dropped capabilities")
             added = [name.removeprefix("CAP_") for name in host["CapAdd"] or []]
-            expect(added, ["CHOWN", "DAC_READ_SEARCH"] if service == "volumes" else [], f"{name}: added capabilities")
+            expect(added, ["CHOWN", "DAC_READ_SEARCH"] if service == "prepare-volumes" else [], f"{name}: added capabilities")
             expect(host["SecurityOpt"], ["no-new-privileges:true"], f"{name}: security options")
             expect(host["Privileged"], False, f"{name}: privileged")
-            expect(host["NanoCpus"], CPUS[service] * 10**9, f"{name}: limit of CPU")
-            expect(host["Memory"], MEMORY_MIB[service] * MIB, f"{name}: limit of memory")
+            expect(host["NanoCpus"], CPUS[service] * 10**9, f"{name}: CPU limit")
+            expect(host["Memory"], MEMORY_MIB[service] * MIB, f"{name}: memory limit")
             if not host["PidsLimit"] or host["PidsLimit"] < PIDS_MIN:
-                raise Failure(f"{name}: the limit of processes is {host['PidsLimit']}")
+                raise Failure(f"{name}: the process limit is {host['PidsLimit']}, but must be at least {PIDS_MIN}")
             networks = {network.removeprefix("wordmill_") for network in container["NetworkSettings"]["Networks"]}
             expect(networks, NETWORKS[service], f"{name}: networks")
             for published in (container["NetworkSettings"]["Ports"] or {}).values():
@@ -157,8 +163,9 @@ def addresses(wordmill):
 
 
 def check_isolation(wordmill, _):
-    """Checks which ports the containers of each service can reach, in the network of the first
-    container. Its own ports count only if they are reachable at an address other than loopback.
+    """Checks which ports each service can reach, by probing from the network namespace of its first
+    container. A port of the service itself counts only if it is reachable at an address other than
+    loopback.
     """
     targets = addresses(wordmill)
 
@@ -253,7 +260,7 @@ def wait_for_targets(gateways, workers):
 
 
 def check_metrics(wordmill, _):
-    """Checks that Prometheus finds all targets through its configuration, has the numbers of the
+    """Checks that Prometheus finds all targets through its configuration, counts the finished
     jobs, and has loaded the alerts.
     """
     wait_for_targets(gateways=2, workers=2)
@@ -267,7 +274,7 @@ def check_metrics(wordmill, _):
 
 def kill_each(wordmill, _):
     """Kills one process of every service under load."""
-    with Load(wordmill.api) as load:
+    with LoadGenerator(wordmill.api) as load:
         for service in stack.SERVICES:
             wordmill.kill_process(wordmill.containers(service)[0])
     return load.check()
@@ -275,7 +282,7 @@ def kill_each(wordmill, _):
 
 def scale(wordmill, _):
     """Scales the workers up and down under load, as docs/deployment.md describes."""
-    with Load(wordmill.api) as load:
+    with LoadGenerator(wordmill.api) as load:
         for workers in (4, 2):
             wordmill.up("--no-recreate", "--scale", f"worker={workers}")
             running = [container["State"]["Health"]["Status"] for container in wordmill.containers("worker")]
@@ -293,14 +300,14 @@ def expect_images(wordmill, images):
 
 
 def upgrade(wordmill, builder):
-    """Replaces the images by those of the next version, and the containers by `deploy/upgrade`,
-    under load. No request may be refused.
+    """Upgrades to the images of the next version with `deploy/upgrade`, under load. No request may
+    be refused.
     """
-    before = builder.service_ids()
-    with Load(wordmill.api) as load:
+    before = wordmill.images = builder.service_ids()
+    with LoadGenerator(wordmill.api) as load:
         after = builder.build_next_services()
         if before["gateway"] == after["gateway"] or before["worker"] == after["worker"]:
-            raise Failure("the new images are the old ones")
+            raise Failure("the next version has the same images as the current one")
         wordmill.upgrade()
     expect_images(wordmill, after)
     expect(load.repeats, 0, "requests that were repeated")
@@ -309,10 +316,10 @@ def upgrade(wordmill, builder):
 
 def roll_back(wordmill, builder):
     """Restores the images, and replaces all containers at the same time by `up`, under load."""
-    with Load(wordmill.api) as load:
-        builder.build_services()
+    with LoadGenerator(wordmill.api) as load:
+        builder.restore(wordmill.images)
         wordmill.up()
-    expect_images(wordmill, builder.service_ids())
+    expect_images(wordmill, wordmill.images)
     return load.check()
 
 
@@ -332,7 +339,7 @@ ALL = [
     ("isolation of networks", check_isolation),
     ("jobs through nginx", check_jobs),
     ("the trace in Jaeger", check_trace),
-    ("the numbers in Prometheus", check_metrics),
+    ("the metrics in Prometheus", check_metrics),
     ("a killed process of every service", kill_each),
     ("scaling", scale),
     ("an upgrade in place", upgrade),

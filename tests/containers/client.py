@@ -1,4 +1,4 @@
-"""A client of the API, and load that it creates.
+"""A client of the API, and a load generator.
 
 All requests go to ports that the stack publishes on loopback.
 """
@@ -50,7 +50,7 @@ def wait_for(condition_name, seconds, condition):
         except (OSError, http.client.HTTPException) as error:
             problem = error
         time.sleep(0.2)
-    raise Failure(f"not within {seconds} s: {condition_name}" + (f" (last error: {problem})" if problem else ""))
+    raise Failure(f"condition not met within {seconds} s: {condition_name}" + (f" (last error: {problem})" if problem else ""))
 
 
 class Api:
@@ -86,18 +86,18 @@ class Api:
         return wait_for(f"job {job_id} is final", JOB_SECONDS_MAX, final)
 
 
-class Load:
+class LoadGenerator:
     """Clients that submit jobs until the end of the `with` block.
 
     A client repeats a request that was refused with 429 or 503, or got no response, with the same
-    idempotency key, like a careful user. Any other refusal ends the load as a failure.
+    idempotency key. Any other response fails the check.
     """
 
     def __init__(self, api):
         self.api = api
         self.accepted = {}
         self.repeats = 0
-        self.longest_pause = 0.0
+        self.submit_seconds_max = 0.0
         self.problems = []
         self.is_ending = threading.Event()
         self.lock = threading.Lock()
@@ -126,7 +126,7 @@ class Load:
                 return
             with self.lock:
                 self.accepted[job_id] = words + 4
-                self.longest_pause = max(self.longest_pause, time.monotonic() - started)
+                self.submit_seconds_max = max(self.submit_seconds_max, time.monotonic() - started)
             # Leaves the processors to the services.
             self.is_ending.wait(0.02)
 
@@ -153,10 +153,10 @@ class Load:
         if self.problems:
             raise Failure(self.problems[0])
         if not self.accepted:
-            raise Failure("the load had no accepted job")
+            raise Failure("no job was accepted under load")
         for job_id, words in self.accepted.items():
             job = self.api.wait(job_id)
             counted = job["totals"]["words"] if job["status"] == "succeeded" else job["status"]
             if counted != words:
                 raise Failure(f"job {job_id}: {words} words expected, but the result is {counted}")
-        return f"{len(self.accepted)} jobs, {self.repeats} requests repeated, longest pause {self.longest_pause:.1f} s"
+        return f"{len(self.accepted)} jobs, {self.repeats} requests repeated, slowest submission {self.submit_seconds_max:.1f} s"

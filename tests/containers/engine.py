@@ -1,4 +1,4 @@
-"""A Docker Engine of the test's own: its data, its socket, its networks and its processes.
+"""A Docker Engine for the test, with its own data, socket, networks and processes.
 
 The engine runs in new namespaces of mounts, processes and, unless an image build needs the network
 of the host, of the network. When the test ends, even by SIGKILL, the kernel kills every process of
@@ -17,13 +17,17 @@ import sys
 import time
 
 # Environment variable with the phase of the test that runs inside the namespaces.
-INSIDE = "WORDMILL_CONTAINERS_PHASE"
+PHASE_VARIABLE = "WORDMILL_CONTAINERS_PHASE"
 NAMESPACES = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
 PROGRAMS = ["dockerd", "docker", "iptables", "ip", "unshare", "nsenter", "debootstrap"]
 PACKAGES = ["docker.io", "iptables", "iproute2", "util-linux", "debootstrap"]
 SYSTEM_FOLDERS = ":/usr/local/sbin:/usr/sbin:/sbin"
+# Sockets of the engine, in a file system of its namespaces. Paths of sockets must be short, and
+# that of the working tree may be long.
+SOCKET_FOLDER = pathlib.Path("/run/wordmill-containers")
 # Parent of the control groups of all containers, so that the ones of a killed test can be removed.
-CGROUP = "wordmill-containers"
+CGROUP_NAME = "wordmill-containers"
+CGROUP_ROOT = pathlib.Path("/sys/fs/cgroup")
 
 INSTALL_SECONDS_MAX = 600
 START_SECONDS_MAX = 60
@@ -78,12 +82,12 @@ def run_inside_namespaces(phase, with_host_network):
     """
     network = [] if with_host_network else ["--net"]
     command = [*NAMESPACES, *network, sys.executable, "-B", *sys.argv]
-    return subprocess.run(command, env={**os.environ, INSIDE: phase}).returncode
+    return subprocess.run(command, env={**os.environ, PHASE_VARIABLE: phase}).returncode
 
 
 def phase():
     """Returns the phase that runs inside the namespaces, or None outside."""
-    return os.environ.get(INSIDE)
+    return os.environ.get(PHASE_VARIABLE)
 
 
 class Engine:
@@ -99,15 +103,19 @@ class Engine:
 
     def __enter__(self):
         self.folder.mkdir(parents=True, exist_ok=True)
+        SOCKET_FOLDER.mkdir(exist_ok=True)
+        run("mount", "-t", "tmpfs", "tmpfs", SOCKET_FOLDER)
         if not self.with_host_network:
             run("ip", "link", "set", "lo", "up")
-        socket = f"unix://{self.folder}/socket"
-        command = ["dockerd", "--data-root", self.folder / "data", "--exec-root", self.folder / "exec"]
-        command += ["--pidfile", self.folder / "pid", "--host", socket, "--cgroup-parent", f"/{CGROUP}"]
+        socket = f"unix://{SOCKET_FOLDER}/socket"
+        command = ["dockerd", "--data-root", self.folder / "data", "--exec-root", SOCKET_FOLDER / "exec"]
+        command += ["--pidfile", SOCKET_FOLDER / "pid", "--host", socket, "--cgroup-parent", f"/{CGROUP_NAME}"]
+        # With systemd's driver, the control groups would belong to systemd of the host.
+        command += ["--exec-opt", "native.cgroupdriver=cgroupfs"]
         if self.with_host_network:
             # The engine must not change bridges and firewall rules of the host.
             command += ["--bridge", "none", "--iptables=false", "--ip-forward=false"]
-        # Also keeps the operator's own configuration of Docker out of the test.
+        # A separate DOCKER_CONFIG, so that the user's configuration of Docker has no effect.
         os.environ.update(DOCKER_HOST=socket, DOCKER_CONFIG=str(self.folder / "config"))
         os.environ.pop("DOCKER_CONTEXT", None)
         with open(self.log, "ab") as log:
@@ -148,10 +156,13 @@ def remove(folder):
     for mount in reversed(mounts_below(folder)):
         unmount(mount)
     shutil.rmtree(folder, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        SOCKET_FOLDER.rmdir()
     if folder.exists():
         raise Unusable(f"cannot remove {folder}")
-    for group in pathlib.Path("/sys/fs/cgroup").glob(f"**/{CGROUP}"):
-        for path in [*sorted(group.glob("**/"), reverse=True), group]:
+    # cgroup v2 has one hierarchy, cgroup v1 one for each controller.
+    for group in [CGROUP_ROOT / CGROUP_NAME, *CGROUP_ROOT.glob(f"*/{CGROUP_NAME}")]:
+        for path in sorted(group.glob("**/"), reverse=True):
             with contextlib.suppress(OSError):
                 path.rmdir()
 
@@ -164,7 +175,7 @@ def mounts_below(folder):
 
 
 def unmount(target):
-    """Detaches a mount. An error is reported when its folder cannot be removed."""
+    """Detaches a mount. Ignores errors: `remove` reports a folder that it cannot remove."""
     detach = 2  # MNT_DETACH
     ctypes.CDLL(None).umount2(target.encode(), detach)
 

@@ -12,6 +12,7 @@ import pathlib
 import re
 import shutil
 
+import compose
 import debian
 from engine import Failure, docker, run
 
@@ -19,7 +20,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 # wget is in the real images of nats, nginx, Jaeger and Prometheus, whose health checks use it.
 PACKAGES = ["ca-certificates", "wget", "nginx-light", "prometheus", "python3"]
 CACHE_NAME = "containers"
-# Those of the image rust that the build needs.
+# Packages of the image `rust` that the build needs.
 COMPILER_PACKAGES = ["ca-certificates", "gcc", "libc6-dev", "make"]
 COMPILER_CACHE_NAME = "compiler"
 CARGO_HOME = pathlib.Path("/usr/local/cargo")
@@ -38,7 +39,7 @@ SITE = "site"
 def compose_images():
     """Returns the image of each service in docker-compose.yml."""
     text = (ROOT / "docker-compose.yml").read_text()
-    return dict(re.findall(r"^  (\w+):\n(?:    .*\n|\n)*?    image: (\S+)\n", text, re.M))
+    return dict(re.findall(r"^  ([\w-]+):\n(?:    .*\n|\n)*?    image: (\S+)\n", text, re.M))
 
 
 def dockerfile():
@@ -47,12 +48,12 @@ def dockerfile():
 
 def prepare_base():
     """Creates the archive of the base system in the cache, which needs the network of the host."""
-    debian.archive(CACHE_NAME, PACKAGES)
+    debian.find_or_create_archive(CACHE_NAME, PACKAGES)
 
 
 def prepare_compiler():
-    """Like `prepare_base`, for the stand-in for the image of the compiler."""
-    debian.archive(COMPILER_CACHE_NAME, COMPILER_PACKAGES)
+    """Creates the archive of the compiler's stand-in, which needs the network of the host."""
+    debian.find_or_create_archive(COMPILER_CACHE_NAME, COMPILER_PACKAGES)
 
 
 class Builder:
@@ -78,13 +79,13 @@ class Builder:
             for path in sorted(root.glob(f"usr/lib/*-linux-gnu/{pattern}"))
         ]
         paths = [*(path for path in DISTROLESS_PATHS if os.path.lexists(root / path)), *libraries]
-        # `lib` is a link to `usr/lib`; the folder itself would be the whole of Debian.
+        # `lib` is archived as a link to `usr/lib`, which would add all libraries of the base.
         import_folder(root, [*paths, "etc/passwd"], [], distroless_base(), "USER 65532:65532")
         shutil.rmtree(root)
 
     def build(self, images, lines, files=()):
-        """Builds images from the lines of a Dockerfile and files of the host. `images` has the
-        options of the build for each name, or is a name.
+        """Builds images from the lines of a Dockerfile and files of the host. `images` maps
+        names to options of `docker build`, or is one name without options.
         """
         context = self.folder / "context"
         context.mkdir()
@@ -102,24 +103,24 @@ class Builder:
     def build_stand_ins(self, nats_server, jaeger):
         """Builds the stand-ins for the images of other projects, and the site that jobs fetch from.
         """
-        start = f"FROM {BASE}"
-        copied = "COPY program /usr/local/bin/"
+        from_line = f"FROM {BASE}"
+        copy_line = "COPY program /usr/local/bin/"
         self.build(
             self.images["nats"],
-            [start, f"{copied}nats-server", 'ENTRYPOINT ["nats-server"]'],
+            [from_line, f"{copy_line}nats-server", 'ENTRYPOINT ["nats-server"]'],
             [(nats_server, "program")],
         )
         self.build(
             self.images["jaeger"],
-            [start, f"{copied}jaeger", "USER 10001", 'ENTRYPOINT ["jaeger"]'],
+            [from_line, f"{copy_line}jaeger", "USER 10001", 'ENTRYPOINT ["jaeger"]'],
             [(jaeger, "program")],
         )
-        # The real image leaves the foreground to its command, too.
-        self.build(self.images["nginx"], [start, 'CMD ["nginx", "-g", "daemon off;"]'])
-        prometheus = [start, "USER 65534", "WORKDIR /prometheus", 'ENTRYPOINT ["prometheus"]']
+        # As in the real image, the command keeps nginx in the foreground.
+        self.build(self.images["nginx"], [from_line, 'CMD ["nginx", "-g", "daemon off;"]'])
+        prometheus = [from_line, "USER 65534", "WORKDIR /prometheus", 'ENTRYPOINT ["prometheus"]']
         self.build(self.images["prometheus"], prometheus)
         site = pathlib.Path(__file__).parent / "site.py"
-        site_lines = [start, "COPY site.py /site.py", "USER 65532", 'ENTRYPOINT ["python3", "-u", "/site.py"]']
+        site_lines = [from_line, "COPY site.py /site.py", "USER 65532", 'ENTRYPOINT ["python3", "-u", "/site.py"]']
         self.build(SITE, site_lines, [(site, "site.py")])
 
     def import_compiler(self):
@@ -137,35 +138,49 @@ class Builder:
         shutil.rmtree(root)
 
     def build_dockerfile(self):
-        """Builds the images of the services with the Dockerfile, in the network of the host."""
-        environment = {**os.environ, "DOCKER_BUILDKIT": "1"}
-        for service in SERVICES:
-            command = ["build", "--network", "host", "--target", service, "--tag", self.images[service], ROOT]
-            docker(*command, env=environment, timeout=BUILD_SECONDS_MAX)
+        """Builds the images of the services with the Dockerfile, as `make up` does, but in the
+        network of the host.
+        """
+        buildx = compose.find_buildx_plugin()
+        if buildx:
+            plugins = pathlib.Path(os.environ["DOCKER_CONFIG"]) / "cli-plugins"
+            plugins.mkdir(parents=True)
+            (plugins / "docker-buildx").symlink_to(buildx)
+        override = self.folder / "network.yml"
+        lines = ["services:", *(f"  {service}: {{build: {{network: host}}}}" for service in SERVICES)]
+        override.write_text("\n".join(lines))
+        command = [*compose.find_compose_command(), "--file", "docker-compose.yml", "--file", override]
+        command += ["--env-file", "deploy/compose.env.example", "build", *SERVICES]
+        run(*command, cwd=ROOT, timeout=BUILD_SECONDS_MAX)
 
     def build_services(self):
         """Builds the images of the services from the last stages of the Dockerfile and the host's
         binaries.
         """
-        self.build_from([self.binaries])
+        self.build_service_images([self.binaries])
 
     def build_next_services(self):
         """Builds the images of the next version of gateway and worker under the same names. Returns
         their ids.
         """
-        self.build_from([self.next_binaries, self.binaries])
+        self.build_service_images([self.next_binaries, self.binaries])
         return self.service_ids()
 
-    def build_from(self, folders):
+    def build_service_images(self, folders):
         stages = re.split(r"^(?=FROM )", dockerfile(), flags=re.M)
         final = [stage for stage in stages if stage.startswith("FROM ") and " AS build" not in stage]
         if len(final) != len(stages) - 2:
-            raise Failure("the Dockerfile has no single stage `build`")
+            raise Failure("the Dockerfile must have exactly one stage `build`")
         lines = ["FROM scratch AS build", "COPY out /out", *"".join(final).splitlines()]
-        # There is no binary for provisioning among those of the next version.
+        # The next version has no binary for provisioning, so the current one is used.
         files = [(next(path / name for path in folders if (path / name).exists()), f"out/{name}") for name in SERVICES.values()]
         targets = {self.images[service]: ["--target", service] for service in SERVICES}
         self.build(targets, lines, files)
+
+    def restore(self, ids):
+        """Gives the images with these ids the names of the services again."""
+        for service, image_id in ids.items():
+            docker("tag", image_id, self.images[service])
 
     def service_ids(self):
         """Returns the id of the image of each service."""

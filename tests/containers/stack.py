@@ -13,9 +13,10 @@ from client import HOST, Api, wait_for
 from engine import Failure, docker, inspect, run
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
-# The services that have an image here. Compose starts `volumes` and `provision` before them.
+# The services that have an image here. Compose starts `prepare-volumes` and
+# `provision` before them.
 SERVICES = ["nats", "gateway", "worker", "nginx", "jaeger", "prometheus"]
-ONE_SHOT = ["volumes", "provision"]
+ONE_SHOT = ["prepare-volumes", "provision"]
 OWNER = "tests"
 API_PORT, JAEGER_PORT, PROMETHEUS_PORT = 8080, 16686, 9090
 SITE_PORT = 9000
@@ -35,21 +36,24 @@ class Stack:
 
     def __init__(self, folder):
         self.folder = folder
-        self.compose = compose.command()
+        self.compose = compose.find_compose_command()
         tracked = run("git", "-C", ROOT, "ls-files", "-z", "docker-compose.yml", "deploy", "nats", "observability")
         names = [name for name in tracked.split("\0") if name and os.path.lexists(ROOT / name)]
         folder.mkdir(parents=True)
         run("cp", "-a", "--parents", "-t", folder, "--", *names, cwd=ROOT)
         run(folder / "deploy/create-secrets")
-        self.environment = folder / "deploy/compose.env"
+        self.env_file = folder / "deploy/compose.env"
         self.settings = {
             "WORDMILL_KEYS_FILE": "/etc/wordmill/keys.jsonl",
             # The site's address is known only after the network exists.
             "WORDMILL_FETCH_ALLOW": f"172.16.0.0/12:{SITE_PORT},192.168.0.0/16:{SITE_PORT}",
             "WORDMILL_TRACE_URL": f"http://{HOST}:{JAEGER_PORT}",
         }
-        self.environment.write_text("".join(f"{name}={value}\n" for name, value in self.settings.items()))
+        self.env_file.write_text("".join(f"{name}={value}\n" for name, value in self.settings.items()))
         self.api = Api(API_PORT, self.create_key())
+        # Set by the checks: the id of the first job, and the images before the upgrade.
+        self.first_job = None
+        self.images = None
 
     def create_key(self):
         """Creates an API key as docs/access.md describes, and returns it."""
@@ -63,7 +67,7 @@ class Stack:
 
     def run_compose(self, *arguments, timeout=UP_SECONDS_MAX):
         """Runs Docker Compose in the folder of the stack."""
-        command = [*self.compose, "--env-file", self.environment, *arguments]
+        command = [*self.compose, "--env-file", self.env_file, *arguments]
         return run(*command, cwd=self.folder, env=clean_environment(), timeout=timeout)
 
     def upgrade(self):

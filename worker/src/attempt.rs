@@ -68,7 +68,7 @@ pub(crate) async fn run(
             returning.instrument(span).await;
         }
         Err(error) => {
-            telemetry::fail(&span, "broker_unavailable", &error.description());
+            telemetry::fail(&span, "broker_unavailable", &error.span_description());
             span.in_scope(|| warn!(%error, "cannot process a job; the broker redelivers it"));
         }
     }

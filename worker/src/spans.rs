@@ -73,7 +73,7 @@ pub(crate) fn record_fetch_event(span: &Span, event: FetchEvent<'_>) {
     }
 }
 
-/// Adds the event of a complete body to the span of its fetch.
+/// Adds the event `body received` to the span of a fetch.
 pub(crate) fn record_body_end(span: &Span, progress: Progress) {
     let size = ("http.response.body.size", to_i64(progress.received_bytes).into());
     telemetry::add_event(span, "body received", [size]);

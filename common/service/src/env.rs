@@ -15,8 +15,8 @@ use wordmill_common::secret::Secret;
 /// Exit code for invalid settings (`EX_USAGE` of sysexits.h).
 pub const EXIT_USAGE: u8 = 64;
 
-/// Maximum length of a value in a [`Warning`], in characters.
-const SHOWN_CHARS_MAX: usize = 200;
+/// Maximum length of a value in a [`SettingWarning`], in characters.
+const WARNING_VALUE_CHARS_MAX: usize = 200;
 
 /// Number of bytes, written as `512`, `64KiB`, `5MiB` or `1GiB`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -64,10 +64,10 @@ impl std::error::Error for InvalidSettings {}
 
 /// Warning about a variable of OpenTelemetry whose value is not used.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Warning {
+pub struct SettingWarning {
     /// Name of the variable.
     pub variable: &'static str,
-    /// Its value, without secrets and at most `SHOWN_CHARS_MAX` characters long.
+    /// Its value, without secrets and at most `WARNING_VALUE_CHARS_MAX` characters long.
     pub value: String,
     /// Reason why the value is not used, and the behavior instead.
     pub reason: String,
@@ -85,7 +85,7 @@ pub struct Env {
     values: BTreeMap<String, String>,
     settings: Vec<(String, String)>,
     errors: Vec<String>,
-    warnings: Vec<Warning>,
+    warnings: Vec<SettingWarning>,
 }
 
 impl Env {
@@ -166,8 +166,8 @@ impl Env {
         })
     }
 
-    /// Reads a boolean of OpenTelemetry: `true` or `false` in any case. Its specification demands
-    /// that every other value is false.
+    /// Reads a boolean of OpenTelemetry: `true` or `false` in any case. Other values are false, as
+    /// OpenTelemetry specifies, and cause a warning.
     pub fn flag_or_warn(&mut self, name: &'static str) -> bool {
         self.read_or_warn(name, false, |text| {
             text.to_ascii_lowercase().parse().map_err(|_| "must be true or false".to_owned())
@@ -254,14 +254,14 @@ impl Env {
     }
 
     /// Adds a warning about a variable of OpenTelemetry. The value must not contain a secret,
-    /// except in the places of a URL that [`without_url_secrets`] removes.
+    /// except in the places of a URL that [`redact_url`] removes.
     pub fn warn(&mut self, variable: &'static str, value: &str, reason: impl Into<String>) {
-        let value = without_url_secrets(value).chars().take(SHOWN_CHARS_MAX).collect();
-        self.warnings.push(Warning { variable, value, reason: reason.into() });
+        let value = redact_url(value).chars().take(WARNING_VALUE_CHARS_MAX).collect();
+        self.warnings.push(SettingWarning { variable, value, reason: reason.into() });
     }
 
-    /// Returns the warnings so far, to be logged once the log is started.
-    pub fn take_warnings(&mut self) -> Vec<Warning> {
+    /// Removes and returns the warnings. The caller logs them after it has started the log.
+    pub fn take_warnings(&mut self) -> Vec<SettingWarning> {
         std::mem::take(&mut self.warnings)
     }
 
@@ -349,7 +349,7 @@ pub fn print_invalid_settings(program: &str, invalid: &impl fmt::Display) -> Exi
 /// Returns a URL for the log: without credentials, query and fragment, where secrets may be. The
 /// text need not be a valid URL.
 #[must_use]
-pub fn without_url_secrets(text: &str) -> String {
+pub fn redact_url(text: &str) -> String {
     let (scheme, rest) = match text.split_once("://") {
         Some((scheme, rest)) => (format!("{scheme}://"), rest),
         None => (String::new(), text),
@@ -441,7 +441,7 @@ mod tests {
             ("host?token=a", "host"),
             ("garbage", "garbage"),
         ] {
-            assert_eq!(without_url_secrets(text), shown);
+            assert_eq!(redact_url(text), shown);
         }
     }
 

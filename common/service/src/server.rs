@@ -53,8 +53,9 @@ pub const CONNECTION_BYTES_MAX: usize = 128 << 10;
 const UNSENT_BYTES_MAX: u32 = 128 << 10;
 /// Delay after a failed `accept`, for example for lack of file descriptors.
 const ACCEPT_DELAY: Duration = Duration::from_millis(200);
-/// Time at shutdown in which an open connection may still begin a request. A request may be on its
-/// way, and a proxy that finds the connection closed cannot know whether it was processed.
+/// Time after the start of a shutdown in which open connections still accept requests. Otherwise a
+/// request in flight would find its connection closed, and a proxy could not know whether it was
+/// processed.
 const LAST_REQUEST_TIME: Duration = Duration::from_millis(500);
 /// Minimum time between two log messages about too many connections.
 const FULL_LOG_INTERVAL: Duration = Duration::from_secs(60);
@@ -118,7 +119,7 @@ pub async fn serve<S, B>(
     // If the caller drops this future at the end of the grace period, the set aborts all
     // connections.
     let mut connections = JoinSet::new();
-    let start_client = |(stream, permit)| {
+    let serve_client = |(stream, permit)| {
         let (connection, close_token) = unauthenticated.add();
         let client = Client {
             service: make_service(connection.clone()),
@@ -141,14 +142,14 @@ pub async fn serve<S, B>(
             () = shutdown.cancelled() => break,
             Some(ended) = connections.join_next() => log_panic(ended),
             // The other branches may cancel `next` at any await, which loses no client.
-            accepted = acceptor.next(&unauthenticated) => {
-                connections.spawn(start_client(accepted));
+            client = acceptor.next(&unauthenticated) => {
+                connections.spawn(serve_client(client));
             }
         }
     }
     // Closes the listener, so that new clients are refused while open requests finish.
-    acceptor.close(&unauthenticated, |accepted| {
-        connections.spawn(start_client(accepted));
+    acceptor.close(&unauthenticated, |client| {
+        connections.spawn(serve_client(client));
     });
     while let Some(ended) = connections.join_next().await {
         log_panic(ended);
@@ -200,16 +201,16 @@ impl Acceptor {
         }
     }
 
-    /// Closes the listener. First passes the clients whose connections the kernel has already
-    /// accepted to `start`, as far as the limits allow, because closing the listener resets these
-    /// connections. A proxy then reports an error, since it cannot know whether its request was
-    /// processed.
+    /// Closes the listener. Before that, calls `start` for each connection in its backlog, as far
+    /// as the limits allow. Closing the listener resets the others, and a proxy cannot know whether
+    /// their requests were processed.
     fn close(
         self,
         list: &UnauthenticatedConnections,
         mut start: impl FnMut((TcpStream, OwnedSemaphorePermit)),
     ) {
-        // `accept` of tokio may wait although a connection is ready.
+        // Uses the non-blocking `accept` of std: that of tokio may wait although the backlog has a
+        // connection.
         let Ok(listener) = self.listener.into_std() else { return };
         while list.try_make_room().is_none()
             && let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned()

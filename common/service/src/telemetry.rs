@@ -19,7 +19,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
 use self::export::Export;
-use crate::env::{Env, Warning};
+use crate::env::{Env, SettingWarning};
 
 pub use self::export::{Pipeline, dropped_spans};
 pub use self::span::{add_event, context, fail, link, record_trace_id, set_attribute, set_parent};
@@ -59,7 +59,7 @@ pub struct Config {
     /// `OTEL_*`: destination and sampling of spans; `None` if they are not exported.
     export: Option<Export>,
     /// Values of `OTEL_*` that are not used.
-    warnings: Vec<Warning>,
+    warnings: Vec<SettingWarning>,
 }
 
 impl Config {
@@ -106,8 +106,8 @@ pub fn start(config: &Config, instance: &str) -> Pipeline {
             Pipeline::none()
         }
     };
-    for Warning { variable, value, reason } in warnings {
-        warn!(variable, value, reason, "unsupported setting ignored");
+    for SettingWarning { variable, value, reason } in warnings {
+        warn!(variable, value, reason, "unusable OpenTelemetry setting");
     }
     pipeline
 }

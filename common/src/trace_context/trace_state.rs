@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 pub const TRACE_STATE_BYTES_MAX: usize = 512;
 /// Maximum number of members of a list.
 const MEMBERS_MAX: usize = 32;
-/// Size of the members that are removed first from a list that is too long, in bytes. Larger
-/// members are removed, too.
+/// Minimum size of a large member, in bytes. Large members are removed first from a list that is
+/// too long.
 const LARGE_MEMBER_BYTES_MIN: usize = 129;
 /// Maximum length of a key.
 const KEY_LENGTH_MAX: usize = 256;
@@ -33,7 +33,8 @@ impl TraceState {
     /// invalid, or if they have more than [`MEMBERS_MAX`] members.
     ///
     /// If a key is repeated, only its first member, the most recent one, is kept. A list that is
-    /// too long loses members of more than 128 bytes first, then others, each time the last one.
+    /// too long is truncated: its large members are removed first, then the others, starting from
+    /// the end.
     #[must_use]
     pub fn parse<'a>(lines: impl IntoIterator<Item = &'a str>) -> Self {
         let mut members: Vec<(&str, &str)> = Vec::new();

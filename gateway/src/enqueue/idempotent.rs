@@ -264,7 +264,7 @@ async fn enqueue_if_missing(
             telemetry::link(&publish_span.span, trace);
         }
         let envelope = if is_second_try {
-            Envelope::serialize_again(&message, &publish_span)?
+            Envelope::serialize_with_second_id(&message, &publish_span)?
         } else {
             Envelope::serialize(&message, &publish_span)?
         };

@@ -184,8 +184,8 @@ Errors are `application/problem+json` (RFC 9457) with a stable `code`, `retryabl
 
 Every response has its trace context in `traceresponse` and `Server-Timing`. A request with \
 `traceparent`, and optionally `tracestate`, continues that trace, or begins a new one that is \
-linked to it (`WORDMILL_TRACE_INBOUND`). A request whose head is malformed or too large is answered with `400` \
-or `431` before it reaches a route.";
+linked to it (`WORDMILL_TRACE_INBOUND`). A request whose head is malformed or too large is \
+answered with `400` or `431` before it reaches a route.";
 
 /// Returns the document of a gateway with keys.
 #[cfg(test)]

@@ -122,7 +122,7 @@ fn a_stopping_gateway_serves_clients_that_have_connected() {
     for (number, mut stream) in connected.into_iter().enumerate() {
         let mut answer = String::new();
         let read = stream.read_to_string(&mut answer);
-        read.unwrap_or_else(|error| panic!("client {number} is answered: {error}"));
+        read.unwrap_or_else(|error| panic!("client {number} got no complete response: {error}"));
         assert!(answer.starts_with("HTTP/1.1 200"), "client {number}: {answer}");
     }
     assert!(gateway.wait_for_exit(LIMIT).success());

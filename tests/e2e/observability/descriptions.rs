@@ -15,7 +15,7 @@ use crate::webhooks::delivery::FAST_RETRIES;
 const SETTINGS: [(&str, &str); 1] = [("WORDMILL_ATTEMPTS", "1")];
 
 #[test]
-fn a_failed_fetch_is_described_in_its_span_and_in_that_of_the_delivery() {
+fn a_failed_fetch_is_described_in_both_spans() {
     let collector = Collector::start(CollectorBehavior::Accepts);
     let endpoint = collector.endpoint();
     let stack = Stack::with(1, 1, &[&cases::settings(&endpoint)[..], &SETTINGS].concat());
@@ -51,7 +51,7 @@ fn a_failed_fetch_is_described_in_its_span_and_in_that_of_the_delivery() {
 }
 
 #[test]
-fn credentials_and_the_query_of_a_url_are_in_no_span() {
+fn spans_contain_no_credentials_and_no_query_of_a_url() {
     let collector = Collector::start(CollectorBehavior::Accepts);
     let endpoint = collector.endpoint();
     let settings = [&cases::settings(&endpoint)[..], &SETTINGS, &FAST_RETRIES].concat();

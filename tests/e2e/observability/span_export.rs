@@ -39,7 +39,7 @@ fn create_span(gateway: &Gateway) -> String {
 fn warned_variables(process: &Process) -> Vec<String> {
     let output = process.output();
     let lines = output.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let warnings = lines.filter(|line| line["message"] == "unsupported setting ignored");
+    let warnings = lines.filter(|line| line["message"] == "unusable OpenTelemetry setting");
     let variables = warnings.map(|line| {
         assert_eq!(line["level"], "WARN", "{line}");
         assert!(line["value"].is_string() && line["reason"].is_string(), "{line}");
@@ -286,7 +286,7 @@ fn unusable_endpoints_and_certificates_do_not_prevent_the_start() {
 }
 
 #[test]
-fn headers_have_one_source() {
+fn headers_in_a_variable_and_a_file_are_refused() {
     let folder = TempDir::new().expect("a folder");
     let file = write(&folder, "headers", HEADERS);
     let settings =

@@ -4,13 +4,13 @@ use std::net::SocketAddr;
 
 use url::Url;
 
-/// End of a phase of a fetch. Reported at that moment, so that a fetch that fails later shows how
-/// far it came.
+/// End of a phase of a fetch, reported immediately, so that the trace of a failed fetch shows the
+/// last completed phase.
 ///
 /// Each hop reports an event at most once, and the number of hops is limited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FetchEvent<'a> {
-    /// A slot for the host is free. Not reported if one was free immediately.
+    /// A slot for the host was acquired after a wait. Not reported without a wait.
     SlotAcquired,
     /// The name of the host was resolved. Not reported if the URL contains an address.
     NameResolved {

@@ -89,7 +89,7 @@ pub(super) async fn run(deliverer: &Deliverer, delivery: &Delivery) {
             settle(delivery, Settlement::ReturnToQueue(Some(NEWER_DELAY))).instrument(span).await;
         }
         Err(error) => {
-            telemetry::fail(&span, "broker_unavailable", &error.description());
+            telemetry::fail(&span, "broker_unavailable", &error.span_description());
             span.in_scope(|| warn!(%error, "cannot process a webhook; the broker redelivers it"));
         }
     }

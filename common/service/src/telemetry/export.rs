@@ -29,7 +29,7 @@ pub(super) use self::settings::Export;
 
 use self::client::Client;
 use self::settings::ENDPOINT;
-use crate::env::{Warning, without_url_secrets};
+use crate::env::{SettingWarning, redact_url};
 
 /// Maximum time that shutdown waits for the last spans to be sent.
 const FLUSH_TIME_MAX: Duration = Duration::from_secs(2);
@@ -48,8 +48,8 @@ impl Export {
     /// Starts the exporting thread, and returns the tracer that creates spans.
     ///
     /// # Errors
-    /// [`Warning`] about a setting that prevents the export.
-    pub(super) fn open(&self, instance: &str) -> Result<(Pipeline, SdkTracer), Warning> {
+    /// [`SettingWarning`] about a setting that prevents the export.
+    pub(super) fn open(&self, instance: &str) -> Result<(Pipeline, SdkTracer), SettingWarning> {
         let client = Client::new(&self.endpoint, self.headers.clone(), &self.tls, self.timeout)?;
         let builder = opentelemetry_otlp::SpanExporter::builder()
             .with_http()
@@ -60,9 +60,9 @@ impl Export {
         // Without gzip, the builder reads the environment, with the same result.
         let builder =
             if self.is_compressed { builder.with_compression(Compression::Gzip) } else { builder };
-        let exporter = builder.build().map_err(|error| Warning {
+        let exporter = builder.build().map_err(|error| SettingWarning {
             variable: ENDPOINT,
-            value: without_url_secrets(self.endpoint.as_str()),
+            value: redact_url(self.endpoint.as_str()),
             reason: format!("{error}; spans are not exported"),
         })?;
         let waiting = Arc::new(AtomicUsize::new(0));
@@ -74,14 +74,14 @@ impl Export {
         let monitored = MonitoredExporter {
             exporter,
             client,
-            endpoint: without_url_secrets(self.endpoint.as_str()),
+            endpoint: redact_url(self.endpoint.as_str()),
             waiting: Arc::clone(&waiting),
             is_failing: AtomicBool::new(false),
         };
         let batches = BatchSpanProcessor::builder(monitored).with_batch_config(config).build();
         let provider = SdkTracerProvider::builder()
             .with_sampler(self.sampling.sampler())
-            .with_resource(self.resource.resource(instance))
+            .with_resource(self.resource.build(instance))
             .with_span_processor(BoundedProcessor { batches, waiting, queue_max: self.queue_max })
             .build();
         let tracer = provider.tracer("wordmill");

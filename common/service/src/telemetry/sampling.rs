@@ -8,11 +8,11 @@ use opentelemetry_sdk::trace::{Sampler, ShouldSample};
 use crate::env::Env;
 
 /// Default sampler.
-const SAMPLER: &str = "parentbased_always_on";
+const DEFAULT_SAMPLER: &str = "parentbased_always_on";
 /// Prefix of the samplers that follow the decision of the parent.
-const FOLLOWS_PARENT: &str = "parentbased_";
-/// Sampler that records a fraction of new traces, its argument.
-const RATIO: &str = "traceidratio";
+const PARENT_BASED_PREFIX: &str = "parentbased_";
+/// Sampler that records a fraction of new traces. `OTEL_TRACES_SAMPLER_ARG` is the fraction.
+const RATIO_SAMPLER: &str = "traceidratio";
 
 /// Sampling decision for new traces, and whether the decision of a parent takes precedence.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -27,25 +27,25 @@ impl Sampling {
     /// Reads the settings. Unsupported values are ignored with a warning, as OpenTelemetry
     /// specifies.
     pub(super) fn read(env: &mut Env) -> Self {
-        let name = env.read_or_warn("OTEL_TRACES_SAMPLER", SAMPLER.to_owned(), |text| {
+        let name = env.read_or_warn("OTEL_TRACES_SAMPLER", DEFAULT_SAMPLER.to_owned(), |text| {
             let name = text.to_ascii_lowercase();
-            let root = name.strip_prefix(FOLLOWS_PARENT).unwrap_or(&name);
-            if ["always_on", "always_off", RATIO].contains(&root) {
+            let root = name.strip_prefix(PARENT_BASED_PREFIX).unwrap_or(&name);
+            if ["always_on", "always_off", RATIO_SAMPLER].contains(&root) {
                 return Ok(name);
             }
             Err(format!(
-                "must be always_on, always_off or {RATIO}, with or without the prefix \
-                 {FOLLOWS_PARENT}"
+                "must be always_on, always_off or {RATIO_SAMPLER}, with or without the prefix \
+                 {PARENT_BASED_PREFIX}"
             ))
         });
-        let (follows_parent, root) = match name.strip_prefix(FOLLOWS_PARENT) {
+        let (follows_parent, root) = match name.strip_prefix(PARENT_BASED_PREFIX) {
             Some(root) => (true, root),
             None => (false, name.as_str()),
         };
         let argument =
             env.read_or_warn("OTEL_TRACES_SAMPLER_ARG", 1.0, |text| match text.parse() {
                 // The other samplers have no argument.
-                _ if root != RATIO => Ok(1.0),
+                _ if root != RATIO_SAMPLER => Ok(1.0),
                 Ok(ratio) if (0.0..=1.0).contains(&ratio) => Ok(ratio),
                 Ok(_) | Err(_) => Err("must be a number from 0 to 1".to_owned()),
             });
@@ -68,9 +68,9 @@ impl Sampling {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::env::Warning;
+    use crate::env::SettingWarning;
 
-    fn read(name: &str, argument: &str) -> (Sampling, Vec<Warning>) {
+    fn read(name: &str, argument: &str) -> (Sampling, Vec<SettingWarning>) {
         let mut env: Env = [("OTEL_TRACES_SAMPLER", name), ("OTEL_TRACES_SAMPLER_ARG", argument)]
             .into_iter()
             .collect();

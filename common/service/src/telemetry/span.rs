@@ -72,10 +72,10 @@ pub fn set_attribute(span: &Span, name: &'static str, value: impl Into<Value>) {
 /// Adds an event to a span, at the current time.
 pub fn add_event<const N: usize>(
     span: &Span,
-    what: &'static str,
+    name: &'static str,
     attributes: [(&'static str, Value); N],
 ) {
-    span.add_event(what, attributes.map(|(name, value)| KeyValue::new(name, value)).to_vec());
+    span.add_event(name, attributes.map(|(key, value)| KeyValue::new(key, value)).to_vec());
 }
 
 /// Adds the trace id to all log lines within a span.

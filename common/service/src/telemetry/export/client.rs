@@ -17,7 +17,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::{ClientConfig, ConfigBuilder, RootCertStore, WantsVerifier};
 use url::{Host, Url};
 
-use crate::env::{Warning, without_url_secrets};
+use crate::env::{SettingWarning, redact_url};
 
 /// Protocol that the client offers in the TLS handshake, the only one that it supports.
 const ALPN_HTTP1: &[u8] = b"http/1.1";
@@ -32,11 +32,14 @@ pub(super) struct PemFile {
 }
 
 impl PemFile {
-    fn read<T>(&self, read: impl FnOnce(&Path) -> Result<T, pem::Error>) -> Result<T, Warning> {
+    fn read<T>(
+        &self,
+        read: impl FnOnce(&Path) -> Result<T, pem::Error>,
+    ) -> Result<T, SettingWarning> {
         read(&self.path).map_err(|error| self.warning(&error))
     }
 
-    fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, Warning> {
+    fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, SettingWarning> {
         self.read(|path| {
             let certificates: Vec<_> =
                 CertificateDer::pem_file_iter(path)?.collect::<Result<_, _>>()?;
@@ -44,11 +47,11 @@ impl PemFile {
         })
     }
 
-    fn warning(&self, reason: &impl ToString) -> Warning {
+    fn warning(&self, reason: &impl ToString) -> SettingWarning {
         let value = self.path.display().to_string();
         // Without the file, the headers could be sent to a server that the operator does not trust.
         let reason = format!("{}; spans are not exported", reason.to_string());
-        Warning { variable: self.variable, value, reason }
+        SettingWarning { variable: self.variable, value, reason }
     }
 }
 
@@ -63,7 +66,7 @@ pub(super) struct Tls {
 
 impl Tls {
     /// Reads the files, and creates the configuration of TLS connections.
-    fn config(&self) -> Result<ClientConfig, Warning> {
+    fn config(&self) -> Result<ClientConfig, SettingWarning> {
         let builder = match &self.authorities {
             Some(file) => {
                 let mut roots = RootCertStore::empty();
@@ -117,15 +120,15 @@ impl Client {
     /// as sensitive, and follows no redirects, so that only the endpoint receives the headers.
     ///
     /// # Errors
-    /// [`Warning`] about a certificate that cannot be used.
+    /// [`SettingWarning`] about a certificate that cannot be used.
     pub(super) fn new(
         endpoint: &Url,
         headers: HeaderMap,
         tls: &Tls,
         timeout: Duration,
-    ) -> Result<Self, Warning> {
-        // Always set, because the default of reqwest needs a cryptographic provider of the whole
-        // process. Plain HTTP needs no authorities, which take milliseconds to read.
+    ) -> Result<Self, SettingWarning> {
+        // Always sets a TLS configuration, because the default of reqwest requires a process-wide
+        // crypto provider. Plain HTTP needs no authorities, which take milliseconds to read.
         let config = if endpoint.scheme() == "https" {
             tls.config()?
         } else {
@@ -136,9 +139,9 @@ impl Client {
             .redirect(Policy::none())
             .tls_backend_preconfigured(config);
         let builder = if is_loopback(endpoint) { builder.no_proxy() } else { builder };
-        let http = builder.build().map_err(|error| Warning {
+        let http = builder.build().map_err(|error| SettingWarning {
             variable: "OTEL_EXPORTER_OTLP_ENDPOINT",
-            value: without_url_secrets(endpoint.as_str()),
+            value: redact_url(endpoint.as_str()),
             reason: format!("{}; spans are not exported", describe(&error)),
         })?;
         Ok(Self { http, headers, last_error: Arc::default() })
@@ -153,12 +156,14 @@ impl Client {
 #[async_trait]
 impl HttpClient for Client {
     async fn send_bytes(&self, mut request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
-        // The exporter reads headers from the environment, too, but neither files nor the
-        // precedence of `OTEL_EXPORTER_OTLP_TRACES_HEADERS` over a general file.
-        let theirs = std::mem::take(request.headers_mut());
-        let kept = [CONTENT_TYPE, CONTENT_ENCODING, USER_AGENT];
-        let kept = kept.into_iter().filter_map(|name| Some((theirs.get(&name)?.clone(), name)));
-        request.headers_mut().extend(kept.map(|(value, name)| (name, value)));
+        // Drops the headers that the exporter has read from the environment: it does not know the
+        // `_FILE` variables and their precedence. Keeps only the headers of the encoding.
+        let exporter_headers = std::mem::take(request.headers_mut());
+        for name in [CONTENT_TYPE, CONTENT_ENCODING, USER_AGENT] {
+            if let Some(value) = exporter_headers.get(&name) {
+                request.headers_mut().insert(name, value.clone());
+            }
+        }
         request.headers_mut().extend(self.headers.clone());
         let result = self.http.send_bytes(request).await;
         // The exporter reports every error as "network error".

@@ -2,8 +2,8 @@
 
 use percent_encoding::percent_decode_str;
 
-/// Entry of a list: key and decoded value, or its position from 1 (without empty entries)
-/// if it is malformed.
+/// Entry of a list: key and decoded value, or, if it is malformed, its position, counted from 1
+/// without empty entries.
 pub(super) type Entry = Result<(String, String), usize>;
 
 /// Parses a list. White space around keys and values is ignored, as are empty entries.

@@ -15,7 +15,7 @@ const SERVICE_NAME: &str = "service.name";
 pub(super) struct ResourceSettings {
     /// Name of the service.
     service: String,
-    /// Attributes of the operator, which override those of the process.
+    /// Attributes that the operator has set. They override those of the process.
     attributes: Vec<(String, String)>,
 }
 
@@ -24,7 +24,7 @@ impl ResourceSettings {
     pub(super) fn read(env: &mut Env, service: &'static str) -> Self {
         let name = env.text("OTEL_SERVICE_NAME", "");
         let attributes = read_attributes(env);
-        // A variable of its own takes precedence over an entry of the list.
+        // `OTEL_SERVICE_NAME` takes precedence over `service.name` in the list.
         let listed = attributes.iter().rev().find(|(key, _)| key == SERVICE_NAME);
         let service = match listed {
             _ if !name.is_empty() => name,
@@ -36,9 +36,9 @@ impl ResourceSettings {
 
     /// Creates the resource of this process. `instance` distinguishes it from others of the same
     /// service.
-    pub(super) fn resource(&self, instance: &str) -> Resource {
+    pub(super) fn build(&self, instance: &str) -> Resource {
         let host = rustix::system::uname();
-        let ours = [
+        let process_attributes = [
             KeyValue::new("service.namespace", "wordmill"),
             KeyValue::new("service.version", env!("CARGO_PKG_VERSION")),
             KeyValue::new("service.instance.id", instance.to_owned()),
@@ -48,7 +48,7 @@ impl ResourceSettings {
         let attributes = self.attributes.iter().cloned();
         Resource::builder_empty()
             .with_detector(Box::new(TelemetryResourceDetector))
-            .with_attributes(ours)
+            .with_attributes(process_attributes)
             .with_attributes(attributes.map(|(key, value)| KeyValue::new(key, value)))
             .with_service_name(self.service.clone())
             .build()
@@ -75,7 +75,7 @@ mod tests {
 
     fn value(settings: &[(&str, &str)], key: &str) -> Option<String> {
         let mut env: Env = settings.iter().copied().collect();
-        let resource = ResourceSettings::read(&mut env, "wordmill-gateway").resource("one");
+        let resource = ResourceSettings::read(&mut env, "wordmill-gateway").build("one");
         resource.get(&Key::new(key.to_owned())).map(|value| value.to_string())
     }
 
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn attributes_of_the_operator_override_ours() {
+    fn attributes_of_the_operator_override_those_of_the_process() {
         let list = [("OTEL_RESOURCE_ATTRIBUTES", "host.name=a%20b,k8s.pod.name=pod")];
         assert_eq!(value(&list, "host.name").as_deref(), Some("a b"));
         assert_eq!(value(&list, "k8s.pod.name").as_deref(), Some("pod"));

@@ -20,7 +20,7 @@ const PROTOCOL: &str = "http/protobuf";
 /// Default timeout of one export, in milliseconds. A collector that hangs blocks the queue for this
 /// time, so it is shorter than the 10 s that OpenTelemetry suggests.
 const EXPORT_TIME_DEFAULT_MS: u32 = 3000;
-/// Maximum of settings in milliseconds.
+/// Maximum value of the time settings, in milliseconds.
 const TIME_MAX_MS: u32 = 600_000;
 /// Maximum number of spans in the queue and in a request.
 const SPANS_MAX: u32 = 1 << 20;
@@ -107,7 +107,7 @@ fn read_url(env: &mut Env, name: &'static str) -> Option<Url> {
         Ok(url) => return Some(url),
         Err(error) => error.to_string(),
     };
-    env.warn(name, &text, format!("{reason}; spans are not sent there"));
+    env.warn(name, &text, format!("{reason}; this endpoint is not used"));
     None
 }
 
@@ -143,7 +143,8 @@ fn read_headers(env: &mut Env) -> HeaderMap {
             }
         }
         if !malformed.is_empty() {
-            let reason = format!("not name=value; ignoring entries: {}", malformed.join(", "));
+            let reason =
+                format!("ignoring entries that are not name=value: {}", malformed.join(", "));
             env.warn(name, "[redacted]", reason);
         }
     }
