@@ -88,7 +88,7 @@ pub fn begin_publish_span(message: &JobMessage, parent: &TraceContext) -> Publis
         job.lane = message.lane.as_str(),
     );
     telemetry::set_parent(&span, parent);
-    let context = telemetry::context(&span).unwrap_or_else(|| parent.clone());
+    let context = telemetry::context_within(&span, parent);
     PublishSpan { span, context }
 }
 
@@ -105,7 +105,10 @@ pub(crate) fn begin_dead_letter_span(
     if let Some(parent) = received.as_ref().filter(|_| job.is_none()) {
         telemetry::set_parent(&span, parent);
     }
-    let context = telemetry::context(&span).or(received);
+    let context = match received {
+        Some(parent) => Some(telemetry::context_within(&span, &parent)),
+        None => telemetry::context(&span),
+    };
     (span, context)
 }
 
@@ -121,7 +124,10 @@ pub(crate) fn begin_webhook_span(job: &Job, message_id: &str) -> Span {
 
 /// Returns the context for the headers of a message about `job` that is published within `span`.
 pub(crate) fn message_context(span: &Span, job: &Job) -> TraceContext {
-    let context = telemetry::context(span).or_else(|| job.trace_context());
+    let context = match job.trace_context() {
+        Some(parent) => Some(telemetry::context_within(span, &parent)),
+        None => telemetry::context(span),
+    };
     with_trace_id(job.trace_id, context)
 }
 

@@ -214,8 +214,13 @@ impl Acceptor {
         let Ok(listener) = self.listener.into_std() else { return };
         while list.try_make_room().is_none()
             && let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned()
-            && let Ok((stream, _)) = listener.accept()
         {
+            let stream = match listener.accept() {
+                Ok((stream, _)) => stream,
+                Err(gone) if gone.kind() == io::ErrorKind::ConnectionAborted => continue,
+                // The backlog is empty.
+                Err(_) => return,
+            };
             let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
             if let Ok(stream) = stream {
                 start((stream, permit));

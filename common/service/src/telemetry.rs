@@ -22,7 +22,9 @@ use self::export::Export;
 use crate::env::{Env, SettingWarning};
 
 pub use self::export::{Pipeline, dropped_spans};
-pub use self::span::{add_event, context, fail, link, record_trace_id, set_attribute, set_parent};
+pub use self::span::{
+    add_event, context, context_within, fail, link, record_trace_id, set_attribute, set_parent,
+};
 
 /// Target of the spans of requests that change nothing. They add the trace id to log messages, but
 /// are recorded only at level `debug`, because a client that polls creates many of them.

@@ -21,7 +21,7 @@ use wordmill_nats::supervise::Health;
 use crate::App;
 use crate::auth::caller::Caller;
 use crate::enqueue::publish;
-use crate::http::problem::{Code, Problem};
+use crate::http::problem::{Code, Problem, ProblemCause};
 use crate::intake::{json_body, new_job};
 use crate::read::find_job::{self, JobPath};
 use crate::read::result_format::{self, Format, Frame};
@@ -179,7 +179,9 @@ fn server_error(problem: Problem) -> ErrorResponse {
     if problem.status() == StatusCode::TOO_MANY_REQUESTS {
         return problem.into_response();
     }
-    render_error(StatusCode::INTERNAL_SERVER_ERROR, problem.detail())
+    let mut response = render_error(StatusCode::INTERNAL_SERVER_ERROR, problem.detail());
+    response.extensions_mut().insert(ProblemCause(problem));
+    response
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "a literal at every call")]

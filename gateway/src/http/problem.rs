@@ -32,6 +32,11 @@ pub(crate) struct Problem {
     retry_after: Option<Duration>,
 }
 
+/// Extension of a response that is rendered in another way, with the problem that caused it, for the
+/// span of the request.
+#[derive(Debug, Clone)]
+pub(crate) struct ProblemCause(pub(crate) Problem);
+
 impl Problem {
     pub(crate) fn new(code: Code, detail: impl Into<String>) -> Self {
         Self { code, detail: truncate(detail.into()), members: Map::new(), retry_after: None }

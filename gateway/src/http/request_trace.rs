@@ -14,7 +14,7 @@ use wordmill_service::env::Env;
 use wordmill_service::telemetry;
 
 use crate::App;
-use crate::http::problem::Problem;
+use crate::http::problem::{Problem, ProblemCause};
 
 /// Request header with a W3C trace context.
 const TRACEPARENT: &str = "traceparent";
@@ -130,16 +130,17 @@ fn begin_request_span(app: &App, request: &Request) -> (Span, TraceContext) {
     let inbound = app.trace.inbound;
     let caller_context = parse_trace_context(request.headers());
     let span = begin_server_span(request, app.scheme);
-    match (inbound, &caller_context) {
-        (InboundTrace::Trust, Some(parent)) => telemetry::set_parent(&span, parent),
-        (InboundTrace::Link, Some(other)) => telemetry::link(&span, other),
-        (_, None) => {}
-    }
-    let fallback = || match inbound {
-        InboundTrace::Trust => caller_context.unwrap_or_else(TraceContext::random),
-        InboundTrace::Link => TraceContext::random(),
+    let trace = match (inbound, &caller_context) {
+        (InboundTrace::Trust, Some(parent)) => {
+            telemetry::set_parent(&span, parent);
+            telemetry::context_within(&span, parent)
+        }
+        (InboundTrace::Link, Some(other)) => {
+            telemetry::link(&span, other);
+            telemetry::context(&span).unwrap_or_else(TraceContext::random)
+        }
+        (_, None) => telemetry::context(&span).unwrap_or_else(TraceContext::random),
     };
-    let trace = telemetry::context(&span).unwrap_or_else(fallback);
     telemetry::record_trace_id(&span, trace.trace_id());
     (span, trace)
 }
@@ -197,7 +198,9 @@ fn method_name(method: &Method) -> &'static str {
 fn end_span(span: &Span, response: &Response) {
     let status = response.status();
     span.record("http.response.status_code", i64::from(status.as_u16()));
-    let problem = response.extensions().get::<Problem>();
+    let extensions = response.extensions();
+    let cause = extensions.get::<ProblemCause>().map(|cause| &cause.0);
+    let problem = extensions.get::<Problem>().or(cause);
     if status.is_server_error() {
         let code = problem.map_or("internal", Problem::code_name);
         telemetry::fail(span, code, problem.map_or("", Problem::detail));

@@ -102,6 +102,18 @@ fn every_span_and_message_of_a_job_has_the_callers_trace_state() {
 }
 
 #[test]
+fn messages_have_a_list_that_the_sdk_refuses() {
+    let collector = Collector::start(CollectorBehavior::Accepts);
+    let stack = Stack::with(1, 0, &cases::settings(&collector.endpoint()));
+    // A system of 14 characters is valid, but not for version 0.33 of the SDK.
+    let state = "tenant@abcdefghijklmn=1";
+    let headers = [("traceparent", TRACEPARENT), ("tracestate", state)];
+    let job_id = submit(&stack, &headers, &json!({"text": "a"}));
+    let (_, found) = trace_headers(&stack, "JOBS", &format!("jobs.interactive.public.{job_id}"));
+    assert_eq!(found.as_deref(), Some(state));
+}
+
+#[test]
 fn trace_state_is_propagated_without_a_collector() {
     run_failing_job(&[]);
 }

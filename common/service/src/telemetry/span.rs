@@ -48,6 +48,19 @@ pub fn context(span: &Span) -> Option<TraceContext> {
     })
 }
 
+/// Returns the context of a span, like [`context`], or `parent` if the span is not recorded. The span
+/// must be in the trace of `parent`.
+///
+/// The trace state is that of `parent`: OpenTelemetry 0.33 refuses a valid list if the system in a
+/// key has 14 characters, and such a list must not be lost on the way to other processes.
+#[must_use]
+pub fn context_within(span: &Span, parent: &TraceContext) -> TraceContext {
+    match context(span) {
+        Some(context) => TraceContext { state: parent.state.clone(), ..context },
+        None => parent.clone(),
+    }
+}
+
 /// Marks the operation of a span as failed. `error_type` is a name from a small fixed set.
 ///
 /// `description` is a sentence for a person, such as the detail of a failure or of a problem. Only
@@ -96,8 +109,7 @@ fn to_span_context(context: &TraceContext) -> SpanContext {
         // Only the flag `sampled` is defined in level 1.
         TraceFlags::new(parent.flags & 1),
         true,
-        // OpenTelemetry 0.33 refuses a valid list if the system in a key has 14 characters. Such a
-        // list is lost in recorded traces.
+        // See `context_within` about lists that OpenTelemetry refuses.
         TraceState::from_str(context.state.as_str()).unwrap_or(TraceState::NONE),
     )
 }

@@ -53,11 +53,13 @@ impl Export {
         let endpoint = read_endpoint(env);
         read_protocol(env);
         let headers = read_headers(env);
-        let tls = read_tls(env);
+        let is_encrypted = endpoint.as_ref().is_some_and(|url| url.scheme() == "https");
+        let tls = read_tls(env, is_encrypted);
         let is_compressed = read_compression(env);
         let timeout = read_timeout(env);
         let is_disabled = env.flag_or_warn("OTEL_SDK_DISABLED");
         let is_selected = read_exporters(env);
+        read_unsupported(env);
         let resource = ResourceSettings::read(env, service);
         let sampling = Sampling::read(env);
         let queue_max = env.number_or_warn("OTEL_BSP_MAX_QUEUE_SIZE", 8192, 1, SPANS_MAX);
@@ -157,20 +159,21 @@ fn parse_header(name: &str, value: &str) -> Option<(HeaderName, HeaderValue)> {
     Some((HeaderName::try_from(name).ok()?, value))
 }
 
-/// Reads the paths of the certificates. Returns `None` if spans cannot be exported with them.
-fn read_tls(env: &mut Env) -> Option<Tls> {
-    let authorities =
-        read_path(env, "OTEL_EXPORTER_OTLP_CERTIFICATE", "OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE");
-    let certificate = read_path(
-        env,
-        "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE",
-        "OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE",
-    );
-    let key =
-        read_path(env, "OTEL_EXPORTER_OTLP_CLIENT_KEY", "OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY");
-    let identity = match (certificate, key) {
+/// Reads the paths of the certificates. Returns `None` if spans cannot be exported with them. A
+/// client certificate belongs to the key in the variable of the same form, with or without
+/// `_TRACES_`.
+fn read_tls(env: &mut Env, is_encrypted: bool) -> Option<Tls> {
+    let authorities = read_path(env, "OTEL_EXPORTER_OTLP_CERTIFICATE");
+    let authorities = read_path(env, "OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE").or(authorities);
+    let certificate = read_path(env, "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE");
+    let general = (certificate, read_path(env, "OTEL_EXPORTER_OTLP_CLIENT_KEY"));
+    let certificate = read_path(env, "OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE");
+    let traces = (certificate, read_path(env, "OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY"));
+    let identity = match if matches!(traces, (None, None)) { general } else { traces } {
         (Some(certificate), Some(key)) => Some((certificate, key)),
         (None, None) => None,
+        // Without TLS, no certificate is used.
+        (Some(_), None) | (None, Some(_)) if !is_encrypted => None,
         (Some(file), None) | (None, Some(file)) => {
             let reason = "the client certificate and its key must be set together; spans are not \
                           exported";
@@ -181,10 +184,8 @@ fn read_tls(env: &mut Env) -> Option<Tls> {
     Some(Tls { authorities, identity })
 }
 
-fn read_path(env: &mut Env, general: &'static str, traces: &'static str) -> Option<PemFile> {
-    let general = env.file(general).map(|path| PemFile { variable: general, path });
-    let traces = env.file(traces).map(|path| PemFile { variable: traces, path });
-    traces.or(general)
+fn read_path(env: &mut Env, variable: &'static str) -> Option<PemFile> {
+    env.file(variable).map(|path| PemFile { variable, path })
 }
 
 /// Returns whether requests are compressed.
@@ -210,14 +211,36 @@ fn read_timeout(env: &mut Env) -> Duration {
 fn read_exporters(env: &mut Env) -> bool {
     const NAME: &str = "OTEL_TRACES_EXPORTER";
     let text = env.read_or_warn(NAME, "otlp".to_owned(), |text| Ok(text.to_owned()));
-    let names: Vec<String> = text.split(',').map(|name| name.trim().to_ascii_lowercase()).collect();
-    if names == ["none"] {
-        return false;
+    let names = parse_names(&text);
+    let is_off =
+        names.iter().any(|name| name == "none") && !names.iter().any(|name| name == "otlp");
+    let used = if is_off { "none" } else { "otlp" };
+    if names.iter().any(|name| name != used) {
+        env.warn(NAME, &text, format!("must be otlp or none; using {used}"));
     }
-    if names.iter().any(|name| name != "otlp") {
-        env.warn(NAME, &text, "must be otlp or none; using otlp");
+    !is_off
+}
+
+/// Reads variables for which the services support one behavior only, to warn about other values.
+fn read_unsupported(env: &mut Env) {
+    let variables = [
+        ("OTEL_PROPAGATORS", "tracecontext", "only tracecontext is supported"),
+        ("OTEL_METRICS_EXPORTER", "prometheus", "metrics are available at /metrics only"),
+        ("OTEL_LOGS_EXPORTER", "console", "log lines go to standard output only"),
+    ];
+    for (name, supported, reason) in variables {
+        env.read_or_warn(name, supported, |text| {
+            let names = parse_names(text);
+            let is_supported = names.iter().all(|name| name == supported || name == "none");
+            is_supported.then_some(supported).ok_or_else(|| reason.to_owned())
+        });
     }
-    true
+}
+
+/// Parses a list of names, without empty ones.
+fn parse_names(text: &str) -> Vec<String> {
+    let names = text.split(',').map(|name| name.trim().to_ascii_lowercase());
+    names.filter(|name| !name.is_empty()).collect()
 }
 
 #[cfg(test)]
@@ -279,7 +302,7 @@ mod tests {
         assert_eq!(headers["api-key"], "hunter 2");
         assert_eq!(headers["x"], "1");
         assert!(!format!("{headers:?}").contains("hunter"), "{headers:?}");
-        let reason = "not name=value; ignoring entries: 2, 3".to_owned();
+        let reason = "ignoring entries that are not name=value: 2, 3".to_owned();
         assert_eq!(warnings, [("OTEL_EXPORTER_OTLP_TRACES_HEADERS", reason)]);
     }
 
@@ -293,6 +316,9 @@ mod tests {
             ("OTEL_SDK_DISABLED", "yes"),
             ("OTEL_TRACES_EXPORTER", "otlp,console"),
             ("OTEL_TRACES_EXPORTER", "zipkin"),
+            ("OTEL_METRICS_EXPORTER", "otlp"),
+            ("OTEL_LOGS_EXPORTER", "otlp"),
+            ("OTEL_PROPAGATORS", "tracecontext,baggage,b3"),
             ("OTEL_TRACES_SAMPLER", "parentbased_jaeger_remote"),
             ("OTEL_RESOURCE_ATTRIBUTES", "garbage"),
             ("OTEL_BSP_MAX_QUEUE_SIZE", "abc"),
@@ -312,6 +338,7 @@ mod tests {
             (("OTEL_SDK_DISABLED", "True"), true),
             (("OTEL_SDK_DISABLED", "FALSE"), false),
             (("OTEL_TRACES_EXPORTER", "none"), true),
+            (("OTEL_TRACES_EXPORTER", " None,,none,"), true),
             (("OTEL_TRACES_EXPORTER", "OTLP"), false),
         ] {
             let (export, warnings) = read(&[BASE, off]);
@@ -346,8 +373,15 @@ mod tests {
 
     #[test]
     fn a_client_certificate_without_its_key_prevents_the_export() {
-        let (export, warnings) = read(&[BASE, ("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", "a.pem")]);
-        assert!(export.is_none());
-        assert_eq!(warnings.len(), 1, "{warnings:?}");
+        let general = ("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", "a.pem");
+        let other_form = ("OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY", "key.pem");
+        for settings in [&[BASE, general][..], &[BASE, general, other_form]] {
+            let (export, warnings) = read(settings);
+            assert!(export.is_none());
+            assert_eq!(warnings.len(), 1, "{warnings:?}");
+        }
+        let plain = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4318");
+        let (export, warnings) = read(&[plain, general]);
+        assert!(export.is_some() && warnings.is_empty(), "{warnings:?}");
     }
 }
