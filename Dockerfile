@@ -6,10 +6,12 @@ WORKDIR /src
 COPY . .
 # jemalloc fails on kernels with larger memory pages than it was compiled for, by default those of
 # the build machine. ARM kernels have pages of up to 64 KiB (2^16 bytes). The cache mounts keep the
-# registry and the compiled dependencies, so that a rebuild compiles only the changed crates.
+# registry and the compiled dependencies. cargo compares the times of files with those of the last
+# build, and files of an older version can have earlier times, so the sources get the current time.
 RUN --mount=type=cache,id=wordmill-registry,target=/usr/local/cargo/registry \
     --mount=type=cache,id=wordmill-target,target=/src/target,sharing=locked \
     case "$(uname -m)" in aarch64) export JEMALLOC_SYS_WITH_LG_PAGE=16 ;; esac \
+    && find . -path ./target -prune -o -type f -exec touch {} + \
     && cargo build --locked --release --package wordmill-gateway --package wordmill-worker --package wordmill-nats --features jemalloc \
     && mkdir /out \
     && cp target/release/wordmill-gateway target/release/wordmill-worker target/release/wordmill-nats /out/

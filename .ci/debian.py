@@ -85,8 +85,9 @@ def find_or_create_archive(name, packages, log=None):
         return base
     CACHE.mkdir(parents=True, exist_ok=True)
     for old in CACHE.glob(f"{name}-*"):
-        old.unlink()
-    with tempfile.TemporaryDirectory(dir=CACHE) as folder:
+        # A folder is left if an earlier run was killed.
+        shutil.rmtree(old) if old.is_dir() else old.unlink()
+    with tempfile.TemporaryDirectory(prefix=f"{name}-", dir=CACHE) as folder:
         root = pathlib.Path(folder) / "root"
         command = ["debootstrap", "--variant=minbase", f"--include={','.join(packages)}", suite, root, mirror]
         run(command, DEBOOTSTRAP_SECONDS_MAX, log, env=debootstrap_environment())

@@ -8,11 +8,17 @@ set -eu
 # would read a password of digits as a number.
 password() {
   file=/run/secrets/nats-$1
-  value=$(cat "$file")
+  # The services also remove one line break at the end.
+  value=$(tr -d '\r' < "$file")
+  if [ "$(wc -l < "$file")" -gt 1 ] || [ -z "$value" ]; then
+    echo "$file must contain one line: the password of the NATS role $1" >&2
+    exit 64
+  fi
   case $value in
-    '') echo "$file is empty: it must contain the password of the NATS role $1" >&2 && exit 64 ;;
-    *[\"\\\$]* | *"
-"*) echo "$file contains a quote, a backslash, a dollar sign or a line break, which nats-server cannot read" >&2 && exit 64 ;;
+    *[\"\\\$]*)
+      echo "$file contains a quote, a backslash or a dollar sign, which nats-server cannot read" >&2
+      exit 64
+      ;;
   esac
   printf '"%s"' "$value"
 }

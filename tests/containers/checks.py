@@ -41,16 +41,18 @@ USERS = {
     "nginx": "101:101",
     "jaeger": "10001:10001",
     "prometheus": "65534:65534",
+    "grafana": "472:0",
 }
 NETWORKS = {
     "prepare-volumes": {"none"},
-    "nats": {"broker"},
-    "provision": {"broker"},
-    "gateway": {"http", "broker", "traces", "metrics"},
-    "worker": {"broker", "traces", "metrics"},
+    "nats": {"gateway-broker", "worker-broker"},
+    "provision": {"worker-broker"},
+    "gateway": {"http", "gateway-broker", "gateway-traces", "gateway-metrics"},
+    "worker": {"worker-broker", "worker-traces", "worker-metrics"},
     "nginx": {"http"},
-    "jaeger": {"traces", "metrics", "dashboards"},
-    "prometheus": {"metrics", "dashboards"},
+    "jaeger": {"gateway-traces", "worker-traces", "dashboards"},
+    "prometheus": {"gateway-metrics", "worker-metrics", "dashboards"},
+    "grafana": {"dashboards"},
 }
 # Ports on which each service listens.
 PORTS = {
@@ -60,21 +62,24 @@ PORTS = {
     "nginx": [8080],
     "jaeger": [4317, 4318, 8888, 13133, 16685, 16686],
     "prometheus": [9090],
+    "grafana": [3000],
 }
-JAEGER = {f"jaeger:{port}" for port in PORTS["jaeger"]}
+SPANS = {"jaeger:4317", "jaeger:4318"}
+DASHBOARDS = {"jaeger:8888", "jaeger:16685", "jaeger:16686", "prometheus:9090", "grafana:3000"} | SPANS
 # Ports that the containers of each service can reach.
 REACHABLE = {
     "nats": {"nats:4222", "gateway:8080", "worker:9091"},
-    "gateway": {"nats:4222", "gateway:8080", "worker:9091", "nginx:8080"} | JAEGER,
-    "worker": {"nats:4222", "gateway:8080", "worker:9091"} | JAEGER,
+    "gateway": {"nats:4222", "gateway:8080", "nginx:8080"} | SPANS,
+    "worker": {"nats:4222", "worker:9091"} | SPANS,
     "nginx": {"gateway:8080", "nginx:8080"},
-    "jaeger": {"gateway:8080", "worker:9091", "prometheus:9090"} | JAEGER,
-    "prometheus": {"gateway:8080", "worker:9091", "prometheus:9090"} | JAEGER,
+    "jaeger": {"gateway:8080", "worker:9091"} | DASHBOARDS,
+    "prometheus": {"gateway:8080", "worker:9091"} | DASHBOARDS,
+    "grafana": DASHBOARDS,
 }
-CPUS = {"prepare-volumes": 0.5, "nats": 2, "provision": 0.5, "gateway": 2, "worker": 2, "nginx": 1, "jaeger": 1, "prometheus": 1}
+CPUS = {"prepare-volumes": 0.5, "nats": 2, "provision": 0.5, "gateway": 2, "worker": 2, "nginx": 1, "jaeger": 1, "prometheus": 1, "grafana": 1}
 MIB = 1 << 20
 MEMORY_MIB = {
-    "prepare-volumes": 64, "nats": 1024, "provision": 128, "gateway": 512, "worker": 1024, "nginx": 128, "jaeger": 1024, "prometheus": 1024,
+    "prepare-volumes": 64, "nats": 1024, "provision": 128, "gateway": 512, "worker": 1024, "nginx": 128, "jaeger": 1024, "prometheus": 1024, "grafana": 512,
 }
 PIDS_MIN = 1024
 
@@ -134,7 +139,7 @@ def check_hardening(wordmill, _):
                     expect(port["HostIp"], HOST, f"{name}: address of port {port['HostPort']}")
             policy = "on-failure" if service in stack.ONE_SHOT else "unless-stopped"
             expect(host["RestartPolicy"]["Name"], policy, f"{name}: restart policy")
-            if any(secret in json.dumps(container) for secret in secrets):
+            if any(secret in json.dumps(container) for secret in secrets if secret):
                 raise Failure(f"{name}: `docker inspect` shows a secret")
             if container["State"]["Running"]:
                 check_process(container, int(USERS[service].partition(":")[0]))
@@ -187,7 +192,7 @@ def check_jobs(wordmill, _):
     expect(status, 401, "status of a submission without a key")
     wordmill.start_site()
     wait_for("the site answers", SEND_SECONDS_MAX, lambda: request(stack.SITE_PORT, "GET", "/page")[0] == 200)
-    site = inspect("site")["NetworkSettings"]["Networks"]["wordmill_broker"]["IPAddress"]
+    site = inspect("site")["NetworkSettings"]["Networks"]["wordmill_worker-broker"]["IPAddress"]
     page = f"http://{site}:{stack.SITE_PORT}/page"
     hook = f"http://{site}:{stack.SITE_PORT}/hook"
     jobs = {
@@ -325,9 +330,11 @@ def roll_back(wordmill, builder):
 
 def restart(wordmill, _):
     """Removes all containers and networks, creates them again, and finds the jobs."""
+    docker("rm", "--force", "site")
     wordmill.down()
-    left = docker("ps", "--all", "--quiet", "--filter", "label=com.docker.compose.project=wordmill")
-    expect(left, "", "containers after `down`")
+    label = "label=com.docker.compose.project=wordmill"
+    for kind, command in [("containers", ["ps", "--all"]), ("networks", ["network", "ls"])]:
+        expect(docker(*command, "--quiet", "--filter", label), "", f"{kind} after `down`")
     wordmill.up()
     status, result = wordmill.api.send("GET", f"/v1/jobs/{wordmill.first_job}/result")
     expect((status, result["totals"]["words"]), (200, 6), "result of the first job")

@@ -8,6 +8,7 @@ then removes the data; if it is killed, too, the next test does.
 
 import contextlib
 import ctypes
+import fcntl
 import json
 import os
 import pathlib
@@ -16,14 +17,18 @@ import subprocess
 import sys
 import time
 
+from supervisor import die_with
+
 # Environment variable with the phase of the test that runs inside the namespaces.
 PHASE_VARIABLE = "WORDMILL_CONTAINERS_PHASE"
 NAMESPACES = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
-PROGRAMS = ["dockerd", "docker", "iptables", "ip", "unshare", "nsenter", "debootstrap"]
+PROGRAMS = ["apt-get", "dockerd", "docker", "iptables", "ip", "unshare", "nsenter", "debootstrap"]
 PACKAGES = ["docker.io", "iptables", "iproute2", "util-linux", "debootstrap"]
+# In Debian 13, docker.io only recommends the package with the program docker.
+CLIENT_PACKAGE = "docker-cli"
 SYSTEM_FOLDERS = ":/usr/local/sbin:/usr/sbin:/sbin"
-# Sockets of the engine, in a file system of its namespaces. Paths of sockets must be short, and
-# that of the working tree may be long.
+# Sockets of the engine, in the file system that its namespaces have at /run. Paths of sockets must
+# be short, and that of the working tree may be long.
 SOCKET_FOLDER = pathlib.Path("/run/wordmill-containers")
 # Parent of the control groups of all containers, so that the ones of a killed test can be removed.
 CGROUP_NAME = "wordmill-containers"
@@ -54,7 +59,9 @@ def require_host():
         raise Unusable('root is needed: run `sudo env PATH="$PATH" HOME="$HOME" make test-containers`')
     missing = [name for name in PROGRAMS if not shutil.which(name)]
     if missing and shutil.which("apt-get"):
-        install_packages()
+        install(PACKAGES)
+        if not shutil.which("docker"):
+            install([CLIENT_PACKAGE])
         missing = [name for name in PROGRAMS if not shutil.which(name)]
     if missing:
         packages = " ".join(PACKAGES)
@@ -64,16 +71,32 @@ def require_host():
         raise Unusable(f"cannot create namespaces: {allowed.stderr.strip()}")
 
 
-def install_packages():
-    """Installs the Debian packages. RUNLEVEL=1 prevents docker.io from starting an engine."""
+def install(packages):
+    """Installs Debian packages without starting their services: installation scripts start a
+    service only if they find systemd, or the runlevel is not 1.
+    """
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
-    install = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *PACKAGES]
-    for command in (["apt-get", "update", "-qq"], install):
-        run = subprocess.run(
+    hide_systemd = "[ ! -d /run/systemd ] || mount -t tmpfs tmpfs /run/systemd; exec \"$@\""
+    hidden = ["unshare", "--mount", "sh", "-c", hide_systemd, "sh"]
+    apt = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *packages]
+    for command in (["apt-get", "update", "-qq"], [*hidden, *apt]):
+        done = subprocess.run(
             command, stdout=sys.stderr, env=environment, timeout=INSTALL_SECONDS_MAX
         )
-        if run.returncode != 0:
-            raise Unusable(f"`{' '.join(command)}` failed: install {' '.join(PACKAGES)}")
+        if done.returncode != 0:
+            raise Unusable(f"cannot install packages: run `apt-get install {' '.join(packages)}`")
+
+
+@contextlib.contextmanager
+def only_one_test(lock):
+    """Holds a lock, so that no other test uses the same folder. Raises `Unusable` if one does."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with open(lock, "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise Unusable(f"another test of containers is running: it has locked {lock}") from error
+        yield
 
 
 def run_inside_namespaces(phase, with_host_network):
@@ -82,7 +105,9 @@ def run_inside_namespaces(phase, with_host_network):
     """
     network = [] if with_host_network else ["--net"]
     command = [*NAMESPACES, *network, sys.executable, "-B", *sys.argv]
-    return subprocess.run(command, env={**os.environ, PHASE_VARIABLE: phase}).returncode
+    environment = {**os.environ, PHASE_VARIABLE: phase}
+    # If this process is killed, the namespaces end, too.
+    return subprocess.run(command, env=environment, preexec_fn=die_with(os.getpid())).returncode
 
 
 def phase():
@@ -103,8 +128,8 @@ class Engine:
 
     def __enter__(self):
         self.folder.mkdir(parents=True, exist_ok=True)
-        SOCKET_FOLDER.mkdir(exist_ok=True)
-        run("mount", "-t", "tmpfs", "tmpfs", SOCKET_FOLDER)
+        hide_host_engine()
+        SOCKET_FOLDER.mkdir()
         if not self.with_host_network:
             run("ip", "link", "set", "lo", "up")
         socket = f"unix://{SOCKET_FOLDER}/socket"
@@ -156,8 +181,6 @@ def remove(folder):
     for mount in reversed(mounts_below(folder)):
         unmount(mount)
     shutil.rmtree(folder, ignore_errors=True)
-    with contextlib.suppress(OSError):
-        SOCKET_FOLDER.rmdir()
     if folder.exists():
         raise Unusable(f"cannot remove {folder}")
     # cgroup v2 has one hierarchy, cgroup v1 one for each controller.
@@ -165,6 +188,21 @@ def remove(folder):
         for path in sorted(group.glob("**/"), reverse=True):
             with contextlib.suppress(OSError):
                 path.rmdir()
+
+
+def hide_host_engine():
+    """Hides sockets and configuration of an engine that the host may run, and keeps the files of
+    this one out of the host's folders, for the processes of these namespaces.
+    """
+    resolver = pathlib.Path("/etc/resolv.conf")
+    servers = resolver.read_text() if resolver.exists() else ""
+    pathlib.Path("/etc/docker").mkdir(exist_ok=True)
+    for folder in ["/run", "/etc/docker"]:
+        run("mount", "-t", "tmpfs", "tmpfs", folder)
+    # /etc/resolv.conf may be a link to a file in /run.
+    if not resolver.exists():
+        resolver.resolve().parent.mkdir(parents=True, exist_ok=True)
+        resolver.resolve().write_text(servers)
 
 
 def mounts_below(folder):

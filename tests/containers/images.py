@@ -2,8 +2,8 @@
 
 The registries of the real images may be unreachable, so images with the same programs, users and
 entry points stand in for them. They contain Debian packages, the pinned nats-server and Jaeger, and
-the binaries of this working tree. There is none for Grafana and the collector, which Debian does
-not package.
+the binaries of this working tree. The one for Grafana only answers the
+health check, and there is none for the collector, which is not started by default.
 """
 
 import json
@@ -119,6 +119,10 @@ class Builder:
         self.build(self.images["nginx"], [from_line, 'CMD ["nginx", "-g", "daemon off;"]'])
         prometheus = [from_line, "USER 65534", "WORKDIR /prometheus", 'ENTRYPOINT ["prometheus"]']
         self.build(self.images["prometheus"], prometheus)
+        health = self.folder / "health"
+        health.write_text("ok")
+        grafana = ['WORKDIR /www', 'ENTRYPOINT ["python3", "-m", "http.server", "3000"]']
+        self.build(self.images["grafana"], [from_line, "COPY health /www/api/health", *grafana], [(health, "health")])
         site = pathlib.Path(__file__).parent / "site.py"
         site_lines = [from_line, "COPY site.py /site.py", "USER 65532", 'ENTRYPOINT ["python3", "-u", "/site.py"]']
         self.build(SITE, site_lines, [(site, "site.py")])

@@ -13,9 +13,7 @@ from client import HOST, Api, wait_for
 from engine import Failure, docker, inspect, run
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
-# The services that have an image here. Compose starts `prepare-volumes` and
-# `provision` before them.
-SERVICES = ["nats", "gateway", "worker", "nginx", "jaeger", "prometheus"]
+SERVICES = ["nats", "gateway", "worker", "nginx", "jaeger", "prometheus", "grafana"]
 ONE_SHOT = ["prepare-volumes", "provision"]
 OWNER = "tests"
 API_PORT, JAEGER_PORT, PROMETHEUS_PORT = 8080, 16686, 9090
@@ -73,11 +71,11 @@ class Stack:
     def upgrade(self):
         """Replaces the containers with `deploy/upgrade`."""
         environment = {**clean_environment(), "COMPOSE": " ".join(self.compose)}
-        run(self.folder / "deploy/upgrade", *SERVICES, env=environment, timeout=2 * UP_SECONDS_MAX)
+        run(self.folder / "deploy/upgrade", env=environment, timeout=2 * UP_SECONDS_MAX)
 
     def up(self, *arguments):
         """Starts or changes the stack, and waits until it is healthy."""
-        self.run_compose("up", "--no-build", "--pull", "never", "--detach", "--wait", *arguments, *SERVICES)
+        self.run_compose("up", "--no-build", "--pull", "never", "--detach", "--wait", *arguments)
 
     def down(self):
         """Stops the stack, and keeps its volumes."""
@@ -91,7 +89,7 @@ class Stack:
     def start_site(self):
         """Starts the site that jobs fetch from, in the network of the workers."""
         docker(
-            "run", "--detach", "--name", "site", "--network", "wordmill_broker",
+            "run", "--detach", "--name", "site", "--network", "wordmill_worker-broker",
             "--publish", f"{HOST}:{SITE_PORT}:{SITE_PORT}", "site",
         )
 

@@ -32,8 +32,8 @@ pub(crate) struct Problem {
     retry_after: Option<Duration>,
 }
 
-/// Extension of a response that is rendered in another way, with the problem that caused it, for the
-/// span of the request.
+/// Extension of a response that is rendered in another way, with the problem that caused it, for
+/// the span of the request.
 #[derive(Debug, Clone)]
 pub(crate) struct ProblemCause(pub(crate) Problem);
 

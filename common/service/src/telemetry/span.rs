@@ -48,8 +48,8 @@ pub fn context(span: &Span) -> Option<TraceContext> {
     })
 }
 
-/// Returns the context of a span, like [`context`], or `parent` if the span is not recorded. The span
-/// must be in the trace of `parent`.
+/// Returns the context of a span, like [`context`], or `parent` if the span is not recorded. The
+/// span must be in the trace of `parent`.
 ///
 /// The trace state is that of `parent`: OpenTelemetry 0.33 refuses a valid list if the system in a
 /// key has 14 characters, and such a list must not be lost on the way to other processes.
