@@ -180,9 +180,13 @@ def remove(folder):
     """Removes data, control groups and mounts of an engine that has ended or was killed."""
     for mount in reversed(mounts_below(folder)):
         unmount(mount)
-    shutil.rmtree(folder, ignore_errors=True)
-    if folder.exists():
-        raise Unusable(f"cannot remove {folder}")
+    # The kernel may still be ending processes of the namespaces.
+    deadline = time.monotonic() + STOP_SECONDS_MAX
+    while folder.exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        if time.monotonic() > deadline:
+            raise Unusable(f"cannot remove {folder}")
+        time.sleep(POLL_SECONDS)
     # cgroup v2 has one hierarchy, cgroup v1 one for each controller.
     for group in [CGROUP_ROOT / CGROUP_NAME, *CGROUP_ROOT.glob(f"*/{CGROUP_NAME}")]:
         for path in sorted(group.glob("**/"), reverse=True):
@@ -218,9 +222,9 @@ def unmount(target):
     ctypes.CDLL(None).umount2(target.encode(), detach)
 
 
-def docker(*arguments, check=True, input=None, timeout=COMMAND_SECONDS_MAX, **options):
-    """Runs `docker` with these arguments, and returns its output."""
-    return run("docker", *arguments, check=check, input=input, timeout=timeout, **options)
+def docker(*arguments, **options):
+    """Runs `docker` with these arguments and the options of `run`, and returns its output."""
+    return run("docker", *arguments, **options)
 
 
 def run(*command, check=True, timeout=COMMAND_SECONDS_MAX, **options):

@@ -30,7 +30,7 @@ pub struct TraceState(String);
 
 impl TraceState {
     /// Parses the lines of the header, which are one list. Returns an empty list if a member is
-    /// invalid, or if they have more than [`MEMBERS_MAX`] members.
+    /// invalid, or if they have more than `MEMBERS_MAX` members.
     ///
     /// If a key is repeated, only its first member, the most recent one, is kept. A list that is
     /// too long is truncated: its large members are removed first, then the others, starting from

@@ -64,7 +64,7 @@ pub fn context_within(span: &Span, parent: &TraceContext) -> TraceContext {
 /// Marks the operation of a span as failed. `error_type` is a name from a small fixed set.
 ///
 /// `description` is a sentence for a person, such as the detail of a failure or of a problem. Only
-/// its first [`DESCRIPTION_BYTES_MAX`] bytes are recorded. It must not contain credentials, the
+/// its first `DESCRIPTION_BYTES_MAX` bytes are recorded. It must not contain credentials, the
 /// query of a URL or the text of a document.
 pub fn fail(span: &Span, error_type: impl Into<Value>, description: &str) {
     span.set_attribute("error.type", error_type);
