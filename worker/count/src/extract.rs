@@ -6,8 +6,9 @@ use super::{
     counter::{Counter, Region},
     element::Element,
     main_content::{Landmarks, MainContentChange},
-    tokenizer::{Attribute, Content, Sink, Tag, Tokenizer},
-    visibility::{Separation, Syntax, Visibility, is_display_none},
+    style_attribute::is_display_none,
+    tokenizer::{Attribute, Content, Sink, Tag, Tokenizer, resolve_in_attribute},
+    visibility::{Separation, Syntax, Visibility},
 };
 
 /// Adds the visible text of a page to a counter.
@@ -83,7 +84,9 @@ impl Sink for PageSink<'_> {
         let name = tag.name();
         let element = Element::of(name);
         let is_hidden = tag.value(Attribute::Hidden).is_some()
-            || tag.value(Attribute::Style).is_some_and(is_display_none);
+            || tag
+                .value(Attribute::Style)
+                .is_some_and(|style| is_display_none(&resolve_in_attribute(style)));
         if name == "html"
             && let Some(language) = tag.value(Attribute::Lang)
         {
