@@ -88,9 +88,9 @@ impl Visibility {
             }
             self.hidden = None;
         }
-        if !is_empty
-            && (is_hidden || element.has(Element::INVISIBLE) || element.has(Element::REPLACED))
-        {
+        let is_invisible = element.has(Element::INVISIBLE)
+            || (self.foreign_depth > 0 && element.has(Element::INVISIBLE_IN_FOREIGN));
+        if !is_empty && (is_hidden || is_invisible || element.has(Element::REPLACED)) {
             let reason = match name {
                 "script" => DropReason::Scripts,
                 "style" => DropReason::Styles,
@@ -129,6 +129,6 @@ impl Visibility {
 }
 
 fn separation_of(element: Element) -> Separation {
-    let joins = element.has(Element::INLINE) || element.has(Element::INVISIBLE);
-    if joins { Separation::Join } else { Separation::Break }
+    let ends_words = element.has(Element::BLOCK) || element.has(Element::REPLACED);
+    if ends_words { Separation::Break } else { Separation::Join }
 }
