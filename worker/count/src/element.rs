@@ -14,8 +14,10 @@ impl Element {
     pub(super) const INVISIBLE: Self = Self(1);
     /// Visible as a box whose content is not part of the text: words end there.
     pub(super) const REPLACED: Self = Self(1 << 1);
-    /// Part of a line, or invisible: words continue across its tags.
-    pub(super) const INLINE: Self = Self(1 << 2);
+    /// A block, a part of a table, or a visible box without text: words end at its tags. They
+    /// continue across the tags of all other elements, which are inline by default, even unknown
+    /// ones.
+    pub(super) const BLOCK: Self = Self(1 << 2);
     /// Has no content in HTML.
     pub(super) const VOID: Self = Self(1 << 3);
     /// The start tag ends an open paragraph. The end tag ends a paragraph inside.
@@ -31,6 +33,8 @@ impl Element {
     pub(super) const LANDMARK: Self = Self(1 << 8);
     /// Content is raw text, in which tags are text.
     pub(super) const RAW: Self = Self(1 << 9);
+    /// Like [`Self::INVISIBLE`], but inside SVG and `MathML` only.
+    pub(super) const INVISIBLE_IN_FOREIGN: Self = Self(1 << 10);
 
     /// Returns the properties of a name in lower case.
     pub(super) fn of(name: &str) -> Self {
@@ -43,7 +47,7 @@ impl Element {
     }
 }
 
-const NAMES_BY_PROPERTY: [(Element, &[&str]); 10] = [
+const NAMES_BY_PROPERTY: [(Element, &[&str]); 11] = [
     (Element::FOREIGN, &["math", "svg"]),
     (
         Element::LANDMARK,
@@ -66,17 +70,96 @@ const NAMES_BY_PROPERTY: [(Element, &[&str]); 10] = [
     ),
     (
         Element::INVISIBLE,
-        &["datalist", "noembed", "noframes", "noscript", "script", "style", "template", "title"],
-    ),
-    (Element::REPLACED, &["audio", "canvas", "iframe", "meter", "progress", "textarea", "video"]),
-    (
-        Element::INLINE,
         &[
-            "a", "abbr", "acronym", "b", "base", "bdi", "bdo", "big", "button", "cite", "code",
-            "data", "del", "dfn", "em", "font", "i", "ins", "kbd", "label", "link", "mark", "meta",
-            "nobr", "object", "param", "q", "ruby", "s", "samp", "select", "small", "source",
-            "span", "strike", "strong", "sub", "sup", "svg", "time", "track", "tt", "u", "var",
-            "wbr",
+            "datalist", "noembed", "noframes", "noscript", "rp", "script", "style", "template",
+            "title",
+        ],
+    ),
+    // Descriptions and annotations, which SVG 2 and MathML Core never render. Text in `defs` and
+    // similar elements counts, because other elements can show it.
+    (Element::INVISIBLE_IN_FOREIGN, &["annotation", "annotation-xml", "desc", "metadata"]),
+    (Element::REPLACED, &["audio", "canvas", "iframe", "meter", "progress", "textarea", "video"]),
+    // Names whose `display` is not inline in the rendering section of the HTML standard, or in
+    // MathML Core. In addition: `br`; the boxes `embed`, `image`, `img` and `input`; annotations of
+    // ruby, which are above the line; and the elements of SVG that begin a line of text.
+    (
+        Element::BLOCK,
+        &[
+            "address",
+            "article",
+            "aside",
+            "blockquote",
+            "body",
+            "br",
+            "caption",
+            "center",
+            "col",
+            "colgroup",
+            "dd",
+            "details",
+            "dialog",
+            "dir",
+            "div",
+            "dl",
+            "dt",
+            "embed",
+            "fieldset",
+            "figcaption",
+            "figure",
+            "footer",
+            "foreignobject",
+            "form",
+            "frame",
+            "frameset",
+            "h1",
+            "h2",
+            "h3",
+            "h4",
+            "h5",
+            "h6",
+            "head",
+            "header",
+            "hgroup",
+            "hr",
+            "html",
+            "image",
+            "img",
+            "input",
+            "legend",
+            "li",
+            "listing",
+            "main",
+            "menu",
+            "mi",
+            "mn",
+            "mo",
+            "ms",
+            "mtable",
+            "mtd",
+            "mtext",
+            "mtr",
+            "nav",
+            "ol",
+            "optgroup",
+            "option",
+            "p",
+            "plaintext",
+            "pre",
+            "rt",
+            "search",
+            "section",
+            "summary",
+            "table",
+            "tbody",
+            "td",
+            "text",
+            "tfoot",
+            "th",
+            "thead",
+            "tr",
+            "tspan",
+            "ul",
+            "xmp",
         ],
     ),
     (
@@ -194,7 +277,7 @@ struct ElementTable {
 /// Packed bytes of a name, or zeros for a free slot.
 type Key = (u64, u64);
 
-const SLOTS: usize = 512;
+const SLOTS: usize = 1024;
 
 impl ElementTable {
     fn new() -> Self {

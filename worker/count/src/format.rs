@@ -40,7 +40,8 @@ impl Format {
     #[must_use]
     pub fn extractor(self) -> Extractor {
         let version = match self {
-            Self::Html | Self::Xhtml | Self::Text => 1,
+            Self::Html | Self::Xhtml => 2,
+            Self::Text => 1,
         };
         Extractor { name: self.as_str().to_owned(), version }
     }

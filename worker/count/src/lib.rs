@@ -65,6 +65,7 @@ mod random;
 mod rules;
 mod segment;
 mod stretch;
+mod style_attribute;
 mod tokenizer;
 mod visibility;
 mod whitespace_rules;

@@ -49,8 +49,9 @@ impl Normalizer {
     /// Writes the normal form of `word` to `normal_form`, replacing its content.
     ///
     /// Composes the word and maps its case. Replaces every apostrophe with `'`. Removes invisible
-    /// characters except joiners inside the word, which are part of the spelling in Persian and in
-    /// Indian scripts. A word without visible characters stays unchanged.
+    /// characters, except two kinds inside the word: joiners, which are part of the spelling in
+    /// Persian and in Indian scripts, and spaces, for example U+202F in `10 000`. A word without
+    /// visible characters stays unchanged.
     pub(super) fn write(&self, word: &str, normal_form: &mut String) {
         normal_form.clear();
         if word.is_ascii() {
@@ -64,26 +65,23 @@ impl Normalizer {
             return;
         }
         normal_form.clear();
-        let mut joiners = String::new();
+        // Joiners and spaces that are written only between visible characters. A segment can start
+        // with a space if a joiner connects a pictograph to it, and end with U+202F, which French
+        // has before `?`, because it connects letters in UAX #29.
+        let mut inner = String::new();
         for c in self.composer.normalize(word).chars() {
             match c {
-                // Written only if a visible character follows, so joiners at the end are removed.
-                ZERO_WIDTH_JOINER | ZERO_WIDTH_NON_JOINER => {
-                    joiners.push(c);
-                    continue;
-                }
-                c if self.ignorable.contains(c) => continue,
-                // A segment can start with a space if a joiner connects a pictograph to it. Drop
-                // the space.
-                c if normal_form.is_empty() && c.is_whitespace() => {}
+                ZERO_WIDTH_JOINER | ZERO_WIDTH_NON_JOINER => inner.push(c),
+                c if c.is_whitespace() => inner.push(c),
+                c if self.ignorable.contains(c) => {}
                 c => {
                     if !normal_form.is_empty() {
-                        normal_form.push_str(&joiners);
+                        normal_form.push_str(&inner);
                     }
                     normal_form.push(c);
+                    inner.clear();
                 }
             }
-            joiners.clear();
         }
         self.map_case(normal_form);
         if normal_form.contains(|c| self.unify(c) != c) {
@@ -207,6 +205,16 @@ mod tests {
         assert_eq!(normalize(Case::Lower, "می\u{200c}"), "می");
         assert_eq!(normalize(Case::Lower, "\u{200d}می"), "می");
         assert_eq!(normalize(Case::Lower, "co\u{ad}op\u{fe0f}"), "coop");
+    }
+
+    #[test]
+    fn spaces_are_kept_only_inside_words() {
+        let nfkc = Options { normalize: Normalize::Nfkc, ..Options::default() };
+        for options in [Options::default(), nfkc] {
+            assert_eq!(normalize_with(&options, "Pourquoi\u{202f}"), "pourquoi");
+            assert_eq!(normalize_with(&options, "\u{202f}la\u{202f}\u{200d}\u{202f}"), "la");
+        }
+        assert_eq!(normalize(Case::Lower, "10\u{202f}000\u{202f}"), "10\u{202f}000");
     }
 
     #[test]

@@ -16,7 +16,10 @@ mod tag;
 
 use memchr::{memchr, memchr2};
 
-pub(super) use self::tag::{Attribute, Tag};
+pub(super) use self::{
+    reference::resolve_in_attribute,
+    tag::{Attribute, Tag},
+};
 
 use self::{raw::Raw, reference::Reference, tag::TagReader};
 

@@ -88,9 +88,9 @@ impl Visibility {
             }
             self.hidden = None;
         }
-        if !is_empty
-            && (is_hidden || element.has(Element::INVISIBLE) || element.has(Element::REPLACED))
-        {
+        let is_invisible = element.has(Element::INVISIBLE)
+            || (self.foreign_depth > 0 && element.has(Element::INVISIBLE_IN_FOREIGN));
+        if !is_empty && (is_hidden || is_invisible || element.has(Element::REPLACED)) {
             let reason = match name {
                 "script" => DropReason::Scripts,
                 "style" => DropReason::Styles,
@@ -129,44 +129,6 @@ impl Visibility {
 }
 
 fn separation_of(element: Element) -> Separation {
-    let joins = element.has(Element::INLINE) || element.has(Element::INVISIBLE);
-    if joins { Separation::Join } else { Separation::Break }
-}
-
-/// Returns whether a `style` attribute removes the element from the page: its last `display` is
-/// `none`.
-pub(super) fn is_display_none(style: &str) -> bool {
-    let declarations = style.split(';').filter_map(|declaration| declaration.split_once(':'));
-    let mut displays =
-        declarations.filter(|(property, _)| property.trim().eq_ignore_ascii_case("display"));
-    displays.next_back().is_some_and(|(_, value)| {
-        let value = value.split('!').next().unwrap_or_default();
-        value.trim().eq_ignore_ascii_case("none")
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_display_none_hides() {
-        for style in [
-            "display:none",
-            "color: red; DISPLAY : None !important ;",
-            "display:block;display:none",
-        ] {
-            assert!(is_display_none(style), "{style}");
-        }
-        for style in [
-            "",
-            "display",
-            "display:block",
-            "display:none;display:inline",
-            "x-display:none",
-            "content:none",
-        ] {
-            assert!(!is_display_none(style), "{style}");
-        }
-    }
+    let ends_words = element.has(Element::BLOCK) || element.has(Element::REPLACED);
+    if ends_words { Separation::Break } else { Separation::Join }
 }

@@ -1,10 +1,11 @@
 //! Character references: `&eacute;`, `&#233;`, `&#xe9;`.
 
-use std::{collections::HashMap, sync::LazyLock};
+use std::{borrow::Cow, collections::HashMap, sync::LazyLock};
 
 use entities::ENTITIES;
+use memchr::memchr;
 
-use super::{Sink, text_after, text_before};
+use super::{Content, Sink, Tag, text_after, text_before};
 
 /// Maximum length of a name, with its semicolon: `CounterClockwiseContourIntegral;`.
 const NAME_BYTES_MAX: usize = 32;
@@ -148,6 +149,67 @@ impl Reference {
     }
 }
 
+/// Resolves the character references of an attribute value.
+///
+/// A name without a semicolon is text if a letter, a digit or `=` follows it, as in
+/// `href="?a=b&copy=1"`.
+pub(crate) fn resolve_in_attribute(value: &str) -> Cow<'_, str> {
+    if memchr(b'&', value.as_bytes()).is_none() {
+        return Cow::Borrowed(value);
+    }
+    let mut resolved = ResolvedText(String::with_capacity(value.len()));
+    let mut rest = value;
+    while let Some(start) = memchr(b'&', rest.as_bytes()) {
+        resolved.add_text(text_before(rest, start));
+        rest = text_after(rest, start.saturating_add(1));
+        if is_text_in_attribute(rest) {
+            resolved.add_text("&");
+            continue;
+        }
+        let mut reference = Reference::default();
+        rest = reference.push(rest, &mut resolved).unwrap_or_else(|| {
+            reference.end(&mut resolved);
+            ""
+        });
+    }
+    resolved.add_text(rest);
+    Cow::Owned(resolved.0)
+}
+
+/// Returns whether the ampersand before `rest` is text in an attribute value.
+fn is_text_in_attribute(rest: &str) -> bool {
+    let length = rest.bytes().take(NAME_BYTES_MAX).take_while(u8::is_ascii_alphanumeric).count();
+    if length == 0 {
+        return false;
+    }
+    let is_known = |length| CHARACTERS_BY_NAME.contains_key(text_before(rest, length));
+    match rest.as_bytes().get(length) {
+        Some(b';') => !is_known(length.saturating_add(1)),
+        Some(b'=') => true,
+        _ => !is_known(length),
+    }
+}
+
+/// Text of an attribute value with its references resolved.
+struct ResolvedText(String);
+
+impl Sink for ResolvedText {
+    fn add_text(&mut self, text: &str) {
+        self.0.push_str(text);
+    }
+
+    // An attribute value contains no tags.
+    fn start_tag(&mut self, _: &Tag) -> Content {
+        Content::Markup
+    }
+
+    fn end_tag(&mut self, _: &Tag) {}
+
+    fn has_cdata(&self) -> bool {
+        false
+    }
+}
+
 /// Returns the character for a code point. Invalid code points become U+FFFD. C1 controls are
 /// decoded as windows-1252: `&#128;` is `€`.
 fn decode_code_point(code: u32) -> char {
@@ -177,6 +239,23 @@ mod tests {
             Some(NAME_WITHOUT_SEMICOLON_BYTES_MAX)
         );
         assert_eq!(CHARACTERS_BY_NAME.keys().map(|name| name.len()).max(), Some(NAME_BYTES_MAX));
+    }
+
+    #[test]
+    fn references_in_attributes_are_resolved() {
+        for (value, resolved) in [
+            ("display:none", "display:none"),
+            ("display&#58;none", "display:none"),
+            ("display&#x3A;none", "display:none"),
+            ("display&colon;none", "display:none"),
+            ("&quot;&#39;&amp;amp;", "\"'&amp;"),
+            ("?a=b&copy=1&copy;&copy &copyx &amp", "?a=b&copy=1©© &copyx &"),
+            ("&notit; &notin; &no &", "&notit; ∉ &no &"),
+            ("&#", "&#"),
+            ("é&eacute;", "éé"),
+        ] {
+            assert_eq!(resolve_in_attribute(value), resolved, "{value}");
+        }
     }
 
     #[test]

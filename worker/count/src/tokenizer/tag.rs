@@ -7,8 +7,9 @@ use super::text_before;
 /// Maximum length of the stored part of a name, in bytes. All known names are shorter.
 const NAME_BYTES_MAX: usize = 32;
 
-/// Maximum length of the stored part of an attribute value, in bytes.
-const VALUE_BYTES_MAX: usize = 1024;
+/// Maximum length of the stored part of an attribute value, in bytes. The declaration that hides an
+/// element can be at the end of a long `style`.
+const VALUE_BYTES_MAX: usize = 16 << 10;
 
 /// Attributes that are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,9 +123,8 @@ impl Tag {
         self.is_closed
     }
 
-    /// Returns the value of an attribute as written, up to 1024 bytes, or `None` if it is absent.
-    ///
-    /// Character references in it are not resolved: none of the values that are checked needs them.
+    /// Returns the value of an attribute as written, up to `VALUE_BYTES_MAX` bytes, or `None` if it
+    /// is absent. Character references in it are not resolved.
     pub(crate) fn value(&self, attribute: Attribute) -> Option<&str> {
         let value = self.values.get(attribute as usize)?;
         (self.present_attributes & attribute.mask() != 0).then_some(value.as_str())
