@@ -116,7 +116,7 @@ def check_hardening(wordmill, _):
     """Checks users, capabilities, file systems, limits and networks, as the engine and the kernel
     report them.
     """
-    secrets = [path.read_text() for path in (wordmill.folder / "deploy/secrets").glob("[a-z]*")]
+    secrets = [path.read_text().strip() for path in (wordmill.folder / "deploy/secrets").glob("[a-z]*")]
     for service in [*stack.SERVICES, *stack.ONE_SHOT]:
         for container in wordmill.containers(service):
             name = container["Name"]

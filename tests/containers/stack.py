@@ -40,6 +40,8 @@ class Stack:
         folder.mkdir(parents=True)
         run("cp", "-a", "--parents", "-t", folder, "--", *names, cwd=ROOT)
         run(folder / "deploy/create-secrets")
+        # nats-server would read a password of digits as a number, and an editor adds a line break.
+        (folder / "deploy/secrets/nats-gateway").write_text("1234567890\n")
         self.env_file = folder / "deploy/compose.env"
         self.settings = {
             "WORDMILL_KEYS_FILE": "/etc/wordmill/keys.jsonl",
