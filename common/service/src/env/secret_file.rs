@@ -19,7 +19,7 @@ const SECRET_BYTES_MAX: u64 = 64 << 10;
 pub(super) fn read(path: &Path) -> Result<Secret, String> {
     let mut bytes = Vec::new();
     File::open(path)
-        // One more byte shows that the file is too large, whatever its metadata states.
+        // One more byte shows that the file is too large, even if its metadata is wrong.
         .and_then(|file| file.take(SECRET_BYTES_MAX + 1).read_to_end(&mut bytes))
         .map_err(|error| format!("cannot read the file: {error}"))?;
     if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > SECRET_BYTES_MAX {
