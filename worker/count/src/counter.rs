@@ -317,8 +317,8 @@ impl Counter {
         }
     }
 
-    /// Counts text on the slow path: by all rules, stretch by stretch, from `start`. Stops after
-    /// white space if the fast path can continue there, or at the end. Returns the position.
+    /// Counts text on the slow path: by all rules, stretch by stretch, from `start`. Stops at the
+    /// end, or after white space if the fast path can continue there. Returns the position.
     fn count_on_slow_path(&mut self, text: &str, start: usize, end: TextEnd) -> usize {
         let mut position = start;
         while let Some(rest) = text.get(position..).filter(|rest| !rest.is_empty()) {
@@ -331,7 +331,12 @@ impl Counter {
                 if !self.words.is_page {
                     self.words.sums.add_space();
                 }
-                if !self.is_slow_path_only && is_ascii_ahead(text.as_bytes(), position) {
+                // The caller of an incomplete token counts the whole text here, because the fast
+                // path needs a complete one.
+                if end == TextEnd::Final
+                    && !self.is_slow_path_only
+                    && is_ascii_ahead(text.as_bytes(), position)
+                {
                     return position;
                 }
                 continue;

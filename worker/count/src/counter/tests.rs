@@ -306,3 +306,22 @@ fn an_explanation_is_bounded() {
     assert!(explanation.tokens.len() <= 300);
     assert!(serde_json::to_vec(&explanation).unwrap().len() < 400_000);
 }
+
+#[test]
+fn a_token_that_fills_the_buffer_is_counted_completely() {
+    // Found by fuzzing: after white space at the start of the buffer, its content was lost.
+    for before in ["", " ", "é ", "é\n", "é  "] {
+        for length in [65_534, 65_535, 65_536, 70_000, 200_000] {
+            let text = format!("{before}{} b", "a-".repeat(length / 2));
+            let totals = |explain| {
+                let options = options::Options { explain, ..options::Options::default() };
+                let counted = count_plain_text(&text, options);
+                (counted.totals, counted.totals_by_rule)
+            };
+            let (fast, fast_by_rule) = totals(false);
+            let characters = u64::try_from(text.chars().count()).unwrap();
+            assert_eq!(fast.characters, characters, "{before:?} {length}");
+            assert_eq!((fast, fast_by_rule), totals(true), "{before:?} {length}");
+        }
+    }
+}
