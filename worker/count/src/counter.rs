@@ -331,8 +331,8 @@ impl Counter {
                 if !self.words.is_page {
                     self.words.sums.add_space();
                 }
-                // The caller of an incomplete token counts the whole text here, because the fast
-                // path needs a complete one.
+                // The fast path needs complete tokens. A text that ends inside one is counted here
+                // to its end, because the caller then discards it.
                 if end == TextEnd::Final
                     && !self.is_slow_path_only
                     && is_ascii_ahead(text.as_bytes(), position)
