@@ -93,7 +93,7 @@ test-external: build ## run tests with a browser, nats CLI, Jaeger, Prometheus a
 
 test-parser: ## run html5lib's tests, and fuzz the HTML tokenizer for seconds
 	HTML5LIB_TESTS="$$(tests/external/html5lib-tests)" \
-		cargo test --workspace --lib html5libs -- --ignored
+		cargo test --workspace --lib html5libs -- --ignored --nocapture
 	FUZZ_SECONDS=5 FUZZ_SEED=1 cargo test --workspace --lib fuzz:: -- --ignored --nocapture --test-threads=1
 
 test-deploy: ## check the files for Compose, Docker, nginx, NATS and Kubernetes

@@ -180,6 +180,17 @@ impl Counter {
         }
     }
 
+    /// Discards all text so far.
+    pub(super) fn discard(&mut self) {
+        self.flush();
+        self.page = Sums::default();
+        self.main = Sums::default();
+        self.words.clear();
+        if let Some(recorder) = &mut self.recorder {
+            recorder.clear();
+        }
+    }
+
     /// Records for the explanation that `bytes` of text were dropped.
     pub(super) fn record_dropped(&mut self, reason: DropReason, bytes: u64) {
         if let Some(recorder) = &mut self.recorder {

@@ -4,49 +4,47 @@ use memchr::memchr;
 
 use super::{
     counter::{Counter, Region},
-    element::Element,
-    main_content::{Landmarks, MainContentChange},
-    style_attribute::is_display_none,
-    tokenizer::{Attribute, Content, Sink, Tag, Tokenizer, resolve_in_attribute},
-    visibility::{Separation, Syntax, Visibility},
+    rendering::Rendering,
+    tokenizer::{Attribute, Content, Sink, Tag, Tokenizer},
+    tree::{Syntax, Tree},
 };
 
 /// Adds the visible text of a page to a counter.
 pub(super) struct Extractor {
     tokenizer: Tokenizer,
-    visibility: Visibility,
-    landmarks: Landmarks,
+    tree: Tree,
+    region: Region,
 }
 
 impl Extractor {
     pub(super) fn new(syntax: Syntax) -> Self {
-        Self {
-            tokenizer: Tokenizer::new(),
-            visibility: Visibility::new(syntax),
-            landmarks: Landmarks::new(),
-        }
+        Self { tokenizer: Tokenizer::new(), tree: Tree::new(syntax), region: Region::default() }
     }
 
     /// Adds the next chunk of the page.
     pub(super) fn push(&mut self, chunk: &str, counter: &mut Counter) {
-        let Self { tokenizer, visibility, landmarks } = self;
         // Search once per chunk instead of in every text between two tags, because most of those
         // are short.
         let has_nul = memchr(0, chunk.as_bytes()).is_some();
-        tokenizer.push(chunk, &mut PageSink { visibility, landmarks, counter, has_nul });
+        let Self { tokenizer, tree, region } = self;
+        tokenizer.push(chunk, &mut PageSink { tree, region, counter, has_nul });
     }
 
     /// Ends the page.
     pub(super) fn end(&mut self, counter: &mut Counter) {
-        let Self { tokenizer, visibility, landmarks } = self;
-        tokenizer.end(&mut PageSink { visibility, landmarks, counter, has_nul: false });
+        let Self { tokenizer, tree, region } = self;
+        tokenizer.end(&mut PageSink { tree, region, counter, has_nul: false });
+        if tree.is_page_hidden() {
+            counter.discard();
+        }
     }
 }
 
 /// Receives the text and tags of a page.
 struct PageSink<'a> {
-    visibility: &'a mut Visibility,
-    landmarks: &'a mut Landmarks,
+    tree: &'a mut Tree,
+    /// Region of the last text.
+    region: &'a mut Region,
     counter: &'a mut Counter,
     /// Whether text may contain NUL. Text that the tokenizer holds from an earlier chunk contains
     /// none.
@@ -54,25 +52,41 @@ struct PageSink<'a> {
 }
 
 impl PageSink<'_> {
-    fn apply_separation(&mut self, separation: Separation) {
-        if separation == Separation::Break {
-            self.counter.separate();
+    /// Adds text that is displayed.
+    fn add_displayed(&mut self, text: &str, rendering: Rendering) {
+        let region = self.tree.region_of(rendering);
+        if region != *self.region {
+            self.counter.set_region(region);
+            *self.region = region;
+        }
+        if !self.has_nul {
+            self.counter.add_page_text_without_nul(text);
+        } else if self.tree.is_in_foreign() {
+            // In SVG and MathML, HTML replaces NUL. Elsewhere, it is dropped.
+            self.counter.add_page_text_without_nul(&text.replace('\0', "\u{fffd}"));
+        } else {
+            self.counter.add_page_text(text);
         }
     }
 
-    fn apply_region(&mut self, before: Region) {
-        let region = self.landmarks.region();
-        if region != before {
-            self.counter.set_region(region);
+    fn apply_changes(&mut self) {
+        if self.tree.take_separation() {
+            self.counter.separate();
+        }
+        if self.tree.take_main_restart() {
+            self.counter.restart_main();
+            *self.region = Region::Main;
         }
     }
 }
 
 impl Sink for PageSink<'_> {
     fn add_text(&mut self, text: &str) {
-        match self.visibility.drop_reason() {
-            None if self.has_nul => self.counter.add_page_text(text),
-            None => self.counter.add_page_text_without_nul(text),
+        let rendering = self.tree.text(text);
+        // Text can open the body.
+        self.apply_changes();
+        match rendering.text_drop_reason() {
+            None => self.add_displayed(text, rendering),
             Some(reason) => {
                 let bytes = u64::try_from(text.len()).unwrap_or(u64::MAX);
                 self.counter.record_dropped(reason, bytes);
@@ -81,64 +95,23 @@ impl Sink for PageSink<'_> {
     }
 
     fn start_tag(&mut self, tag: &Tag) -> Content {
-        let name = tag.name();
-        let element = Element::of(name);
-        let is_hidden = tag.value(Attribute::Hidden).is_some()
-            || tag
-                .value(Attribute::Style)
-                .is_some_and(|style| is_display_none(&resolve_in_attribute(style)));
-        if name == "html"
+        if tag.name() == "html"
             && let Some(language) = tag.value(Attribute::Lang)
         {
             self.counter.set_declared_language(language);
         }
-        let effect = self.visibility.start((name, element), is_hidden, tag.is_closed());
-        self.apply_separation(effect.separation);
-        if effect.is_visible {
-            let before = self.landmarks.region();
-            if self.landmarks.start((name, element), tag.value(Attribute::Role))
-                == MainContentChange::Restart
-            {
-                self.counter.restart_main();
-            } else {
-                self.apply_region(before);
-            }
-        }
-        if element.has(Element::RAW) && !self.visibility.is_xml() {
-            content_of(name)
-        } else {
-            Content::Markup
-        }
+        let content = self.tree.start_tag(tag);
+        self.apply_changes();
+        content
     }
 
     fn end_tag(&mut self, tag: &Tag) {
-        let name = tag.name();
-        let element = Element::of(name);
-        let effect = self.visibility.end((name, element));
-        self.apply_separation(effect.separation);
-        if effect.is_visible {
-            let before = self.landmarks.region();
-            self.landmarks.end((name, element));
-            self.apply_region(before);
-        }
+        self.tree.end_tag(tag);
+        self.apply_changes();
     }
 
     fn has_cdata(&self) -> bool {
-        self.visibility.is_xml()
-    }
-}
-
-/// Returns the kind of content of an element in HTML.
-pub(super) fn content_of(name: &str) -> Content {
-    match name {
-        "script" => Content::Script,
-        // HTML resolves character references in `textarea` and `title`. They are not resolved here,
-        // because neither is counted.
-        "textarea" | "title" | "iframe" | "noembed" | "noframes" | "noscript" | "style" | "xmp" => {
-            Content::Raw
-        }
-        "plaintext" => Content::PlainText,
-        _ => Content::Markup,
+        self.tree.is_xml()
     }
 }
 
@@ -167,7 +140,7 @@ mod tests {
     fn xml_has_cdata_and_closed_elements() {
         let page = "<p>a <![CDATA[<b>]]></p><script/><title/>c<p hidden=''/>d<br/>e\
                     <script>x<![CDATA[</script>]]>y</script>";
-        assert_eq!(words(page, Syntax::Xml), "a b c d e");
+        assert_eq!(words(page, Syntax::Xml), "a b cd e");
         assert_eq!(words("a<![CDATA[x]]>b<script/>y", Syntax::Html), "ab");
     }
 

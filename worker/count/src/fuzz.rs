@@ -18,7 +18,7 @@ use super::{
     input::Input,
     random::Random,
     tokenizer::tests::{PARTS, check},
-    visibility::Syntax,
+    tree::Syntax,
 };
 
 const SAMPLES: &[&[u8]] = &[

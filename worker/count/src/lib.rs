@@ -30,7 +30,7 @@
 //! - `input` reads and hashes the bytes. `format` and `charset` detect the format and the charset
 //!   from the first bytes, and `decode` decodes all bytes to text.
 //! - For pages, `tokenizer` splits the text into tags and text. `extract` selects the visible text
-//!   with the help of `visibility`, `main_content` and `open_element`.
+//!   with the help of `tree`, which applies the rules by which browsers build a tree.
 //! - `counter` counts characters and words by all rules in one pass. ASCII takes a fast path
 //!   (`ascii`). Other text is split into segments by UAX #29 (`segment`), and by dictionaries for
 //!   scripts without spaces (`dictionary`, `cjk_segmenter`).
@@ -41,6 +41,7 @@
 //! [`Options::unique_words_max`] and constants in these modules bound the memory for a document.
 //! The time is linear in its size.
 
+mod active_formatting;
 mod ascii;
 mod char_class;
 mod charset;
@@ -59,15 +60,16 @@ mod hostile;
 mod input;
 mod main_content;
 mod normalize;
-mod open_element;
+mod open_elements;
 #[cfg(test)]
 mod random;
+mod rendering;
 mod rules;
 mod segment;
 mod stretch;
 mod style_attribute;
 mod tokenizer;
-mod visibility;
+mod tree;
 mod whitespace_rules;
 mod word_sink;
 mod word_table;
@@ -84,9 +86,7 @@ pub use self::{
     rules::UNICODE_VERSION,
 };
 
-use self::{
-    counter::Counter, decode::TextReader, extract::Extractor, input::Input, visibility::Syntax,
-};
+use self::{counter::Counter, decode::TextReader, extract::Extractor, input::Input, tree::Syntax};
 
 /// Default of [`Options::unique_words_max`].
 pub const UNIQUE_WORDS_MAX: usize = 2_000_000;

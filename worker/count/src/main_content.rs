@@ -8,160 +8,116 @@
 //! the main content so far is discarded. For example, in `a<article>b</article><main>c`, the main
 //! content is first `a`, then `b` and finally `c`.
 
-use super::{
-    counter::Region,
-    element::Element,
-    open_element::{End, OpenElement},
-};
+use super::{counter::Region, element::Name};
 
 /// Role of an element in the structure of a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Landmark {
+pub(super) enum Landmark {
     Main,
     Article,
     /// A section. A `header` or `footer` inside it belongs to the section, not to the page.
     Section,
+    /// A `header` or `footer`, which is boilerplate if it belongs to the page.
+    HeaderOrFooter,
     Boilerplate,
 }
 
+impl Landmark {
+    /// Returns the landmark of an element: by its first known role, otherwise by its name.
+    pub(super) fn of(name: Name, role: Option<&str>) -> Option<Self> {
+        let by_role = |role: &str| match role {
+            "main" => Some(Some(Self::Main)),
+            "article" => Some(Some(Self::Article)),
+            "region" => Some(Some(Self::Section)),
+            "banner" | "complementary" | "contentinfo" | "navigation" | "search" => {
+                Some(Some(Self::Boilerplate))
+            }
+            // These roles replace the meaning of the name: `<nav role=presentation>` is not
+            // navigation.
+            "document" | "generic" | "group" | "none" | "note" | "presentation" => Some(None),
+            _ => None,
+        };
+        let roles = role.unwrap_or_default().to_ascii_lowercase();
+        if let Some(landmark) = roles.split_ascii_whitespace().find_map(by_role) {
+            return landmark;
+        }
+        match name {
+            Name::MAIN => Some(Self::Main),
+            Name::ARTICLE => Some(Self::Article),
+            Name::SECTION => Some(Self::Section),
+            Name::HEADER | Name::FOOTER => Some(Self::HeaderOrFooter),
+            Name::ASIDE | Name::NAV | Name::SEARCH => Some(Self::Boilerplate),
+            _ => None,
+        }
+    }
+}
+
+/// Landmarks that contain a text, as bits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct LandmarkState(u8);
+
+impl LandmarkState {
+    pub(super) const NONE: Self = Self(0);
+
+    const MAIN: u8 = 1;
+    const ARTICLE: u8 = 1 << 1;
+    const SECTION: u8 = 1 << 2;
+    const BOILERPLATE: u8 = 1 << 3;
+
+    const fn has(self, bits: u8) -> bool {
+        self.0 & bits != 0
+    }
+
+    /// Returns the state in a landmark inside.
+    pub(super) const fn enter(self, landmark: Landmark) -> Self {
+        let is_in_section = self.has(Self::MAIN | Self::ARTICLE | Self::SECTION);
+        let is_in_main = self.has(Self::MAIN);
+        Self(match landmark {
+            // No boilerplate can contain `main`, so the end tag of an open one is missing.
+            Landmark::Main if !is_in_main => (self.0 & !Self::BOILERPLATE) | Self::MAIN,
+            Landmark::Article if !self.has(Self::BOILERPLATE) => self.0 | Self::ARTICLE,
+            Landmark::Section => self.0 | Self::SECTION,
+            Landmark::HeaderOrFooter if !is_in_section => self.0 | Self::BOILERPLATE,
+            Landmark::Boilerplate => self.0 | Self::BOILERPLATE,
+            Landmark::Main | Landmark::Article | Landmark::HeaderOrFooter => self.0,
+        })
+    }
+}
+
 /// Kind of element that contains the main content so far. Later variants take precedence.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum MainHolder {
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum MainHolder {
+    #[default]
     Page,
     Article,
     Main,
 }
 
-/// Effect of a start tag on the main content.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum MainContentChange {
-    /// A better element starts, and the main content so far is discarded.
-    Restart,
-    None,
-}
-
-/// Tracks the parts of a page by its visible tags.
-pub(super) struct Landmarks {
-    holder: MainHolder,
-    main: Option<OpenElement>,
-    article: Option<OpenElement>,
-    boilerplate: Option<OpenElement>,
-    /// Number of open `section` elements.
-    sections: usize,
-}
-
-impl Landmarks {
-    pub(super) const fn new() -> Self {
-        Self { holder: MainHolder::Page, main: None, article: None, boilerplate: None, sections: 0 }
+impl MainHolder {
+    /// Returns the best holder that text in the given landmarks has.
+    pub(super) const fn of(state: LandmarkState) -> Self {
+        if state.has(LandmarkState::MAIN) {
+            Self::Main
+        } else if state.has(LandmarkState::ARTICLE) {
+            Self::Article
+        } else {
+            Self::Page
+        }
     }
 
-    /// Returns the region of text at this position.
-    pub(super) const fn region(&self) -> Region {
-        let is_main = match self.holder {
-            MainHolder::Page => true,
-            MainHolder::Article => self.article.is_some(),
-            MainHolder::Main => self.main.is_some(),
+    /// Returns the region of text in the given landmarks.
+    #[inline]
+    pub(super) const fn region(self, state: LandmarkState) -> Region {
+        let is_main = match self {
+            Self::Page => true,
+            Self::Article => state.has(LandmarkState::ARTICLE),
+            Self::Main => state.has(LandmarkState::MAIN),
         };
-        if is_main && self.boilerplate.is_none() { Region::Main } else { Region::Boilerplate }
-    }
-
-    /// Processes the start tag of an element with content.
-    pub(super) fn start(
-        &mut self,
-        (name, element): (&str, Element),
-        role: Option<&str>,
-    ) -> MainContentChange {
-        self.update_open_elements(name, element);
-        if role.is_none() && !element.has(Element::LANDMARK) {
-            return MainContentChange::None;
+        if is_main && !state.has(LandmarkState::BOILERPLATE) {
+            Region::Main
+        } else {
+            Region::Boilerplate
         }
-        let is_in_section = self.main.is_some() || self.article.is_some() || self.sections > 0;
-        match landmark_of(name, role, is_in_section) {
-            // No boilerplate can contain `main`, so the end tag of an open one is missing.
-            Some(Landmark::Main) if self.main.is_none() => {
-                self.boilerplate = None;
-                self.main = Some(OpenElement::new(name));
-                return self.change_holder(MainHolder::Main);
-            }
-            Some(Landmark::Article) if self.article.is_none() && self.boilerplate.is_none() => {
-                self.article = Some(OpenElement::new(name));
-                return self.change_holder(MainHolder::Article);
-            }
-            Some(Landmark::Boilerplate) if self.boilerplate.is_none() => {
-                self.boilerplate = Some(OpenElement::new(name));
-            }
-            Some(Landmark::Section) => self.sections = self.sections.saturating_add(1),
-            Some(Landmark::Main | Landmark::Article | Landmark::Boilerplate) | None => {}
-        }
-        MainContentChange::None
-    }
-
-    /// Processes an end tag.
-    pub(super) fn end(&mut self, (name, element): (&str, Element)) {
-        if name == "section" {
-            self.sections = self.sections.saturating_sub(1);
-        }
-        let end_element = |slot: &mut Option<OpenElement>| {
-            let has_ended =
-                slot.as_mut().is_some_and(|open| open.end(name, element) != End::Inside);
-            if has_ended {
-                *slot = None;
-            }
-            has_ended
-        };
-        end_element(&mut self.boilerplate);
-        let has_ended_main = end_element(&mut self.main);
-        if end_element(&mut self.article) || has_ended_main {
-            // This also ends the elements inside.
-            self.boilerplate = None;
-        }
-    }
-
-    /// Passes a start tag to the open elements, and removes those that it ends.
-    fn update_open_elements(&mut self, name: &str, element: Element) {
-        for slot in [&mut self.boilerplate, &mut self.main, &mut self.article] {
-            match slot {
-                Some(open) if open.is_ended_by_start(name, element) => *slot = None,
-                Some(open) => open.start(name),
-                None => {}
-            }
-        }
-    }
-
-    fn change_holder(&mut self, holder: MainHolder) -> MainContentChange {
-        if holder <= self.holder {
-            return MainContentChange::None;
-        }
-        self.holder = holder;
-        MainContentChange::Restart
-    }
-}
-
-/// Returns the landmark of an element: by its first known role, otherwise by its name.
-fn landmark_of(name: &str, role: Option<&str>, is_in_section: bool) -> Option<Landmark> {
-    let by_role = |role: &str| match role {
-        "main" => Some(Some(Landmark::Main)),
-        "article" => Some(Some(Landmark::Article)),
-        "banner" | "complementary" | "contentinfo" | "navigation" | "search" => {
-            Some(Some(Landmark::Boilerplate))
-        }
-        // These roles replace the meaning of the name: `<nav role=presentation>` is not navigation.
-        "document" | "generic" | "group" | "none" | "note" | "presentation" | "region" => {
-            Some(None)
-        }
-        _ => None,
-    };
-    let roles = role.unwrap_or_default().to_ascii_lowercase();
-    if let Some(landmark) = roles.split_ascii_whitespace().find_map(by_role) {
-        return landmark;
-    }
-    match name {
-        "main" => Some(Landmark::Main),
-        "article" => Some(Landmark::Article),
-        "section" => Some(Landmark::Section),
-        "aside" | "nav" | "search" => Some(Landmark::Boilerplate),
-        "header" | "footer" if !is_in_section => Some(Landmark::Boilerplate),
-        _ => None,
     }
 }
 
@@ -250,7 +206,7 @@ mod tests {
             ("<header>x<nav>y<main>a</main>z", "a"),
             ("<article>a<nav>x</article><article>b</article>", "a b"),
             ("<main hidden>x</main>a<main style='display: none'>y</main>", "a"),
-            ("<nav hidden>x</nav>a</nav>b", "a b"),
+            ("<nav hidden>x</nav>a</nav> b", "a b"),
             ("<template><main>x</main></template>a", "a"),
             ("<main>a</nav></aside>b</main></main>x", "a b"),
             ("</main></article></section></header>a", "a"),

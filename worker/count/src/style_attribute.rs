@@ -1,4 +1,4 @@
-//! The `style` attribute: CSS declarations that hide an element.
+//! The `style` attribute: CSS declarations that hide an element, or make it a block.
 //!
 //! The library `cssparser` reads comments, strings, escapes and blocks, and skips declarations that
 //! are not valid CSS. Which values a property accepts is decided here: a browser ignores a
@@ -6,32 +6,103 @@
 
 use cssparser::{Delimiter, ParseError, Parser, Token, parse_important};
 
-/// Returns whether a `style` attribute removes its element from the page: `display` is `none`.
-/// Character references in `style` must be resolved.
-pub(super) fn is_display_none(style: &str) -> bool {
-    // Most attributes set neither property. A property can be written with escapes, too.
-    let bytes = style.as_bytes();
-    let may_set = bytes.contains(&b'\\')
-        || bytes.windows(DISPLAY.len()).any(|name| name.eq_ignore_ascii_case(DISPLAY.as_bytes()))
-        || bytes.windows(ALL.len()).any(|name| name.eq_ignore_ascii_case(ALL.as_bytes()));
-    if !may_set {
-        return false;
-    }
-    let mut parser = Parser::new(style);
-    let mut last: Option<Declaration> = None;
-    while !parser.is_exhausted() {
-        let Some(declaration) = parse_declaration(&mut parser) else { continue };
-        // The last declaration wins, unless an earlier one is important and it is not.
-        if declaration.is_important || !last.is_some_and(|last| last.is_important) {
-            last = Some(declaration);
-        }
-    }
-    last.is_some_and(|last| last.is_none)
+/// Value of `display`, as far as it matters here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Display {
+    None,
+    /// A block, or a part of a table.
+    Block,
+    /// A block whose children are blocks: `flex` and `grid`.
+    Flex,
+    /// Like [`Self::Flex`], within a line.
+    InlineFlex,
+    Inline,
 }
 
-const DISPLAY: &str = "display";
-/// Property that sets all others, except two.
-const ALL: &str = "all";
+/// Declarations of a `style` attribute that determine whether text is visible. `None` stands for a
+/// property that is not declared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Style {
+    pub(super) display: Option<Display>,
+    /// Whether `visibility` is `visible`.
+    pub(super) visibility: Option<bool>,
+    /// Whether `content-visibility` is `hidden`.
+    pub(super) is_content_hidden: Option<bool>,
+}
+
+impl Style {
+    /// Parses a `style` attribute, whose character references must be resolved.
+    pub(super) fn parse(style: &str) -> Self {
+        // Most attributes set none of the properties. A property can be written with escapes, too.
+        let bytes = style.as_bytes();
+        let has_part = |part: &str| {
+            bytes.windows(part.len()).any(|name| name.eq_ignore_ascii_case(part.as_bytes()))
+        };
+        if !bytes.contains(&b'\\') && !["display", "visibility", "all"].into_iter().any(has_part) {
+            return Self::default();
+        }
+        let mut parser = Parser::new(style);
+        let mut style = Self::default();
+        let mut important = [false; Property::COUNT];
+        while !parser.is_exhausted() {
+            let Some(declaration) = parse_declaration(&mut parser) else { continue };
+            let properties = match declaration.property {
+                Property::All => &Property::SINGLE[..],
+                Property::Display => &[Property::Display],
+                Property::Visibility => &[Property::Visibility],
+                Property::ContentVisibility => &[Property::ContentVisibility],
+            };
+            for property in properties {
+                // The last declaration wins, unless an earlier one is important and it is not.
+                if let Some(is_important) = important.get_mut(*property as usize)
+                    && (declaration.is_important || !*is_important)
+                {
+                    *is_important = declaration.is_important;
+                    style.set(*property, &declaration.value);
+                }
+            }
+        }
+        style
+    }
+
+    fn set(&mut self, property: Property, value: &str) {
+        match property {
+            Property::Display => self.display = display_of(value),
+            Property::Visibility => self.visibility = visibility_of(value),
+            Property::ContentVisibility => self.is_content_hidden = Some(value == "hidden"),
+            Property::All => {}
+        }
+    }
+}
+
+/// Returns what a valid value of `display` means, or `None` for the default of the element.
+fn display_of(value: &str) -> Option<Display> {
+    let has = |word: &str| value.split(' ').any(|part| part == word);
+    match value {
+        "none" => Some(Display::None),
+        "revert" | "revert-layer" | "revert-rule" => None,
+        "flex" | "grid" | "-webkit-box" | "-webkit-flex" => Some(Display::Flex),
+        "inline-flex" | "inline-grid" | "-webkit-inline-box" | "-webkit-inline-flex" => {
+            Some(Display::InlineFlex)
+        }
+        "contents" | "flow" | "inline" | "inline-block" | "inline-table" | "math" | "ruby"
+        | "ruby-text" | "inherit" | "initial" | "unset" | SUBSTITUTED => Some(Display::Inline),
+        _ if has("flex") || has("grid") => {
+            Some(if has("inline") { Display::InlineFlex } else { Display::Flex })
+        }
+        _ if has("inline") || has("ruby") && !has("block") => Some(Display::Inline),
+        _ => Some(Display::Block),
+    }
+}
+
+/// Returns whether a valid value of `visibility` is `visible`, or `None` for the inherited value.
+fn visibility_of(value: &str) -> Option<bool> {
+    match value {
+        "hidden" | "collapse" => Some(false),
+        "visible" | "initial" => Some(true),
+        _ => None,
+    }
+}
 
 /// Values that every property accepts. None of them hides an element by itself.
 const GLOBAL_VALUES: [&str; 6] =
@@ -74,26 +145,49 @@ const INNER_TYPES: [&str; 7] = ["flex", "flow", "flow-root", "grid", "math", "ru
 /// valid.
 const SUBSTITUTIONS: [&str; 4] = ["attr", "env", "if", "var"];
 
-/// Property that determines whether an element is displayed.
+/// Property that determines whether text is visible.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Property {
     Display,
+    Visibility,
+    ContentVisibility,
+    /// Sets all others, except two that do not matter here.
     All,
 }
 
+impl Property {
+    const SINGLE: [Self; Self::COUNT] = [Self::Display, Self::Visibility, Self::ContentVisibility];
+    const COUNT: usize = 3;
+
+    fn of(name: &str) -> Option<Self> {
+        let is = |other: &str| name.eq_ignore_ascii_case(other);
+        match name.len() {
+            3 if is("all") => Some(Self::All),
+            7 if is("display") => Some(Self::Display),
+            10 if is("visibility") => Some(Self::Visibility),
+            18 if is("content-visibility") => Some(Self::ContentVisibility),
+            _ => None,
+        }
+    }
+}
+
 /// A valid declaration of one of the properties.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Declaration {
-    is_none: bool,
+    property: Property,
+    /// The words of the value in lower case, separated by spaces, or [`SUBSTITUTED`].
+    value: String,
     is_important: bool,
 }
 
+/// Stands for a value that is known only when the page is rendered.
+const SUBSTITUTED: &str = "var()";
+
 /// Reads up to the end of the next declaration or rule. Returns the declaration if it is valid, and
-/// sets `display` or `all`.
+/// sets one of the properties.
 fn parse_declaration(parser: &mut Parser<'_>) -> Option<Declaration> {
     let property = match parser.next() {
-        Ok(Token::Ident(name)) if name.eq_ignore_ascii_case(DISPLAY) => Some(Property::Display),
-        Ok(Token::Ident(name)) if name.eq_ignore_ascii_case(ALL) => Some(Property::All),
+        Ok(Token::Ident(name)) => Property::of(name),
         Ok(Token::Semicolon) | Err(_) => return None,
         Ok(Token::AtKeyword(_)) => {
             skip_at_rule(parser);
@@ -124,16 +218,13 @@ fn skip_at_rule(parser: &mut Parser<'_>) {
 fn parse_value(property: Property, input: &mut Parser<'_>) -> Result<Declaration, ParseError<()>> {
     input.expect_colon()?;
     let value = Value::parse(input)?;
-    let is_valid = match &value {
-        Value::Substituted => true,
-        Value::Words(words) => is_valid(words, property),
+    let value = match value {
+        Value::Substituted => SUBSTITUTED.to_owned(),
+        Value::Words(words) if is_valid(&words, property) => words.join(" "),
+        Value::Words(_) => return Err(ParseError::custom(())),
     };
-    if !is_valid {
-        return Err(ParseError::custom(()));
-    }
-    let is_none = matches!(&value, Value::Words(words) if words == &["none"]);
     let is_important = input.try_parse(parse_important).is_ok();
-    Ok(Declaration { is_none, is_important })
+    Ok(Declaration { property, value, is_important })
 }
 
 /// Value of a declaration, before `!important`.
@@ -175,13 +266,17 @@ impl Value {
 
 /// Returns whether words are a valid value of a property.
 fn is_valid(words: &[String], property: Property) -> bool {
-    let is_display = property == Property::Display;
     let [word] = words else {
-        return is_display && is_valid_combination(words);
+        return property == Property::Display && is_valid_combination(words);
     };
     let word = word.as_str();
     GLOBAL_VALUES.contains(&word)
-        || (is_display && (word == "none" || SINGLE_VALUES.contains(&word)))
+        || match property {
+            Property::Display => word == "none" || SINGLE_VALUES.contains(&word),
+            Property::Visibility => matches!(word, "visible" | "hidden" | "collapse"),
+            Property::ContentVisibility => matches!(word, "visible" | "auto" | "hidden"),
+            Property::All => false,
+        }
 }
 
 /// Returns whether several words are a valid value: an outer type, an inner type and `list-item`,
@@ -234,7 +329,7 @@ mod tests {
             "@x;display:none",
             "}color:red;display:none",
         ] {
-            assert!(is_display_none(style), "{style}");
+            assert_eq!(Style::parse(style).display, Some(Display::None), "{style}");
         }
     }
 
@@ -268,7 +363,7 @@ mod tests {
             "}display:none",
             "@media x{display:none}",
         ] {
-            assert!(!is_display_none(style), "{style}");
+            assert_ne!(Style::parse(style).display, Some(Display::None), "{style}");
         }
     }
 }

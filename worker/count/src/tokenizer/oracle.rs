@@ -9,6 +9,21 @@ use super::{
     tests::{ContentSelector, Event},
 };
 
+/// Names of the stored attributes, in the order of [`Attribute`].
+const ATTRIBUTES: [&[&str]; Attribute::ALL.len()] = [
+    &["hidden"],
+    &["role"],
+    &["style"],
+    &["charset"],
+    &["http-equiv"],
+    &["content"],
+    &["lang"],
+    &["type"],
+    &["encoding"],
+    &["controls"],
+    &["color", "face", "size"],
+];
+
 /// Returns the events of a page.
 pub(super) fn events(page: &str, content_selector: ContentSelector) -> Vec<Event> {
     let mut events = Vec::new();
@@ -45,13 +60,12 @@ fn to_text(bytes: &[u8]) -> String {
 impl EventEmitter<'_> {
     fn start_tag(&mut self, name: String) -> Option<State> {
         let is_closed = self.tag.is_closed;
-        let values =
-            ["hidden", "role", "style", "charset", "http-equiv", "content", "lang"].map(|name| {
-                let mut attributes = self.tag.attributes.iter();
-                attributes.find(|(key, _)| key == name.as_bytes()).map(|(_, value)| to_text(value))
-            });
-        let is_hidden = values[Attribute::Hidden as usize].is_some();
-        let content = self.content_selector.start(&name, is_hidden, is_closed);
+        let values = ATTRIBUTES.map(|names| {
+            let mut attributes = self.tag.attributes.iter();
+            let has_name = |key: &[u8]| names.iter().any(|name| name.as_bytes() == key);
+            attributes.find(|(key, _)| has_name(key)).map(|(_, value)| to_text(value))
+        });
+        let content = self.content_selector.start(&name, is_closed);
         self.last_start_tag.clone_from(&self.tag.name);
         let state = match (content, name.as_str()) {
             (Content::Markup, _) => None,

@@ -5,7 +5,7 @@ use memchr::memchr;
 use super::text_before;
 
 /// Maximum length of the stored part of a name, in bytes. All known names are shorter.
-const NAME_BYTES_MAX: usize = 32;
+const NAME_BYTES_MAX: usize = 256;
 
 /// Maximum length of the stored part of an attribute value, in bytes. The declaration that hides an
 /// element can be at the end of a long `style`.
@@ -21,10 +21,15 @@ pub(crate) enum Attribute {
     HttpEquiv,
     Content,
     Lang,
+    Type,
+    Encoding,
+    Controls,
+    /// `color`, `face` or `size`, which end SVG and `MathML` in a `font` element.
+    Font,
 }
 
 impl Attribute {
-    const COUNT: usize = 7;
+    const COUNT: usize = 11;
 
     #[cfg(test)]
     pub(crate) const ALL: [Self; Self::COUNT] = [
@@ -35,9 +40,13 @@ impl Attribute {
         Self::HttpEquiv,
         Self::Content,
         Self::Lang,
+        Self::Type,
+        Self::Encoding,
+        Self::Controls,
+        Self::Font,
     ];
 
-    const fn mask(self) -> u8 {
+    const fn mask(self) -> u16 {
         1 << self as u8
     }
 
@@ -47,10 +56,15 @@ impl Attribute {
         match name.len() {
             4 if is("lang") => Some(Self::Lang),
             4 if is("role") => Some(Self::Role),
+            4 if is("type") => Some(Self::Type),
+            4 if is("face") || is("size") => Some(Self::Font),
+            5 if is("color") => Some(Self::Font),
             5 if is("style") => Some(Self::Style),
             6 if is("hidden") => Some(Self::Hidden),
             7 if is("charset") => Some(Self::Charset),
             7 if is("content") => Some(Self::Content),
+            8 if is("controls") => Some(Self::Controls),
+            8 if is("encoding") => Some(Self::Encoding),
             10 if is("http-equiv") => Some(Self::HttpEquiv),
             _ => None,
         }
@@ -103,12 +117,28 @@ pub(crate) struct Tag {
     is_end: bool,
     is_closed: bool,
     /// One bit for each attribute that is present.
-    present_attributes: u8,
+    present_attributes: u16,
     /// Stored values of the attributes. The value of an absent attribute is from an earlier tag.
     values: [String; Attribute::COUNT],
 }
 
 impl Tag {
+    /// Creates a start tag with some of the stored attributes.
+    #[cfg(test)]
+    pub(crate) fn new(name: &str, attributes: &[(&str, &str)]) -> Self {
+        let mut tag = Self::default();
+        tag.name.push(name);
+        for (name, value) in attributes {
+            if let Some(attribute) = Attribute::of(name)
+                && tag.value(attribute).is_none()
+            {
+                tag.present_attributes |= attribute.mask();
+                tag.values[attribute as usize] = value.replace('&', "&amp;");
+            }
+        }
+        tag
+    }
+
     /// Returns the name in lower case.
     pub(crate) fn name(&self) -> &str {
         self.name.as_str()
@@ -121,6 +151,11 @@ impl Tag {
     /// Returns whether the tag ends with `/>`.
     pub(crate) const fn is_closed(&self) -> bool {
         self.is_closed
+    }
+
+    /// Returns whether the tag has any of the stored attributes.
+    pub(crate) const fn has_attributes(&self) -> bool {
+        self.present_attributes != 0
     }
 
     /// Returns the value of an attribute as written, up to `VALUE_BYTES_MAX` bytes, or `None` if it

@@ -2,42 +2,46 @@
 
 use super::*;
 use crate::{
-    element::Element,
-    extract::content_of,
     random::Random,
     tokenizer::oracle,
-    visibility::{Syntax, Visibility},
+    tree::{Syntax, content_of},
 };
 
 /// Output of a tokenizer. Text is in bytes, because html5gum splits characters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
     Text(Vec<u8>),
-    Start { name: String, is_closed: bool, values: [Option<String>; 7] },
+    Start { name: String, is_closed: bool, values: [Option<String>; Attribute::ALL.len()] },
     End { name: String },
 }
 
-/// Selects the kind of content of elements, as the extractor does.
+/// Selects the kind of content of elements by their names. SVG and `MathML` end with their end
+/// tags.
 pub(super) struct ContentSelector {
-    visibility: Visibility,
+    syntax: Syntax,
+    foreign_depth: usize,
 }
 
 impl ContentSelector {
-    fn new(syntax: Syntax) -> Self {
-        Self { visibility: Visibility::new(syntax) }
+    const fn new(syntax: Syntax) -> Self {
+        Self { syntax, foreign_depth: 0 }
     }
 
-    pub(super) fn start(&mut self, name: &str, is_hidden: bool, is_closed: bool) -> Content {
-        self.visibility.start((name, Element::of(name)), is_hidden, is_closed);
-        if self.visibility.is_xml() { Content::Markup } else { content_of(name) }
+    pub(super) fn start(&mut self, name: &str, is_closed: bool) -> Content {
+        if matches!(name, "svg" | "math") && !is_closed {
+            self.foreign_depth += 1;
+        }
+        if self.has_cdata() { Content::Markup } else { content_of(name) }
     }
 
     pub(super) fn end(&mut self, name: &str) {
-        self.visibility.end((name, Element::of(name)));
+        if matches!(name, "svg" | "math") {
+            self.foreign_depth = self.foreign_depth.saturating_sub(1);
+        }
     }
 
     pub(super) fn has_cdata(&self) -> bool {
-        self.visibility.is_xml()
+        self.syntax == Syntax::Xml || self.foreign_depth > 0
     }
 }
 
@@ -57,10 +61,9 @@ impl Sink for EventRecorder {
 
     fn start_tag(&mut self, tag: &Tag) -> Content {
         let values = Attribute::ALL.map(|attribute| tag.value(attribute).map(str::to_owned));
-        let is_hidden = tag.value(Attribute::Hidden).is_some();
         let name = tag.name().to_owned();
         let is_closed = tag.is_closed();
-        let content = self.content_selector.start(&name, is_hidden, is_closed);
+        let content = self.content_selector.start(&name, is_closed);
         self.events.push(Event::Start { name, is_closed, values });
         content
     }
@@ -116,9 +119,9 @@ fn comparable(mut events: Vec<Event>, page: &str) -> Vec<Event> {
     events
 }
 
-/// Returns the part of a name that both store. This tokenizer stores 32 bytes, and NUL unchanged.
+/// Returns the part of a name that both store. This tokenizer stores 256 bytes, and NUL unchanged.
 fn truncate_name(name: &str) -> String {
-    name.replace('\u{fffd}', "\0").chars().take(8).collect()
+    name.replace('\u{fffd}', "\0").chars().take(64).collect()
 }
 
 /// Asserts that both tokenizers agree, and that the result does not depend on the chunks.

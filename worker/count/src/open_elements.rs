@@ -1,0 +1,407 @@
+//! The stack of open elements, and the list of active formatting elements, as in the HTML standard.
+//!
+//! A parser that builds a tree derives the visibility of text from the ancestors of its node. Here,
+//! each open element stores what its text inherits, so that no tree is needed.
+
+use super::{
+    active_formatting::ActiveFormatting,
+    element::{Element, Name, Property},
+    rendering::{OwnRendering, Rendering},
+};
+
+/// Maximum number of open elements. Chromium limits the depth of its tree to the same number
+/// (`kMaximumHTMLParserDOMTreeDepth`).
+///
+/// A deeper element takes the place of the current one, and its text inherits from both. So deep
+/// text is not lost, and at most, hidden text is counted after the end tag of such an element.
+pub(super) const DEPTH_MAX: usize = 512;
+
+/// Namespace of an element.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Namespace {
+    Html,
+    Svg,
+    MathMl,
+    /// Any other, in XML.
+    Unknown,
+}
+
+/// Identity of an element, which a copy of the element does not share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ElementId(u32);
+
+/// An element whose end is not yet reached.
+#[derive(Clone, Copy)]
+pub(super) struct OpenElement {
+    pub(super) name: Name,
+    pub(super) element: Element,
+    pub(super) namespace: Namespace,
+    pub(super) id: ElementId,
+    pub(super) own: OwnRendering,
+    /// Rendering of text in the element.
+    pub(super) rendering: Rendering,
+    /// Whether words end at the start and the end of the element.
+    ends_words: bool,
+    /// Whether the element is moved out of a table (*foster parenting*).
+    is_fostered: bool,
+    /// Whether the element is in the list of active formatting elements.
+    is_formatting: bool,
+    /// Whether a paragraph is open that the start tag of a block ends (*in button scope*).
+    has_paragraph: bool,
+    pub(super) has_child: bool,
+}
+
+impl OpenElement {
+    /// Returns whether this is the HTML element with the given name.
+    pub(super) fn is(&self, name: Name) -> bool {
+        self.name == name && self.namespace == Namespace::Html
+    }
+
+    /// Returns whether this is an HTML element with the given property.
+    pub(super) fn is_html_with(&self, property: Property) -> bool {
+        self.namespace == Namespace::Html && self.element.has(property)
+    }
+}
+
+/// Place where the next element or text is inserted.
+#[derive(Clone, Copy)]
+pub(super) struct Place {
+    pub(super) rendering: Rendering,
+    is_fostered: bool,
+}
+
+/// Hidden elements and boxes whose end tag is missing.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Unclosed {
+    pub(super) count: u64,
+    pub(super) first: Option<Name>,
+}
+
+impl Unclosed {
+    fn record(&mut self, open: &OpenElement) {
+        // HTML permits to omit some end tags, for example that of `p`.
+        let may_omit = open.element.has(Property::IMPLIED_END)
+            || open.element.has(Property::IMPLIED_END_IN_TEMPLATE);
+        if open.own.drop_reason.is_some() && !may_omit {
+            self.count = self.count.saturating_add(1);
+            self.first.get_or_insert(open.name);
+        }
+    }
+}
+
+/// The stack of open elements. The last one is the current one.
+pub(super) struct OpenElements {
+    stack: Vec<OpenElement>,
+    pub(super) formatting: ActiveFormatting,
+    next_id: u32,
+    /// Whether a word before the last tags cannot continue after them.
+    has_separation: bool,
+    pub(super) unclosed: Unclosed,
+    /// Number of elements that were nested deeper than [`DEPTH_MAX`].
+    pub(super) too_deep: u64,
+}
+
+impl OpenElements {
+    pub(super) fn new() -> Self {
+        Self {
+            stack: Vec::new(),
+            formatting: ActiveFormatting::default(),
+            next_id: 0,
+            has_separation: false,
+            unclosed: Unclosed::default(),
+            too_deep: 0,
+        }
+    }
+
+    pub(super) const fn len(&self) -> usize {
+        self.stack.len()
+    }
+
+    pub(super) fn current(&self) -> Option<&OpenElement> {
+        self.stack.last()
+    }
+
+    pub(super) fn get(&self, index: usize) -> Option<&OpenElement> {
+        self.stack.get(index)
+    }
+
+    /// Returns the open elements, beginning with the current one.
+    pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = &OpenElement> {
+        self.stack.iter().rev()
+    }
+
+    /// Returns whether the current element is the HTML element with the given name.
+    pub(super) fn current_is(&self, name: Name) -> bool {
+        self.current().is_some_and(|open| open.is(name))
+    }
+
+    /// Returns whether words end since the last call.
+    pub(super) const fn take_separation(&mut self) -> bool {
+        std::mem::replace(&mut self.has_separation, false)
+    }
+
+    /// Ends words at this place, if an element with the given rendering does.
+    pub(super) const fn separate(&mut self, own: OwnRendering, place: Place) {
+        self.has_separation |= place.rendering.ends_words_at(own);
+    }
+
+    // Places.
+
+    /// Returns the place inside the current element.
+    #[inline]
+    pub(super) fn place(&self) -> Place {
+        let rendering = self.current().map(|open| open.rendering).unwrap_or_default();
+        Place { rendering, is_fostered: false }
+    }
+
+    /// Returns the place for content that a table cannot contain: before the table, if the current
+    /// element is a part of it.
+    pub(super) fn place_outside_table(&self) -> Place {
+        if self.current().is_some_and(|open| open.is_html_with(Property::TABLE_STRUCTURE)) {
+            Place { rendering: self.foster_rendering(self.len()), is_fostered: true }
+        } else {
+            self.place()
+        }
+    }
+
+    /// Returns the rendering outside of the last table among the first `len` elements.
+    fn foster_rendering(&self, len: usize) -> Rendering {
+        let stack = self.stack.get(..len).unwrap_or_default();
+        let is_limit = |open: &OpenElement| open.is(Name::TABLE) || open.is(Name::TEMPLATE);
+        let index = match stack.iter().rposition(is_limit) {
+            Some(index) if stack.get(index).is_some_and(|open| open.is(Name::TABLE)) => {
+                index.saturating_sub(1)
+            }
+            Some(index) => index,
+            None => 0,
+        };
+        stack.get(index).map(|open| open.rendering).unwrap_or_default()
+    }
+
+    // Changes.
+
+    /// Returns whether the next element takes the place of the current one.
+    pub(super) const fn is_full(&self) -> bool {
+        self.len() >= DEPTH_MAX
+    }
+
+    /// Opens an element at a place. Returns its identity.
+    pub(super) fn push(
+        &mut self,
+        (name, element, namespace): (Name, Element, Namespace),
+        own: OwnRendering,
+        place: Place,
+    ) -> ElementId {
+        if self.is_full() {
+            self.too_deep = self.too_deep.saturating_add(1);
+            self.pop();
+        }
+        let ends_words = place.rendering.ends_words_at(own);
+        self.has_separation |= ends_words;
+        let id = ElementId(self.next_id);
+        self.next_id = self.next_id.wrapping_add(1);
+        let has_paragraph = self.has_paragraph();
+        let mut open = OpenElement {
+            name,
+            element,
+            namespace,
+            id,
+            own,
+            rendering: place.rendering.enter(own),
+            ends_words,
+            is_fostered: place.is_fostered,
+            is_formatting: false,
+            has_paragraph: false,
+            has_child: false,
+        };
+        open.has_paragraph = has_paragraph_in(&open, has_paragraph);
+        self.stack.push(open);
+        id
+    }
+
+    /// Adds the current element to the list of active formatting elements.
+    pub(super) fn add_current_to_formatting(&mut self) {
+        if let Some(open) = self.stack.last_mut() {
+            open.is_formatting = true;
+            let open = *open;
+            self.formatting.push(&open);
+        }
+    }
+
+    /// Opens the formatting element at `index` of the list again.
+    pub(super) fn reopen(&mut self, index: usize, place: Place) {
+        let Some(formatting) = self.formatting.get(index) else { return };
+        let kind = (formatting.name, formatting.element, Namespace::Html);
+        let id = self.push(kind, formatting.own, place);
+        if let Some(open) = self.stack.last_mut() {
+            open.is_formatting = true;
+        }
+        self.formatting.set_open(index, id);
+    }
+
+    /// Ends the current element.
+    pub(super) fn pop(&mut self) {
+        if let Some(open) = self.stack.pop() {
+            self.end(&open);
+        }
+    }
+
+    fn end(&mut self, open: &OpenElement) {
+        self.has_separation |= open.ends_words;
+        if open.is_formatting {
+            self.formatting.close(open.id);
+        }
+    }
+
+    /// Ends the elements from `index` on, the first of which has an end tag.
+    pub(super) fn end_at(&mut self, index: usize) {
+        self.end_after(index.saturating_add(1));
+        if self.len() > index {
+            self.pop();
+        }
+    }
+
+    /// Ends the elements from `index` on without end tags.
+    pub(super) fn end_after(&mut self, index: usize) {
+        while self.len() > index {
+            if let Some(open) = self.stack.last() {
+                self.unclosed.record(open);
+            }
+            self.pop();
+        }
+    }
+
+    /// Ends the current elements up to one for which `is_limit` holds.
+    pub(super) fn end_up_to(&mut self, is_limit: impl Fn(&OpenElement) -> bool) {
+        while let Some(open) = self.stack.last()
+            && !is_limit(open)
+        {
+            self.unclosed.record(open);
+            self.pop();
+        }
+    }
+
+    /// Ends the current elements whose end tags may be omitted, except `except`.
+    pub(super) fn generate_implied_ends(&mut self, except: Option<Name>) {
+        while let Some(open) = self.current()
+            && open.is_html_with(Property::IMPLIED_END)
+            && except != Some(open.name)
+        {
+            self.pop();
+        }
+    }
+
+    /// Removes the element at `index`, but not the elements inside it.
+    pub(super) fn remove(&mut self, index: usize) {
+        if index < self.len() {
+            let open = self.stack.remove(index);
+            self.end(&open);
+            self.update_from(index);
+        }
+    }
+
+    /// Moves the formatting element at `from` to the inside of the element at `to`, which is deeper.
+    /// The moved element is a copy, so it gets a new identity, which is returned.
+    pub(super) fn move_inside(&mut self, from: usize, to: usize) -> Option<ElementId> {
+        let mut open = self.stack.get(from).copied()?;
+        open.id = ElementId(self.next_id);
+        open.is_fostered = false;
+        self.next_id = self.next_id.wrapping_add(1);
+        self.stack.insert(to.saturating_add(1).min(self.len()), open);
+        self.stack.remove(from);
+        self.update_from(from);
+        Some(open.id)
+    }
+
+    /// Marks the element at `index` as moved out of a table, if its parent is a part of one.
+    pub(super) fn foster(&mut self, index: usize) {
+        let is_in_table = index
+            .checked_sub(1)
+            .and_then(|parent| self.stack.get(parent))
+            .is_some_and(|parent| parent.is_html_with(Property::TABLE_STRUCTURE));
+        if let Some(open) = self.stack.get_mut(index) {
+            open.is_fostered = is_in_table;
+        }
+        self.update_from(index);
+    }
+
+    pub(super) fn mark_child(&mut self) {
+        if let Some(open) = self.stack.last_mut() {
+            open.has_child = true;
+        }
+    }
+
+    /// Derives what the elements from `index` on inherit, after a change of the elements before.
+    fn update_from(&mut self, index: usize) {
+        for index in index..self.len() {
+            let before = index.checked_sub(1).and_then(|before| self.stack.get(before)).copied();
+            let inherited = match self.stack.get(index) {
+                Some(open) if open.is_fostered => self.foster_rendering(index),
+                _ => before.map(|open| open.rendering).unwrap_or_default(),
+            };
+            if let Some(open) = self.stack.get_mut(index) {
+                open.rendering = inherited.enter(open.own);
+                open.has_paragraph =
+                    has_paragraph_in(open, before.is_some_and(|open| open.has_paragraph));
+            }
+        }
+    }
+
+    // Scopes.
+
+    /// Returns whether a paragraph is open that the start tag of a block ends.
+    #[inline]
+    pub(super) fn has_paragraph(&self) -> bool {
+        self.current().is_some_and(|open| open.has_paragraph)
+    }
+
+    /// Returns the index of the last HTML element for which `is_target` holds, if it is in scope.
+    pub(super) fn find_in_scope(&self, is_target: impl Fn(&OpenElement) -> bool) -> Option<usize> {
+        self.find_before(is_target, |open| open.element.has(Property::SCOPE))
+    }
+
+    /// Like [`Self::find_in_scope`], in the scope of list items.
+    pub(super) fn find_in_list_scope(&self, name: Name) -> Option<usize> {
+        let is_limit = |open: &OpenElement| {
+            open.element.has(Property::SCOPE) || open.is_html_with(Property::LIST)
+        };
+        self.find_before(|open| open.is(name), is_limit)
+    }
+
+    /// Like [`Self::find_in_scope`], in the scope of a table.
+    pub(super) fn find_in_table(&self, is_target: impl Fn(&OpenElement) -> bool) -> Option<usize> {
+        self.find_before(is_target, |open| open.is(Name::TABLE) || open.is(Name::TEMPLATE))
+    }
+
+    fn find_before(
+        &self,
+        is_target: impl Fn(&OpenElement) -> bool,
+        is_limit: impl Fn(&OpenElement) -> bool,
+    ) -> Option<usize> {
+        for (index, open) in self.stack.iter().enumerate().rev() {
+            if open.namespace == Namespace::Html && is_target(open) {
+                return Some(index);
+            }
+            if is_limit(open) {
+                return None;
+            }
+        }
+        None
+    }
+
+    /// Returns the index of an element.
+    pub(super) fn position(&self, id: ElementId) -> Option<usize> {
+        self.stack.iter().rposition(|open| open.id == id)
+    }
+
+    /// Returns whether a `template` is open.
+    pub(super) fn has_template(&self) -> bool {
+        self.stack.iter().any(|open| open.is(Name::TEMPLATE))
+    }
+}
+
+/// Returns [`OpenElement::has_paragraph`] for an element inside another one.
+fn has_paragraph_in(open: &OpenElement, parent_has_paragraph: bool) -> bool {
+    open.is(Name::P)
+        || (parent_has_paragraph && !open.element.has(Property::SCOPE) && !open.is(Name::BUTTON))
+}

@@ -1,0 +1,392 @@
+//! Tree construction of the HTML standard, without a tree.
+//!
+//! Browsers decide by the tree of a page which text is visible. This module applies the rules that
+//! build the tree: implied and missing end tags, misnested tags, tables, foreign content. But it
+//! stores only the open elements, with what their text inherits. Memory is therefore constant, and
+//! text is extracted as it arrives.
+//!
+//! Text that a browser moves later stays where it was read: text that is inside an element when the
+//! end tag of a formatting element moves its block out of that element.
+//!
+//! The names are those of the standard: [insertion mode](Mode), *in scope*, *implied end tags*,
+//! *foster parenting*, *adoption agency algorithm*.
+
+mod adoption;
+mod body;
+mod foreign;
+mod head;
+#[cfg(test)]
+mod html5lib;
+#[cfg(test)]
+mod reference;
+mod table;
+mod xml;
+
+use super::{
+    counter::Region,
+    element::{Element, Name, Property},
+    main_content::MainHolder,
+    open_elements::{ElementId, Namespace, OpenElements, Place, Unclosed},
+    rendering::{OwnRendering, Rendering},
+    tokenizer::{Content, Tag},
+};
+
+/// Syntax of a page, which determines the meaning of names and of `/>`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Syntax {
+    Html,
+    Xml,
+}
+
+/// Insertion mode of the standard. Other modes of the standard differ only in the tree or in the
+/// errors that they report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    BeforeHead,
+    InHead,
+    AfterHead,
+    InBody,
+    InTable,
+    InCaption,
+    InColumnGroup,
+    InTableBody,
+    InRow,
+    InCell,
+    InFrameset,
+}
+
+/// A start tag.
+#[derive(Clone, Copy)]
+struct StartTag<'t> {
+    tag: &'t Tag,
+    name: Name,
+    element: Element,
+}
+
+impl StartTag<'_> {
+    fn rendering(&self, namespace: Namespace) -> OwnRendering {
+        OwnRendering::of(self.tag, self.name, self.element, namespace)
+    }
+}
+
+/// Whether a tag is processed, or has to be processed again in another insertion mode.
+enum Step<T> {
+    Done(T),
+    Again,
+}
+
+/// State of tree construction.
+pub(super) struct Tree {
+    syntax: Syntax,
+    open: OpenElements,
+    mode: Mode,
+    /// The open form. Another form inside it is ignored.
+    form: Option<ElementId>,
+    /// Whether the current element has raw text, which only its own end tag ends.
+    is_in_raw_text: bool,
+    /// Whether content that a table cannot contain is inserted before the table.
+    is_fostering: bool,
+    /// Whether a `frameset` can still replace the body, because there was no text.
+    is_frameset_ok: bool,
+    holder: MainHolder,
+    restarts_main: bool,
+    is_root_hidden: bool,
+    has_script: bool,
+}
+
+impl Tree {
+    pub(super) fn new(syntax: Syntax) -> Self {
+        let mut tree = Self {
+            syntax,
+            open: OpenElements::new(),
+            mode: Mode::BeforeHead,
+            form: None,
+            is_in_raw_text: false,
+            is_fostering: false,
+            is_frameset_ok: true,
+            holder: MainHolder::Page,
+            restarts_main: false,
+            is_root_hidden: false,
+            has_script: false,
+        };
+        if syntax == Syntax::Html {
+            tree.insert_implied(Name::HTML);
+        }
+        tree
+    }
+
+    /// Returns whether the rules of XML apply here, as they do inside SVG and `MathML`.
+    pub(super) fn is_xml(&self) -> bool {
+        self.syntax == Syntax::Xml || self.is_in_foreign()
+    }
+
+    /// Returns whether words end at the tags since the last call.
+    pub(super) const fn take_separation(&mut self) -> bool {
+        self.open.take_separation()
+    }
+
+    /// Returns whether a better element for the main content has started since the last call.
+    pub(super) const fn take_main_restart(&mut self) -> bool {
+        std::mem::replace(&mut self.restarts_main, false)
+    }
+
+    /// Returns the region of text with the given rendering.
+    #[inline]
+    pub(super) const fn region_of(&self, rendering: Rendering) -> Region {
+        self.holder.region(rendering.landmarks)
+    }
+
+    /// Returns whether attributes of `html` or `body` hide the whole page.
+    ///
+    /// If the page has a script, it is assumed to show the page, as is common to avoid flicker.
+    pub(super) const fn is_page_hidden(&self) -> bool {
+        self.is_root_hidden && !self.has_script
+    }
+
+    /// Processes text. Returns its rendering.
+    #[inline]
+    pub(super) fn text(&mut self, text: &str) -> Rendering {
+        let is_usual = matches!(self.mode, Mode::InBody | Mode::InCell | Mode::InCaption)
+            && self.open.formatting.closed().is_empty()
+            && !self.is_frameset_ok;
+        if is_usual || self.is_in_raw_text || self.syntax == Syntax::Xml {
+            return self.open.place().rendering;
+        }
+        self.unusual_text(text)
+    }
+
+    fn unusual_text(&mut self, text: &str) -> Rendering {
+        let is_white_space = text.bytes().all(|byte| byte.is_ascii_whitespace() || byte == 0);
+        if self.is_in_foreign() && !self.is_in_integration_point() {
+            self.is_frameset_ok &= is_white_space;
+            return self.open.place().rendering;
+        }
+        if self.mode == Mode::InFrameset {
+            return Rendering::NOT_DISPLAYED;
+        }
+        let is_in_head = matches!(self.mode, Mode::BeforeHead | Mode::InHead | Mode::AfterHead);
+        if is_white_space && (is_in_head || self.is_in_table_mode()) {
+            return self.open.place().rendering;
+        }
+        if is_in_head {
+            self.open_body();
+        }
+        if self.mode == Mode::InColumnGroup {
+            self.end_column_group();
+        }
+        self.is_frameset_ok &= is_white_space;
+        self.is_fostering = self.is_in_table_mode();
+        self.reconstruct_formatting();
+        let rendering = self.place().rendering;
+        self.is_fostering = false;
+        rendering
+    }
+
+    /// Processes a start tag. Returns the kind of content of the element.
+    pub(super) fn start_tag(&mut self, tag: &Tag) -> Content {
+        let name = Name::of(tag.name());
+        let start = StartTag { tag, name, element: Element::of(name) };
+        if self.syntax == Syntax::Xml {
+            self.start_in_xml(&start);
+            return Content::Markup;
+        }
+        if self.is_start_foreign(&start) && self.start_in_foreign(&start) {
+            return Content::Markup;
+        }
+        loop {
+            let step = match self.mode {
+                Mode::InBody => Step::Done(self.start_in_body(&start)),
+                Mode::BeforeHead => self.start_before_head(&start),
+                Mode::InHead => self.start_in_head(&start),
+                Mode::AfterHead => self.start_after_head(&start),
+                Mode::InFrameset => Step::Done(self.start_in_frameset(&start)),
+                Mode::InTable => self.start_in_table(&start),
+                Mode::InCaption => self.start_in_caption(&start),
+                Mode::InColumnGroup => self.start_in_column_group(&start),
+                Mode::InTableBody => self.start_in_table_body(&start),
+                Mode::InRow => self.start_in_row(&start),
+                Mode::InCell => self.start_in_cell(&start),
+            };
+            if let Step::Done(content) = step {
+                return content;
+            }
+        }
+    }
+
+    /// Processes an end tag.
+    pub(super) fn end_tag(&mut self, tag: &Tag) {
+        if std::mem::take(&mut self.is_in_raw_text) {
+            self.open.pop();
+            return;
+        }
+        let name = Name::of(tag.name());
+        let element = Element::of(name);
+        if self.syntax == Syntax::Xml {
+            self.end_in_xml(name);
+            return;
+        }
+        if self.is_in_foreign() && self.end_in_foreign(name) {
+            return;
+        }
+        loop {
+            let step = match self.mode {
+                Mode::InBody => Step::Done(self.end_in_body(name, element)),
+                Mode::BeforeHead | Mode::InHead | Mode::AfterHead => {
+                    self.end_in_head(name, element)
+                }
+                Mode::InFrameset => Step::Done(()),
+                Mode::InTable => Step::Done(self.end_in_table(name, element)),
+                Mode::InCaption => self.end_in_caption(name, element),
+                Mode::InColumnGroup => self.end_in_column_group(name, element),
+                Mode::InTableBody => self.end_in_table_body(name, element),
+                Mode::InRow => self.end_in_row(name, element),
+                Mode::InCell => self.end_in_cell(name, element),
+            };
+            if let Step::Done(()) = step {
+                return;
+            }
+        }
+    }
+
+    /// Ends the page. Returns the hidden elements and boxes whose end tag is missing.
+    pub(super) fn end(&mut self) -> Unclosed {
+        self.open.end_after(0);
+        self.open.unclosed
+    }
+
+    /// Returns the number of elements that were nested too deep.
+    pub(super) const fn too_deep(&self) -> u64 {
+        self.open.too_deep
+    }
+
+    // Insertion of elements.
+
+    /// Returns the place where the next element or text is inserted.
+    #[inline]
+    fn place(&self) -> Place {
+        if self.is_fostering { self.open.place_outside_table() } else { self.open.place() }
+    }
+
+    /// Opens the HTML element that a tag starts.
+    fn insert(&mut self, start: &StartTag<'_>) -> ElementId {
+        let own = start.rendering(Namespace::Html);
+        self.insert_as((start.name, start.element, Namespace::Html), own)
+    }
+
+    /// Opens an HTML element without a tag.
+    fn insert_implied(&mut self, name: Name) {
+        let element = Element::of(name);
+        let mut own = OwnRendering::of_element(name, element, Namespace::Html);
+        // Text cannot be inside `head` in HTML: it ends the element.
+        own.drop_reason = None;
+        self.insert_as((name, element, Namespace::Html), own);
+    }
+
+    fn insert_as(&mut self, kind: (Name, Element, Namespace), own: OwnRendering) -> ElementId {
+        if self.open.is_full() {
+            // The current element ends, so the mode may change.
+            let place = self.place();
+            let id = self.open.push(kind, own, place);
+            self.reset_mode();
+            return id;
+        }
+        let place = self.place();
+        let id = self.open.push(kind, own, place);
+        if own.landmark.is_some() {
+            self.update_holder();
+        }
+        id
+    }
+
+    /// Opens an element with raw text.
+    fn insert_raw(&mut self, start: &StartTag<'_>) -> Content {
+        self.has_script |= start.name == Name::SCRIPT;
+        self.insert(start);
+        self.is_in_raw_text = true;
+        if start.name == Name::SCRIPT { Content::Script } else { Content::Raw }
+    }
+
+    /// Processes an element without content: words end there if it is visible.
+    fn insert_void(&mut self, start: &StartTag<'_>) {
+        let own = start.rendering(Namespace::Html);
+        self.open.separate(own, self.place());
+    }
+
+    fn insert_template(&mut self, start: &StartTag<'_>) {
+        self.insert(start);
+        self.open.formatting.push_marker();
+        self.is_frameset_ok = false;
+        // The standard has another mode for templates, but all their text is invisible.
+        self.mode = Mode::InBody;
+    }
+
+    fn end_template(&mut self) {
+        if !self.open.has_template() {
+            return;
+        }
+        while self.open.current().is_some_and(|open| {
+            open.is_html_with(Property::IMPLIED_END)
+                || open.is_html_with(Property::IMPLIED_END_IN_TEMPLATE)
+        }) {
+            self.open.pop();
+        }
+        self.open.end_up_to(|open| open.is(Name::TEMPLATE));
+        self.open.pop();
+        self.open.formatting.clear_to_marker();
+        self.reset_mode();
+    }
+
+    /// Discards the main content so far if the current element is a better holder of it.
+    fn update_holder(&mut self) {
+        let Some(open) = self.open.current() else { return };
+        let holder = MainHolder::of(open.rendering.landmarks);
+        if open.rendering.drop_reason.is_none() && holder > self.holder {
+            self.holder = holder;
+            self.restarts_main = true;
+        }
+    }
+
+    /// Opens the formatting elements again that ended with their block.
+    #[inline]
+    fn reconstruct_formatting(&mut self) {
+        for index in self.open.formatting.closed() {
+            let place = self.place();
+            self.open.reopen(index, place);
+        }
+    }
+
+    /// Sets the insertion mode that fits the open elements.
+    fn reset_mode(&mut self) {
+        let mode = self.open.iter().find_map(|open| match open.name {
+            _ if open.namespace != Namespace::Html => None,
+            Name::TD | Name::TH => Some(Mode::InCell),
+            Name::TR => Some(Mode::InRow),
+            Name::TBODY | Name::TFOOT | Name::THEAD => Some(Mode::InTableBody),
+            Name::CAPTION => Some(Mode::InCaption),
+            Name::COLGROUP => Some(Mode::InColumnGroup),
+            Name::TABLE => Some(Mode::InTable),
+            Name::TEMPLATE | Name::BODY => Some(Mode::InBody),
+            Name::HEAD => Some(Mode::InHead),
+            Name::FRAMESET => Some(Mode::InFrameset),
+            _ => None,
+        });
+        self.mode = mode.unwrap_or(Mode::AfterHead);
+    }
+
+    const fn is_in_table_mode(&self) -> bool {
+        matches!(self.mode, Mode::InTable | Mode::InTableBody | Mode::InRow | Mode::InColumnGroup)
+    }
+}
+
+/// Returns the kind of content of an element in HTML.
+#[cfg(test)]
+pub(super) fn content_of(name: &str) -> Content {
+    use super::element::Tags;
+
+    match (Element::of(Name::of(name)).tags, name) {
+        (_, "script") => Content::Script,
+        (Tags::HeadRaw | Tags::Raw | Tags::RawBlock, _) => Content::Raw,
+        (Tags::PlainText, _) => Content::PlainText,
+        _ => Content::Markup,
+    }
+}

@@ -1,0 +1,147 @@
+//! Insertion modes before the body.
+
+use super::{Mode, StartTag, Step, Tree};
+use crate::{
+    element::{Element, Name, Tags},
+    open_elements::Namespace,
+    rendering::OwnRendering,
+    tokenizer::Content,
+};
+
+impl Tree {
+    pub(super) fn start_before_head(&mut self, start: &StartTag<'_>) -> Step<Content> {
+        match start.element.tags {
+            Tags::Html => {
+                // The element is open already, without attributes.
+                self.open.pop();
+                self.insert_root(start);
+                Step::Done(Content::Markup)
+            }
+            Tags::Head => {
+                self.open_head();
+                Step::Done(Content::Markup)
+            }
+            _ => {
+                self.open_head();
+                Step::Again
+            }
+        }
+    }
+
+    pub(super) fn start_in_head(&mut self, start: &StartTag<'_>) -> Step<Content> {
+        if let Some(content) = self.start_metadata(start) {
+            return Step::Done(content);
+        }
+        match start.element.tags {
+            Tags::Raw if start.name == Name::NOSCRIPT => Step::Done(self.insert_raw(start)),
+            Tags::Html => {
+                self.merge_root(start);
+                Step::Done(Content::Markup)
+            }
+            Tags::Head => Step::Done(Content::Markup),
+            _ => {
+                self.end_head();
+                Step::Again
+            }
+        }
+    }
+
+    pub(super) fn start_after_head(&mut self, start: &StartTag<'_>) -> Step<Content> {
+        if let Some(content) = self.start_metadata(start) {
+            return Step::Done(content);
+        }
+        match start.element.tags {
+            Tags::Html => self.merge_root(start),
+            Tags::Head => {}
+            Tags::Body => {
+                self.insert_root(start);
+                self.is_frameset_ok = false;
+                self.mode = Mode::InBody;
+            }
+            Tags::Frameset => self.replace_body_by_frameset(),
+            _ => {
+                self.open_body();
+                return Step::Again;
+            }
+        }
+        Step::Done(Content::Markup)
+    }
+
+    /// Processes the start tag of an element that belongs into `head`. Returns `None` for others.
+    pub(super) fn start_metadata(&mut self, start: &StartTag<'_>) -> Option<Content> {
+        match start.element.tags {
+            Tags::HeadVoid => Some(Content::Markup),
+            Tags::HeadRaw => Some(self.insert_raw(start)),
+            Tags::Template => {
+                self.insert_template(start);
+                Some(Content::Markup)
+            }
+            _ => None,
+        }
+    }
+
+    pub(super) fn start_in_frameset(&mut self, start: &StartTag<'_>) -> Content {
+        if start.name == Name::NOFRAMES { self.insert_raw(start) } else { Content::Markup }
+    }
+
+    pub(super) fn end_in_head(&mut self, name: Name, element: Element) -> Step<()> {
+        match (self.mode, element.tags) {
+            (_, Tags::Template) => self.end_template(),
+            (Mode::InHead, Tags::Head) => self.end_head(),
+            (Mode::BeforeHead, Tags::Head) => {
+                self.open_head();
+                self.end_head();
+            }
+            (_, Tags::Body | Tags::Html | Tags::Break) if name != Name::HEAD => {
+                self.open_body();
+                return Step::Again;
+            }
+            _ => {}
+        }
+        Step::Done(())
+    }
+
+    /// Opens the body without a tag.
+    pub(super) fn open_body(&mut self) {
+        if self.mode == Mode::InHead {
+            self.end_head();
+        }
+        self.insert_implied(Name::BODY);
+        self.mode = Mode::InBody;
+    }
+
+    /// Processes another tag of `html` or `body`, which can only add attributes.
+    pub(super) fn merge_root(&mut self, start: &StartTag<'_>) {
+        if !self.open.has_template() {
+            self.root_rendering(start);
+        }
+    }
+
+    pub(super) fn replace_body_by_frameset(&mut self) {
+        self.open.end_after(1);
+        self.insert_implied(Name::FRAMESET);
+        self.mode = Mode::InFrameset;
+    }
+
+    fn insert_root(&mut self, start: &StartTag<'_>) {
+        let own = self.root_rendering(start);
+        self.insert_as((start.name, start.element, Namespace::Html), own);
+    }
+
+    /// Returns the rendering of `html` or `body`. If it hides the page, this is decided at the end.
+    fn root_rendering(&mut self, start: &StartTag<'_>) -> OwnRendering {
+        let own = start.rendering(Namespace::Html);
+        self.is_root_hidden |= own.is_hidden();
+        own.shown()
+    }
+
+    fn open_head(&mut self) {
+        self.insert_implied(Name::HEAD);
+        self.mode = Mode::InHead;
+    }
+
+    fn end_head(&mut self) {
+        self.open.pop();
+        self.mode = Mode::AfterHead;
+    }
+}
