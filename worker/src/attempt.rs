@@ -26,7 +26,6 @@ use wordmill_common::id::RunNonce;
 use wordmill_common::job::{Count, Event, InvalidTransition, Job, Status};
 use wordmill_common::message::{self, JobMessage};
 use wordmill_common::source::Source;
-use wordmill_common::warning::Warnings;
 use wordmill_nats::Error;
 use wordmill_nats::delivery::Delivery;
 use wordmill_nats::job_record::{Lookup, VersionedJob, check_status};
@@ -258,7 +257,7 @@ impl RunningAttempt<'_> {
             rule: count.rule,
             top_words,
             result,
-            warnings: Warnings::new(),
+            warnings: count.warnings,
             explanation,
             members: count.members,
         };

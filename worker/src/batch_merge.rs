@@ -18,6 +18,7 @@ use wordmill_common::id::{JobId, JobKey, Owner};
 use wordmill_common::job::{Event, Job, ResultRef, Stage, Status};
 use wordmill_common::message::JobMessage;
 use wordmill_common::source::SourceInfo;
+use wordmill_common::warning::Warnings;
 use wordmill_count::UNIQUE_WORDS_MAX;
 use wordmill_nats::Error;
 use wordmill_nats::delivery::Delivery;
@@ -328,6 +329,7 @@ impl BatchSum {
             totals_by_rule: self.by_rule,
             totals_by_scope: self.by_scope,
             histogram,
+            warnings: Warnings::new(),
             explanation: None,
             rule: self.rule.unwrap_or_else(|| wordmill_count::rule(message.options.rule)),
             source: SourceInfo { size_bytes: Some(self.size_bytes), ..source_info },

@@ -170,6 +170,7 @@ fn build_result(
         totals_by_scope: document_count.totals_by_scope,
         histogram: document_count.histogram,
         explanation: document_count.explanation,
+        warnings: document_count.warnings,
         rule: document_count.rule,
         source,
         members: None,

@@ -73,10 +73,7 @@ impl Sink for PageSink<'_> {
         match self.visibility.drop_reason() {
             None if self.has_nul => self.counter.add_page_text(text),
             None => self.counter.add_page_text_without_nul(text),
-            Some(reason) => {
-                let bytes = u64::try_from(text.len()).unwrap_or(u64::MAX);
-                self.counter.record_dropped(reason, bytes);
-            }
+            Some(reason) => self.counter.record_dropped(reason, text),
         }
     }
 
@@ -91,6 +88,9 @@ impl Sink for PageSink<'_> {
             && let Some(language) = tag.value(Attribute::Lang)
         {
             self.counter.set_declared_language(language);
+        }
+        if name == "script" {
+            self.counter.record_script();
         }
         let effect = self.visibility.start((name, element), is_hidden, tag.is_closed());
         self.apply_separation(effect.separation);
