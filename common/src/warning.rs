@@ -96,6 +96,7 @@ pub struct Warning {
     /// Kind of the warning.
     pub code: OpenName<WarningCode>,
     /// Number of occurrences, at least 1. The code determines what is counted.
+    #[schemars(range(min = 1))]
     pub count: u64,
     /// Place of the first occurrence, or another detail, depending on the code. For people.
     #[serde(rename = "where")]
