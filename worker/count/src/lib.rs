@@ -77,6 +77,7 @@ mod word_table;
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 
+use encoding_rs::UTF_8;
 use wordmill_common::explanation::Explanation;
 use wordmill_common::histogram::{Histogram, Rule, Totals};
 use wordmill_common::options;
@@ -239,7 +240,8 @@ pub fn count(
     let mut text = TextReader::new(input, head, charset.encoding);
     let charset_name = charset.encoding.name().to_ascii_lowercase();
     let mut counter = Counter::new(options);
-    if charset.source == CharsetSource::Detected {
+    // Text in another charset is hardly ever valid UTF-8, so a detected UTF-8 is no guess.
+    if charset.source == CharsetSource::Detected && charset.encoding != UTF_8 {
         counter.warn(WarningCode::CharsetGuessed, 1, Some(&charset_name));
     }
     match format {

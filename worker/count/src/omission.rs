@@ -183,4 +183,9 @@ mod tests {
         assert_eq!(warnings_with(koi8, "text/plain; charset=koi8-r", "{}"), "");
         assert_eq!(warnings_with(b"plain ASCII", "text/plain", "{}"), "");
     }
+
+    #[test]
+    fn detected_utf_8_is_no_guess() {
+        assert_eq!(warnings_with("l’été".as_bytes(), "text/plain", "{}"), "");
+    }
 }
