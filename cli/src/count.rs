@@ -14,6 +14,7 @@ use crate::session::Session;
 use crate::source::{self, Source};
 use crate::submit::Plan;
 use crate::text::pluralize;
+use crate::warning;
 use crate::words::{self, MergedHistogram};
 
 /// Maximum number of submissions in flight.
@@ -60,6 +61,11 @@ pub(crate) async fn run(session: &Session, arguments: CountArguments) -> Result<
     }
     session.progress.begin("counting", rows.len(), 0);
     wait(session, &mut rows).await?;
+    for row in &rows {
+        if let Some(fetched) = row.succeeded() {
+            warning::print(session, arguments.print.format, Some(&row.name), &fetched.job.warnings);
+        }
+    }
     if arguments.merge {
         let mut merged = merge(session, &mut rows).await?;
         let words = merged.take_words(report::printed_words_max(&arguments));
@@ -85,6 +91,7 @@ async fn count_as_batch(
         return report::print_batch(out, format, &batch);
     }
     let fetched = batch.wait(session, format == Format::Json).await?;
+    warning::print(session, format, None, &fetched.job.warnings);
     let mut merged = MergedHistogram::default();
     if fetched.job.has_succeeded() {
         merged.add(&session.client, &fetched.job).await?;

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::client::Response;
 use crate::error::Error;
+use crate::warning::Warning;
 
 /// A job, with the complete JSON of the response.
 #[derive(Debug, Clone)]
@@ -35,6 +36,9 @@ pub(crate) struct Job {
     pub(crate) totals: Option<Totals>,
     pub(crate) totals_by_rule: Option<BTreeMap<String, u64>>,
     pub(crate) rule: Option<Rule>,
+    /// Reasons to check the count. Servers of older versions send none.
+    #[serde(default)]
+    pub(crate) warnings: Vec<Warning>,
     pub(crate) failure: Option<Failure>,
     #[serde(default)]
     pub(crate) dead_lettered: bool,

@@ -22,6 +22,7 @@ use crate::request::Request;
 use crate::session::Session;
 use crate::table::{Alignment, Table};
 use crate::text::{format_number, format_size, replace_control_chars};
+use crate::warning;
 use crate::words::CountedWords;
 
 /// Maximum number of requests in flight.
@@ -47,7 +48,9 @@ pub(crate) async fn status(session: &Session, arguments: SelectionArguments) -> 
     let jobs = for_each_id(session, &arguments.ids, |id| async move {
         FetchedJob::parse(&session.client.send(&Request::get(&["v1", "jobs", &id])).await?)
     });
-    print(out, arguments.print.format, &jobs.await?)
+    let jobs = jobs.await?;
+    print_warnings(session, arguments.print.format, &jobs);
+    print(out, arguments.print.format, &jobs)
 }
 
 /// Runs `wordmill wait`.
@@ -73,6 +76,7 @@ pub(crate) async fn wait(session: &Session, arguments: SelectionArguments) -> Re
         session.print_message(&reason);
         session.raise_exit_code(exit::JOB_FAILED);
     }
+    print_warnings(session, arguments.print.format, &jobs);
     print(out, arguments.print.format, &jobs)
 }
 
@@ -176,6 +180,7 @@ pub(crate) async fn result(session: &Session, arguments: ResultArguments) -> Res
         let counted: CountedWords = session.client.send(&request).await?.json()?;
         let by_rule = counted.totals_by_rule.unwrap_or_default();
         let totals = counted.totals.unwrap_or_default();
+        warning::print(session, arguments.print.format, Some(&arguments.id), &counted.warnings);
         out.text(&report::format_totals(&totals, &by_rule, counted.rule.as_ref()))?;
         out.text(&report::format_words(&counted.word_count))?;
         return out.finish();
@@ -245,6 +250,12 @@ pub(crate) async fn fetch_list(
     }
     all.truncate(limit);
     Ok(all)
+}
+
+fn print_warnings(session: &Session, format: Format, jobs: &[FetchedJob]) {
+    for job in jobs.iter().map(|job| &job.job) {
+        warning::print(session, format, Some(&job.job_id), &job.warnings);
+    }
 }
 
 /// Prints jobs. As a table, a single job is shown with all details, and several with one row each.

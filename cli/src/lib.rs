@@ -30,6 +30,7 @@ mod source;
 mod submit;
 mod table;
 mod text;
+mod warning;
 mod words;
 
 use std::process::ExitCode;

@@ -113,6 +113,7 @@ pub(crate) fn print_merged(
                 "totals": merged.totals,
                 "totals_by_rule": merged.totals_by_rule,
                 "rule": merged.rule,
+                "warnings": merged.warnings,
                 "sources": source_views(rows),
             });
             // The histogram is the last member, as in a result. A `Value` would sort its words, so

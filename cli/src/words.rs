@@ -11,6 +11,7 @@ use crate::client::Client;
 use crate::error::Error;
 use crate::job::{Job, Rule, Totals};
 use crate::request::Request;
+use crate::warning::{self, Warning};
 
 /// Maximum number of distinct words in merged histograms, which take about 1 GB of memory.
 const MERGED_WORDS_MAX: usize = 10_000_000;
@@ -34,6 +35,8 @@ pub(crate) struct CountedWords {
     pub(crate) totals: Option<Totals>,
     pub(crate) totals_by_rule: Option<BTreeMap<String, u64>>,
     pub(crate) rule: Option<Rule>,
+    #[serde(default)]
+    pub(crate) warnings: Vec<Warning>,
     pub(crate) word_count: Words,
 }
 
@@ -43,6 +46,7 @@ pub(crate) struct MergedHistogram {
     pub(crate) totals: Totals,
     pub(crate) totals_by_rule: BTreeMap<String, u64>,
     pub(crate) rule: Option<Rule>,
+    pub(crate) warnings: Vec<Warning>,
     /// Number of merged sources.
     pub(crate) sources: usize,
     words: HashMap<String, u64>,
@@ -151,6 +155,7 @@ impl MergedHistogram {
         if self.rule.is_none() {
             self.rule.clone_from(&job.rule);
         }
+        warning::merge(&mut self.warnings, &job.warnings);
     }
 
     /// Takes the words in the order of a result, at most `top` of them.

@@ -22,6 +22,7 @@ use crate::options::Options;
 use crate::raw_json::RawJson;
 use crate::source::SourceInfo;
 use crate::trace_context::{TraceId, TraceParent, TraceState};
+use crate::warning::Warnings;
 use crate::webhook::Webhook;
 
 pub use self::event::{Count, Event, InvalidTransition};
@@ -200,6 +201,11 @@ pub struct Job {
     pub top_words: Option<RawJson<Vec<WordCount>>>,
     /// Histogram, or the name of the object that contains it. Set on success.
     pub result: Option<ResultRef>,
+    /// Reasons to check the count before relying on it: at most
+    /// [`WARNINGS_MAX`](crate::warning::WARNINGS_MAX), each with a different code. Set on success.
+    /// Empty if there are none, and in records of workers that do not support them.
+    #[serde(default, skip_serializing_if = "Warnings::is_empty")]
+    pub warnings: Warnings,
     /// Explanation of the differences between rules, or the name of the object that contains it.
     /// Set on success if the option `explain` is set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -389,6 +395,7 @@ impl Job {
         self.rule = Some(count.rule);
         self.top_words = Some(count.top_words);
         self.result = Some(count.result);
+        self.warnings = count.warnings;
         self.explanation = count.explanation;
         self.members = count.members;
     }

@@ -1,5 +1,5 @@
-//! Domain types of Wordmill: jobs, events, messages, options, histograms, failures, retries and
-//! webhooks.
+//! Domain types of Wordmill: jobs, events, messages, options, histograms, failures, warnings,
+//! retries and webhooks.
 //!
 //! This crate does not depend on NATS, HTTP or OpenTelemetry. Start reading at [`job::Job::apply`],
 //! a pure function that makes every change of a job's state.
@@ -19,4 +19,5 @@ pub mod retry;
 pub mod secret;
 pub mod source;
 pub mod trace_context;
+pub mod warning;
 pub mod webhook;

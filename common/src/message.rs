@@ -16,6 +16,7 @@ use crate::options::Options;
 use crate::raw_json::RawJson;
 use crate::source::{Source, SourceInfo};
 use crate::trace_context::{TraceId, TraceState};
+use crate::warning::Warnings;
 use crate::webhook::Webhook;
 
 /// Message of one job. It contains everything that a worker needs to run the job, because the
@@ -220,6 +221,7 @@ impl JobMessage {
             rule: None,
             top_words: None,
             result: None,
+            warnings: Warnings::new(),
             explanation: None,
             failure: None,
             dead_lettered: false,

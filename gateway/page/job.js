@@ -50,7 +50,8 @@ export async function job({ root, signal, id, setWindowTitle }) {
 
 function announcement(job) {
   const detail = job.failure ? ` ${job.failure.detail}` : job.totals ? ` ${plural(job.totals.words, 'word')}.` : '';
-  return `Job ${job.status}.${detail}`;
+  const warnings = job.warnings?.length > 0 ? ` ${plural(job.warnings.length, 'warning')}.` : '';
+  return `Job ${job.status}.${detail}${warnings}`;
 }
 
 /** Updates the progress of a job in place, so that the layout does not jump. */

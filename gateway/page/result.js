@@ -5,6 +5,7 @@ import { explanationSection } from './explain.js';
 import { isBatch, memberSection } from './batch.js';
 import { languageOf } from './jobs.js';
 import { RULES } from './options.js';
+import { warningSection } from './warnings.js';
 import { wordTable } from './words.js';
 
 const CHARSET_FROM = {
@@ -19,6 +20,7 @@ export function showResult(job, body, signal) {
     h('p', { class: 'total' }, h('span', { class: 'figure' }, formatNumber(totals.words)), ' ', totals.words === 1 ? 'word' : 'words'),
     h('p', { class: 'lead' }, `${plural(totals.unique_words, 'unique word')}; ${plural(totals.characters, 'character')} (${formatNumber(totals.characters_no_spaces)} without spaces).`,
       totals.overlong_words > 0 && ` ${plural(totals.overlong_words, 'word is', 'words are')} too long to be listed.`),
+    ...[warningSection(job)].filter(Boolean),
     ...(isBatch(job) ? [memberSection(job)] : []),
     section('Words by rule', ruleTable(job), scopeComparison(job)),
     explanationSection(job, signal),

@@ -104,7 +104,8 @@ async fn serve(
             answer = request => match answer {
                 Ok(LeaseResult::Granted(held)) => {
                     info!("sweeper lease acquired");
-                    let last = sweep_with_lease(&lease, held, &mut sweeper, shutdown).await;
+                    let sweeping = sweep_with_lease(&lease, held, &mut sweeper, shutdown);
+                    let last = Box::pin(sweeping).await;
                     queue_status.record_sweep_end();
                     let Some(last) = last else {
                         warn!("sweeper lease lost");

@@ -51,7 +51,7 @@ const SCRIPT: &str = "text/javascript; charset=utf-8";
 const SVG: &str = "image/svg+xml";
 
 /// All files of `gateway/page`.
-const FILES: [File; 17] = [
+const FILES: [File; 18] = [
     file!("/", HTML, "index.html"),
     file!("api.js", SCRIPT),
     file!("app.js", SCRIPT),
@@ -68,6 +68,7 @@ const FILES: [File; 17] = [
     file!("queue.js", SCRIPT),
     file!("result.js", SCRIPT),
     file!("sign_in.js", SCRIPT),
+    file!("warnings.js", SCRIPT),
     file!("words.js", SCRIPT),
 ];
 
@@ -114,6 +115,8 @@ mod tests {
     use std::fs;
     use std::path::Path;
 
+    use wordmill_common::warning::WarningCode;
+
     use super::*;
 
     #[test]
@@ -128,6 +131,14 @@ mod tests {
         assert_eq!(files, served.collect::<BTreeSet<_>>());
         assert!(FILES.iter().all(|file| is_ui_path(file.path)));
         assert!(!is_ui_path("/v1/jobs") && !is_ui_path("/pages"));
+    }
+
+    #[test]
+    fn every_warning_has_a_description() {
+        let script = include_str!("../page/warnings.js");
+        for code in WarningCode::ALL {
+            assert!(script.contains(&format!("\n  {code}: (count) => ")), "{code}");
+        }
     }
 
     #[test]

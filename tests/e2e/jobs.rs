@@ -18,3 +18,4 @@ mod record_retention;
 mod result_formats;
 mod retry;
 mod samples;
+mod warnings;

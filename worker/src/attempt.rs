@@ -257,6 +257,7 @@ impl RunningAttempt<'_> {
             rule: count.rule,
             top_words,
             result,
+            warnings: count.warnings,
             explanation,
             members: count.members,
         };

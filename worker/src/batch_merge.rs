@@ -4,7 +4,9 @@
 //! Such a check does not count as an attempt, and occupies a slot only while it reads records. When
 //! all members are final, an attempt begins, as for any other job.
 
-use std::collections::{BTreeMap, HashMap};
+mod member_sums;
+
+use std::collections::HashMap;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -13,7 +15,7 @@ use tracing::{debug, error, warn};
 use wordmill_common::batch::{Batch, BatchProgress, Counts};
 use wordmill_common::clock;
 use wordmill_common::failure::{Failure, FailureCode};
-use wordmill_common::histogram::{Histogram, Rule, Totals};
+use wordmill_common::histogram::{Histogram, Totals};
 use wordmill_common::id::{JobId, JobKey, Owner};
 use wordmill_common::job::{Event, Job, ResultRef, Stage, Status};
 use wordmill_common::message::JobMessage;
@@ -26,6 +28,7 @@ use wordmill_nats::results;
 use wordmill_nats::store::Outcome;
 use wordmill_nats::stream_read::ReadFrom;
 
+use self::member_sums::MemberSums;
 use crate::keep_alive::{ProgressMeter, keep_alive_until_stalled};
 use crate::outcome::{AttemptFailure, CountResult};
 use crate::{Worker, broker_retry};
@@ -165,8 +168,8 @@ async fn read_records(
 /// gone.
 ///
 /// # Errors
-/// Permanent: `too_many_unique_words`, or members counted by different rules. Retryable: the broker
-/// does not answer, a record cannot be read, or a result is missing.
+/// Permanent: `too_many_unique_words`, or members counted by rules with different names. Retryable:
+/// the broker does not answer, a record cannot be read, or a result is missing.
 pub(crate) async fn merge(
     worker: &Worker,
     message: &JobMessage,
@@ -189,7 +192,7 @@ pub(crate) async fn merge(
                 record @ (Lookup::Job(_) | Lookup::Deleted) => record,
             };
             sum.add(worker, *line, record).await?;
-            meter.set_done(sum.size_bytes);
+            meter.set_done(sum.sums.size_bytes);
         }
     }
     sum.finish(worker, message, batch).await
@@ -206,11 +209,7 @@ async fn read_from_leader(worker: &Worker, key: &JobKey) -> Result<Lookup, Attem
 #[derive(Default)]
 struct BatchSum {
     words: HashMap<String, u64>,
-    totals: Totals,
-    by_rule: BTreeMap<String, u64>,
-    by_scope: BTreeMap<String, u64>,
-    rule: Option<Rule>,
-    size_bytes: u64,
+    sums: MemberSums,
     progress: BatchProgress,
 }
 
@@ -241,26 +240,8 @@ impl BatchSum {
     }
 
     async fn add_counted(&mut self, worker: &Worker, job: Job) -> Result<(), AttemptFailure> {
-        if let (Some(first), Some(rule)) = (&self.rule, &job.rule)
-            && first != rule
-        {
-            return Err(mixed_rules(first, rule));
-        }
+        self.sums.add(&job)?;
         let key = job.key();
-        self.rule = self.rule.take().or(job.rule);
-        let totals = job.totals.unwrap_or_default();
-        let sums = &mut self.totals;
-        for (sum, count) in [
-            (&mut sums.words, totals.words),
-            (&mut sums.characters, totals.characters),
-            (&mut sums.characters_no_spaces, totals.characters_no_spaces),
-            (&mut sums.overlong_words, totals.overlong_words),
-            (&mut self.size_bytes, job.source.size_bytes.unwrap_or(0)),
-        ] {
-            *sum = sum.saturating_add(count);
-        }
-        add_all(&mut self.by_rule, job.totals_by_rule.unwrap_or_default());
-        add_all(&mut self.by_scope, job.totals_by_scope.unwrap_or_default());
         match job.result {
             Some(ResultRef::Inline { word_count }) => {
                 let words = results::parse_inline(&key, &word_count)
@@ -323,23 +304,19 @@ impl BatchSum {
         let unique_words = u64::try_from(histogram.len()).unwrap_or(u64::MAX);
         let source_info = message.source.describe();
         debug!(members = batch.lines, unique_words, "batch merged");
+        let sums = self.sums;
+        let rule = sums.rule().unwrap_or_else(|| wordmill_count::rule(message.options.rule));
         Ok(CountResult {
-            totals: Totals { unique_words, ..self.totals },
-            totals_by_rule: self.by_rule,
-            totals_by_scope: self.by_scope,
+            warnings: sums.warnings(),
+            totals: Totals { unique_words, ..sums.totals },
+            totals_by_rule: sums.by_rule,
+            totals_by_scope: sums.by_scope,
             histogram,
             explanation: None,
-            rule: self.rule.unwrap_or_else(|| wordmill_count::rule(message.options.rule)),
-            source: SourceInfo { size_bytes: Some(self.size_bytes), ..source_info },
+            rule,
+            source: SourceInfo { size_bytes: Some(sums.size_bytes), ..source_info },
             members: Some(self.progress),
         })
-    }
-}
-
-fn add_all(sums: &mut BTreeMap<String, u64>, counts: BTreeMap<String, u64>) {
-    for (name, count) in counts {
-        let sum = sums.entry(name).or_default();
-        *sum = sum.saturating_add(count);
     }
 }
 
@@ -371,18 +348,6 @@ fn missing_result(name: &str) -> AttemptFailure {
     warn!(name, "the result of a batch member is missing; failing the attempt");
     let detail = "The result of a batch member is no longer stored.";
     Failure { retryable: true, ..Failure::new(FailureCode::SourceGone, detail) }.into()
-}
-
-fn mixed_rules(one: &Rule, other: &Rule) -> AttemptFailure {
-    let version =
-        |rule: &Rule| format!("{} version {} ({})", rule.name, rule.version, rule.unicode);
-    let detail = format!(
-        "The members were counted by different rules, {} and {}, so their results cannot be \
-         merged. Submit the batch again.",
-        version(one),
-        version(other)
-    );
-    Failure { retryable: false, ..Failure::new(FailureCode::Internal, detail) }.into()
 }
 
 #[cfg(test)]

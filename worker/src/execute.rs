@@ -69,7 +69,10 @@ pub(crate) async fn count(
         }
         Source::Batch(batch) => return batch_merge::merge(worker, message, batch, meter).await,
     };
-    Ok(build_result(source, document_count, final_url))
+    let result = build_result(source, document_count, final_url);
+    #[cfg(feature = "next-version")]
+    let result = next::mark(message, result);
+    Ok(result)
 }
 
 /// Behavior of the next version, for tests of two versions side by side.
@@ -79,6 +82,9 @@ mod next {
     use wordmill_common::message::JobMessage;
     use wordmill_common::options::Next;
     use wordmill_common::source::Source;
+    use wordmill_common::warning::WarningCode;
+
+    use crate::outcome::CountResult;
 
     /// Fails if the option `next` requests it. It affects the members of a batch, but not the batch
     /// itself.
@@ -95,6 +101,19 @@ mod next {
             Some(Next::Fail) => Err(failure),
             Some(Next::Retry) => Err(Failure { retryable: true, ..failure }),
         }
+    }
+
+    /// Adds a new warning, and newer versions of the rule and of the extractor, if the job has the
+    /// option `next`.
+    pub(super) fn mark(message: &JobMessage, mut result: CountResult) -> CountResult {
+        if message.options.next.is_some() {
+            result.warnings.add(WarningCode::NextVersion, 1, Some("option next"));
+            result.rule.version += 1;
+            if let Some(extractor) = &mut result.source.extractor {
+                extractor.version += 1;
+            }
+        }
+        result
     }
 }
 
@@ -170,6 +189,7 @@ fn build_result(
         totals_by_scope: document_count.totals_by_scope,
         histogram: document_count.histogram,
         explanation: document_count.explanation,
+        warnings: document_count.warnings,
         rule: document_count.rule,
         source,
         members: None,

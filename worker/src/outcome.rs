@@ -8,6 +8,7 @@ use wordmill_common::explanation::Explanation;
 use wordmill_common::failure::Failure;
 use wordmill_common::histogram::{Histogram, Rule, Totals};
 use wordmill_common::source::SourceInfo;
+use wordmill_common::warning::Warnings;
 use wordmill_nats::job_record::VersionedJob;
 use wordmill_nats::store::Outcome;
 
@@ -19,6 +20,7 @@ pub(crate) struct CountResult {
     pub(crate) totals_by_scope: BTreeMap<String, u64>,
     pub(crate) histogram: Histogram,
     pub(crate) explanation: Option<Explanation>,
+    pub(crate) warnings: Warnings,
     pub(crate) rule: Rule,
     /// The source, with its detected properties.
     pub(crate) source: SourceInfo,

@@ -11,6 +11,7 @@ use crate::histogram::{Rule, Totals, WordCount};
 use crate::id::RunNonce;
 use crate::raw_json::RawJson;
 use crate::source::SourceInfo;
+use crate::warning::Warnings;
 
 /// Result of a successful attempt.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,6 +30,8 @@ pub struct Count {
     pub top_words: RawJson<Vec<WordCount>>,
     /// Histogram, or the name of the object that contains it.
     pub result: ResultRef,
+    /// Reasons to check the count before relying on it.
+    pub warnings: Warnings,
     /// Explanation, if the option `explain` is set.
     pub explanation: Option<ExplanationRef>,
     /// Final progress of the members, if the job is a batch.

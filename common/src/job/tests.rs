@@ -3,6 +3,7 @@ use crate::failure::FailureCode;
 use crate::message::JobMessage;
 use crate::raw_json::RawJson;
 use crate::source::Source;
+use crate::warning::WarningCode;
 
 const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 
@@ -33,11 +34,16 @@ fn started(n: u8) -> Event {
 }
 
 fn counted(n: u8) -> Event {
+    counted_with(n, Warnings::new())
+}
+
+fn counted_with(n: u8, warnings: Warnings) -> Event {
     let count = Count {
         source: message().source.describe(),
         totals: Totals::default(),
         totals_by_rule: BTreeMap::new(),
         totals_by_scope: BTreeMap::new(),
+        warnings,
         explanation: None,
         rule: Rule { name: "unicode".to_owned(), version: 1, unicode: "18.0".to_owned() },
         top_words: RawJson::from_value(&Vec::new()).unwrap(),
@@ -196,6 +202,22 @@ fn a_late_result_is_recorded_for_the_run_that_produced_it() {
     assert_eq!(job.attempts[1].ended_at, Some(NOW));
 }
 
+#[test]
+fn a_succeeded_record_has_the_warnings_of_the_count() {
+    let mut warnings = Warnings::new();
+    warnings.add(WarningCode::CharsetGuessed, 1, Some("koi8-r"));
+    let record = serde_json::to_value(after(&[counted_with(1, warnings)])).unwrap();
+    let expected = serde_json::json!([{"code": "charset_guessed", "count": 1, "where": "koi8-r"}]);
+    assert_eq!(record["warnings"], expected);
+}
+
+#[test]
+fn a_record_of_an_older_worker_has_no_warnings() {
+    let record = serde_json::to_value(after(&[counted(1)])).unwrap();
+    assert!(record.get("warnings").is_none());
+    assert!(serde_json::from_value::<Job>(record).unwrap().warnings.is_empty());
+}
+
 /// Returns the compact form of pretty-printed JSON, as it is stored.
 fn compact(pretty: &str) -> String {
     let lines = pretty.lines().map(|line| line.trim().replacen("\": ", "\":", 1));
@@ -244,6 +266,7 @@ fn a_record_keeps_unknown_parts_as_written() {
         "source": {"kind": "feed", "url": "https://example.org/"},
         "progress": {"stage": "unpack", "done_bytes": 1, "total_bytes": null},
         "attempts": attempts,
+        "warnings": [{"code": "font_missing", "count": 1, "where": null}],
         "failure": failure,
     }));
     let job: Job = serde_json::from_value(newer.clone()).unwrap();

@@ -12,6 +12,7 @@ use crate::job::{Job, Status};
 use crate::open_name::OpenName;
 use crate::source::SourceKind;
 use crate::trace_context::TraceId;
+use crate::warning::Warnings;
 
 /// Maximum size of the body, in bytes. Receivers can rely on it and need not stream the body.
 pub const BODY_BYTES_MAX: usize = 20_000;
@@ -40,6 +41,7 @@ struct Data<'a> {
     totals: Option<Totals>,
     totals_by_rule: Option<&'a BTreeMap<String, u64>>,
     rule: Option<&'a Rule>,
+    warnings: &'a Warnings,
     failure: Option<&'a Failure>,
     dead_lettered: bool,
     trace_id: TraceId,
@@ -83,7 +85,7 @@ pub fn serialize_body(job: &Job) -> Result<Option<Vec<u8>>, serde_json::Error> {
     if whole.len() <= BODY_BYTES_MAX {
         return Ok(Some(whole));
     }
-    // The URL is the only part without a small bound. The receiver can get it from the job.
+    // The URL is the only part that can exceed the bound. The receiver can get it from the job.
     serde_json::to_vec(&build_notification(job, kind, None)).map(Some)
 }
 
@@ -113,6 +115,7 @@ fn build_notification<'a>(
             totals: job.totals,
             totals_by_rule: job.totals_by_rule.as_ref(),
             rule: job.rule.as_ref(),
+            warnings: &job.warnings,
             failure: job.failure.as_ref(),
             dead_lettered: job.dead_lettered,
             trace_id: job.trace_id,
@@ -130,6 +133,7 @@ mod tests {
     use super::*;
     use crate::job::Event;
     use crate::message::JobMessage;
+    use crate::warning::{WARNINGS_MAX, WHERE_BYTES_MAX};
 
     fn job() -> Job {
         let message = include_str!("../golden/message.json");
@@ -152,6 +156,10 @@ mod tests {
     fn the_webhook_body_is_bounded() {
         let mut job = job();
         job.labels = (0..16).map(|n| (format!("{n:064}"), "\"".repeat(256))).collect();
+        for number in 0..WARNINGS_MAX {
+            let code = OpenName::Other(format!("{number:024}"));
+            job.warnings.add(code, u64::MAX, Some(&"\"".repeat(WHERE_BYTES_MAX)));
+        }
         job.source.url = Some(format!("https://example.org/{}", "a".repeat(30_000)));
         job.apply(Event::Cancelled, Timestamp::UNIX_EPOCH).unwrap();
         let body = serialize_body(&job).unwrap().unwrap();

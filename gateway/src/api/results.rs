@@ -17,6 +17,7 @@ use wordmill_common::histogram::{Rule, Totals};
 use wordmill_common::id::JobId;
 use wordmill_common::job::{Job, Status};
 use wordmill_common::source::SourceInfo;
+use wordmill_common::warning::Warnings;
 
 use crate::App;
 use crate::auth::caller::Caller;
@@ -57,6 +58,9 @@ pub(crate) struct Head<'a> {
     totals_by_scope: Option<&'a BTreeMap<String, u64>>,
     /// Rule that counted the words.
     rule: Option<&'a Rule>,
+    /// Reasons to check the count before relying on it. Empty if there are none, or if an older
+    /// version counted the job.
+    warnings: &'a Warnings,
     /// Source of the words.
     source: &'a SourceInfo,
 }
@@ -85,6 +89,7 @@ pub(crate) async fn get_result(
         totals_by_rule: job.totals_by_rule.as_ref(),
         totals_by_scope: job.totals_by_scope.as_ref(),
         rule: job.rule.as_ref(),
+        warnings: &job.warnings,
         source: &job.source,
     });
     let head = head.map_err(|error| {

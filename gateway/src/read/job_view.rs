@@ -1,15 +1,15 @@
 //! The API representation of a job: the stored record without internal fields.
 
 mod links;
+mod part;
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
-use schemars::{JsonSchema, Schema, SchemaGenerator};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 use tracing::error;
 use wordmill_common::batch::{Batch, Counts};
@@ -22,6 +22,7 @@ use wordmill_common::options::Options;
 use wordmill_common::raw_json::RawJson;
 use wordmill_common::source::SourceInfo;
 use wordmill_common::trace_context::TraceId;
+use wordmill_common::warning::Warnings;
 use wordmill_common::webhook::{self, Deliveries};
 use wordmill_nats::job_record::{RawRecord, check_format, corrupt};
 
@@ -29,6 +30,7 @@ use crate::http::problem::{Code, Problem};
 use crate::http::request_trace;
 use crate::http::schema::Moment;
 use crate::read::job_view::links::Links;
+use crate::read::job_view::part::Part;
 
 /// Initial capacity of a response, in bytes. It suffices for most jobs.
 const RESPONSE_BYTES_USUAL: usize = 2048;
@@ -86,6 +88,11 @@ pub(crate) struct JobView<'a> {
     /// The most frequent words, once the job has succeeded. The option `top` sets their number.
     #[schemars(with = "Option<Vec<WordCount>>")]
     top_words: Option<Part<'a, RawJson<Vec<WordCount>>>>,
+    /// Reasons to check the count before relying on it. Empty if there are none, if the job has not
+    /// succeeded, or if an older version counted it.
+    #[serde(default)]
+    #[schemars(!default)]
+    warnings: Part<'a, Warnings>,
     /// Reason why the job failed.
     failure: Option<Part<'a, Failure>>,
     /// Whether the job is also stored as a dead letter.
@@ -113,46 +120,6 @@ pub(crate) struct JobView<'a> {
     #[serde(skip_deserializing)]
     #[schemars(with = "Links", !skip_deserializing)]
     links: Option<Links>,
-}
-
-/// A part of a job: a typed value, or raw JSON that is passed on as it is stored.
-#[derive(Debug)]
-enum Part<'a, T> {
-    Typed(&'a T),
-    Raw(&'a RawValue),
-}
-
-impl<T: Serialize> Serialize for Part<'_, T> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::Typed(value) => value.serialize(serializer),
-            Self::Raw(json) => json.serialize(serializer),
-        }
-    }
-}
-
-impl<'de: 'a, 'a, T> Deserialize<'de> for Part<'a, T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        <&RawValue>::deserialize(deserializer).map(Self::Raw)
-    }
-}
-
-impl<T: JsonSchema> JsonSchema for Part<'_, T> {
-    fn inline_schema() -> bool {
-        T::inline_schema()
-    }
-
-    fn schema_name() -> Cow<'static, str> {
-        T::schema_name()
-    }
-
-    fn schema_id() -> Cow<'static, str> {
-        T::schema_id()
-    }
-
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        T::json_schema(generator)
-    }
 }
 
 /// One attempt to count a source.
@@ -257,6 +224,7 @@ impl<'a> JobView<'a> {
             totals_by_scope: job.totals_by_scope.as_ref().map(Part::Typed),
             rule: job.rule.as_ref().map(Part::Typed),
             top_words: job.top_words.as_ref().map(Part::Typed),
+            warnings: Part::Typed(&job.warnings),
             failure: job.failure.as_ref().map(Part::Typed),
             dead_lettered: job.dead_lettered,
             trace_id: job.trace_id,
@@ -442,12 +410,19 @@ mod tests {
             "totals": Totals::default(), "totals_by_rule": {"unicode": 3},
             "totals_by_scope": {"page": 3, "main": 2},
             "rule": {"name": "unicode", "version": 1, "unicode": "18.0"},
+            "warnings": [{"code": "font_missing", "count": 2, "where": null}],
             "top_words": [{"word": "mill", "count": 3}], "result": {"place": "object", "name": "a.b"},
             "retry_of": JobId::new(), "batch": JobId::new(), "fingerprint": "00",
         });
         for (changes, is_final_with_webhook, shown) in [
             (json!({}), false, "\"worker-2\""),
-            (counted, false, "\"mill\""),
+            (counted.clone(), false, "\"mill\""),
+            (
+                counted,
+                false,
+                "\"warnings\":[{\"code\":\"font_missing\",\"count\":2,\"where\":null}]",
+            ),
+            (json!({}), false, "\"warnings\":[]"),
             (json!({"source": batch}), false, "\"queued\":6"),
             (
                 json!({"source": batch, "members": {"counts": counts, "settled": [[1, 3]]}}),

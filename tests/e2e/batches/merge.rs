@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use wordmill_tests::admin::Admin;
 use wordmill_tests::assertions::{array_length, assert_fields};
 use wordmill_tests::client::Client;
 use wordmill_tests::proxied_stack::{Proxied, ProxiedStack};
 use wordmill_tests::proxy::Rule;
 use wordmill_tests::site::{Page, Site};
-use wordmill_tests::stack::Stack;
+use wordmill_tests::stack::{Stack, Worker};
 use wordmill_tests::{LIMIT, wait_for};
 
 use super::members::{counts, get_batch, member_ids, require_batch_id, submit_batch};
@@ -96,4 +97,36 @@ fn another_worker_repeats_an_interrupted_merge() {
     assert_fields(totals, json!({"words": 18_000, "unique_words": 14_000}));
     let result = client.get(&format!("/v1/batches/{}/result", require_batch_id(&sent))).json();
     assert_eq!(histogram(&result), sum_histograms(client, &member_ids(&sent)));
+}
+
+#[test]
+fn a_batch_is_merged_although_two_versions_counted_its_members() {
+    let stack = Stack::with(1, 0, &[]);
+    let admin = Admin::connect(&stack.nats);
+    let client = stack.client();
+    let sent =
+        submit_batch(client, &["to be", "or not", "to be"].map(|text| json!({"text": text})));
+    // There is no worker yet. The records are those of workers of two versions.
+    let rule = |version: u32| json!({"name": "unicode", "version": version, "unicode": "18.0"});
+    let extractor = |version: u32| json!({"name": "text", "version": version});
+    for (member, version) in member_ids(&sent).iter().zip([1, 2, 2]) {
+        admin.rewrite_record(member, |record| {
+            record["status"] = json!("succeeded");
+            record["finished_at"] = record["created_at"].clone();
+            record["rule"] = rule(version);
+            record["source"]["extractor"] = extractor(version);
+            record["totals"] = json!({"words": 2, "unique_words": 2, "characters": 6,
+                "characters_no_spaces": 5, "overlong_words": 0});
+            record["totals_by_rule"] = json!({"unicode": 2});
+            record["result"] = json!({"place": "inline", "word_count": {"be": 1, "to": 1}});
+        });
+    }
+    let _worker = Worker::start(&stack.nats.address(), &[]);
+    let batch = client.wait_until_final(require_batch_id(&sent), LIMIT);
+    assert_eq!(batch["status"], "succeeded", "{batch}");
+    assert_eq!(batch["totals"]["words"], 6, "{batch}");
+    assert_eq!(batch["rule"], rule(2), "{batch}");
+    let versions = "unicode 1 (Unicode 18.0), unicode 2 (Unicode 18.0), text 1, text 2";
+    let expected = json!([{"code": "mixed_versions", "count": 1, "where": versions}]);
+    assert_eq!(batch["warnings"], expected, "{batch}");
 }

@@ -4,6 +4,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use wordmill_tests::LIMIT;
 use wordmill_tests::assertions::{array_length, assert_fields};
 use wordmill_tests::command::{Wordmill, run_command};
 use wordmill_tests::site::{Page, Site};
@@ -50,7 +51,10 @@ fn files_folders_urls_and_pipes_are_counted() {
 
     let all = wordmill.run(&["count", "hamlet.txt", "page.html", "more", &url]);
     assert_eq!(all.code, 0, "{all:?}");
-    assert_eq!(all.stderr, "wordmill: skipped 1 file that is not text\n");
+    let messages = "wordmill: skipped 1 file that is not text\n\
+                    wordmill: page.html: warning: script_only_page: hardly any words, but 1 \
+                    script: JavaScript is not run\n";
+    assert_eq!(all.stderr, messages);
     let expected = format!(
         "words  unique  characters  source\n   \
             10       8          42  hamlet.txt\n    \
@@ -295,4 +299,61 @@ fn every_error_has_a_message_and_an_exit_code() {
     for part in ["Examples:", "wordmill count", "Exit codes:", "124", "WORDMILL_API_KEY"] {
         assert!(help.expect_success().contains(part), "{part} is not in {help:?}");
     }
+}
+
+#[test]
+fn warnings_are_printed_on_standard_error() {
+    let stack = Stack::start();
+    let files = create_folder(&[
+        ("dash.txt", "—".as_bytes()),
+        ("hidden.html", b"<p>The mill<p hidden>by the river"),
+        ("mill.txt", b"the mill"),
+    ]);
+    let wordmill = Wordmill::for_client(stack.client(), files.path());
+    let expected = "wordmill: ./dash.txt: warning: no_text_found: no words were found\n\
+                    wordmill: ./hidden.html: warning: hidden_text_present: hidden text was not \
+                    counted, characters without spaces: 10\n";
+    for arguments in [&["count", "."][..], &["count", ".", "-f", "csv"], &["count", ".", "--merge"]]
+    {
+        let counted = wordmill.run(arguments);
+        assert_eq!(counted.stderr, expected, "{arguments:?}");
+        assert_eq!(counted.code, 0, "{arguments:?}");
+    }
+    for action in ["wait", "status", "result"] {
+        let job_id = stack.client().submit(&json!({"text": "—"}));
+        stack.client().wait_until_final(&job_id, LIMIT);
+        let shown = wordmill.run(&[action, &job_id]);
+        assert_eq!(shown.code, 0, "{shown:?}");
+        let line = format!("wordmill: {job_id}: warning: no_text_found: no words were found\n");
+        assert_eq!(shown.stderr, line, "{action}");
+    }
+}
+
+#[test]
+fn json_has_the_warnings_instead_of_standard_error() {
+    let stack = Stack::start();
+    let files = create_folder(&[("a.txt", "—".as_bytes()), ("b.txt", "…".as_bytes())]);
+    let wordmill = Wordmill::for_client(stack.client(), files.path());
+    let each = wordmill.run(&["count", ".", "-f", "json"]);
+    let warning = json!([{"code": "no_text_found", "count": 1, "where": null}]);
+    assert_eq!(each.json()["sources"][0]["job"]["warnings"], warning);
+    assert_eq!(each.stderr, "");
+    let merged = wordmill.run(&["count", ".", "--merge", "-f", "json"]);
+    let warning = json!([{"code": "no_text_found", "count": 2, "where": null}]);
+    assert_eq!(merged.json()["warnings"], warning);
+    assert_eq!(merged.stderr, "");
+}
+
+#[test]
+fn a_batch_of_urls_prints_its_merged_warnings() {
+    let stack = Stack::start();
+    let site = Site::start();
+    let files = create_folder(&[]);
+    let wordmill = Wordmill::for_client(stack.client(), files.path());
+    let urls = ["/a", "/b"].map(|path| site.put(path, Page::new("text/plain", "-")));
+    let merged = wordmill.run(&["count", &urls[0], &urls[1], "--merge"]);
+    assert_eq!(merged.stderr, "wordmill: warning: no_text_found: 2 documents have no words\n");
+    assert_eq!(merged.code, 0, "{merged:?}");
+    let merged = wordmill.run(&["count", &urls[0], &urls[1], "--merge", "-f", "json"]);
+    assert_eq!(merged.json()["warnings"][0]["count"], 2, "{merged:?}");
 }

@@ -1,7 +1,10 @@
 //! Services of two versions side by side, as they run during every upgrade and rollback.
 //!
-//! The next version is this one with one additional option and failure code (`make next`):
-//! `"options": {"next": "count" | "fail" | "retry"}`, and `next_version`.
+//! The next version is this one with one additional option, failure code and warning code
+//! (`make next`): `"options": {"next": "count" | "fail" | "retry"}`, and `next_version`. It counts
+//! jobs with this option by newer versions of the rule and of the extractor.
+
+mod newer_codes;
 
 use std::time::Duration;
 
@@ -11,7 +14,6 @@ use wordmill_tests::admin::{Admin, job_message};
 use wordmill_tests::assertions::{array_length, assert_fields};
 use wordmill_tests::client::Client;
 use wordmill_tests::command::Wordmill;
-use wordmill_tests::dead_letters::wait_for_dead_letter;
 use wordmill_tests::metrics::Metrics;
 use wordmill_tests::process::Version;
 use wordmill_tests::receiver::Receiver;
@@ -134,64 +136,6 @@ fn jobs_of_a_newer_gateway_survive_its_rollback() {
     assert_eq!(get_job(client, &withdrawn)["status"], "cancelled");
     broker.admin.wait_until_idle();
     assert_eq!(broker.admin.message_count("DEAD_JOBS"), 0);
-}
-
-#[test]
-fn an_older_gateway_shows_the_codes_of_a_newer_worker() {
-    let broker = Broker::start();
-    let mut new_worker = broker.worker(Version::Next, &[]);
-    let new = broker.gateway(Version::Next);
-    let old = broker.gateway(Version::Current);
-    let new = &new.client;
-    let old = &old.client;
-    let receiver = Receiver::start();
-    let mut body = newer_job("to be", "fail");
-    body["webhook"] = json!({"url": receiver.url("/hook")});
-    let failed = new.submit(&body);
-    let shown = old.wait_until_final(&failed, RETURN_TIME_MAX);
-    assert_eq!(shown["failure"]["code"], "next_version", "{shown}");
-    assert_eq!(shown["attempts"][0]["failure"]["code"], "next_version", "{shown}");
-    assert_eq!(find_in_list(old, &failed)["failure"], shown["failure"]);
-    assert_eq!(find_in_list(old, &failed)["options"]["next"], "fail");
-    let event = EventStream::open(old, &failed, &[]).next_job(RETURN_TIME_MAX).expect("an event");
-    assert_eq!(event.id_and_status().1, "failed");
-    let problem = old.get(&format!("/v1/jobs/{failed}/result")).expect_problem(409, "job_failed");
-    assert_eq!(problem["failure"]["code"], "next_version", "{problem}");
-
-    let lines = "{\"text\": \"to be\"}\n{\"text\": \"or not\"}\n";
-    let headers = [("content-type", "application/x-ndjson")];
-    let sent = new.send("POST", "/v1/batches?next=fail", &headers, lines.as_bytes()).json();
-    let batch = sent["batch_id"].as_str().expect("an id");
-    let done = old.wait_until_final(batch, RETURN_TIME_MAX);
-    assert_eq!(done["counts"]["failed"], 2, "{done}");
-    assert_eq!(done["options"]["next"], "fail", "{done}");
-    assert_eq!(old.get(&format!("/v1/batches/{batch}")).json()["counts"], done["counts"]);
-
-    let dead = new.submit(&newer_job("not to be", "retry"));
-    assert_eq!(old.wait_until_final(&dead, RETURN_TIME_MAX)["dead_lettered"], true);
-    let letter = wait_for_dead_letter(old, &dead);
-    assert_eq!(letter["failure"]["code"], "next_version", "{letter}");
-    assert_eq!(letter["options"]["next"], "retry", "{letter}");
-    assert_eq!(letter["source"], json!({"kind": "text", "size_bytes": 9}), "{letter}");
-    let some = old.get("/v1/dead-letters?code=next_version").json();
-    assert_eq!(some["data"][0]["id"], json!(dead), "{some}");
-    for dry_run in [true, false] {
-        let request = json!({"ids": [dead], "dry_run": dry_run});
-        let line = old.post("/v1/dead-letters/replay", &request).json()["data"][0].clone();
-        assert_eq!(line["outcome"], "unreadable", "{line}");
-        assert!(line["detail"].as_str().expect("a detail").contains("options"), "{line}");
-    }
-    old.post(&format!("/v1/jobs/{dead}/retry"), &json!({}))
-        .expect_problem(503, "broker_unavailable");
-    assert_eq!(new.post(&format!("/v1/jobs/{dead}/retry"), &json!({})).status, 202);
-
-    // Roll the worker back. It delivers the webhook that the new version has enqueued.
-    new_worker.process.stop();
-    let _old_worker = broker.worker(Version::Current, &[WEBHOOKS]);
-    let requests = receiver.wait_for_requests("/hook", 1, RETURN_TIME_MAX);
-    assert_eq!(requests[0].json()["data"]["failure"]["code"], "next_version");
-    let deleted = old.send("DELETE", &format!("/v1/jobs/{failed}"), &[], &[]);
-    assert_eq!(deleted.status, 204, "{deleted:?}");
 }
 
 #[test]

@@ -64,12 +64,14 @@ fn every_view_passes_the_accessibility_check() {
 
     let long = "Donaudampfschifffahrtselektrizitätenhauptbetriebswerkbauunterbeamtengesellschaft";
     let page = format!(
-        "<main><p>{long} {long} שלום العالم 東京は日本 and/or — <p>{}</main><nav>there</nav>",
+        "<main><p>{long} {long} שלום العالم 東京は日本 and/or — <p>{}</main><nav>there</nav>\
+         <p hidden>not shown",
         "x".repeat(200)
     );
     visit.count(&site.put("/mixed", Page::new("text/html; charset=utf-8", page)));
     browser.wait_for_text("#found-words", "unique words");
     browser.wait_for_text(".tokens", "and/or");
+    browser.wait_for_text(".warnings", "hidden_text_present");
     assert_accessible(browser, "succeeded");
 
     visit.count(&site.put("/unavailable", Page::status("503 Service Unavailable")));

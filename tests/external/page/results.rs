@@ -84,6 +84,21 @@ fn a_japanese_page_shows_why_the_rules_differ() {
 }
 
 #[test]
+fn the_warnings_of_a_job_are_described() {
+    let visit = Visit::start();
+    let browser = &visit.browser;
+    let page = "<p>Loading<script>f()</script><p hidden>two words</p>";
+    visit.count(&visit.site.put("/shell", Page::new("text/html; charset=utf-8", page)));
+    let script_page = "The page has hardly any words, but 1 script.";
+    browser.wait_for_text(".warnings li:nth-child(1)", script_page);
+    let hidden = "Hidden text was not counted: 8 characters without spaces. hidden_text_present";
+    browser.wait_for_text(".warnings li:nth-child(2)", hidden);
+    visit.count("—");
+    browser.wait_for_text(".warnings", "No words were found. no_text_found");
+    visit.assert_clean(&[]);
+}
+
+#[test]
 fn a_table_of_50000_words_stays_responsive() {
     let visit = Visit::start();
     let browser = &visit.browser;

@@ -5,19 +5,19 @@
 //! paths. The fast path (`ascii`) counts tokens of ASCII, 64 bytes at a time. The slow path counts
 //! all other tokens, stretch by stretch.
 
-use std::collections::BTreeMap;
-
 use wordmill_common::{
     explanation::Explanation,
-    histogram::{Histogram, Totals},
+    histogram::Totals,
     options::{Hyphen, Language, RuleName, Scope},
+    warning::{WarningCode, Warnings},
 };
 
-pub(super) use super::explain::DropReason;
+pub(super) use super::omission::DropReason;
 use super::{
-    Options, ascii,
+    Options, TextCount, ascii,
     char_class::CharTable,
     explain::ExplanationRecorder,
+    omission::Omissions,
     rules::Sums,
     segment::Segmenter,
     stretch::Stretch,
@@ -48,23 +48,6 @@ enum TextEnd {
     InsideToken,
 }
 
-/// Result of [`count_text`](crate::count_text).
-#[derive(Clone, Debug, PartialEq)]
-pub struct TextCount {
-    /// Totals by the selected rule in the selected scope.
-    pub totals: Totals,
-    /// Number of words in the selected scope by each rule, with the name of the rule as the key.
-    /// Includes words that the options omit from the histogram.
-    pub totals_by_rule: BTreeMap<String, u64>,
-    /// Number of words in each scope by the selected rule. The key `page` is the whole text, `main`
-    /// its main content.
-    pub totals_by_scope: BTreeMap<String, u64>,
-    /// Listed words with their counts.
-    pub histogram: Histogram,
-    /// Examples that the rules count differently, if the options request them.
-    pub explanation: Option<Explanation>,
-}
-
 /// Counts the text of one document.
 ///
 /// The result depends only on the text and its separations, not on the chunks in which the text
@@ -84,6 +67,8 @@ pub(super) struct Counter {
     whitespace_rules: WhitespaceRules,
     words: WordSink,
     recorder: Option<ExplanationRecorder>,
+    omissions: Omissions,
+    warnings: Warnings,
     region: Region,
     /// Sums of complete tokens that are not yet part of `page` and `main`. Used only by explained
     /// counts, in which `words.sums` covers the current token alone.
@@ -107,6 +92,8 @@ impl Counter {
             whitespace_rules: WhitespaceRules::default(),
             words: WordSink::new(job_options, options.unique_words_max),
             recorder: job_options.explain.then(ExplanationRecorder::new),
+            omissions: Omissions::default(),
+            warnings: Warnings::new(),
             region: Region::default(),
             pending_sums: Sums::default(),
             page: Sums::default(),
@@ -191,11 +178,19 @@ impl Counter {
         }
     }
 
-    /// Records for the explanation that `bytes` of text were dropped.
-    pub(super) fn record_dropped(&mut self, reason: DropReason, bytes: u64) {
-        if let Some(recorder) = &mut self.recorder {
-            recorder.record_dropped(reason, bytes);
-        }
+    /// Records a piece of text that is not counted.
+    pub(super) fn record_dropped(&mut self, reason: DropReason, text: &str) {
+        self.omissions.add_text(reason, text);
+    }
+
+    /// Records a `script` element.
+    pub(super) const fn record_script(&mut self) {
+        self.omissions.add_script();
+    }
+
+    /// Adds `count` occurrences of a warning. Only the first location of each code is kept.
+    pub(super) fn warn(&mut self, code: WarningCode, count: u64, location: Option<&str>) {
+        self.warnings.add(code, count, location);
     }
 
     /// Sets the language that the document declares. The options and earlier declarations take
@@ -239,9 +234,31 @@ impl Counter {
             overlong_words: sums.overlong,
         };
         let totals_by_rule = sums.by_rule(language);
-        let recorder = self.recorder;
-        let explanation = recorder.map(|recorder| recorder.finish(language, sums.has_kana));
-        Some(TextCount { totals, totals_by_rule, totals_by_scope, histogram, explanation })
+        let omissions = self.omissions;
+        let explanation = self.recorder.map(|recorder| Explanation {
+            dropped_bytes: omissions.bytes_by_reason(),
+            ..recorder.finish(language, sums.has_kana)
+        });
+        let mut warnings = self.warnings;
+        omissions.warn(self.page.unicode, &mut warnings);
+        if totals.words == 0 {
+            let location = if sums.words(self.rule, language) > 0 {
+                Some("options")
+            } else if self.page.words(self.rule, language) > 0 {
+                Some("main")
+            } else {
+                None
+            };
+            warnings.add(WarningCode::NoTextFound, 1, location);
+        }
+        Some(TextCount {
+            totals,
+            totals_by_rule,
+            totals_by_scope,
+            histogram,
+            explanation,
+            warnings,
+        })
     }
 
     /// Returns the sums of the scope that the options select.

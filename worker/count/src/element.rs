@@ -80,6 +80,15 @@ impl Name {
         Self(low, 0)
     }
 
+    /// Returns the text of the name. A long name has no text.
+    pub(super) fn text(self) -> String {
+        if self.1 == u64::MAX {
+            return String::new();
+        }
+        let bytes = [self.0.to_le_bytes(), self.1.to_le_bytes()].concat();
+        String::from_utf8_lossy(&bytes).trim_end_matches('\0').to_owned()
+    }
+
     #[cold]
     fn hashed(text: &str) -> Self {
         let mut hasher = DefaultHasher::new();

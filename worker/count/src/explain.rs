@@ -18,34 +18,6 @@ const TOKEN_CHARACTERS_MAX: usize = 60;
 /// Maximum length of the shown text before and after a token, in characters.
 const CONTEXT_CHARACTERS_MAX: usize = 40;
 
-/// Reason why text of a page is not counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum DropReason {
-    /// Content of `script`.
-    Scripts,
-    /// Content of `style`.
-    Styles,
-    /// Content of `template`.
-    Templates,
-    /// Content of an element with the attribute `hidden`, or with `display: none` in `style`.
-    Hidden,
-    /// Text that is shown elsewhere or only in some cases: titles, form fields, and fallback
-    /// content of media and scripts.
-    Replaced,
-}
-
-impl DropReason {
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Scripts => "scripts",
-            Self::Styles => "styles",
-            Self::Templates => "templates",
-            Self::Hidden => "hidden",
-            Self::Replaced => "replaced",
-        }
-    }
-}
-
 /// Counts of a token, and samples of the text around it.
 struct TokenCounts {
     count: u64,
@@ -58,7 +30,6 @@ struct TokenCounts {
 pub(super) struct ExplanationRecorder {
     char_table: CharTable,
     tokens: HashMap<String, TokenCounts>,
-    dropped_bytes: BTreeMap<DropReason, u64>,
     /// The current token, truncated.
     token: String,
     /// The text before the current token.
@@ -70,16 +41,9 @@ impl ExplanationRecorder {
         Self {
             char_table: CharTable::get(),
             tokens: HashMap::new(),
-            dropped_bytes: BTreeMap::new(),
             token: String::new(),
             before: String::new(),
         }
-    }
-
-    /// Records that `bytes` of text were dropped.
-    pub(super) fn record_dropped(&mut self, reason: DropReason, bytes: u64) {
-        let sum = self.dropped_bytes.entry(reason).or_default();
-        *sum = sum.saturating_add(bytes);
     }
 
     /// Removes all tokens.
@@ -127,7 +91,8 @@ impl ExplanationRecorder {
         }
     }
 
-    /// Returns the recorded tokens, with the number of words in each by every rule.
+    /// Returns the recorded tokens, with the number of words in each by every rule, and without
+    /// the sizes of dropped text.
     pub(super) fn finish(self, language: Option<&str>, has_kana: bool) -> Explanation {
         let char_table = self.char_table;
         let tokens = self.tokens.into_iter().map(|(token, counts)| {
@@ -137,11 +102,8 @@ impl ExplanationRecorder {
             let TokenCounts { count, samples, .. } = counts;
             Token { token, count, reason, words: words.into(), samples }
         });
-        let dropped_bytes = self.dropped_bytes.into_iter();
-        let dropped_bytes =
-            dropped_bytes.map(|(reason, bytes)| (reason.as_str().to_owned(), bytes));
         let mut explanation =
-            Explanation { tokens: tokens.collect(), dropped_bytes: dropped_bytes.collect() };
+            Explanation { tokens: tokens.collect(), dropped_bytes: BTreeMap::new() };
         explanation
             .tokens
             .sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.token.cmp(&b.token)));

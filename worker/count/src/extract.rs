@@ -1,6 +1,7 @@
 //! Extracts the visible text of a page, as a stream.
 
 use memchr::memchr;
+use wordmill_common::warning::WarningCode;
 
 use super::{
     counter::{Counter, Region},
@@ -37,6 +38,11 @@ impl Extractor {
         if tree.is_page_hidden() {
             counter.discard();
         }
+        let unclosed = tree.end();
+        if let Some(first) = unclosed.first {
+            counter.warn(WarningCode::UnclosedHiddenElement, unclosed.count, Some(&first.text()));
+        }
+        counter.warn(WarningCode::NestingTooDeep, tree.too_deep(), None);
     }
 }
 
@@ -87,10 +93,7 @@ impl Sink for PageSink<'_> {
         self.apply_changes();
         match rendering.text_drop_reason() {
             None => self.add_displayed(text, rendering),
-            Some(reason) => {
-                let bytes = u64::try_from(text.len()).unwrap_or(u64::MAX);
-                self.counter.record_dropped(reason, bytes);
-            }
+            Some(reason) => self.counter.record_dropped(reason, text),
         }
     }
 
@@ -99,6 +102,9 @@ impl Sink for PageSink<'_> {
             && let Some(language) = tag.value(Attribute::Lang)
         {
             self.counter.set_declared_language(language);
+        }
+        if tag.name() == "script" {
+            self.counter.record_script();
         }
         let content = self.tree.start_tag(tag);
         self.apply_changes();

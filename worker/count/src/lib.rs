@@ -31,6 +31,7 @@
 //!   from the first bytes, and `decode` decodes all bytes to text.
 //! - For pages, `tokenizer` splits the text into tags and text. `extract` selects the visible text
 //!   with the help of `tree`, which applies the rules by which browsers build a tree.
+//! - `omission` adds up the content of a page that is not counted, for warnings.
 //! - `counter` counts characters and words by all rules in one pass. ASCII takes a fast path
 //!   (`ascii`). Other text is split into segments by UAX #29 (`segment`), and by dictionaries for
 //!   scripts without spaces (`dictionary`, `cjk_segmenter`).
@@ -60,6 +61,7 @@ mod hostile;
 mod input;
 mod main_content;
 mod normalize;
+mod omission;
 mod open_elements;
 #[cfg(test)]
 mod random;
@@ -77,13 +79,14 @@ mod word_table;
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 
+use encoding_rs::UTF_8;
 use wordmill_common::explanation::Explanation;
 use wordmill_common::histogram::{Histogram, Rule, Totals};
 use wordmill_common::options;
+use wordmill_common::warning::{WarningCode, Warnings};
 
 pub use self::{
-    charset::CharsetSource, counter::TextCount, decode::CHARSET_BYTES_MAX, format::Format,
-    rules::UNICODE_VERSION,
+    charset::CharsetSource, decode::CHARSET_BYTES_MAX, format::Format, rules::UNICODE_VERSION,
 };
 
 use self::{counter::Counter, decode::TextReader, extract::Extractor, input::Input, tree::Syntax};
@@ -142,6 +145,8 @@ pub struct DocumentCount {
     pub histogram: Histogram,
     /// Examples that the rules count differently, if the options request them.
     pub explanation: Option<Explanation>,
+    /// Reasons to check the count before relying on it. A document without words has at least one.
+    pub warnings: Warnings,
     /// Rule of the totals and the histogram.
     pub rule: Rule,
     /// Detected format of the document.
@@ -156,6 +161,25 @@ pub struct DocumentCount {
     pub size_bytes: u64,
     /// SHA-256 of the document before decoding, in hexadecimal.
     pub sha256: String,
+}
+
+/// Result of [`count_text`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct TextCount {
+    /// Totals by the selected rule in the selected scope.
+    pub totals: Totals,
+    /// Number of words in the selected scope by each rule, with the name of the rule as the key.
+    /// Includes words that the options omit from the histogram.
+    pub totals_by_rule: BTreeMap<String, u64>,
+    /// Number of words in each scope by the selected rule. The key `page` is the whole text, `main`
+    /// its main content.
+    pub totals_by_scope: BTreeMap<String, u64>,
+    /// Listed words with their counts.
+    pub histogram: Histogram,
+    /// Examples that the rules count differently, if the options request them.
+    pub explanation: Option<Explanation>,
+    /// Reasons to check the count before relying on it.
+    pub warnings: Warnings,
 }
 
 /// Returns the name and version of a rule, with the version of the Unicode data.
@@ -214,7 +238,12 @@ pub fn count(
     head.drain(..charset.bom_bytes.min(head.len()));
 
     let mut text = TextReader::new(input, head, charset.encoding);
+    let charset_name = charset.encoding.name().to_ascii_lowercase();
     let mut counter = Counter::new(options);
+    // Text in another charset is hardly ever valid UTF-8, so a detected UTF-8 is no guess.
+    if charset.source == CharsetSource::Detected && charset.encoding != UTF_8 {
+        counter.warn(WarningCode::CharsetGuessed, 1, Some(&charset_name));
+    }
     match format {
         Format::Html => count_page(&mut text, Syntax::Html, &mut counter)?,
         Format::Xhtml => count_page(&mut text, Syntax::Xml, &mut counter)?,
@@ -229,10 +258,11 @@ pub fn count(
         totals_by_scope: text_count.totals_by_scope,
         histogram: text_count.histogram,
         explanation: text_count.explanation,
+        warnings: text_count.warnings,
         rule: rules::describe(options.job_options.rule),
         format,
         content_type,
-        charset: charset.encoding.name().to_ascii_lowercase(),
+        charset: charset_name,
         charset_from: charset.source,
         size_bytes,
         sha256,

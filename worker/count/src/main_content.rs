@@ -208,7 +208,7 @@ mod tests {
             ("<main hidden>x</main>a<main style='display: none'>y</main>", "a"),
             ("<nav hidden>x</nav>a</nav> b", "a b"),
             ("<template><main>x</main></template>a", "a"),
-            ("<main>a</nav></aside>b</main></main>x", "a b"),
+            ("<main>a</nav></aside> b</main></main>x", "a b"),
             ("</main></article></section></header>a", "a"),
             ("<main>a", "a"),
         ] {

@@ -32,10 +32,14 @@ impl Rendering {
 
     /// Returns the rendering in an element inside.
     pub(super) fn enter(self, own: OwnRendering) -> Self {
-        // Scripts inside other elements without text are still scripts.
+        // Scripts inside a hidden element are not hidden text.
         let drop_reason = match (self.drop_reason, own.drop_reason) {
-            (None | Some(DropReason::Replaced), Some(own)) => Some(own),
-            (inherited, _) => inherited,
+            (None | Some(DropReason::Hidden | DropReason::Replaced), Some(own))
+                if own.is_code() =>
+            {
+                Some(own)
+            }
+            (inherited, own) => inherited.or(own),
         };
         let landmarks = match own.landmark {
             Some(landmark) if drop_reason.is_none() => self.landmarks.enter(landmark),
@@ -198,5 +202,10 @@ impl DropReason {
             Name::TEMPLATE => Self::Templates,
             _ => Self::Replaced,
         }
+    }
+
+    /// Returns whether the text is not meant for readers.
+    const fn is_code(self) -> bool {
+        matches!(self, Self::Scripts | Self::Styles | Self::Templates)
     }
 }

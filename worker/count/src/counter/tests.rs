@@ -279,8 +279,8 @@ fn an_explanation_names_the_differences() {
     let job_options = options::Options { explain: true, ..options::Options::default() };
     let mut counter = Counter::new(&Options::from(job_options));
     counter.add_page_text("the well-known mill — a well-known river, 東京 and 한국");
-    counter.record_dropped(DropReason::Scripts, 7);
-    counter.record_dropped(DropReason::Scripts, 5);
+    counter.record_dropped(DropReason::Scripts, "seven()");
+    counter.record_dropped(DropReason::Scripts, "five!");
     let explanation = counter.finish().unwrap().explanation.unwrap();
     assert_eq!(explanation.dropped_bytes["scripts"], 12);
     let tokens = explanation.largest_differences(RuleName::Whitespace, RuleName::Unicode);
