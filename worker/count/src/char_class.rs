@@ -6,7 +6,7 @@ use icu_properties::{
     CodePointMapData, CodePointSetData,
     props::{
         DefaultIgnorableCodePoint, ExtendedPictographic, GeneralCategory, GeneralCategoryGroup,
-        HangulSyllableType, Script, WhiteSpace, WordBreak,
+        HangulSyllableType, LineBreak, Script, WhiteSpace, WordBreak,
     },
 };
 
@@ -284,13 +284,34 @@ fn class_of(c: char) -> Class {
         WordBreak::CR | WordBreak::LF | WordBreak::Newline => Class::Newline,
         WordBreak::RegionalIndicator => Class::Regional,
         WordBreak::Katakana => Class::Kana,
-        _ => dictionary_class_of(c),
+        _ => class_of_unruled(c),
     }
 }
 
-/// Returns the class of a character without a rule in UAX #29: that of its script if it is a letter
-/// and the script has a dictionary, otherwise [`Class::Other`].
-fn dictionary_class_of(c: char) -> Class {
+/// Returns the class of a character without a rule in UAX #29.
+fn class_of_unruled(c: char) -> Class {
+    match CodePointMapData::<LineBreak>::new().get(c) {
+        LineBreak::ComplexContext => class_of_southeast_asian(c),
+        _ => class_of_han_or_kana(c),
+    }
+}
+
+/// Returns the class of a character of a script that is written without spaces in South-East Asia.
+///
+/// Scripts without a dictionary, such as Tai Le, have letters like an alphabet, as in ICU. By the
+/// rules alone, each letter would be a word.
+fn class_of_southeast_asian(c: char) -> Class {
+    match CodePointMapData::<Script>::new().get(c) {
+        Script::Khmer => Class::Khmer,
+        Script::Lao => Class::Lao,
+        Script::Myanmar => Class::Myanmar,
+        Script::Thai => Class::Thai,
+        _ => Class::Letter,
+    }
+}
+
+/// Returns the class of a letter of Han or Kana, otherwise [`Class::Other`].
+fn class_of_han_or_kana(c: char) -> Class {
     let category = CodePointMapData::<GeneralCategory>::new().get(c);
     if !matches!(
         category,
@@ -303,10 +324,6 @@ fn dictionary_class_of(c: char) -> Class {
     match CodePointMapData::<Script>::new().get(c) {
         Script::Han => Class::Han,
         Script::Hiragana | Script::Katakana => Class::Kana,
-        Script::Khmer => Class::Khmer,
-        Script::Lao => Class::Lao,
-        Script::Myanmar => Class::Myanmar,
-        Script::Thai => Class::Thai,
         _ => Class::Other,
     }
 }

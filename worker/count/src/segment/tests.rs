@@ -215,3 +215,23 @@ fn no_dictionary_separates_a_mark_from_its_letter() {
         assert!(histogram.iter().any(|(word, _)| word.contains(mark)), "{histogram:?}");
     }
 }
+
+/// Lists the words of a text in alphabetical order, repeated as often as they occur.
+fn list_words(text: &str) -> Vec<String> {
+    let histogram = words_of(text);
+    let mut words: Vec<String> = histogram
+        .iter()
+        .flat_map(|(word, count)| vec![word.to_owned(); usize::try_from(count).unwrap()])
+        .collect();
+    words.sort();
+    words
+}
+
+#[test]
+fn letters_of_southeast_asian_scripts_without_a_dictionary_form_words() {
+    // Tai Le, New Tai Lue, Tai Tham, Tai Viet and Ahom.
+    for word in ["ᥖᥭᥰᥖᥬᥲ", "ᦅᦱᦷᦅᦱᦷ", "ᨲᩫ᩠ᩅᨾᩮᩬᩥᨦ", "ꪁꪫꪱꪣꪼꪕ", "𑜒𑜑𑜪𑜨"]
+    {
+        assert_eq!(list_words(&format!("{word} {word}")), [word, word]);
+    }
+}
