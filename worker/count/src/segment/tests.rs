@@ -235,3 +235,30 @@ fn letters_of_southeast_asian_scripts_without_a_dictionary_form_words() {
         assert_eq!(list_words(&format!("{word} {word}")), [word, word]);
     }
 }
+
+#[test]
+fn thai_repetition_and_abbreviation_marks_belong_to_the_word_before_them() {
+    let text = "คนดีๆ บ่อยๆ มากๆ จริงๆ ไปๆมาๆ";
+    assert_eq!(list_words(text), ["คน", "จริงๆ", "ดีๆ", "บ่อยๆ", "มากๆ", "มาๆ", "ไปๆ"]);
+    assert_eq!(list_words("กรุงเทพฯๆ"), ["กรุง", "เทพฯๆ"]);
+    // A second mark is a word.
+    assert_eq!(list_words("ไทยๆๆ"), ["ไทยๆ", "ๆ"]);
+}
+
+#[test]
+fn unknown_text_between_dictionary_words_is_one_word() {
+    assert_eq!(list_words("ແທຣັກ"), ["ແທຣັກ"]);
+    assert_eq!(list_words("ເຄື່ອງແທຣັກ"), ["ເຄື່ອງ", "ແທຣັກ"]);
+}
+
+#[test]
+fn a_word_of_any_length_in_a_dictionary_script_is_one_word() {
+    // Unknown letters and marks: several times the size of a chunk.
+    for (start, repeated) in [("", "ฌ"), ("ไทย", "\u{e48}"), ("ខ", "\u{301}")] {
+        let text = start.to_owned() + &repeated.repeat(30_000);
+        let mut counter = Counter::new(&Options::default());
+        counter.add_plain_text(&text);
+        let count = counter.finish().unwrap();
+        assert_eq!((count.totals.words, count.totals.overlong_words), (1, 1), "{start}{repeated}");
+    }
+}
