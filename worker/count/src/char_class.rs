@@ -60,6 +60,9 @@ pub(super) enum Class {
     Han,
     /// Hiragana and Katakana.
     Kana,
+    /// Signs such as `゛`, which belong to the Kana and Han around them. The dictionary does not
+    /// contain them.
+    KanaSign,
     Khmer,
     Lao,
     Myanmar,
@@ -71,7 +74,7 @@ impl Class {
     /// Returns the writing system if runs of such letters are split into words by a dictionary.
     pub(super) const fn writing(self) -> Option<WritingSystem> {
         match self {
-            Self::Han | Self::Kana => Some(WritingSystem::ChineseJapanese),
+            Self::Han | Self::Kana | Self::KanaSign => Some(WritingSystem::ChineseJapanese),
             Self::Khmer => Some(WritingSystem::Khmer),
             Self::Lao => Some(WritingSystem::Lao),
             Self::Myanmar => Some(WritingSystem::Myanmar),
@@ -196,6 +199,7 @@ impl CharProperties {
             | Class::Extend
             | Class::Han
             | Class::Kana
+            | Class::KanaSign
             | Class::Khmer
             | Class::Lao
             | Class::Myanmar
@@ -283,7 +287,7 @@ fn class_of(c: char) -> Class {
         WordBreak::Extend | WordBreak::Format => Class::Extend,
         WordBreak::CR | WordBreak::LF | WordBreak::Newline => Class::Newline,
         WordBreak::RegionalIndicator => Class::Regional,
-        WordBreak::Katakana => Class::Kana,
+        WordBreak::Katakana => class_of_katakana(c),
         _ => class_of_unruled(c),
     }
 }
@@ -307,6 +311,15 @@ fn class_of_southeast_asian(c: char) -> Class {
         Script::Myanmar => Class::Myanmar,
         Script::Thai => Class::Thai,
         _ => Class::Letter,
+    }
+}
+
+/// Returns the class of a character that UAX #29 classifies as Katakana. The prolonged sound marks
+/// are letters of the dictionary, although they belong to no script.
+fn class_of_katakana(c: char) -> Class {
+    match CodePointMapData::<Script>::new().get(c) {
+        Script::Common if !matches!(c, 'ー' | 'ｰ') => Class::KanaSign,
+        _ => Class::Kana,
     }
 }
 

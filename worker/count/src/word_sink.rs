@@ -140,9 +140,10 @@ impl WordSink {
     pub(super) fn add_letters(&mut self, writing: WritingSystem, stretch: &Stretch<'_>) {
         let class = stretch.properties.class;
         self.sums.has_kana |= class == Class::Kana;
+        let is_letter = stretch.properties.is_word_character() && !class.is_extending();
         match self.counts_of(writing) {
             // Some Thai vowels are combining marks, and `gmx` counts them as characters.
-            Some(counts) if writing == WritingSystem::Thai || !class.is_extending() => {
+            Some(counts) if writing == WritingSystem::Thai || is_letter => {
                 counts.add(stretch.characters, 0);
             }
             Some(_) | None => {}

@@ -104,9 +104,9 @@ impl LookaheadSegmenter {
         start.saturating_add(rest.take_while(|letter| letter.has(Letter::OF_SCRIPT)).count())
     }
 
-    /// Processes the next part of a word, and records the end of the word if it ends with this part.
-    /// Returns the position after it. The end of a sequence is not the end of a word, because a
-    /// foreign mark or the end of the run follows.
+    /// Processes the next part of a word. Records the end of the word if it ends with this part.
+    /// Returns the position after the part. The end of a sequence is not the end of a word, because
+    /// a foreign mark or the end of the run follows.
     fn advance(
         &mut self,
         start: usize,

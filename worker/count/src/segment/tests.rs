@@ -252,9 +252,24 @@ fn unknown_text_between_dictionary_words_is_one_word() {
 }
 
 #[test]
+fn kana_signs_belong_to_the_letters_around_them() {
+    assert_eq!(list_words("あ゛あ゛っ え゜"), ["あ゛あ゛っ", "え゜"]);
+    assert_eq!(list_words("コーヒー゠ミル"), ["コーヒー゠ミル"]);
+    assert_eq!(list_words("゛学校学校"), ["゛学校", "学校"]);
+    assert_eq!(list_words("う゛ーーあ"), ["う゛ーーあ"]);
+}
+
+#[test]
+fn kana_signs_alone_are_not_words() {
+    assert!(list_words("゛ ゜゜ ゠ ㌔ ㋐").is_empty());
+    assert_eq!(list_words("a゛b"), ["a", "b"]);
+}
+
+#[test]
 fn a_word_of_any_length_in_a_dictionary_script_is_one_word() {
-    // Unknown letters and marks: several times the size of a chunk.
-    for (start, repeated) in [("", "ฌ"), ("ไทย", "\u{e48}"), ("ខ", "\u{301}")] {
+    // Unknown letters, marks and signs: several times the size of a chunk.
+    for (start, repeated) in [("", "ฌ"), ("ไทย", "\u{e48}"), ("ខ", "\u{301}"), ("あ", "゛")]
+    {
         let text = start.to_owned() + &repeated.repeat(30_000);
         let mut counter = Counter::new(&Options::default());
         counter.add_plain_text(&text);
