@@ -7,12 +7,13 @@ use self::{
     script_dictionary::ScriptDictionary,
 };
 use super::{
-    char_class::{CharTable, Class, WritingSystem},
+    char_class::{CharTable, WritingSystem},
     cjk_segmenter::{CutBuffer, Lexicon},
     stretch::{Segment, Stretch},
     word_sink::WordSink,
 };
 
+mod kana_variants;
 mod lookahead_segmenter;
 mod script_dictionary;
 
@@ -139,7 +140,8 @@ impl DictionaryRun {
             lexicon.segment(text, &mut self.cut_buffer);
             receiver.add_words(text, self.cut_buffer.word_ends(text), end_max)
         } else {
-            let ends = word_ends_beside_signs(lexicon, text, &mut self.cut_buffer, self.char_table);
+            let ends =
+                kana_variants::word_ends(lexicon, text, &mut self.cut_buffer, self.char_table);
             receiver.add_words(text, ends.into_iter(), end_max)
         };
         if start > 0 {
@@ -150,33 +152,6 @@ impl DictionaryRun {
         receiver.extend_open_word(text.get(..decided));
         decided
     }
-}
-
-/// Returns the ends of the Chinese or Japanese words in `text`, in bytes.
-///
-/// As in ICU, a sign such as `゛` belongs to the letters on both sides: the dictionary, which does
-/// not contain it, segments only the letters between two signs. So `あ゛あ゛っ` is one word. Sound
-/// marks (`ー`) after a sign are also signs.
-fn word_ends_beside_signs(
-    lexicon: &Lexicon,
-    text: &str,
-    cut_buffer: &mut CutBuffer,
-    char_table: CharTable,
-) -> Vec<usize> {
-    let is_sign = |c| char_table.of(c).class == Class::KanaSign;
-    let mut ends = Vec::new();
-    let mut rest = text;
-    while !rest.is_empty() {
-        let letters_end = rest.find(is_sign).unwrap_or(rest.len());
-        let (letters, after) = rest.split_at_checked(letters_end).unwrap_or((rest, ""));
-        lexicon.segment(letters, cut_buffer);
-        let start = text.len().saturating_sub(rest.len());
-        let inner_ends = cut_buffer.word_ends(letters).filter(|end| *end < letters.len());
-        ends.extend(inner_ends.map(|end| start.saturating_add(end)));
-        rest = after.trim_start_matches(|c| is_sign(c) || matches!(c, 'ー' | 'ｰ'));
-    }
-    ends.push(text.len());
-    ends
 }
 
 /// Receives the words of a run, and passes them to a [`WordSink`].

@@ -260,6 +260,13 @@ fn kana_signs_belong_to_the_letters_around_them() {
 }
 
 #[test]
+fn variants_of_kana_are_segmented_like_the_usual_letters() {
+    assert_eq!(list_words("ｶﾞｲﾄﾞﾌﾞｯｸ言語"), ["言語", "ｶﾞｲﾄﾞﾌﾞｯｸ"]);
+    assert_eq!(list_words("ﾃｽﾄﾃﾞｰﾀを見る"), ["を", "見る", "ﾃｽﾄ", "ﾃﾞｰﾀ"]);
+    assert_eq!(list_words("えﾞっ"), ["えﾞ", "っ"]);
+}
+
+#[test]
 fn kana_signs_alone_are_not_words() {
     assert!(list_words("゛ ゜゜ ゠ ㌔ ㋐").is_empty());
     assert_eq!(list_words("a゛b"), ["a", "b"]);
