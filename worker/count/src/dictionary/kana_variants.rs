@@ -47,8 +47,7 @@ pub(super) fn word_ends(
     ends
 }
 
-/// A text whose variants of letters are replaced with the usual letters (NFKC), for example `ｶﾞ` with
-/// `ガ`.
+/// A text whose variants of letters are replaced with the usual letters (NFKC): `ｶﾞ` with `ガ`.
 struct UsualLetters {
     text: String,
     /// End of each letter with its marks, in `text` and in the original text.
