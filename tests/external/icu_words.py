@@ -4,12 +4,14 @@
 The arguments are plain-text files or translation catalogs (.mo), whose translations become one line
 each. Prints a line of JSON for each file, with the text and the number of occurrences of each word.
 Implements the rules of docs/counting.md with ICU alone: word boundaries, character properties,
-normalization and lower case.
+normalization and lower case. As there, a text is composed, and joiners in scripts with a dictionary
+are removed, before it is segmented. ICU would not find words with the marks in another order.
 """
 
 import collections
 import gettext
 import json
+import re
 import sys
 
 import icu
@@ -31,6 +33,7 @@ WORD_CATEGORIES = {
 JOINERS = "\u200c\u200d"
 # In scripts that are segmented by a dictionary, joiners are not part of the spelling.
 WITHOUT_SPACES = icu.UnicodeSet("[[:Han:][:Hiragana:][:Katakana:][:Khmer:][:Lao:][:Myanmar:][:Thai:]]")
+JOINER_BETWEEN_WORDS = re.compile(f"(?<=[\u0e01-\u0eff\u1000-\u109f\u1780-\u17d3])[{JOINERS}]+")
 APOSTROPHES = str.maketrans(dict.fromkeys("\u2019\u02bc\uff07", "'"))
 
 
@@ -61,7 +64,7 @@ def normalize(word):
 
 def count_words(text):
     """Returns the number of occurrences of each word in a text."""
-    units = icu.UnicodeString(text)
+    units = icu.UnicodeString(JOINER_BETWEEN_WORDS.sub("", COMPOSED.normalize(text)))
     boundaries = icu.BreakIterator.createWordInstance(ROOT)
     boundaries.setText(units)
     segments = collections.Counter()

@@ -37,7 +37,7 @@ fn every_answer_describes_source_and_rule() {
         "size_bytes": 47,
         "sha256": "0994cdf6f3773a969a215a4f3d87e244c4a24ea0f9f60e5dc4741d12bd4718f9",
     });
-    let rule = json!({"name": "unicode", "version": 1, "unicode": "18.0"});
+    let rule = json!({"name": "unicode", "version": 2, "unicode": "18.0"});
     let explained = client.get(&format!("/v1/jobs/{job_id}/explain")).json();
     for answer in [&job, &client.result(&job_id), &explained] {
         assert_fields(answer, json!({"source": source, "rule": rule}));

@@ -6,7 +6,7 @@ use icu_properties::{
     CodePointMapData, CodePointSetData,
     props::{
         DefaultIgnorableCodePoint, ExtendedPictographic, GeneralCategory, GeneralCategoryGroup,
-        HangulSyllableType, Script, WhiteSpace, WordBreak,
+        HangulSyllableType, LineBreak, Script, WhiteSpace, WordBreak,
     },
 };
 
@@ -60,6 +60,9 @@ pub(super) enum Class {
     Han,
     /// Hiragana and Katakana.
     Kana,
+    /// Signs such as `゛`, which belong to the Kana and Han around them. The dictionary does not
+    /// contain them.
+    KanaSign,
     Khmer,
     Lao,
     Myanmar,
@@ -71,7 +74,7 @@ impl Class {
     /// Returns the writing system if runs of such letters are split into words by a dictionary.
     pub(super) const fn writing(self) -> Option<WritingSystem> {
         match self {
-            Self::Han | Self::Kana => Some(WritingSystem::ChineseJapanese),
+            Self::Han | Self::Kana | Self::KanaSign => Some(WritingSystem::ChineseJapanese),
             Self::Khmer => Some(WritingSystem::Khmer),
             Self::Lao => Some(WritingSystem::Lao),
             Self::Myanmar => Some(WritingSystem::Myanmar),
@@ -196,6 +199,7 @@ impl CharProperties {
             | Class::Extend
             | Class::Han
             | Class::Kana
+            | Class::KanaSign
             | Class::Khmer
             | Class::Lao
             | Class::Myanmar
@@ -283,14 +287,44 @@ fn class_of(c: char) -> Class {
         WordBreak::Extend | WordBreak::Format => Class::Extend,
         WordBreak::CR | WordBreak::LF | WordBreak::Newline => Class::Newline,
         WordBreak::RegionalIndicator => Class::Regional,
-        WordBreak::Katakana => Class::Kana,
-        _ => dictionary_class_of(c),
+        WordBreak::Katakana => class_of_katakana(c),
+        _ => class_of_unruled(c),
     }
 }
 
-/// Returns the class of a character without a rule in UAX #29: that of its script if it is a letter
-/// and the script has a dictionary, otherwise [`Class::Other`].
-fn dictionary_class_of(c: char) -> Class {
+/// Returns the class of a character without a rule in UAX #29.
+fn class_of_unruled(c: char) -> Class {
+    match CodePointMapData::<LineBreak>::new().get(c) {
+        LineBreak::ComplexContext => class_of_southeast_asian(c),
+        _ => class_of_han_or_kana(c),
+    }
+}
+
+/// Returns the class of a character of a script that is written without spaces in South-East Asia.
+///
+/// Scripts without a dictionary, such as Tai Le, have letters like an alphabet, as in ICU. By the
+/// rules alone, each letter would be a word.
+fn class_of_southeast_asian(c: char) -> Class {
+    match CodePointMapData::<Script>::new().get(c) {
+        Script::Khmer => Class::Khmer,
+        Script::Lao => Class::Lao,
+        Script::Myanmar => Class::Myanmar,
+        Script::Thai => Class::Thai,
+        _ => Class::Letter,
+    }
+}
+
+/// Returns the class of a character that UAX #29 classifies as Katakana. The prolonged sound marks
+/// are letters of the dictionary, although they belong to no script.
+fn class_of_katakana(c: char) -> Class {
+    match CodePointMapData::<Script>::new().get(c) {
+        Script::Common if !matches!(c, 'ー' | 'ｰ') => Class::KanaSign,
+        _ => Class::Kana,
+    }
+}
+
+/// Returns the class of a letter of Han or Kana, otherwise [`Class::Other`].
+fn class_of_han_or_kana(c: char) -> Class {
     let category = CodePointMapData::<GeneralCategory>::new().get(c);
     if !matches!(
         category,
@@ -303,10 +337,6 @@ fn dictionary_class_of(c: char) -> Class {
     match CodePointMapData::<Script>::new().get(c) {
         Script::Han => Class::Han,
         Script::Hiragana | Script::Katakana => Class::Kana,
-        Script::Khmer => Class::Khmer,
-        Script::Lao => Class::Lao,
-        Script::Myanmar => Class::Myanmar,
-        Script::Thai => Class::Thai,
         _ => Class::Other,
     }
 }

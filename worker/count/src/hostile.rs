@@ -110,11 +110,15 @@ const TEXTS: &[(&str, &str)] = &[
     ("flags", "🇩"),
     ("Han", "水"),
     ("Kana", "アー"),
+    ("Kana signs", "あ゛"),
+    ("half-width Kana", "ｶﾞ"),
     ("Thai", "ก"),
+    ("unknown Thai", "ฌ"),
     ("Thai marks", "ก\u{e48}"),
     ("Khmer", "ក្"),
     ("Burmese", "မြ"),
     ("Lao", "ແທ"),
+    ("Tai Le", "ᥖ"),
     ("jamo", "\u{1100}\u{1161}\u{11a8}"),
 ];
 

@@ -13,6 +13,11 @@ use super::cjk_segmenter::is_nfc_stable_cjk;
 const ZERO_WIDTH_NON_JOINER: char = '\u{200c}';
 const ZERO_WIDTH_JOINER: char = '\u{200d}';
 
+/// The three characters around an annotation. They are the only invisible characters in words that
+/// Unicode does not classify as ignorable.
+const INTERLINEAR_ANNOTATION_START: char = '\u{fff9}';
+const INTERLINEAR_ANNOTATION_END: char = '\u{fffb}';
+
 /// Normalizes words according to the options.
 pub(super) struct Normalizer {
     case: Case,
@@ -73,6 +78,7 @@ impl Normalizer {
             match c {
                 ZERO_WIDTH_JOINER | ZERO_WIDTH_NON_JOINER => inner.push(c),
                 c if c.is_whitespace() => inner.push(c),
+                INTERLINEAR_ANNOTATION_START..=INTERLINEAR_ANNOTATION_END => {}
                 c if self.ignorable.contains(c) => {}
                 c => {
                     if !normal_form.is_empty() {
@@ -215,6 +221,26 @@ mod tests {
             assert_eq!(normalize_with(&options, "\u{202f}la\u{202f}\u{200d}\u{202f}"), "la");
         }
         assert_eq!(normalize(Case::Lower, "10\u{202f}000\u{202f}"), "10\u{202f}000");
+    }
+
+    #[test]
+    fn no_character_leaves_something_invisible_at_the_edge_of_a_word() {
+        let ignorable = CodePointSetData::new::<DefaultIgnorableCodePoint>();
+        let is_invisible = |c: char| {
+            c.is_whitespace() || ignorable.contains(c) || "\u{fff9}\u{fffa}\u{fffb}".contains(c)
+        };
+        for normalize in [Normalize::Nfc, Normalize::Nfkc] {
+            let options = Options { normalize, ..Options::default() };
+            let normalizer = Normalizer::new(&options);
+            let mut normal_form = String::new();
+            for c in ('\u{80}'..='\u{1ffff}').chain('\u{e0000}'..='\u{e0fff}') {
+                for word in [format!("a{c}"), format!("{c}a"), format!("{c}\u{200d}a{c}\u{202f}")] {
+                    normalizer.write(&word, &mut normal_form);
+                    assert!(!normal_form.starts_with(is_invisible), "{word:?} {normal_form:?}");
+                    assert!(!normal_form.ends_with(is_invisible), "{word:?} {normal_form:?}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -20,7 +20,8 @@ const THAI_WORD_LENGTH_TENTHS: u64 = 60;
 /// Returns the version of a rule. Increment it when a rule may count the same text differently.
 pub(super) const fn version_of(rule: RuleName) -> u32 {
     match rule {
-        RuleName::Unicode | RuleName::Whitespace | RuleName::Office | RuleName::Gmx => 1,
+        RuleName::Whitespace | RuleName::Office => 1,
+        RuleName::Unicode | RuleName::Gmx => 2,
     }
 }
 

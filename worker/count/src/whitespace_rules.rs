@@ -54,7 +54,7 @@ impl WhitespaceRules {
     fn push_office(&mut self, stretch: &Stretch<'_>, words: &mut WordSink) {
         let is_listed = words.listing == Listing::Office;
         let class = stretch.properties.class;
-        if matches!(class, Class::Han | Class::Kana) {
+        if matches!(class, Class::Han | Class::Kana | Class::KanaSign) {
             words.sums.office = words.sums.office.saturating_add(stretch.characters);
             if is_listed {
                 for c in stretch.text.chars() {

@@ -140,27 +140,28 @@ impl WordSink {
     pub(super) fn add_letters(&mut self, writing: WritingSystem, stretch: &Stretch<'_>) {
         let class = stretch.properties.class;
         self.sums.has_kana |= class == Class::Kana;
+        let is_letter = stretch.properties.is_word_character() && !class.is_extending();
         match self.counts_of(writing) {
             // Some Thai vowels are combining marks, and `gmx` counts them as characters.
-            Some(counts) if writing == WritingSystem::Thai || !class.is_extending() => {
+            Some(counts) if writing == WritingSystem::Thai || is_letter => {
                 counts.add(stretch.characters, 0);
             }
             Some(_) | None => {}
         }
     }
 
-    /// Adds a word that was found in a run of letters by a dictionary.
-    pub(super) fn add_dictionary_word(&mut self, word: &str, writing: WritingSystem) {
+    /// Adds a word that was found in a run of letters by a dictionary. `bytes` is its length; the
+    /// text may be incomplete if it is longer than [`WORD_BYTES_MAX`].
+    pub(super) fn add_dictionary_word(&mut self, word: &str, bytes: usize, writing: WritingSystem) {
         self.sums.unicode = self.sums.unicode.saturating_add(1);
         if let Some(counts) = self.counts_of(writing) {
             counts.add(0, 1);
         }
         if self.join.is_some() {
             let text = word.to_owned();
-            let bytes = word.len();
             self.join_segment(&Segment { text, bytes, is_word: true, ..Segment::default() });
         } else {
-            self.list(Listing::Segments, word, word.len());
+            self.list(Listing::Segments, word, bytes);
         }
     }
 
@@ -241,7 +242,7 @@ impl WordSink {
 }
 
 impl Segment {
-    fn push_text(&mut self, text: &str, bytes: usize) {
+    pub(super) fn push_text(&mut self, text: &str, bytes: usize) {
         self.bytes = self.bytes.saturating_add(bytes);
         if self.bytes <= WORD_BYTES_MAX {
             self.text.push_str(text);

@@ -215,3 +215,72 @@ fn no_dictionary_separates_a_mark_from_its_letter() {
         assert!(histogram.iter().any(|(word, _)| word.contains(mark)), "{histogram:?}");
     }
 }
+
+/// Lists the words of a text in alphabetical order, repeated as often as they occur.
+fn list_words(text: &str) -> Vec<String> {
+    let histogram = words_of(text);
+    let mut words: Vec<String> = histogram
+        .iter()
+        .flat_map(|(word, count)| vec![word.to_owned(); usize::try_from(count).unwrap()])
+        .collect();
+    words.sort();
+    words
+}
+
+#[test]
+fn letters_of_southeast_asian_scripts_without_a_dictionary_form_words() {
+    // Tai Le, New Tai Lue, Tai Tham, Tai Viet and Ahom.
+    for word in ["ᥖᥭᥰᥖᥬᥲ", "ᦅᦱᦷᦅᦱᦷ", "ᨲᩫ᩠ᩅᨾᩮᩬᩥᨦ", "ꪁꪫꪱꪣꪼꪕ", "𑜒𑜑𑜪𑜨"]
+    {
+        assert_eq!(list_words(&format!("{word} {word}")), [word, word]);
+    }
+}
+
+#[test]
+fn thai_repetition_and_abbreviation_marks_belong_to_the_word_before_them() {
+    let text = "คนดีๆ บ่อยๆ มากๆ จริงๆ ไปๆมาๆ";
+    assert_eq!(list_words(text), ["คน", "จริงๆ", "ดีๆ", "บ่อยๆ", "มากๆ", "มาๆ", "ไปๆ"]);
+    assert_eq!(list_words("กรุงเทพฯๆ"), ["กรุง", "เทพฯๆ"]);
+    // A second mark is a word.
+    assert_eq!(list_words("ไทยๆๆ"), ["ไทยๆ", "ๆ"]);
+}
+
+#[test]
+fn unknown_text_between_dictionary_words_is_one_word() {
+    assert_eq!(list_words("ແທຣັກ"), ["ແທຣັກ"]);
+    assert_eq!(list_words("ເຄື່ອງແທຣັກ"), ["ເຄື່ອງ", "ແທຣັກ"]);
+}
+
+#[test]
+fn kana_signs_belong_to_the_letters_around_them() {
+    assert_eq!(list_words("あ゛あ゛っ え゜"), ["あ゛あ゛っ", "え゜"]);
+    assert_eq!(list_words("コーヒー゠ミル"), ["コーヒー゠ミル"]);
+    assert_eq!(list_words("゛学校学校"), ["゛学校", "学校"]);
+    assert_eq!(list_words("う゛ーーあ"), ["う゛ーーあ"]);
+}
+
+#[test]
+fn variants_of_kana_are_segmented_like_the_usual_letters() {
+    assert_eq!(list_words("ｶﾞｲﾄﾞﾌﾞｯｸ言語"), ["言語", "ｶﾞｲﾄﾞﾌﾞｯｸ"]);
+    assert_eq!(list_words("ﾃｽﾄﾃﾞｰﾀを見る"), ["を", "見る", "ﾃｽﾄ", "ﾃﾞｰﾀ"]);
+    assert_eq!(list_words("えﾞっ"), ["えﾞ", "っ"]);
+}
+
+#[test]
+fn kana_signs_alone_are_not_words() {
+    assert!(list_words("゛ ゜゜ ゠ ㌔ ㋐").is_empty());
+    assert_eq!(list_words("a゛b"), ["a", "b"]);
+}
+
+#[test]
+fn a_word_of_any_length_in_a_dictionary_script_is_one_word() {
+    // Unknown letters, marks and signs: several times the size of a chunk.
+    for (start, repeated) in [("", "ฌ"), ("ไทย", "\u{e48}"), ("ខ", "\u{301}"), ("あ", "゛")]
+    {
+        let text = start.to_owned() + &repeated.repeat(30_000);
+        let mut counter = Counter::new(&Options::default());
+        counter.add_plain_text(&text);
+        let count = counter.finish().unwrap();
+        assert_eq!((count.totals.words, count.totals.overlong_words), (1, 1), "{start}{repeated}");
+    }
+}
