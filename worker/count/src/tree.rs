@@ -16,9 +16,9 @@ mod body;
 mod foreign;
 mod head;
 #[cfg(test)]
-mod html5lib;
+pub(super) mod html5lib;
 #[cfg(test)]
-mod reference;
+pub(super) mod reference;
 mod table;
 mod xml;
 

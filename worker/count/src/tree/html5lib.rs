@@ -24,7 +24,7 @@ fn pages(file: &str) -> Vec<String> {
 }
 
 /// Returns the reason why the words of a page may differ.
-fn reason(moves: Moves) -> Option<&'static str> {
+pub(crate) fn reason(moves: Moves) -> Option<&'static str> {
     if moves.is_fostered {
         Some("foster parenting")
     } else if moves.has_late_attributes {
