@@ -42,8 +42,9 @@ pub(super) struct OpenElement {
     pub(super) rendering: Rendering,
     /// Whether words end at the start and the end of the element.
     ends_words: bool,
-    /// Whether the element is moved out of a table (*foster parenting*).
-    is_fostered: bool,
+    /// Rendering of the parent in the tree, if that is not the open element before. The parent can
+    /// be outside of a table (*foster parenting*), or it has ended, but not the elements inside.
+    other_parent: Option<Rendering>,
     /// Whether the element is in the list of active formatting elements.
     is_formatting: bool,
     /// Whether a paragraph is open that the start tag of a block ends (*in button scope*).
@@ -209,7 +210,7 @@ impl OpenElements {
             own,
             rendering: place.rendering.enter(own),
             ends_words,
-            is_fostered: place.is_fostered,
+            other_parent: place.is_fostered.then_some(place.rendering),
             is_formatting: false,
             has_paragraph: false,
             has_child: false,
@@ -291,7 +292,17 @@ impl OpenElements {
         }
     }
 
-    /// Removes the element at `index`, but not the elements inside it.
+    /// Ends the element at `index`, but not the elements inside it, which stay there in the tree.
+    pub(super) fn end_only(&mut self, index: usize) {
+        let Some(open) = self.stack.get(index) else { return };
+        let rendering = open.rendering;
+        if let Some(next) = self.stack.get_mut(index.saturating_add(1)) {
+            next.other_parent.get_or_insert(rendering);
+        }
+        self.remove(index);
+    }
+
+    /// Removes the element at `index`. The elements inside move to its parent.
     pub(super) fn remove(&mut self, index: usize) {
         if index < self.len() {
             let open = self.stack.remove(index);
@@ -305,7 +316,7 @@ impl OpenElements {
     pub(super) fn move_inside(&mut self, from: usize, to: usize) -> Option<ElementId> {
         let mut open = self.stack.get(from).copied()?;
         open.id = ElementId(self.next_id);
-        open.is_fostered = false;
+        open.other_parent = None;
         self.next_id = self.next_id.wrapping_add(1);
         self.stack.insert(to.saturating_add(1).min(self.len()), open);
         self.stack.remove(from);
@@ -313,14 +324,16 @@ impl OpenElements {
         Some(open.id)
     }
 
-    /// Marks the element at `index` as moved out of a table, if its parent is a part of one.
-    pub(super) fn foster(&mut self, index: usize) {
+    /// Sets the parent of the element at `index`, which has moved: the element before, or the place
+    /// outside of a table if that is a part of one.
+    pub(super) fn set_parent(&mut self, index: usize, is_fostering: bool) {
         let is_in_table = index
             .checked_sub(1)
             .and_then(|parent| self.stack.get(parent))
             .is_some_and(|parent| parent.is_html_with(Property::TABLE_STRUCTURE));
+        let rendering = self.foster_rendering(index);
         if let Some(open) = self.stack.get_mut(index) {
-            open.is_fostered = is_in_table;
+            open.other_parent = (is_fostering && is_in_table).then_some(rendering);
         }
         self.update_from(index);
     }
@@ -335,12 +348,9 @@ impl OpenElements {
     fn update_from(&mut self, index: usize) {
         for index in index..self.len() {
             let before = index.checked_sub(1).and_then(|before| self.stack.get(before)).copied();
-            let inherited = match self.stack.get(index) {
-                Some(open) if open.is_fostered => self.foster_rendering(index),
-                _ => before.map(|open| open.rendering).unwrap_or_default(),
-            };
             if let Some(open) = self.stack.get_mut(index) {
-                open.rendering = inherited.enter(open.own);
+                let parent = open.other_parent.or(before.map(|open| open.rendering));
+                open.rendering = parent.unwrap_or_default().enter(open.own);
                 open.has_paragraph =
                     has_paragraph_in(open, before.is_some_and(|open| open.has_paragraph));
             }

@@ -86,8 +86,6 @@ impl Tree {
         if let Some(id) = self.open.move_inside(index, block) {
             self.open.formatting.replace(list_index, bookmark, id);
         }
-        if self.is_fostering {
-            self.open.foster(index);
-        }
+        self.open.set_parent(index, self.is_fostering);
     }
 }

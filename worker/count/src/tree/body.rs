@@ -136,7 +136,7 @@ impl Tree {
             self.open.formatting.remove(index);
         }
         if let Some(index) = self.open.position(anchor.id) {
-            self.open.remove(index);
+            self.open.end_only(index);
         }
     }
 
@@ -233,7 +233,7 @@ impl Tree {
                 let index = form.and_then(|id| self.open.find_in_scope(|open| open.id == id));
                 if let Some(index) = index {
                     self.open.generate_implied_ends(None);
-                    self.open.remove(index);
+                    self.open.end_only(index);
                 }
             }
             Tags::Form => self.end_block(name),

@@ -33,6 +33,8 @@ pub(crate) fn reason(moves: Moves) -> Option<&'static str> {
         Some("adoption agency")
     } else if moves.is_removed {
         Some("removed")
+    } else if moves.has_integration_point {
+        Some("integration point")
     } else {
         None
     }

@@ -36,6 +36,9 @@ pub(crate) struct Moves {
     pub(crate) is_adopted: bool,
     /// A later `html` or `body` tag added attributes.
     pub(crate) has_late_attributes: bool,
+    /// There is an integration point. html5ever does not treat it as *special*, unlike the standard
+    /// and browsers: in `<li><svg><title><li>`, its second `li` ends the first one.
+    pub(crate) has_integration_point: bool,
     /// A `frameset` replaced the body, or a node was removed for another reason.
     pub(crate) is_removed: bool,
 }
@@ -154,6 +157,12 @@ impl TreeSink for Arena {
         attributes: Vec<Attribute>,
         flags: ElementFlags,
     ) -> usize {
+        let element = Element::of(Name::of(&name.local.to_ascii_lowercase()));
+        let is_integration_point = name.ns != ns!(html)
+            && [Property::HTML_INTEGRATION, Property::TEXT_INTEGRATION, Property::ANNOTATION]
+                .iter()
+                .any(|property| element.has(*property));
+        self.note(|moves| moves.has_integration_point |= is_integration_point);
         let attributes = attributes
             .into_iter()
             .map(|attribute| (attribute.name.local.to_string(), attribute.value.to_string()));
