@@ -4,7 +4,7 @@
 //! In `<p><b>a</p><p>b</p>`, the second paragraph is bold, too.
 
 use super::{
-    element::{Element, Name},
+    element::Name,
     open_elements::{ElementId, OpenElement},
     rendering::OwnRendering,
 };
@@ -20,7 +20,6 @@ const EQUAL_MAX: usize = 3;
 #[derive(Clone, Copy)]
 pub(super) struct FormattingElement {
     pub(super) name: Name,
-    pub(super) element: Element,
     pub(super) own: OwnRendering,
     pub(super) id: ElementId,
     is_open: bool,
@@ -63,6 +62,19 @@ impl ActiveFormatting {
     /// Elements are equal here if they have the same name and rendering. The standard compares all
     /// attributes, but this does not change which text is visible.
     pub(super) fn push(&mut self, open: &OpenElement) {
+        // Usually the list is short.
+        if self.items.len() >= EQUAL_MAX {
+            self.limit_equal(open);
+        }
+        self.push_item(Item::Element(FormattingElement {
+            name: open.name,
+            own: open.own,
+            id: open.id,
+            is_open: true,
+        }));
+    }
+
+    fn limit_equal(&mut self, open: &OpenElement) {
         let is_equal =
             |element: &FormattingElement| element.name == open.name && element.own == open.own;
         let start = self.start();
@@ -76,13 +88,6 @@ impl ActiveFormatting {
         if let Some((index, _)) = equal.nth(EQUAL_MAX.saturating_sub(1)) {
             self.items.remove(index);
         }
-        self.push_item(Item::Element(FormattingElement {
-            name: open.name,
-            element: open.element,
-            own: open.own,
-            id: open.id,
-            is_open: true,
-        }));
     }
 
     fn push_item(&mut self, item: Item) {
@@ -136,17 +141,30 @@ impl ActiveFormatting {
         self.items.insert(to.min(self.items.len()), item);
     }
 
-    /// Returns the indexes of the elements that have to be opened again.
+    /// Returns whether elements have to be opened again.
     #[inline]
+    pub(super) fn has_closed(&self) -> bool {
+        matches!(self.items.last(), Some(Item::Element(element)) if !element.is_open)
+    }
+
+    /// Returns the indexes of the elements that have to be opened again.
     pub(super) fn closed(&self) -> std::ops::Range<usize> {
-        let end = self.items.len();
         let is_closed = |item: &&Item| item.element().is_some_and(|element| !element.is_open);
-        // Usually there are none.
-        if self.items.last().filter(is_closed).is_none() {
-            return end..end;
-        }
+        let end = self.items.len();
         let count = self.items.iter().rev().take_while(is_closed).count();
         end.saturating_sub(count)..end
+    }
+
+    /// Returns whether an element is the last item.
+    #[inline]
+    pub(super) fn is_last(&self, id: ElementId) -> bool {
+        matches!(self.items.last(), Some(Item::Element(element)) if element.id == id)
+    }
+
+    /// Removes the last item.
+    #[inline]
+    pub(super) fn pop(&mut self) {
+        self.items.truncate(self.items.len().saturating_sub(1));
     }
 
     /// Records that an element is open again as `id`.

@@ -183,9 +183,9 @@ impl Counter {
         self.omissions.add_text(reason, text);
     }
 
-    /// Records a `script` element.
-    pub(super) const fn record_script(&mut self) {
-        self.omissions.add_script();
+    /// Records the number of `script` elements.
+    pub(super) const fn record_scripts(&mut self, scripts: u64) {
+        self.omissions.add_scripts(scripts);
     }
 
     /// Adds `count` occurrences of a warning. Only the first location of each code is kept.

@@ -212,6 +212,9 @@ impl Property {
     pub(super) const PHANTOM: Self = Self(1 << 21);
     /// Contains HTML if its attribute `encoding` selects it, in `MathML`: `annotation-xml`.
     pub(super) const ANNOTATION: Self = Self(1 << 22);
+
+    /// Properties other than [`Self::BLOCK`] that determine the rendering in HTML.
+    pub(super) const RENDERED: Self = Self(Self::INVISIBLE.0 | Self::REPLACED.0 | Self::LANDMARK.0);
 }
 
 impl Element {
@@ -220,7 +223,7 @@ impl Element {
         ELEMENT_TABLE.look_up(name)
     }
 
-    /// Returns whether the element has a property.
+    /// Returns whether the element has a property, or one of several.
     #[inline]
     pub(super) const fn has(self, property: Property) -> bool {
         self.properties & property.0 != 0

@@ -4,7 +4,7 @@ use memchr::memchr;
 use wordmill_common::warning::WarningCode;
 
 use super::{
-    counter::{Counter, Region},
+    counter::{Counter, DropReason, Region},
     rendering::Rendering,
     tokenizer::{Attribute, Content, Sink, Tag, Tokenizer},
     tree::{Syntax, Tree},
@@ -14,12 +14,12 @@ use super::{
 pub(super) struct Extractor {
     tokenizer: Tokenizer,
     tree: Tree,
-    region: Region,
+    place: Place,
 }
 
 impl Extractor {
     pub(super) fn new(syntax: Syntax) -> Self {
-        Self { tokenizer: Tokenizer::new(), tree: Tree::new(syntax), region: Region::default() }
+        Self { tokenizer: Tokenizer::new(), tree: Tree::new(syntax), place: Place::default() }
     }
 
     /// Adds the next chunk of the page.
@@ -27,17 +27,18 @@ impl Extractor {
         // Search once per chunk instead of in every text between two tags, because most of those
         // are short.
         let has_nul = memchr(0, chunk.as_bytes()).is_some();
-        let Self { tokenizer, tree, region } = self;
-        tokenizer.push(chunk, &mut PageSink { tree, region, counter, has_nul });
+        let Self { tokenizer, tree, place } = self;
+        tokenizer.push(chunk, &mut PageSink { tree, place, counter, has_nul });
     }
 
     /// Ends the page.
     pub(super) fn end(&mut self, counter: &mut Counter) {
-        let Self { tokenizer, tree, region } = self;
-        tokenizer.end(&mut PageSink { tree, region, counter, has_nul: false });
+        let Self { tokenizer, tree, place } = self;
+        tokenizer.end(&mut PageSink { tree, place, counter, has_nul: false });
         if tree.is_page_hidden() {
             counter.discard();
         }
+        counter.record_scripts(tree.scripts());
         let unclosed = tree.end();
         if let Some(first) = unclosed.first {
             counter.warn(WarningCode::UnclosedHiddenElement, unclosed.count, Some(&first.text()));
@@ -46,11 +47,18 @@ impl Extractor {
     }
 }
 
+/// Place of the last text. Most texts are at the same place as the one before.
+#[derive(Clone, Copy, Default)]
+struct Place {
+    rendering: Rendering,
+    region: Region,
+    drop_reason: Option<DropReason>,
+}
+
 /// Receives the text and tags of a page.
 struct PageSink<'a> {
     tree: &'a mut Tree,
-    /// Region of the last text.
-    region: &'a mut Region,
+    place: &'a mut Place,
     counter: &'a mut Counter,
     /// Whether text may contain NUL. Text that the tokenizer holds from an earlier chunk contains
     /// none.
@@ -58,16 +66,20 @@ struct PageSink<'a> {
 }
 
 impl PageSink<'_> {
-    /// Adds text that is displayed.
-    fn add_displayed(&mut self, text: &str, rendering: Rendering) {
+    #[inline(never)]
+    fn enter(&mut self, rendering: Rendering) {
+        self.place.rendering = rendering;
+        self.place.drop_reason = rendering.text_drop_reason();
         let region = self.tree.region_of(rendering);
-        if region != *self.region {
+        if self.place.drop_reason.is_none() && region != self.place.region {
             self.counter.set_region(region);
-            *self.region = region;
+            self.place.region = region;
         }
-        if !self.has_nul {
-            self.counter.add_page_text_without_nul(text);
-        } else if self.tree.is_in_foreign() {
+    }
+
+    #[cold]
+    fn add_text_with_nul(&mut self, text: &str) {
+        if self.tree.is_in_foreign() {
             // In SVG and MathML, HTML replaces NUL. Elsewhere, it is dropped.
             self.counter.add_page_text_without_nul(&text.replace('\0', "\u{fffd}"));
         } else {
@@ -75,36 +87,45 @@ impl PageSink<'_> {
         }
     }
 
+    #[inline]
     fn apply_changes(&mut self) {
         if self.tree.take_separation() {
             self.counter.separate();
         }
         if self.tree.take_main_restart() {
             self.counter.restart_main();
-            *self.region = Region::Main;
+            self.place.region = Region::Main;
+            self.enter(self.tree.rendering());
         }
     }
 }
 
 impl Sink for PageSink<'_> {
     fn add_text(&mut self, text: &str) {
-        let rendering = self.tree.text(text);
-        // Text can open the body.
-        self.apply_changes();
-        match rendering.text_drop_reason() {
-            None => self.add_displayed(text, rendering),
+        let rendering = match self.tree.usual_place() {
+            Some(rendering) => rendering,
+            None => {
+                let rendering = self.tree.text(text);
+                self.apply_changes();
+                rendering
+            }
+        };
+        if rendering != self.place.rendering {
+            self.enter(rendering);
+        }
+        match self.place.drop_reason {
+            None if self.has_nul => self.add_text_with_nul(text),
+            None => self.counter.add_page_text_without_nul(text),
             Some(reason) => self.counter.record_dropped(reason, text),
         }
     }
 
     fn start_tag(&mut self, tag: &Tag) -> Content {
-        if tag.name() == "html"
+        if tag.has_attributes()
+            && tag.name() == "html"
             && let Some(language) = tag.value(Attribute::Lang)
         {
             self.counter.set_declared_language(language);
-        }
-        if tag.name() == "script" {
-            self.counter.record_script();
         }
         let content = self.tree.start_tag(tag);
         self.apply_changes();

@@ -23,6 +23,20 @@ pub(super) enum Landmark {
 }
 
 impl Landmark {
+    const ALL: [Self; 5] =
+        [Self::Main, Self::Article, Self::Section, Self::HeaderOrFooter, Self::Boilerplate];
+
+    /// Returns the number of the landmark, from 1.
+    pub(super) const fn bits(self) -> u16 {
+        self as u16 + 1
+    }
+
+    /// Returns the landmark with a number, or `None` for 0.
+    pub(super) fn of_bits(bits: u16) -> Option<Self> {
+        let index = usize::from(bits).checked_sub(1)?;
+        Self::ALL.get(index).copied()
+    }
+
     /// Returns the landmark of an element: by its first known role, otherwise by its name.
     pub(super) fn of(name: Name, role: Option<&str>) -> Option<Self> {
         let by_role = |role: &str| match role {
@@ -54,18 +68,24 @@ impl Landmark {
 
 /// Landmarks that contain a text, as bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct LandmarkState(u8);
+pub(super) struct LandmarkState(u16);
 
 impl LandmarkState {
-    pub(super) const NONE: Self = Self(0);
+    const MAIN: u16 = 1;
+    const ARTICLE: u16 = 1 << 1;
+    const SECTION: u16 = 1 << 2;
+    const BOILERPLATE: u16 = 1 << 3;
 
-    const MAIN: u8 = 1;
-    const ARTICLE: u8 = 1 << 1;
-    const SECTION: u8 = 1 << 2;
-    const BOILERPLATE: u8 = 1 << 3;
-
-    const fn has(self, bits: u8) -> bool {
+    const fn has(self, bits: u16) -> bool {
         self.0 & bits != 0
+    }
+
+    pub(super) const fn of_bits(bits: u16) -> Self {
+        Self(bits)
+    }
+
+    pub(super) const fn bits(self) -> u16 {
+        self.0
     }
 
     /// Returns the state in a landmark inside.

@@ -9,7 +9,7 @@ use wordmill_common::warning::{WarningCode, Warnings};
 const SCRIPT_PAGE_WORDS_MAX: u64 = 10;
 
 /// Reason why text of a page is not counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum DropReason {
     /// Content of `script`.
     Scripts,
@@ -25,6 +25,9 @@ pub(super) enum DropReason {
 }
 
 impl DropReason {
+    const ALL: [Self; 5] =
+        [Self::Scripts, Self::Styles, Self::Templates, Self::Hidden, Self::Replaced];
+
     const fn as_str(self) -> &'static str {
         match self {
             Self::Scripts => "scripts",
@@ -41,7 +44,7 @@ impl DropReason {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Omissions {
     /// Size of the dropped text by reason, in bytes of UTF-8.
-    bytes: BTreeMap<DropReason, u64>,
+    bytes: [u64; DropReason::ALL.len()],
     /// Number of characters of hidden text, without white space. Unlike bytes, it can be compared
     /// with the totals, and is 0 for an element that only groups other elements.
     hidden_characters: u64,
@@ -52,8 +55,9 @@ pub(super) struct Omissions {
 impl Omissions {
     /// Adds a piece of dropped text.
     pub(super) fn add_text(&mut self, reason: DropReason, text: &str) {
-        let bytes = self.bytes.entry(reason).or_default();
-        *bytes = bytes.saturating_add(u64::try_from(text.len()).unwrap_or(u64::MAX));
+        if let Some(bytes) = self.bytes.get_mut(reason as usize) {
+            *bytes = bytes.saturating_add(u64::try_from(text.len()).unwrap_or(u64::MAX));
+        }
         if reason == DropReason::Hidden {
             let characters = text.chars().filter(|c| !c.is_whitespace()).count();
             let characters = u64::try_from(characters).unwrap_or(u64::MAX);
@@ -61,14 +65,15 @@ impl Omissions {
         }
     }
 
-    /// Adds a `script` element.
-    pub(super) const fn add_script(&mut self) {
-        self.scripts = self.scripts.saturating_add(1);
+    /// Adds a number of `script` elements.
+    pub(super) const fn add_scripts(&mut self, scripts: u64) {
+        self.scripts = self.scripts.saturating_add(scripts);
     }
 
     /// Returns the size of the dropped text in bytes, by the name of the reason.
     pub(super) fn bytes_by_reason(&self) -> BTreeMap<String, u64> {
-        self.bytes.iter().map(|(reason, bytes)| (reason.as_str().to_owned(), *bytes)).collect()
+        let sums = DropReason::ALL.iter().zip(self.bytes).filter(|(_, bytes)| *bytes > 0);
+        sums.map(|(reason, bytes)| (reason.as_str().to_owned(), bytes)).collect()
     }
 
     /// Adds the warnings about a page with this number of words by the rule `unicode`.

@@ -16,6 +16,9 @@ use super::{
 /// text is not lost, and at most, hidden text is counted after the end tag of such an element.
 pub(super) const DEPTH_MAX: usize = 512;
 
+/// Number of elements for which memory is allocated at first.
+const USUAL_DEPTH: usize = 32;
+
 /// Namespace of an element.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Namespace {
@@ -83,7 +86,7 @@ impl Unclosed {
         // HTML permits to omit some end tags, for example that of `p`.
         let may_omit = open.element.has(Property::IMPLIED_END)
             || open.element.has(Property::IMPLIED_END_IN_TEMPLATE);
-        if open.own.drop_reason.is_some() && !may_omit {
+        if open.own.drop_reason().is_some() && !may_omit {
             self.count = self.count.saturating_add(1);
             self.first.get_or_insert(open.name);
         }
@@ -105,7 +108,7 @@ pub(super) struct OpenElements {
 impl OpenElements {
     pub(super) fn new() -> Self {
         Self {
-            stack: Vec::new(),
+            stack: Vec::with_capacity(USUAL_DEPTH),
             formatting: ActiveFormatting::default(),
             next_id: 0,
             has_separation: false,
@@ -137,6 +140,7 @@ impl OpenElements {
     }
 
     /// Returns whether words end since the last call.
+    #[inline]
     pub(super) const fn take_separation(&mut self) -> bool {
         std::mem::replace(&mut self.has_separation, false)
     }
@@ -181,22 +185,25 @@ impl OpenElements {
 
     // Changes.
 
-    /// Returns whether the next element takes the place of the current one.
     pub(super) const fn is_full(&self) -> bool {
         self.len() >= DEPTH_MAX
     }
 
+    /// Ends the current element, because the next one would be too deep.
+    #[cold]
+    pub(super) fn make_room(&mut self) {
+        self.too_deep = self.too_deep.saturating_add(1);
+        self.pop();
+    }
+
     /// Opens an element at a place. Returns its identity.
+    #[inline]
     pub(super) fn push(
         &mut self,
         (name, element, namespace): (Name, Element, Namespace),
         own: OwnRendering,
         place: Place,
     ) -> ElementId {
-        if self.is_full() {
-            self.too_deep = self.too_deep.saturating_add(1);
-            self.pop();
-        }
         let ends_words = place.rendering.ends_words_at(own);
         self.has_separation |= ends_words;
         let id = ElementId(self.next_id);
@@ -224,15 +231,17 @@ impl OpenElements {
     pub(super) fn add_current_to_formatting(&mut self) {
         if let Some(open) = self.stack.last_mut() {
             open.is_formatting = true;
-            let open = *open;
-            self.formatting.push(&open);
+            self.formatting.push(open);
         }
     }
 
     /// Opens the formatting element at `index` of the list again.
     pub(super) fn reopen(&mut self, index: usize, place: Place) {
         let Some(formatting) = self.formatting.get(index) else { return };
-        let kind = (formatting.name, formatting.element, Namespace::Html);
+        let kind = (formatting.name, Element::of(formatting.name), Namespace::Html);
+        if self.is_full() {
+            self.make_room();
+        }
         let id = self.push(kind, formatting.own, place);
         if let Some(open) = self.stack.last_mut() {
             open.is_formatting = true;
@@ -241,25 +250,39 @@ impl OpenElements {
     }
 
     /// Ends the current element.
+    #[inline]
     pub(super) fn pop(&mut self) {
-        if let Some(open) = self.stack.pop() {
-            self.end(&open);
+        if let Some(open) = self.stack.last() {
+            self.has_separation |= open.ends_words;
+            if open.is_formatting {
+                self.formatting.close(open.id);
+            }
+            self.stack.truncate(self.stack.len().saturating_sub(1));
         }
     }
 
-    fn end(&mut self, open: &OpenElement) {
-        self.has_separation |= open.ends_words;
-        if open.is_formatting {
-            self.formatting.close(open.id);
+    /// Ends the current element if it has the given name, and is the last formatting element.
+    /// Returns whether it is.
+    #[inline]
+    pub(super) fn pop_formatting(&mut self, name: Name) -> bool {
+        let Some(open) = self.stack.last() else { return false };
+        let is_last = open.is(name) && open.is_formatting && self.formatting.is_last(open.id);
+        if is_last {
+            self.has_separation |= open.ends_words;
+            self.formatting.pop();
+            self.stack.truncate(self.stack.len().saturating_sub(1));
         }
+        is_last
     }
 
     /// Ends the elements from `index` on, the first of which has an end tag.
+    #[inline]
     pub(super) fn end_at(&mut self, index: usize) {
-        self.end_after(index.saturating_add(1));
-        if self.len() > index {
-            self.pop();
+        let inner = index.saturating_add(1);
+        if self.len() > inner {
+            self.end_after(inner);
         }
+        self.pop();
     }
 
     /// Ends the elements from `index` on without end tags.
@@ -306,7 +329,10 @@ impl OpenElements {
     pub(super) fn remove(&mut self, index: usize) {
         if index < self.len() {
             let open = self.stack.remove(index);
-            self.end(&open);
+            self.has_separation |= open.ends_words;
+            if open.is_formatting {
+                self.formatting.close(open.id);
+            }
             self.update_from(index);
         }
     }

@@ -91,7 +91,7 @@ pub(super) struct Tree {
     holder: MainHolder,
     restarts_main: bool,
     is_root_hidden: bool,
-    has_script: bool,
+    scripts: u64,
 }
 
 impl Tree {
@@ -107,7 +107,7 @@ impl Tree {
             holder: MainHolder::Page,
             restarts_main: false,
             is_root_hidden: false,
-            has_script: false,
+            scripts: 0,
         };
         if syntax == Syntax::Html {
             tree.insert_implied(Name::HTML);
@@ -133,29 +133,35 @@ impl Tree {
     /// Returns the region of text with the given rendering.
     #[inline]
     pub(super) const fn region_of(&self, rendering: Rendering) -> Region {
-        self.holder.region(rendering.landmarks)
+        self.holder.region(rendering.landmarks())
     }
 
     /// Returns whether attributes of `html` or `body` hide the whole page.
     ///
     /// If the page has a script, it is assumed to show the page, as is common to avoid flicker.
     pub(super) const fn is_page_hidden(&self) -> bool {
-        self.is_root_hidden && !self.has_script
+        self.is_root_hidden && self.scripts == 0
+    }
+
+    /// Returns the rendering of text at this position, or `None` if text can change the tree here.
+    #[inline]
+    pub(super) fn usual_place(&self) -> Option<Rendering> {
+        let is_usual = matches!(self.mode, Mode::InBody | Mode::InCell | Mode::InCaption)
+            && !self.open.formatting.has_closed()
+            && !self.is_frameset_ok;
+        is_usual.then(|| self.open.place().rendering)
+    }
+
+    /// Returns the rendering of the current element.
+    pub(super) fn rendering(&self) -> Rendering {
+        self.open.place().rendering
     }
 
     /// Processes text. Returns its rendering.
-    #[inline]
     pub(super) fn text(&mut self, text: &str) -> Rendering {
-        let is_usual = matches!(self.mode, Mode::InBody | Mode::InCell | Mode::InCaption)
-            && self.open.formatting.closed().is_empty()
-            && !self.is_frameset_ok;
-        if is_usual || self.is_in_raw_text || self.syntax == Syntax::Xml {
+        if self.is_in_raw_text || self.syntax == Syntax::Xml {
             return self.open.place().rendering;
         }
-        self.unusual_text(text)
-    }
-
-    fn unusual_text(&mut self, text: &str) -> Rendering {
         let is_white_space = text.bytes().all(|byte| byte.is_ascii_whitespace() || byte == 0);
         if self.is_in_foreign() && !self.is_in_integration_point() {
             self.is_frameset_ok &= is_white_space;
@@ -254,6 +260,11 @@ impl Tree {
         self.open.unclosed
     }
 
+    /// Returns the number of `script` elements.
+    pub(super) const fn scripts(&self) -> u64 {
+        self.scripts
+    }
+
     /// Returns the number of elements that were nested too deep.
     pub(super) const fn too_deep(&self) -> u64 {
         self.open.too_deep
@@ -268,6 +279,7 @@ impl Tree {
     }
 
     /// Opens the HTML element that a tag starts.
+    #[inline]
     fn insert(&mut self, start: &StartTag<'_>) -> ElementId {
         let own = start.rendering(Namespace::Html);
         self.insert_as((start.name, start.element, Namespace::Html), own)
@@ -277,22 +289,23 @@ impl Tree {
     fn insert_implied(&mut self, name: Name) {
         let element = Element::of(name);
         let mut own = OwnRendering::of_element(name, element, Namespace::Html);
-        // Text cannot be inside `head` in HTML: it ends the element.
-        own.drop_reason = None;
+        if name == Name::HEAD {
+            // Text cannot be inside `head` in HTML: it ends the element.
+            own = own.shown();
+        }
         self.insert_as((name, element, Namespace::Html), own);
     }
 
+    #[inline]
     fn insert_as(&mut self, kind: (Name, Element, Namespace), own: OwnRendering) -> ElementId {
-        if self.open.is_full() {
-            // The current element ends, so the mode may change.
-            let place = self.place();
-            let id = self.open.push(kind, own, place);
-            self.reset_mode();
-            return id;
-        }
         let place = self.place();
+        if self.open.is_full() {
+            // The text of the new element inherits from the current one, which ends here.
+            self.open.make_room();
+            self.reset_mode();
+        }
         let id = self.open.push(kind, own, place);
-        if own.landmark.is_some() {
+        if own.has_landmark() {
             self.update_holder();
         }
         id
@@ -300,10 +313,14 @@ impl Tree {
 
     /// Opens an element with raw text.
     fn insert_raw(&mut self, start: &StartTag<'_>) -> Content {
-        self.has_script |= start.name == Name::SCRIPT;
         self.insert(start);
         self.is_in_raw_text = true;
-        if start.name == Name::SCRIPT { Content::Script } else { Content::Raw }
+        if start.name == Name::SCRIPT {
+            self.scripts = self.scripts.saturating_add(1);
+            Content::Script
+        } else {
+            Content::Raw
+        }
     }
 
     /// Processes an element without content: words end there if it is visible.
@@ -339,8 +356,8 @@ impl Tree {
     /// Discards the main content so far if the current element is a better holder of it.
     fn update_holder(&mut self) {
         let Some(open) = self.open.current() else { return };
-        let holder = MainHolder::of(open.rendering.landmarks);
-        if open.rendering.drop_reason.is_none() && holder > self.holder {
+        let holder = MainHolder::of(open.rendering.landmarks());
+        if open.rendering.drop_reason().is_none() && holder > self.holder {
             self.holder = holder;
             self.restarts_main = true;
         }
@@ -349,6 +366,9 @@ impl Tree {
     /// Opens the formatting elements again that ended with their block.
     #[inline]
     fn reconstruct_formatting(&mut self) {
+        if !self.open.formatting.has_closed() {
+            return;
+        }
         for index in self.open.formatting.closed() {
             let place = self.place();
             self.open.reopen(index, place);

@@ -90,19 +90,29 @@ impl Name {
 
     #[inline]
     fn push_part(&mut self, part: NamePart<'_>) {
-        let text = part.text;
         let start = self.text.len();
-        // A truncated name stays truncated. If one byte is free, `é` does not fit, but an `a` after
-        // it would, and the name would depend on the chunks.
-        let space = if self.is_truncated { 0 } else { NAME_BYTES_MAX.saturating_sub(start) };
-        let length = text.floor_char_boundary(space);
-        self.is_truncated |= length < text.len();
-        self.text.push_str(text_before(text, length));
+        // Almost all names fit.
+        if !self.is_truncated && part.text.len() <= NAME_BYTES_MAX.saturating_sub(start) {
+            self.text.push_str(part.text);
+        } else {
+            self.push_truncated(part.text);
+        }
         if part.has_capitals
             && let Some(added) = self.text.get_mut(start..)
         {
             added.make_ascii_lowercase();
         }
+    }
+
+    #[cold]
+    fn push_truncated(&mut self, text: &str) {
+        // A truncated name stays truncated. If one byte is free, `é` does not fit, but an `a` after
+        // it would, and the name would depend on the chunks.
+        let free_bytes = NAME_BYTES_MAX.saturating_sub(self.text.len());
+        let space = if self.is_truncated { 0 } else { free_bytes };
+        let length = text.floor_char_boundary(space);
+        self.is_truncated |= length < text.len();
+        self.text.push_str(text_before(text, length));
     }
 
     pub(super) fn as_str(&self) -> &str {

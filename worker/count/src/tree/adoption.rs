@@ -14,7 +14,11 @@ const INNER_LOOPS_MAX: usize = 3;
 impl Tree {
     /// Ends a formatting element. In `<b><p>a</b>c`, the paragraph continues without `b`.
     pub(super) fn adopt(&mut self, name: Name) {
-        // The usual case: the current element ends, and is not in the list.
+        // The usual case.
+        if self.open.pop_formatting(name) {
+            return;
+        }
+        // The current element ends, and is not in the list.
         if self
             .open
             .current()

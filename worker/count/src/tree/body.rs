@@ -313,7 +313,7 @@ fn forbids_frameset(start: &StartTag<'_>) -> bool {
         | Tags::Select
         | Tags::RawBlock
         | Tags::Body => true,
-        Tags::Input => start.rendering(Namespace::Html).ends_words,
+        Tags::Input => start.rendering(Namespace::Html).ends_words(),
         Tags::Raw => matches!(start.tag.name(), "textarea" | "iframe"),
         Tags::Block => matches!(start.tag.name(), "pre" | "listing"),
         _ => false,

@@ -79,7 +79,9 @@ impl Tree {
         if element.has(Property::ANNOTATION) && is_html(start.tag.value(Attribute::Encoding)) {
             element = element.with(Property::HTML_INTEGRATION);
         }
-        self.has_script |= start.name == Name::SCRIPT;
+        if start.name == Name::SCRIPT {
+            self.scripts = self.scripts.saturating_add(1);
+        }
         self.insert_as((start.name, element, namespace), own);
         if start.tag.is_closed() {
             self.open.pop();

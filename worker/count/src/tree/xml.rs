@@ -11,7 +11,9 @@ impl Tree {
             "math" => Namespace::MathMl,
             _ => inherited,
         };
-        self.has_script |= start.name == Name::SCRIPT;
+        if start.name == Name::SCRIPT {
+            self.scripts = self.scripts.saturating_add(1);
+        }
         let own = self.foreign_rendering(start, namespace);
         if start.tag.is_closed() {
             self.open.separate(own, self.open.place());
