@@ -79,7 +79,7 @@ impl PageSink<'_> {
 
     #[cold]
     fn add_text_with_nul(&mut self, text: &str) {
-        if self.tree.is_in_foreign() {
+        if self.tree.is_in_foreign() && !self.tree.is_in_integration_point() {
             // In SVG and MathML, HTML replaces NUL. Elsewhere, it is dropped.
             self.counter.add_page_text_without_nul(&text.replace('\0', "\u{fffd}"));
         } else {
@@ -135,6 +135,10 @@ impl Sink for PageSink<'_> {
     fn end_tag(&mut self, tag: &Tag) {
         self.tree.end_tag(tag);
         self.apply_changes();
+    }
+
+    fn doctype(&mut self, text: &str) {
+        self.tree.doctype(text);
     }
 
     fn has_cdata(&self) -> bool {

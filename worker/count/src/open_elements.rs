@@ -375,7 +375,7 @@ impl OpenElements {
         for index in index..self.len() {
             let before = index.checked_sub(1).and_then(|before| self.stack.get(before)).copied();
             if let Some(open) = self.stack.get_mut(index) {
-                let parent = open.other_parent.or(before.map(|open| open.rendering));
+                let parent = open.other_parent.or_else(|| before.map(|open| open.rendering));
                 open.rendering = parent.unwrap_or_default().enter(open.own);
                 open.has_paragraph =
                     has_paragraph_in(open, before.is_some_and(|open| open.has_paragraph));

@@ -34,6 +34,9 @@ pub(super) trait Sink {
     /// Receives an end tag.
     fn end_tag(&mut self, tag: &Tag);
 
+    /// Receives a document type declaration, without `<!` and `>`, up to [`DOCTYPE_BYTES_MAX`].
+    fn doctype(&mut self, _text: &str) {}
+
     /// Returns whether `<![CDATA[` begins text here, as in XML, or a comment, as in HTML.
     fn has_cdata(&self) -> bool;
 }
@@ -64,8 +67,10 @@ enum State {
     Tag,
     /// After `<!` and the given number of bytes of `--` or `[CDATA[`.
     Declaration(Declaration, usize),
-    /// In text that is skipped up to the next `>`: doctypes, `<?xml ...>` and invalid tags.
+    /// In text that is skipped up to the next `>`: `<?xml ...>` and invalid tags.
     Bogus,
+    /// In a document type declaration, from the byte after `<!` on.
+    Doctype,
     Comment(Comment),
     /// In a CDATA section, after the given number of closing brackets, two at most.
     Cdata(usize),
@@ -101,9 +106,15 @@ enum Comment {
     EndBang,
 }
 
+/// Maximum length of the stored part of a document type declaration, in bytes.
+pub(super) const DOCTYPE_BYTES_MAX: usize = 1024;
+
 /// Tokenizer of one page.
 pub(super) struct Tokenizer {
     state: State,
+    doctype: String,
+    /// Length of the declaration so far, which can be longer than its stored part.
+    doctype_bytes: usize,
     tag: TagReader,
     reference: Reference,
     raw: Raw,
@@ -113,6 +124,8 @@ impl Tokenizer {
     pub(super) fn new() -> Self {
         Self {
             state: State::Text,
+            doctype: String::new(),
+            doctype_bytes: 0,
             tag: TagReader::default(),
             reference: Reference::default(),
             raw: Raw::default(),
@@ -141,6 +154,7 @@ impl Tokenizer {
             | State::Tag
             | State::Declaration(..)
             | State::Bogus
+            | State::Doctype
             | State::Comment(_)
             | State::PlainText => {}
         }
@@ -164,6 +178,7 @@ impl Tokenizer {
                 }
                 None => "",
             },
+            State::Doctype => self.read_doctype(rest, sink),
             State::Comment(comment) => self.read_comment(rest, comment),
             State::Cdata(brackets) => self.read_cdata(rest, brackets, sink),
             State::Reference => match self.reference.push(rest, sink) {
@@ -298,9 +313,10 @@ impl Tokenizer {
             (Declaration::Cdata, _) | (Declaration::Unknown, Some(b'[')) => {
                 (Declaration::Cdata, b"[CDATA[".as_slice())
             }
-            // A doctype also ends at the next `>`, even inside quotes.
             (Declaration::Unknown, _) => {
-                self.state = State::Bogus;
+                self.doctype.clear();
+                self.doctype_bytes = 0;
+                self.state = State::Doctype;
                 return rest;
             }
         };
@@ -317,6 +333,20 @@ impl Tokenizer {
             Declaration::Cdata | Declaration::Unknown => State::Bogus,
         };
         text_after(rest, 1)
+    }
+
+    /// Reads a document type declaration, or another declaration. Both end at the next `>`, even
+    /// inside quotes.
+    fn read_doctype<'t>(&mut self, rest: &'t str, sink: &mut impl Sink) -> &'t str {
+        let end = memchr(b'>', rest.as_bytes());
+        let text = text_before(rest, end.unwrap_or(rest.len()));
+        let free_bytes = DOCTYPE_BYTES_MAX.saturating_sub(self.doctype_bytes);
+        self.doctype.push_str(text_before(text, text.floor_char_boundary(free_bytes)));
+        self.doctype_bytes = self.doctype_bytes.saturating_add(text.len());
+        let Some(end) = end else { return "" };
+        sink.doctype(&self.doctype);
+        self.state = State::Text;
+        text_after(rest, end.saturating_add(1))
     }
 
     fn read_comment<'t>(&mut self, rest: &'t str, comment: Comment) -> &'t str {

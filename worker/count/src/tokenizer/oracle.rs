@@ -74,7 +74,7 @@ impl EventEmitter<'_> {
             (Content::Script, _) => Some(State::ScriptData),
             (Content::PlainText, _) => Some(State::PlainText),
         };
-        self.events.push(Event::Start { name, is_closed, values });
+        self.events.push(Event::Start { name, is_closed, values: values.to_vec() });
         state
     }
 }

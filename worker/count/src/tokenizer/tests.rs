@@ -11,7 +11,7 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
     Text(Vec<u8>),
-    Start { name: String, is_closed: bool, values: [Option<String>; Attribute::ALL.len()] },
+    Start { name: String, is_closed: bool, values: Vec<Option<String>> },
     End { name: String },
 }
 
@@ -61,6 +61,7 @@ impl Sink for EventRecorder {
 
     fn start_tag(&mut self, tag: &Tag) -> Content {
         let values = Attribute::ALL.map(|attribute| tag.value(attribute).map(str::to_owned));
+        let values = values.to_vec();
         let name = tag.name().to_owned();
         let is_closed = tag.is_closed();
         let content = self.content_selector.start(&name, is_closed);

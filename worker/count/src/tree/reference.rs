@@ -9,7 +9,7 @@ use std::{
 };
 
 use html5ever::{
-    Attribute, ExpandedName, LocalName, Namespace as Ns, ParseOpts, QualName,
+    Attribute, LocalName, Namespace as Ns, ParseOpts, QualName,
     interface::{ElementFlags, NodeOrText, QuirksMode, TreeSink},
     local_name, ns, parse_document,
     tendril::{StrTendril, TendrilSink},
@@ -147,7 +147,9 @@ impl TreeSink for Arena {
     fn elem_name(&self, target: &usize) -> OwnedName {
         match &self.nodes.borrow()[*target].kind {
             Kind::Element { name, .. } => OwnedName(name.clone()),
-            other => panic!("{other:?} has no name"),
+            other @ (Kind::Document | Kind::Text(_) | Kind::Other) => {
+                panic!("{other:?} has no name")
+            }
         }
     }
 
@@ -317,13 +319,14 @@ impl Arena {
         let namespace = namespace_of(name);
         let key = Name::of(&tag_name);
         let own = OwnRendering::of(&tag, key, Element::of(key), namespace);
-        match name.expanded() {
-            ExpandedName { ns: &ns!(html), local } => match *local {
-                local_name!("html") | local_name!("body") | local_name!("head") => own.shown(),
-                _ => own,
-            },
-            _ if self.is_later_child(nodes, node) => own.hidden(),
-            _ => own,
+        let is_root =
+            matches!(name.local, local_name!("html") | local_name!("body") | local_name!("head"));
+        if name.ns == ns!(html) && is_root {
+            own.shown()
+        } else if self.is_later_child(nodes, node) {
+            own.hidden()
+        } else {
+            own
         }
     }
 
