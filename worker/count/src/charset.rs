@@ -8,7 +8,7 @@ use encoding_rs::{Encoding, UTF_8, UTF_16BE, UTF_16LE, WINDOWS_1252, X_USER_DEFI
 use super::{
     Hints,
     format::{Format, parameter},
-    tokenizer::{Attribute, Content, Sink, Tag, Tokenizer},
+    tokenizer::{Attribute, Content, Sink, Syntax, Tag, Tokenizer},
 };
 
 /// Length of the start of a page in which it may declare its charset, as in browsers, in bytes.
@@ -113,7 +113,7 @@ fn find_declared_charset(head: &[u8]) -> Option<(&'static Encoding, CharsetSourc
 /// Finds the first `meta` tag that names a known charset.
 fn find_meta_charset(start: &[u8]) -> Option<&'static Encoding> {
     let mut finder = MetaFinder::default();
-    Tokenizer::new().push(&String::from_utf8_lossy(start), &mut finder);
+    Tokenizer::new(Syntax::Html).push(&String::from_utf8_lossy(start), &mut finder);
     finder.encoding
 }
 

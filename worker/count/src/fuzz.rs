@@ -18,9 +18,11 @@ use super::{
     format::Format,
     input::Input,
     random::Random,
-    tokenizer::tests::{PARTS, check},
-    tree::{
+    tokenizer::{
         Syntax,
+        tests::{PARTS, check},
+    },
+    tree::{
         html5lib::reason,
         reference::{show, words_of, words_of_reference},
     },

@@ -87,9 +87,12 @@ use wordmill_common::warning::{WarningCode, Warnings};
 
 pub use self::{
     charset::CharsetSource, decode::CHARSET_BYTES_MAX, format::Format, rules::UNICODE_VERSION,
+    tokenizer::EntityError,
 };
 
-use self::{counter::Counter, decode::TextReader, extract::Extractor, input::Input, tree::Syntax};
+use self::{
+    counter::Counter, decode::TextReader, extract::Extractor, input::Input, tokenizer::Syntax,
+};
 
 /// Default of [`Options::unique_words_max`].
 pub const UNIQUE_WORDS_MAX: usize = 2_000_000;
@@ -197,6 +200,9 @@ pub enum Error {
         /// Content type, or a short description such as `binary data`.
         kind: String,
     },
+    /// The document refers to an entity that is not supported, in XHTML.
+    #[error(transparent)]
+    Entity(#[from] EntityError),
     /// The document has more distinct words than [`Options::unique_words_max`].
     #[error("the document has more than {limit} unique words")]
     TooManyUniqueWords {
@@ -221,6 +227,7 @@ pub enum Error {
 ///
 /// - [`Error::UnsupportedFormat`] if the bytes are binary, or the content type is neither a page
 ///   nor text.
+/// - [`Error::Entity`] if the page refers to an entity other than a declared text.
 /// - [`Error::TooManyUniqueWords`] if there are more distinct words than
 ///   [`Options::unique_words_max`].
 /// - [`Error::Interrupted`] if `on_progress` returns `false`.
@@ -314,6 +321,9 @@ fn count_page(
     let mut extractor = Extractor::new(syntax);
     while let Some(chunk) = text.next()? {
         extractor.push(chunk, counter);
+        if let Some(error) = extractor.error() {
+            return Err(error.into());
+        }
         if counter.is_full() {
             break;
         }

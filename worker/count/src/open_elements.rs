@@ -376,7 +376,12 @@ impl OpenElements {
             let before = index.checked_sub(1).and_then(|before| self.stack.get(before)).copied();
             if let Some(open) = self.stack.get_mut(index) {
                 let parent = open.other_parent.or_else(|| before.map(|open| open.rendering));
-                open.rendering = parent.unwrap_or_default().enter(open.own);
+                let parent = parent.unwrap_or_default();
+                open.rendering = parent.enter(open.own);
+                // A block that is visible from here on begins here.
+                let ends_words = parent.ends_words_at(open.own);
+                self.has_separation |= ends_words && !open.ends_words;
+                open.ends_words = ends_words;
                 open.has_paragraph =
                     has_paragraph_in(open, before.is_some_and(|open| open.has_paragraph));
             }

@@ -183,6 +183,10 @@ impl OwnRendering {
         if is_html && element.has(Property::REPLACED) {
             own = own.with(Self::ENDS_WORDS | DropReason::Replaced.bits());
         }
+        if is_html && name == Name::AUDIO {
+            // Without the attribute `controls`, it has no box.
+            own = own.with(Self::NOT_DISPLAYED).without(Self::ENDS_WORDS);
+        }
         if namespace == Namespace::MathMl && element.has(Property::PHANTOM) {
             own = own.with(INVISIBLE);
         }
@@ -217,11 +221,11 @@ impl OwnRendering {
         if let Some(role) = tag.value(Attribute::Role) {
             own = own.with_landmark(Landmark::of(name, Some(role)));
         }
-        let is_audio_without_controls =
-            name == Name::AUDIO && tag.value(Attribute::Controls).is_none();
-        let is_hidden_input = name == Name::INPUT
-            && tag.value(Attribute::Type).is_some_and(|kind| kind.eq_ignore_ascii_case("hidden"));
-        if is_audio_without_controls || is_hidden_input {
+        if name == Name::AUDIO && tag.value(Attribute::Controls).is_some() {
+            own = own.with(Self::ENDS_WORDS).without(Self::NOT_DISPLAYED);
+        }
+        let kind = tag.value(Attribute::Type).unwrap_or_default();
+        if name == Name::INPUT && kind.eq_ignore_ascii_case("hidden") {
             own = own.with(Self::NOT_DISPLAYED).without(Self::ENDS_WORDS);
         }
         let style = tag
@@ -240,7 +244,7 @@ impl OwnRendering {
             Some(Display::Block) => own = own.with(block),
             Some(Display::Flex) => own = own.with(block | BLOCK_CHILDREN),
             Some(Display::InlineFlex) => own = own.with(BLOCK_CHILDREN),
-            Some(Display::Inline) | None => {}
+            Some(Display::Inline | Display::Default) | None => {}
         }
         // `content-visibility` does not apply to inline elements and parts of tables.
         let is_contained = own.ends_words()

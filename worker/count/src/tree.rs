@@ -23,21 +23,15 @@ pub(super) mod reference;
 mod table;
 mod xml;
 
+use self::xml::Bindings;
 use super::{
     counter::Region,
     element::{Element, Name, Property},
     main_content::MainHolder,
     open_elements::{ElementId, Namespace, OpenElements, Place, Unclosed},
     rendering::{OwnRendering, Rendering},
-    tokenizer::{Content, Tag},
+    tokenizer::{Content, Syntax, Tag},
 };
-
-/// Syntax of a page, which determines the meaning of names and of `/>`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Syntax {
-    Html,
-    Xml,
-}
 
 /// Insertion mode of the standard. Other modes of the standard differ only in the tree or in the
 /// errors that they report.
@@ -95,6 +89,8 @@ pub(super) struct Tree {
     restarts_main: bool,
     is_root_hidden: bool,
     scripts: u64,
+    /// Namespace declarations in scope, in XML.
+    bindings: Bindings,
     /// Whether there was no tag, text or document type declaration yet.
     is_at_start: bool,
 }
@@ -114,6 +110,7 @@ impl Tree {
             restarts_main: false,
             is_root_hidden: false,
             scripts: 0,
+            bindings: Bindings::default(),
             is_at_start: true,
         };
         if syntax == Syntax::Html {

@@ -76,12 +76,14 @@ impl Attribute {
 pub(super) struct Name {
     text: String,
     is_truncated: bool,
+    has_capitals: bool,
 }
 
 impl Name {
     pub(super) fn clear(&mut self) {
         self.text.clear();
         self.is_truncated = false;
+        self.has_capitals = false;
     }
 
     pub(super) fn push(&mut self, text: &str) {
@@ -100,6 +102,7 @@ impl Name {
         if part.has_capitals
             && let Some(added) = self.text.get_mut(start..)
         {
+            self.has_capitals |= added.bytes().any(|byte| byte.is_ascii_uppercase());
             added.make_ascii_lowercase();
         }
     }
@@ -120,10 +123,27 @@ impl Name {
     }
 }
 
+/// Maximum number of namespace declarations of one tag, and maximum lengths of the stored parts of
+/// a prefix and a namespace, in bytes. All known namespaces are shorter.
+const NAMESPACES_MAX: usize = 64;
+const PREFIX_BYTES_MAX: usize = 64;
+const NAMESPACE_BYTES_MAX: usize = 64;
+
+/// A namespace declaration: `xmlns="..."` or `xmlns:prefix="..."`.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct NamespaceDeclaration {
+    /// Prefix, or an empty string for the default namespace.
+    pub(crate) prefix: String,
+    /// Namespace as written.
+    pub(crate) namespace: String,
+}
+
 /// A complete tag.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Tag {
     name: Name,
+    /// Namespace declarations, in XML.
+    namespaces: Vec<NamespaceDeclaration>,
     is_end: bool,
     is_closed: bool,
     /// One bit for each attribute that is present.
@@ -175,8 +195,19 @@ impl Tag {
         (self.present_attributes & attribute.mask() != 0).then_some(value.as_str())
     }
 
+    /// Returns the namespace declarations, in XML.
+    pub(crate) fn namespaces(&self) -> &[NamespaceDeclaration] {
+        &self.namespaces
+    }
+
+    /// Returns whether the name has capital letters. In XML, elements of HTML have none.
+    pub(crate) const fn has_capitals(&self) -> bool {
+        self.name.has_capitals
+    }
+
     fn reset(&mut self, is_end: bool) {
         self.name.clear();
+        self.namespaces.clear();
         self.is_end = is_end;
         self.is_closed = false;
         self.present_attributes = 0;
@@ -204,11 +235,24 @@ pub(super) struct TagReader {
     state: TagState,
     tag: Tag,
     attribute_name: Name,
-    /// Attribute that receives the current value; `None` if it is not stored.
-    current_attribute: Option<Attribute>,
+    /// Receiver of the current value; `None` if it is not stored.
+    current_attribute: Option<Receiver>,
+    is_xml: bool,
+}
+
+/// Receiver of an attribute value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Receiver {
+    Attribute(Attribute),
+    /// The last namespace declaration.
+    Namespace,
 }
 
 impl TagReader {
+    pub(super) fn new(is_xml: bool) -> Self {
+        Self { is_xml, ..Self::default() }
+    }
+
     pub(super) const fn tag(&self) -> &Tag {
         &self.tag
     }
@@ -318,7 +362,7 @@ impl TagReader {
                 b'/' | b'=' => return None,
                 _ => {
                     let name = NamePart::first(rest, ENDS_TAG_NAME | ENDS_ATTRIBUTE_NAME);
-                    self.select_attribute(Attribute::of(name.text));
+                    self.select_attribute(name.text);
                     rest = rest.get(name.text.len()..)?;
                     // Usually there is a value in quotes, or none. [`Self::push`] reads other
                     // values.
@@ -351,21 +395,45 @@ impl TagReader {
         self.attribute_name.push_part(part);
         if has_ended {
             self.state = TagState::AfterAttributeName;
-            self.select_attribute(Attribute::of(self.attribute_name.as_str()));
+            let name = std::mem::take(&mut self.attribute_name);
+            self.select_attribute(name.as_str());
+            self.attribute_name = name;
         }
         length
     }
 
     /// Selects the attribute that receives the next value. If a name occurs several times, the
     /// first occurrence takes precedence.
-    fn select_attribute(&mut self, attribute: Option<Attribute>) {
-        self.current_attribute =
-            attribute.filter(|attribute| self.tag.present_attributes & attribute.mask() == 0);
-        if let Some(attribute) = self.current_attribute {
+    fn select_attribute(&mut self, name: &str) {
+        let Some(attribute) = Attribute::of(name) else {
+            self.current_attribute = None;
+            if self.is_xml {
+                self.declare_namespace(name);
+            }
+            return;
+        };
+        let is_first = self.tag.present_attributes & attribute.mask() == 0;
+        self.current_attribute = is_first.then_some(Receiver::Attribute(attribute));
+        if is_first {
             self.tag.present_attributes |= attribute.mask();
             if let Some(value) = self.tag.values.get_mut(attribute as usize) {
                 value.clear();
             }
+        }
+    }
+
+    /// Begins a namespace declaration if the name of an attribute is `xmlns` or `xmlns:prefix`.
+    fn declare_namespace(&mut self, name: &str) {
+        let Some(prefix) = name.strip_prefix("xmlns") else { return };
+        let prefix = match prefix.strip_prefix(':') {
+            Some(prefix) => prefix,
+            None if prefix.is_empty() => prefix,
+            None => return,
+        };
+        if self.tag.namespaces.len() < NAMESPACES_MAX && prefix.len() <= PREFIX_BYTES_MAX {
+            let prefix = prefix.to_ascii_lowercase();
+            self.tag.namespaces.push(NamespaceDeclaration { prefix, namespace: String::new() });
+            self.current_attribute = Some(Receiver::Namespace);
         }
     }
 
@@ -392,17 +460,23 @@ impl TagReader {
     }
 
     fn append_value(&mut self, text: &str) {
-        let current_attribute = self
-            .current_attribute
-            .and_then(|attribute| self.tag.values.get_mut(attribute as usize));
-        if let Some(value) = current_attribute {
-            let space = VALUE_BYTES_MAX.saturating_sub(value.len());
-            let length = text.floor_char_boundary(space);
-            value.push_str(text_before(text, length));
-            if length < text.len() {
-                // A shorter character must not fill the gap later, as in [`Name::push_part`].
-                self.current_attribute = None;
+        let Some(receiver) = self.current_attribute else { return };
+        let (value, bytes_max) = match receiver {
+            Receiver::Attribute(attribute) => {
+                (self.tag.values.get_mut(attribute as usize), VALUE_BYTES_MAX)
             }
+            Receiver::Namespace => {
+                let last = self.tag.namespaces.last_mut();
+                (last.map(|declaration| &mut declaration.namespace), NAMESPACE_BYTES_MAX)
+            }
+        };
+        let Some(value) = value else { return };
+        let space = bytes_max.saturating_sub(value.len());
+        let length = text.floor_char_boundary(space);
+        value.push_str(text_before(text, length));
+        if length < text.len() {
+            // A shorter character must not fill the gap later, as in [`Name::push_part`].
+            self.current_attribute = None;
         }
     }
 }

@@ -3,8 +3,8 @@
 use super::*;
 use crate::{
     random::Random,
-    tokenizer::oracle,
-    tree::{Syntax, content_of},
+    tokenizer::{Syntax, oracle},
+    tree::content_of,
 };
 
 /// Output of a tokenizer. Text is in bytes, because html5gum splits characters.
@@ -82,7 +82,7 @@ impl Sink for EventRecorder {
 fn events(chunks: &[&str], syntax: Syntax) -> Vec<Event> {
     let mut recorder =
         EventRecorder { events: Vec::new(), content_selector: ContentSelector::new(syntax) };
-    let mut tokenizer = Tokenizer::new();
+    let mut tokenizer = Tokenizer::new(syntax);
     for chunk in chunks {
         tokenizer.push(chunk, &mut recorder);
     }
@@ -127,6 +127,12 @@ fn truncate_name(name: &str) -> String {
 
 /// Asserts that both tokenizers agree, and that the result does not depend on the chunks.
 pub(crate) fn check(page: &str, syntax: Syntax, random: &mut Random) {
+    // html5gum reads a document type declaration as HTML, which ends it inside quotes.
+    let has_doctype = page.match_indices("<!").any(|(index, _)| {
+        let rest = page.get(index..).unwrap();
+        !rest.starts_with("<!--") && !rest.starts_with("<![CDATA[")
+    });
+    let syntax = if has_doctype { Syntax::Html } else { syntax };
     let whole = events(&[page], syntax);
     // html5gum reads every line end as a line feed.
     let expected = oracle::events(page, ContentSelector::new(syntax));

@@ -16,7 +16,6 @@ use html5ever::{
 };
 use wordmill_common::histogram::Histogram;
 
-use super::Syntax;
 use crate::{
     Options,
     counter::Counter,
@@ -24,7 +23,7 @@ use crate::{
     extract::Extractor,
     open_elements::Namespace,
     rendering::{OwnRendering, Rendering},
-    tokenizer::Tag,
+    tokenizer::{Syntax, Tag},
 };
 
 /// Operations of tree construction that move text or add attributes after it was read.
