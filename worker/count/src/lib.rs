@@ -66,6 +66,8 @@ mod open_elements;
 #[cfg(test)]
 mod random;
 mod rendering;
+#[cfg(test)]
+mod reported;
 mod rules;
 mod segment;
 mod stretch;

@@ -224,6 +224,13 @@ impl OwnRendering {
         if name == Name::AUDIO && tag.value(Attribute::Controls).is_some() {
             own = own.with(Self::ENDS_WORDS).without(Self::NOT_DISPLAYED);
         }
+        // A declarative shadow root is shown in place of the template.
+        let mode = tag.value(Attribute::ShadowRootMode).unwrap_or_default();
+        let is_shadow_root =
+            mode.eq_ignore_ascii_case("open") || mode.eq_ignore_ascii_case("closed");
+        if name == Name::TEMPLATE && is_shadow_root {
+            return Self::INLINE;
+        }
         let kind = tag.value(Attribute::Type).unwrap_or_default();
         if name == Name::INPUT && kind.eq_ignore_ascii_case("hidden") {
             own = own.with(Self::NOT_DISPLAYED).without(Self::ENDS_WORDS);

@@ -16,6 +16,9 @@ pub(crate) const ENTITY_TEXT_BYTES_MAX: usize = 1024 * 1024;
 /// Maximum depth of entities whose text refers to other entities.
 const ENTITY_DEPTH_MAX: u32 = 16;
 
+/// Size of an entity in memory in addition to its declaration, approximately, in bytes.
+const ENTITY_OVERHEAD_BYTES: usize = 64;
+
 /// Start of the declaration of an entity, after `<`.
 const ENTITY: &str = "!ENTITY";
 
@@ -131,6 +134,7 @@ impl Entities {
             Some((literal, _)) => Entity::Text(resolve_numbers(literal)),
             None => Entity::External,
         };
+        self.declared_bytes = self.declared_bytes.saturating_add(ENTITY_OVERHEAD_BYTES);
         self.by_name.entry(name.to_owned()).or_insert(entity);
     }
 }
@@ -275,12 +279,15 @@ impl DoctypeReader {
 
     /// Stores a character of a declaration, if it declares an entity.
     fn store_value(&mut self, c: char, position: Position) -> Position {
-        if self.declaration.len() >= ENTITY.len() && !self.declaration.starts_with(ENTITY) {
-            return position;
-        }
-        self.entities.declared_bytes = self.entities.declared_bytes.saturating_add(c.len_utf8());
-        if self.entities.declared_bytes > ENTITY_DECLARATION_BYTES_MAX {
-            return self.fail(EntityError::DeclarationsTooLarge);
+        if self.declaration.len() >= ENTITY.len() {
+            if !self.declaration.starts_with(ENTITY) {
+                return position;
+            }
+            self.entities.declared_bytes =
+                self.entities.declared_bytes.saturating_add(c.len_utf8());
+            if self.entities.declared_bytes > ENTITY_DECLARATION_BYTES_MAX {
+                return self.fail(EntityError::DeclarationsTooLarge);
+            }
         }
         self.declaration.push(c);
         position

@@ -22,6 +22,7 @@ const ATTRIBUTES: [&[&str]; Attribute::ALL.len()] = [
     &["encoding"],
     &["controls"],
     &["color", "face", "size"],
+    &["shadowrootmode"],
 ];
 
 /// Returns the events of a page.

@@ -26,10 +26,11 @@ pub(crate) enum Attribute {
     Controls,
     /// `color`, `face` or `size`, which end SVG and `MathML` in a `font` element.
     Font,
+    ShadowRootMode,
 }
 
 impl Attribute {
-    const COUNT: usize = 11;
+    const COUNT: usize = 12;
 
     #[cfg(test)]
     pub(crate) const ALL: [Self; Self::COUNT] = [
@@ -44,6 +45,7 @@ impl Attribute {
         Self::Encoding,
         Self::Controls,
         Self::Font,
+        Self::ShadowRootMode,
     ];
 
     const fn mask(self) -> u16 {
@@ -66,6 +68,7 @@ impl Attribute {
             8 if is("controls") => Some(Self::Controls),
             8 if is("encoding") => Some(Self::Encoding),
             10 if is("http-equiv") => Some(Self::HttpEquiv),
+            14 if is("shadowrootmode") => Some(Self::ShadowRootMode),
             _ => None,
         }
     }
