@@ -26,20 +26,16 @@ use crate::{
     tokenizer::{Syntax, Tag},
 };
 
-/// Operations of tree construction that move text or add attributes after it was read.
+/// Properties of a tree that can cause differences.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Moves {
     /// Foster parenting: content of a table was inserted before the table.
     pub(crate) is_fostered: bool,
     /// The adoption agency algorithm moved a block.
     pub(crate) is_adopted: bool,
-    /// A later `html` or `body` tag added attributes.
-    pub(crate) has_late_attributes: bool,
     /// There is an integration point. html5ever does not treat it as *special*, unlike the standard
     /// and browsers: in `<li><svg><title><li>`, its second `li` ends the first one.
     pub(crate) has_integration_point: bool,
-    /// A `frameset` replaced the body, or a node was removed for another reason.
-    pub(crate) is_removed: bool,
 }
 
 #[derive(Debug)]
@@ -232,13 +228,11 @@ impl TreeSink for Arena {
             let name = attribute.name.local.to_string();
             if attributes.iter().all(|(other, _)| *other != name) {
                 attributes.push((name, attribute.value.to_string()));
-                self.note(|moves| moves.has_late_attributes = true);
             }
         }
     }
 
     fn remove_from_parent(&self, target: &usize) {
-        self.note(|moves| moves.is_removed = true);
         self.detach(*target);
     }
 
