@@ -95,6 +95,9 @@ const PAGES: &[(&str, &str)] = &[
     ("<!doctype ", "x "),
     ("<plaintext>", "<a>"),
     ("<x y=", "&lt"),
+    ("", "<meta charset=koi8-r>"),
+    ("<meta content='", "charset"),
+    ("<script>", "c...s.t "),
 ];
 
 /// The name and the repeated part of a text.
@@ -135,6 +138,9 @@ const CHARSETS: &[(&str, &[u8])] = &[
     ("windows-1252", b"\x81"),
     ("replacement", b"a"),
     ("", b"\xe4 "),
+    ("", b"\x1b"),
+    ("", b"a\0"),
+    ("", b"\x34\x6c "),
 ];
 
 #[test]

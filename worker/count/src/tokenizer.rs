@@ -21,7 +21,11 @@ pub(super) use self::{
     tag::{Attribute, Tag},
 };
 
-use self::{raw::Raw, reference::Reference, tag::TagReader};
+use self::{
+    raw::Raw,
+    reference::Reference,
+    tag::{TagReader, VALUE_BYTES_MAX},
+};
 
 /// Receiver of the text and tags of a page.
 pub(super) trait Sink {
@@ -111,9 +115,14 @@ pub(super) struct Tokenizer {
 
 impl Tokenizer {
     pub(super) fn new() -> Self {
+        Self::with_value_bytes_max(VALUE_BYTES_MAX)
+    }
+
+    /// Creates a tokenizer that stores less of each attribute value.
+    pub(super) fn with_value_bytes_max(value_bytes_max: usize) -> Self {
         Self {
             state: State::Text,
-            tag: TagReader::default(),
+            tag: TagReader::new(value_bytes_max),
             reference: Reference::default(),
             raw: Raw::default(),
         }

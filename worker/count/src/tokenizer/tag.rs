@@ -9,7 +9,7 @@ const NAME_BYTES_MAX: usize = 256;
 
 /// Maximum length of the stored part of an attribute value, in bytes. The declaration that hides an
 /// element can be at the end of a long `style`.
-const VALUE_BYTES_MAX: usize = 16 << 10;
+pub(super) const VALUE_BYTES_MAX: usize = 16 << 10;
 
 /// Attributes that are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub(crate) enum Attribute {
 }
 
 impl Attribute {
-    const COUNT: usize = 11;
+    pub(crate) const COUNT: usize = 11;
 
     #[cfg(test)]
     pub(crate) const ALL: [Self; Self::COUNT] = [
@@ -158,7 +158,7 @@ impl Tag {
         self.present_attributes != 0
     }
 
-    /// Returns the value of an attribute as written, up to `VALUE_BYTES_MAX` bytes, or `None` if it
+    /// Returns the value of an attribute as written, up to the limit of the reader, or `None` if it
     /// is absent. Character references in it are not resolved.
     pub(crate) fn value(&self, attribute: Attribute) -> Option<&str> {
         let value = self.values.get(attribute as usize)?;
@@ -196,9 +196,15 @@ pub(super) struct TagReader {
     attribute_name: Name,
     /// Attribute that receives the current value; `None` if it is not stored.
     current_attribute: Option<Attribute>,
+    /// Maximum length of the stored part of a value, in bytes.
+    value_bytes_max: usize,
 }
 
 impl TagReader {
+    pub(super) fn new(value_bytes_max: usize) -> Self {
+        Self { value_bytes_max, ..Self::default() }
+    }
+
     pub(super) const fn tag(&self) -> &Tag {
         &self.tag
     }
@@ -386,7 +392,7 @@ impl TagReader {
             .current_attribute
             .and_then(|attribute| self.tag.values.get_mut(attribute as usize));
         if let Some(value) = current_attribute {
-            let space = VALUE_BYTES_MAX.saturating_sub(value.len());
+            let space = self.value_bytes_max.saturating_sub(value.len());
             let length = text.floor_char_boundary(space);
             value.push_str(text_before(text, length));
             if length < text.len() {
