@@ -265,7 +265,8 @@ fn parse_charset(content: &str) -> Option<String> {
     }
 }
 
-/// Returns the text inside the quotes, empty if the second one is missing. Without quotes, returns the text up to white space or `;`.
+/// Returns the text inside the quotes, empty if the second one is missing. Without quotes, returns
+/// the text up to white space or `;`.
 pub(super) fn unquote(value: &str) -> &str {
     for quote in ['"', '\''] {
         if let Some(inner) = value.strip_prefix(quote) {
