@@ -10,7 +10,7 @@ pub(super) mod utf_16;
 use std::fmt;
 
 use chardetng::{EncodingDetector, Iso2022JpDetection, Utf8Detection};
-use encoding_rs::{Encoding, GB18030, GBK, ISO_2022_JP, UTF_8};
+use encoding_rs::{Encoding, GB18030, GBK, ISO_2022_JP, ISO_8859_8, ISO_8859_8_I, UTF_8};
 use memchr::memchr;
 
 use self::{
@@ -297,8 +297,8 @@ fn host_label(tld: &str) -> Option<String> {
 
 /// Returns whether two encodings decode all bytes to the same text.
 fn is_same(one: &'static Encoding, other: &'static Encoding) -> bool {
-    let is_chinese = |encoding| encoding == GBK || encoding == GB18030;
-    one == other || is_chinese(one) && is_chinese(other)
+    const SAME: [[&Encoding; 2]; 2] = [[GBK, GB18030], [ISO_8859_8, ISO_8859_8_I]];
+    one == other || SAME.iter().any(|pair| pair.contains(&one) && pair.contains(&other))
 }
 
 #[cfg(test)]

@@ -109,3 +109,25 @@ fn read_uninterrupted(reader: &mut impl Read, buffer: &mut [u8]) -> Result<usize
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Reader that returns chunks of one size, without end.
+    struct EndlessReader(usize);
+
+    impl Read for EndlessReader {
+        fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+            Ok(self.0.min(buffer.len()))
+        }
+    }
+
+    #[test]
+    fn the_memory_of_the_head_does_not_depend_on_chunks() {
+        for size in [1, 1000, 5000, 16_000, READ_BYTES_MAX] {
+            let head = Input::new(EndlessReader(size), &|_| true).read_head().unwrap();
+            assert_eq!((head.len(), head.capacity()), (HEAD_BYTES_MAX, HEAD_BYTES_MAX), "{size}");
+        }
+    }
+}

@@ -276,3 +276,51 @@ pub(super) fn unquote(value: &str) -> &str {
     let end = |c: char| c.is_ascii_whitespace() || c == ';';
     value.split(end).next().unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_declaration_is_found_at_any_place() {
+        for position in (0..600).chain(65_000..65_100) {
+            let mut head = vec![b'c'; position];
+            head.extend_from_slice(b"ChArSeT");
+            for bytes_after in [0, 1, 300] {
+                head.resize(position + 7 + bytes_after, b'c');
+                assert_eq!(declarations_end(&head), head.len(), "{position} {bytes_after}");
+            }
+        }
+    }
+
+    #[test]
+    fn bytes_far_after_the_last_declaration_are_not_scanned() {
+        let head = format!("<meta charset=utf-8>{}", "c h a r s e t ".repeat(4000));
+        assert!(declarations_end(head.as_bytes()) < 2000);
+        assert_eq!(declarations_end(&head.as_bytes()[20..]), 0);
+    }
+
+    #[test]
+    fn elements_of_the_head_do_not_start_the_body() {
+        let head = "<!doctype html><html lang=en><head><title>a</title><style>b</style>\
+                    <link><base><script>c</script><noscript>d</noscript><!-- e --> <meta>";
+        for (end, is_in_body) in
+            [("", false), ("\n", false), ("</head>", true), ("<p>", true), ("a", true)]
+        {
+            let mut scanner = MetaScanner::new();
+            scanner.push(head.as_bytes());
+            scanner.push(end.as_bytes());
+            assert_eq!(scanner.is_in_body(), is_in_body, "{end:?}");
+        }
+    }
+
+    #[test]
+    fn declarations_are_counted_by_charset() {
+        let mut scanner = MetaScanner::new();
+        for label in ["koi8-r", "gbk", "big5", "koi8-r", "KOI8", "nonsense"] {
+            scanner.push(format!("<meta charset={label}>").repeat(1000).as_bytes());
+        }
+        let counts: Vec<_> = scanner.declared().iter().map(|(_, count)| *count).collect();
+        assert_eq!(counts, [3000, 1000, 1000]);
+    }
+}

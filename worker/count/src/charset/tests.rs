@@ -382,7 +382,7 @@ fn declarations_of_another_charset_contradict_the_decision() {
         (format!("<script>'{meta}'</script>é"), utf_8, ""),
         (format!("{meta}<!-- ASCII -->"), utf_8, ""),
         ("<meta charset=utf8>é".to_owned(), utf_8, ""),
-        ("<meta charset=gb2312>".to_owned(), "text/html; charset=gb18030", ""),
+        ("<meta charset=gb2312>é".to_owned(), "text/html; charset=gb18030", ""),
     ] {
         assert_eq!(contradiction_of(page.as_bytes(), content_type), expected, "{page}");
     }
