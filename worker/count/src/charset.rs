@@ -153,7 +153,8 @@ impl Decision {
 
     /// Finds the declarations at the start of a page in HTML.
     fn scan_page(&mut self, head: &[u8], is_complete: bool) {
-        let (declarations, rest) = head.split_at(meta::declarations_end(head));
+        let parts = head.split_at_checked(meta::declarations_end(head));
+        let (declarations, rest) = parts.unwrap_or((head, &[]));
         let mut scanner = MetaScanner::new();
         scanner.push(declarations);
         self.xml = find_xml_charset(head);
@@ -210,8 +211,8 @@ impl Decision {
     /// Decides by all declarations so far and by the `undecided` bytes, the first of which is not
     /// plain. `is_complete` means that the document ends after them.
     ///
-    /// Decides nothing if the first byte is an escape that does not belong to ISO-2022-JP, as in
-    /// the log of a terminal. From then on, escapes are plain.
+    /// Decides nothing if the bytes are ASCII with escapes, but not ISO-2022-JP, as in the log of a
+    /// terminal. From then on, escapes are plain.
     pub(super) fn decide(&mut self, undecided: &[u8], is_complete: bool) {
         let declared = self.scanner.as_ref().and_then(find_meta_charset).or(self.tentative);
         self.charset = declared.or_else(|| self.detect(undecided, is_complete));
