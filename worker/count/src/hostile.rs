@@ -115,6 +115,9 @@ const PAGES: &[(&str, &str)] = &[
     ("<!DOCTYPE html [<!ENTITY a 'b'>]>", "&a;&"),
     ("<a xmlns:b='c'>", "<b:d xmlns:b='e'>"),
     ("<a ", "xmlns:b='c' "),
+    ("", "<meta charset=koi8-r>"),
+    ("<meta content='", "charset"),
+    ("<script>", "c...s.t "),
 ];
 
 /// The name and the repeated part of a text.
@@ -159,6 +162,9 @@ const CHARSETS: &[(&str, &[u8])] = &[
     ("windows-1252", b"\x81"),
     ("replacement", b"a"),
     ("", b"\xe4 "),
+    ("", b"\x1b"),
+    ("", b"a\0"),
+    ("", b"\x34\x6c "),
 ];
 
 #[test]

@@ -2,9 +2,8 @@
 
 use super::{
     counter::DropReason,
-    element::{Element, Name, Property},
+    element::{Element, Name, Namespace, Property},
     main_content::{Landmark, LandmarkState},
-    open_elements::Namespace,
     style_attribute::{Display, Style},
     tokenizer::{Attribute, Tag, resolve_in_attribute},
 };

@@ -28,7 +28,7 @@ use self::{
     doctype::{DoctypeReader, entity_name},
     raw::Raw,
     reference::Reference,
-    tag::TagReader,
+    tag::{TagReader, VALUE_BYTES_MAX},
 };
 
 /// Syntax of a page, which determines the meaning of names and of `/>`.
@@ -139,11 +139,17 @@ pub(super) struct Tokenizer {
 
 impl Tokenizer {
     pub(super) fn new(syntax: Syntax) -> Self {
+        Self::with_value_bytes_max(syntax, VALUE_BYTES_MAX)
+    }
+
+    /// Creates a tokenizer that stores less of each attribute value.
+    pub(super) fn with_value_bytes_max(syntax: Syntax, value_bytes_max: usize) -> Self {
+        let is_xml = syntax == Syntax::Xml;
         Self {
             state: State::Text,
-            doctype: DoctypeReader::new(syntax == Syntax::Xml),
+            doctype: DoctypeReader::new(is_xml),
             entity_name: String::new(),
-            tag: TagReader::new(syntax == Syntax::Xml),
+            tag: TagReader::new(is_xml, value_bytes_max),
             reference: Reference::default(),
             raw: Raw::default(),
         }

@@ -25,10 +25,11 @@ mod xml;
 
 use self::xml::Bindings;
 use super::{
+    active_formatting::ElementId,
     counter::Region,
-    element::{Element, Name, Property},
+    element::{Element, Name, Namespace, Property},
     main_content::MainHolder,
-    open_elements::{ElementId, Namespace, OpenElements, Place, Unclosed},
+    open_elements::{OpenElements, Place, Unclosed},
     rendering::{OwnRendering, Rendering},
     tokenizer::{Content, Syntax, Tag},
 };

@@ -9,7 +9,7 @@ const NAME_BYTES_MAX: usize = 256;
 
 /// Maximum length of the stored part of an attribute value, in bytes. The declaration that hides an
 /// element can be at the end of a long `style`.
-const VALUE_BYTES_MAX: usize = 16 << 10;
+pub(super) const VALUE_BYTES_MAX: usize = 16 << 10;
 
 /// Attributes that are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub(crate) enum Attribute {
 }
 
 impl Attribute {
-    const COUNT: usize = 12;
+    pub(crate) const COUNT: usize = 12;
 
     #[cfg(test)]
     pub(crate) const ALL: [Self; Self::COUNT] = [
@@ -191,7 +191,7 @@ impl Tag {
         self.present_attributes != 0
     }
 
-    /// Returns the value of an attribute as written, up to `VALUE_BYTES_MAX` bytes, or `None` if it
+    /// Returns the value of an attribute as written, up to the limit of the reader, or `None` if it
     /// is absent. Character references in it are not resolved.
     pub(crate) fn value(&self, attribute: Attribute) -> Option<&str> {
         let value = self.values.get(attribute as usize)?;
@@ -241,6 +241,8 @@ pub(super) struct TagReader {
     /// Receiver of the current value; `None` if it is not stored.
     current_attribute: Option<Receiver>,
     is_xml: bool,
+    /// Maximum length of the stored part of a value, in bytes.
+    value_bytes_max: usize,
 }
 
 /// Receiver of an attribute value.
@@ -252,8 +254,8 @@ enum Receiver {
 }
 
 impl TagReader {
-    pub(super) fn new(is_xml: bool) -> Self {
-        Self { is_xml, ..Self::default() }
+    pub(super) fn new(is_xml: bool, value_bytes_max: usize) -> Self {
+        Self { is_xml, value_bytes_max, ..Self::default() }
     }
 
     pub(super) const fn tag(&self) -> &Tag {
@@ -466,7 +468,7 @@ impl TagReader {
         let Some(receiver) = self.current_attribute else { return };
         let (value, bytes_max) = match receiver {
             Receiver::Attribute(attribute) => {
-                (self.tag.values.get_mut(attribute as usize), VALUE_BYTES_MAX)
+                (self.tag.values.get_mut(attribute as usize), self.value_bytes_max)
             }
             Receiver::Namespace => {
                 let last = self.tag.namespaces.last_mut();

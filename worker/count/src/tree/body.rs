@@ -2,8 +2,8 @@
 
 use super::{Mode, StartTag, Tree};
 use crate::{
-    element::{Element, Name, Property, Tags},
-    open_elements::{Namespace, OpenElement},
+    element::{Element, Name, Namespace, Property, Tags},
+    open_elements::OpenElement,
     rendering::OwnRendering,
     tokenizer::Content,
 };

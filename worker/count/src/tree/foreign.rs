@@ -2,8 +2,7 @@
 
 use super::{StartTag, Tree};
 use crate::{
-    element::{Element, Name, Property},
-    open_elements::Namespace,
+    element::{Element, Name, Namespace, Property},
     rendering::OwnRendering,
     tokenizer::Attribute,
 };

@@ -2,8 +2,7 @@
 
 use super::{Mode, StartTag, Step, Tree};
 use crate::{
-    element::{Name, Tags},
-    open_elements::Namespace,
+    element::{Name, Namespace, Tags},
     rendering::OwnRendering,
     tokenizer::Content,
 };

@@ -19,9 +19,8 @@ use wordmill_common::histogram::Histogram;
 use crate::{
     Options,
     counter::Counter,
-    element::{Element, Name, Property},
+    element::{Element, Name, Namespace, Property},
     extract::Extractor,
-    open_elements::Namespace,
     rendering::{OwnRendering, Rendering},
     tokenizer::{Syntax, Tag},
 };

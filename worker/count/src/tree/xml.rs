@@ -2,8 +2,7 @@
 
 use super::{StartTag, Tree, foreign::element_in};
 use crate::{
-    element::{Element, Name},
-    open_elements::Namespace,
+    element::{Element, Name, Namespace},
     tokenizer::Tag,
 };
 
