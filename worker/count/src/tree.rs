@@ -95,6 +95,8 @@ pub(super) struct Tree {
     scripts: u64,
     /// Namespace declarations in scope, in XML.
     bindings: Bindings,
+    /// Whether the root is an element of XHTML, in XML.
+    has_root_of_xhtml: Option<bool>,
     /// Whether there was no tag, text or document type declaration yet.
     is_at_start: bool,
 }
@@ -115,6 +117,7 @@ impl Tree {
             is_root_hidden: false,
             scripts: 0,
             bindings: Bindings::default(),
+            has_root_of_xhtml: None,
             is_at_start: true,
         };
         if syntax == Syntax::Html {
