@@ -44,20 +44,23 @@ impl Attribute {
     /// Returns the attribute with the given name in any case, or `None` if it is not stored.
     pub(super) fn of(name: &str) -> Option<Self> {
         let is = |other: &str| name.eq_ignore_ascii_case(other);
-        match name.len() {
-            4 if is("lang") => Some(Self::Lang),
-            4 if is("role") => Some(Self::Role),
-            4 if is("type") => Some(Self::Type),
-            4 if is("face") || is("size") => Some(Self::Font),
-            5 if is("color") => Some(Self::Font),
-            5 if is("style") => Some(Self::Style),
-            6 if is("hidden") => Some(Self::Hidden),
-            7 if is("charset") => Some(Self::Charset),
-            7 if is("content") => Some(Self::Content),
-            8 if is("controls") => Some(Self::Controls),
-            8 if is("encoding") => Some(Self::Encoding),
-            10 if is("http-equiv") => Some(Self::HttpEquiv),
-            14 if is("shadowrootmode") => Some(Self::ShadowRootMode),
+        // Length and first letter exclude almost all other attributes.
+        let first = name.as_bytes().first()?.to_ascii_lowercase();
+        match (name.len(), first) {
+            (4, b'f') if is("face") => Some(Self::Font),
+            (4, b'l') if is("lang") => Some(Self::Lang),
+            (4, b'r') if is("role") => Some(Self::Role),
+            (4, b's') if is("size") => Some(Self::Font),
+            (4, b't') if is("type") => Some(Self::Type),
+            (5, b'c') if is("color") => Some(Self::Font),
+            (5, b's') if is("style") => Some(Self::Style),
+            (6, b'h') if is("hidden") => Some(Self::Hidden),
+            (7, b'c') if is("charset") => Some(Self::Charset),
+            (7, b'c') if is("content") => Some(Self::Content),
+            (8, b'c') if is("controls") => Some(Self::Controls),
+            (8, b'e') if is("encoding") => Some(Self::Encoding),
+            (10, b'h') if is("http-equiv") => Some(Self::HttpEquiv),
+            (14, b's') if is("shadowrootmode") => Some(Self::ShadowRootMode),
             _ => None,
         }
     }
