@@ -42,10 +42,10 @@ impl Attribute {
     }
 
     /// Returns the attribute with the given name in any case, or `None` if it is not stored.
-    pub(super) fn of(name: &str) -> Option<Self> {
-        let is = |other: &str| name.eq_ignore_ascii_case(other);
+    pub(super) fn of(name: &[u8]) -> Option<Self> {
+        let is = |other: &str| name.eq_ignore_ascii_case(other.as_bytes());
         // Length and first letter exclude almost all other attributes.
-        let first = name.as_bytes().first()?.to_ascii_lowercase();
+        let first = name.first()?.to_ascii_lowercase();
         match (name.len(), first) {
             (4, b'f') if is("face") => Some(Self::Font),
             (4, b'l') if is("lang") => Some(Self::Lang),

@@ -68,19 +68,32 @@ impl<'t> NamePart<'t> {
     /// Returns the text before the first byte of the classes `ends`, which are ASCII.
     #[inline]
     pub(super) fn first(text: &'t str, ends: u8) -> Self {
-        let mut length = 0_usize;
-        // Union of the classes of all bytes, which shows whether there is a capital letter.
-        let mut all = 0;
-        for byte in text.bytes() {
-            let class = CLASSES.get(usize::from(byte)).copied().unwrap_or(0);
-            if class & ends != 0 {
-                break;
-            }
-            all |= class;
-            length = length.saturating_add(1);
-        }
+        let (length, all) = scan_name(text.as_bytes(), ends);
         Self { text: text_before(text, length), has_capitals: all & CAPITAL != 0 }
     }
+}
+
+/// Returns the number of bytes before the first one of the classes `ends`.
+#[inline]
+pub(super) fn name_length(bytes: &[u8], ends: u8) -> usize {
+    scan_name(bytes, ends).0
+}
+
+/// Returns the number of bytes before the first one of the classes `ends`, and the union of their
+/// classes, which shows whether there is a capital letter.
+#[inline]
+fn scan_name(bytes: &[u8], ends: u8) -> (usize, u8) {
+    let mut length = 0_usize;
+    let mut all = 0;
+    for byte in bytes {
+        let class = CLASSES.get(usize::from(*byte)).copied().unwrap_or(0);
+        if class & ends != 0 {
+            break;
+        }
+        all |= class;
+        length = length.saturating_add(1);
+    }
+    (length, all)
 }
 
 pub(super) const ENDS_TAG_NAME: u8 = 1;

@@ -4,7 +4,7 @@ use memchr::memchr;
 
 use super::{
     attribute::Attribute,
-    name::{ENDS_ATTRIBUTE_NAME, ENDS_TAG_NAME, Name, NamePart, is_space},
+    name::{ENDS_ATTRIBUTE_NAME, ENDS_TAG_NAME, Name, NamePart, is_space, name_length},
     text_before,
 };
 
@@ -48,7 +48,7 @@ impl Tag {
         let mut tag = Self::default();
         tag.name.push(name);
         for (name, value) in attributes {
-            if let Some(attribute) = Attribute::of(name)
+            if let Some(attribute) = Attribute::of(name.as_bytes())
                 && tag.value(attribute).is_none()
             {
                 tag.present_attributes |= attribute.mask();
@@ -240,31 +240,36 @@ impl TagReader {
     fn read_complete<'t>(&mut self, text: &'t str) -> Option<&'t str> {
         let name = NamePart::first(text, ENDS_TAG_NAME);
         self.tag.name.push_part(name);
-        let mut rest = text.get(name.text.len()..)?;
+        // Bytes, because checks of character boundaries would take a third of the time.
+        let mut rest = text.as_bytes().get(name.text.len()..)?;
+        let text_from = |rest: &[u8]| text.get(text.len().saturating_sub(rest.len())..);
         loop {
-            match *rest.as_bytes().first()? {
-                b'>' => return rest.get(1..),
-                b'/' if rest.as_bytes().get(1) == Some(&b'>') => {
+            match rest {
+                [b'>', after @ ..] => return text_from(after),
+                [b'/', b'>', after @ ..] => {
                     self.tag.is_closed = true;
-                    return rest.get(2..);
+                    return text_from(after);
                 }
-                byte if is_space(byte) => rest = rest.get(1..)?,
                 // Unusual, for example `<a / b>` or `<a =b>`: [`Self::push`] reads it.
-                b'/' | b'=' => return None,
+                [] | [b'/' | b'=', ..] => return None,
+                [byte, after @ ..] if is_space(*byte) => rest = after,
                 _ => {
-                    let name = NamePart::first(rest, ENDS_TAG_NAME | ENDS_ATTRIBUTE_NAME);
-                    self.select_attribute(name.text);
-                    rest = rest.get(name.text.len()..)?;
+                    let length = name_length(rest, ENDS_TAG_NAME | ENDS_ATTRIBUTE_NAME);
+                    let (name, after) = rest.split_at_checked(length)?;
+                    self.select_attribute(name);
                     // Usually there is a value in quotes, or none. [`Self::push`] reads other
                     // values.
-                    if let [b'=', quote, ..] = rest.as_bytes() {
-                        let value = rest.get(2..).filter(|_| matches!(quote, b'"' | b'\''))?;
-                        let end = memchr(*quote, value.as_bytes())?;
-                        self.append_value(text_before(value, end));
-                        rest = value.get(end.saturating_add(1)..)?;
-                    } else if rest.as_bytes().first() == Some(&b'=') {
-                        return None;
-                    }
+                    rest = match after {
+                        [b'=', quote @ (b'"' | b'\''), value @ ..] => {
+                            let end = memchr(*quote, value)?;
+                            if self.current_attribute.is_some() {
+                                self.append_value(text_before(text_from(value)?, end));
+                            }
+                            value.get(end.saturating_add(1)..)?
+                        }
+                        [b'=', ..] => return None,
+                        _ => after,
+                    };
                 }
             }
         }
@@ -287,7 +292,7 @@ impl TagReader {
         if has_ended {
             self.state = TagState::AfterAttributeName;
             let name = std::mem::take(&mut self.attribute_name);
-            self.select_attribute(name.as_str());
+            self.select_attribute(name.as_str().as_bytes());
             self.attribute_name = name;
         }
         length
@@ -295,7 +300,7 @@ impl TagReader {
 
     /// Selects the attribute that receives the next value. If a name occurs several times, the
     /// first occurrence takes precedence.
-    fn select_attribute(&mut self, name: &str) {
+    fn select_attribute(&mut self, name: &[u8]) {
         let Some(attribute) = Attribute::of(name) else {
             self.current_attribute = None;
             if self.is_xml {
@@ -314,7 +319,8 @@ impl TagReader {
     }
 
     /// Begins a namespace declaration if the name of an attribute is `xmlns` or `xmlns:prefix`.
-    fn declare_namespace(&mut self, name: &str) {
+    fn declare_namespace(&mut self, name: &[u8]) {
+        let Ok(name) = str::from_utf8(name) else { return };
         let Some(prefix) = name.strip_prefix("xmlns") else { return };
         let prefix = match prefix.strip_prefix(':') {
             Some(prefix) => prefix,
