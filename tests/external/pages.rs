@@ -190,13 +190,17 @@ fn real_pages_count_as_a_browser_shows_them() {
     assert!(used.all(is_used) && reasons.segmented_differently() > 0, "{reasons}");
 }
 
-/// Returns the number of words that each step of the script changes on a page.
-fn words_by_step(body: &str) -> Vec<u64> {
+/// Returns the words of a page that is not compared with Wordmill.
+fn counts_in_browser(body: &str) -> BrowserCounts {
     let site = Site::start();
     let browser = Browser::start();
     let page = Page::new("text/html; charset=utf-8", body);
     let url = site.put("/", page.header("Content-Security-Policy", POLICY));
-    let counts = BrowserCounts::of(&browser, &url, "en", "page");
+    BrowserCounts::of(&browser, &url, "en", "page")
+}
+
+/// Returns the number of words that each step of the script changes.
+fn words_by_step(counts: &BrowserCounts) -> Vec<u64> {
     counts.steps.windows(2).map(|pair| distance(&pair[0], &pair[1]).0).collect()
 }
 
@@ -204,13 +208,19 @@ fn words_by_step(body: &str) -> Vec<u64> {
 fn each_step_of_the_script_applies_its_own_rule() {
     // 2 folded words, `a1b` becomes `a1` and `b`, `__` is no word, and one space is at an edge.
     let page = "<details><summary>s</summary>c d</details>a1<img>b __ e\u{202f}!";
-    assert_eq!(words_by_step(page), [2, 3, 1, 2]);
+    assert_eq!(words_by_step(&counts_in_browser(page)), [2, 3, 1, 2]);
 }
 
 #[test]
 fn the_steps_of_the_script_change_no_other_words() {
-    let page = "a<b>b</b> <img> c<img hidden>d <style>p { display: none }</style>
-        <p>e<noscript>x</noscript>f<script>document.body.append('y')</script>
-        <p style='display: none'>g<p>10\u{202f}000 h";
-    assert_eq!(words_by_step(page), [0, 0, 0, 0]);
+    let page = "a<b>b</b> <img> c<img hidden>d 10\u{202f}000 <p hidden>e<details open>f</details>";
+    assert_eq!(words_by_step(&counts_in_browser(page)), [0; STEPS.len()]);
+}
+
+#[test]
+fn only_styles_in_attributes_change_the_displayed_words() {
+    let page = "<style>p { display: none }</style><p>a<script>document.body.append('b')</script>
+        <noscript>c</noscript><p style='display: none'>d<p>e";
+    let counts = counts_in_browser(page);
+    assert_eq!(counts.shown().keys().collect::<Vec<_>>(), ["a", "e"]);
 }
