@@ -15,6 +15,8 @@ export JOB ?=
 # Settings of `make chaos`. Without SEED each run has a random one.
 export MINUTES ?= 3
 export SEED ?=
+# Folder of real pages that the fuzz tests damage, in addition to docs/samples.
+FUZZ_PAGES ?= $(shell rustc --print sysroot)/share/doc/rust/html/book
 # With KEEP=1 `make test-fresh` does not remove its root directory.
 export KEEP ?=
 # Arguments of `make bench`.
@@ -91,10 +93,10 @@ test-external: build ## run tests with a browser, nats CLI, Jaeger, Prometheus a
 		SCHEMATHESIS="$$(tests/external/schemathesis/install)" \
 		cargo test --workspace --test external -- --nocapture --test-threads=2
 
-test-parser: ## run html5lib's tests, and fuzz the HTML tokenizer for seconds
+test-parser: ## run html5lib's tests, and fuzz the HTML parser for seconds
 	HTML5LIB_TESTS="$$(tests/external/html5lib-tests)" \
 		cargo test --workspace --lib html5libs -- --ignored --nocapture
-	FUZZ_SECONDS=5 FUZZ_SEED=1 cargo test --workspace --lib fuzz:: -- --ignored --nocapture --test-threads=1
+	FUZZ_PAGES="$(FUZZ_PAGES)" FUZZ_SECONDS=5 FUZZ_SEED=1 cargo test --workspace --lib fuzz:: -- --ignored --nocapture --test-threads=1
 
 test-deploy: ## check the files for Compose, Docker, nginx, NATS and Kubernetes
 	deploy/validate
@@ -122,8 +124,8 @@ test-images: next ## like test-containers, with images that the Dockerfile build
 test-fresh: ## run the README's commands on a fresh Debian; needs root (KEEP=1, PORT)
 	@.ci/fresh
 
-fuzz: ## fuzz decoder, tokenizer and counter (FUZZ_SECONDS each, FUZZ_SEED)
-	cargo test --profile fuzz --workspace --lib fuzz:: -- --ignored --nocapture --test-threads=1
+fuzz: ## fuzz decoder, tokenizer, tree and counter (FUZZ_SECONDS each, FUZZ_SEED)
+	FUZZ_PAGES="$(FUZZ_PAGES)" cargo test --profile fuzz --workspace --lib fuzz:: -- --ignored --nocapture --test-threads=1
 
 fuzz-api: build ## send requests generated from the OpenAPI description (API_SEEDS)
 	NATS_SERVER="$$(nats/install-server)" SCHEMATHESIS="$$(tests/external/schemathesis/install)" \

@@ -1,5 +1,6 @@
 //! Tests with external tools. `make test-external` installs the tools and runs the tests.
 
+mod charsets;
 mod cross_site;
 mod differences;
 mod jaeger;

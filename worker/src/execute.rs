@@ -366,6 +366,7 @@ fn classify_count_error(error: &wordmill_count::Error) -> Failure {
         wordmill_count::Error::UnsupportedFormat { .. } => {
             Failure::new(FailureCode::UnsupportedFormat, detail)
         }
+        wordmill_count::Error::Entity(_) => Failure::new(FailureCode::ParseError, detail),
         wordmill_count::Error::TooManyUniqueWords { .. } => {
             Failure::new(FailureCode::TooManyUniqueWords, detail)
         }

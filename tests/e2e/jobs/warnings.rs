@@ -102,6 +102,21 @@ fn a_guessed_charset_is_reported() {
 }
 
 #[test]
+fn declarations_and_bytes_that_contradict_the_charset_are_reported() {
+    let stack = Stack::start();
+    let client = stack.client();
+    let declared = "utf-8; meta windows-1251";
+    for (content_type, body, count, location) in [
+        (HTML, "<meta charset=windows-1251>мельница".as_bytes(), 1, declared),
+        ("text/plain; charset=utf-8", b"caf\xe9 d\xe9j\xe0", 3, "utf-8; invalid from byte 3"),
+    ] {
+        let answer = post_document(client, "", &[("content-type", content_type)], body);
+        let warnings = warnings_of(client, &require_accepted(&answer));
+        assert_eq!(warnings, one("charset_contradicted", count, Some(location)));
+    }
+}
+
+#[test]
 fn a_batch_merges_the_warnings_of_its_members_by_code() {
     let stack = Stack::start();
     let site = Site::start();
@@ -166,7 +181,6 @@ fn warnings_of_a_newer_worker_are_shown_unchanged() {
     let newer = json!([
         {"code": "font_missing", "count": 3, "where": "page 2"},
         {"code": "unclosed_hidden_element", "count": 1, "where": "video"},
-        {"code": "charset_contradicted", "count": 2, "where": "utf-8, but koi8-r in meta"},
         {"code": "nesting_too_deep", "count": 7, "where": null},
     ]);
     admin.rewrite_record(&job_id, |record| record["warnings"] = newer.clone());

@@ -3,11 +3,7 @@
 //!
 //! In `<p><b>a</p><p>b</p>`, the second paragraph is bold, too.
 
-use super::{
-    element::Name,
-    open_elements::{ElementId, OpenElement},
-    rendering::OwnRendering,
-};
+use super::{element::Name, rendering::OwnRendering};
 
 /// Maximum number of items. If there are more, the older half is discarded. Between two markers,
 /// there are at most three equal elements, so longer lists consist of markers without an end.
@@ -15,6 +11,17 @@ const ITEMS_MAX: usize = 1024;
 
 /// Maximum number of equal elements after the last marker.
 const EQUAL_MAX: usize = 3;
+
+/// Identity of an element, which a copy of the element does not share.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct ElementId(u32);
+
+impl ElementId {
+    /// Returns the identity of the next element. After 4 billion elements, they repeat.
+    pub(super) const fn next(self) -> Self {
+        Self(self.0.wrapping_add(1))
+    }
+}
 
 /// A formatting element.
 #[derive(Clone, Copy)]
@@ -61,30 +68,19 @@ impl ActiveFormatting {
     ///
     /// Elements are equal here if they have the same name and rendering. The standard compares all
     /// attributes, but this does not change which text is visible.
-    pub(super) fn push(&mut self, open: &OpenElement) {
+    pub(super) fn push(&mut self, id: ElementId, name: Name, own: OwnRendering) {
         // Usually the list is short.
         if self.items.len() >= EQUAL_MAX {
-            self.limit_equal(open);
+            self.limit_equal(name, own);
         }
-        self.push_item(Item::Element(FormattingElement {
-            name: open.name,
-            own: open.own,
-            id: open.id,
-            is_open: true,
-        }));
+        self.push_item(Item::Element(FormattingElement { name, own, id, is_open: true }));
     }
 
-    fn limit_equal(&mut self, open: &OpenElement) {
-        let is_equal =
-            |element: &FormattingElement| element.name == open.name && element.own == open.own;
+    fn limit_equal(&mut self, name: Name, own: OwnRendering) {
+        let is_equal = |element: &FormattingElement| element.name == name && element.own == own;
         let start = self.start();
-        let mut equal = self
-            .items
-            .iter()
-            .enumerate()
-            .skip(start)
-            .rev()
-            .filter(|(_, item)| item.element().is_some_and(is_equal));
+        let items = self.items.iter().enumerate().skip(start).rev();
+        let mut equal = items.filter(|(_, item)| item.element().is_some_and(is_equal));
         if let Some((index, _)) = equal.nth(EQUAL_MAX.saturating_sub(1)) {
             self.items.remove(index);
         }

@@ -1,23 +1,34 @@
-//! Detects the charset of a document.
+//! Decides the charset of a document.
+//!
+//! A byte order mark, the Content-Type and the start of the document decide at once. Otherwise the
+//! decision waits until the document has a byte that is not ASCII: until then, every charset has
+//! the same text. [`Decision`] receives the bytes and decides.
+
+mod meta;
+pub(super) mod utf_16;
 
 use std::fmt;
 
 use chardetng::{EncodingDetector, Iso2022JpDetection, Utf8Detection};
-use encoding_rs::{Encoding, UTF_8, UTF_16BE, UTF_16LE, WINDOWS_1252, X_USER_DEFINED};
+use encoding_rs::{Encoding, GB18030, GBK, ISO_2022_JP, ISO_8859_8, ISO_8859_8_I, UTF_8};
+use memchr::memchr;
 
+use self::{
+    meta::{MetaScanner, PRESCAN_BYTES_MAX, SCANNER_BYTES_MAX, correct, unquote},
+    utf_16::{detect_utf_16, find_declared_utf_16},
+};
 use super::{
     Hints,
     format::{Format, parameter},
-    tokenizer::{Attribute, Content, Sink, Tag, Tokenizer},
 };
 
-/// Length of the start of a page in which it may declare its charset, as in browsers, in bytes.
-const DECLARATION_BYTES_MAX: usize = 1024;
+/// Maximum memory for the decision, in bytes: the detector, the scanner of the page and that of
+/// its start, and an XML declaration as text.
+pub(super) const DECISION_BYTES_MAX: usize =
+    size_of::<EncodingDetector>() + 2 * SCANNER_BYTES_MAX + 3 * PRESCAN_BYTES_MAX;
 
-/// Maximum memory for charset detection, in bytes: the detector, and the first 1024 bytes as text.
-/// Decoding triples their size, and a growing string can hold three times that.
-pub(super) const DETECTION_BYTES_MAX: usize =
-    size_of::<EncodingDetector>() + 3 * 3 * DECLARATION_BYTES_MAX;
+/// Starts ISO-2022-JP, which has no bytes above 0x7F.
+const ESCAPE: u8 = 0x1b;
 
 /// Source of the charset, in the order of precedence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,13 +37,13 @@ pub enum CharsetSource {
     Bom,
     /// The `charset` parameter of the Content-Type.
     Header,
-    /// A `meta` element in the first 1024 bytes of a page.
+    /// A `meta` element of a page in HTML, in its head or its first 64 KiB.
     Meta,
     /// The XML declaration at the start of a page.
     Xml,
-    /// The bytes: the most likely charset of the first 64 KiB.
+    /// The bytes: the most likely charset of the 64 KiB from the first byte that is not ASCII.
     Detected,
-    /// The default, UTF-8: the first 64 KiB are plain ASCII.
+    /// The default, UTF-8: all bytes are ASCII.
     Default,
 }
 
@@ -57,34 +68,221 @@ impl fmt::Display for CharsetSource {
     }
 }
 
-/// A detected charset.
+/// The charset in which a document is decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Charset {
     pub(super) encoding: &'static Encoding,
     pub(super) source: CharsetSource,
-    /// Length of the byte order mark, which is not text, in bytes.
-    pub(super) bom_bytes: usize,
 }
 
-/// Detects the charset of a document that starts with `head`. `is_complete` means that `head` is
-/// the whole document.
-pub(super) fn detect_charset(
-    head: &[u8],
-    is_complete: bool,
-    format: Format,
-    hints: &Hints<'_>,
-) -> Charset {
-    if let Some((encoding, bom_bytes)) = Encoding::for_bom(head) {
-        return Charset { encoding, source: CharsetSource::Bom, bom_bytes };
+impl Charset {
+    /// Charset of a document that is ASCII throughout.
+    pub(super) const DEFAULT: Self = Self::new(UTF_8, CharsetSource::Default);
+
+    const fn new(encoding: &'static Encoding, source: CharsetSource) -> Self {
+        Self { encoding, source }
     }
-    let header = hints.content_type.and_then(|value| parameter(value, "charset"));
-    let header = header.and_then(|label| encoding_for_label(&label));
-    let declared = header
-        .map(|encoding| (encoding, CharsetSource::Header))
-        .or_else(|| (format != Format::Text).then(|| find_declared_charset(head)).flatten());
-    let (encoding, source) =
-        declared.unwrap_or_else(|| guess_charset(head, is_complete, hints.host_tld));
-    Charset { encoding, source, bom_bytes: 0 }
+
+    /// Returns the name of the encoding in lower case.
+    pub(super) fn name(self) -> String {
+        self.encoding.name().to_ascii_lowercase()
+    }
+}
+
+/// Declarations that name another charset than that of the document.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Contradiction {
+    /// Encoding and source of the first declaration.
+    pub(super) first: Charset,
+    /// Number of declarations.
+    pub(super) count: u64,
+}
+
+/// Decision about the charset of one document.
+pub(super) struct Decision {
+    format: Format,
+    host_tld: Option<String>,
+    /// The charset, once it is decided.
+    charset: Option<Charset>,
+    /// Charset that the start of a page declares, which a `meta` element can override.
+    tentative: Option<Charset>,
+    /// Encoding in the XML declaration of a page.
+    xml: Option<&'static Encoding>,
+    scanner: Option<MetaScanner>,
+    /// Whether bytes after the head are scanned.
+    is_scanning: bool,
+    /// Last two bytes before the undecided ones: the detector judges letters by their context.
+    context: Vec<u8>,
+    can_be_iso_2022_jp: bool,
+}
+
+impl Decision {
+    /// Starts the decision about a document that begins with `head`. `is_complete` means that
+    /// `head` is the whole document.
+    pub(super) fn new(head: &[u8], is_complete: bool, format: Format, hints: &Hints<'_>) -> Self {
+        let mut decision = Self {
+            format,
+            host_tld: hints.host_tld.and_then(host_label),
+            charset: None,
+            tentative: None,
+            xml: None,
+            scanner: None,
+            is_scanning: false,
+            context: Vec::new(),
+            can_be_iso_2022_jp: format == Format::Text,
+        };
+        let header = hints.content_type.and_then(|value| parameter(value, "charset"));
+        let header = header.and_then(|label| encoding_for_label(&label));
+        let bom = Encoding::for_bom(head);
+        decision.charset = bom
+            .map(|(encoding, _)| Charset::new(encoding, CharsetSource::Bom))
+            .or_else(|| header.map(|encoding| Charset::new(encoding, CharsetSource::Header)))
+            .or_else(|| find_utf_16(head, format));
+        let page = head.get(bom.map_or(0, |(_, length)| length)..).unwrap_or_default();
+        match format {
+            Format::Html => decision.scan_page(page, is_complete),
+            Format::Xhtml => {
+                decision.xml = find_xml_charset(page);
+                let xml = decision.xml.map(|xml| Charset::new(xml, CharsetSource::Xml));
+                decision.charset = decision.charset.or(xml);
+            }
+            Format::Text => {}
+        }
+        decision
+    }
+
+    /// Finds the declarations at the start of a page in HTML.
+    fn scan_page(&mut self, head: &[u8], is_complete: bool) {
+        let parts = head.split_at_checked(meta::declarations_end(head));
+        let (declarations, rest) = parts.unwrap_or((head, &[]));
+        let mut scanner = MetaScanner::new();
+        scanner.push(declarations);
+        self.xml = find_xml_charset(head);
+        self.charset = self.charset.or_else(|| find_meta_charset(&scanner));
+        if self.charset.is_none() {
+            let in_raw_text = meta::prescan(declarations);
+            self.tentative = in_raw_text
+                .map(|encoding| Charset::new(encoding, CharsetSource::Meta))
+                .or_else(|| self.xml.map(|encoding| Charset::new(encoding, CharsetSource::Xml)));
+            // Later `meta` elements count only in the head, as in Chromium: a search in all of a
+            // long body would be slow.
+            let mut pieces = rest.chunks(PRESCAN_BYTES_MAX);
+            while !is_complete
+                && !scanner.is_in_body()
+                && let Some(piece) = pieces.next()
+            {
+                scanner.push(piece);
+            }
+            scanner.ignore_body();
+            self.is_scanning = !is_complete && !scanner.is_in_body();
+        }
+        self.scanner = Some(scanner);
+    }
+
+    /// Returns the charset, or `None` if it is not decided yet.
+    pub(super) const fn charset(&self) -> Option<Charset> {
+        self.charset
+    }
+
+    /// Scans the next bytes after the start of the document, before they are decoded.
+    pub(super) fn scan(&mut self, bytes: &[u8]) {
+        if let Some(scanner) = self.scanner.as_mut().filter(|_| self.is_scanning) {
+            scanner.push(bytes);
+            self.is_scanning = !scanner.is_in_body();
+        }
+    }
+
+    /// Returns the length of the start of `bytes` that has the same text in every charset.
+    ///
+    /// NUL is no exception: UTF-16 was recognized from the head, or is excluded.
+    pub(super) fn plain_length(&self, bytes: &[u8]) -> usize {
+        let length = Encoding::ascii_valid_up_to(bytes);
+        let plain = bytes.get(..length).unwrap_or_default();
+        let escape = if self.can_be_iso_2022_jp { memchr(ESCAPE, plain) } else { None };
+        escape.unwrap_or(length)
+    }
+
+    /// Receives text that is the same in every charset, and precedes the undecided bytes.
+    pub(super) fn add_plain(&mut self, plain: &[u8]) {
+        self.context.extend_from_slice(plain.last_chunk::<2>().map_or(plain, |last| last));
+        self.context.drain(..self.context.len().saturating_sub(2));
+    }
+
+    /// Decides by all declarations so far and by the `undecided` bytes, the first of which is not
+    /// plain. `is_complete` means that the document ends after them.
+    ///
+    /// Decides nothing if the bytes are ASCII with escapes, but not ISO-2022-JP, as in the log of a
+    /// terminal. From then on, escapes are plain.
+    pub(super) fn decide(&mut self, undecided: &[u8], is_complete: bool) {
+        let declared = self.scanner.as_ref().and_then(find_meta_charset).or(self.tentative);
+        self.charset = declared.or_else(|| self.detect(undecided, is_complete));
+        self.can_be_iso_2022_jp = false;
+    }
+
+    /// Decides at the end of a document that is plain throughout.
+    pub(super) fn decide_at_end(&mut self) {
+        self.decide(&[], true);
+        self.charset = self.charset.or(Some(Charset::DEFAULT));
+    }
+
+    /// Guesses the charset from the bytes, with the top-level domain of the host as a hint.
+    fn detect(&self, undecided: &[u8], is_complete: bool) -> Option<Charset> {
+        // Like browsers, which prevent attacks with tags that are hidden by escapes.
+        let in_iso_2022_jp = match self.format {
+            Format::Text if self.can_be_iso_2022_jp => Iso2022JpDetection::Allow,
+            Format::Text | Format::Html | Format::Xhtml => Iso2022JpDetection::Deny,
+        };
+        let mut detector = EncodingDetector::new(in_iso_2022_jp);
+        detector.feed(&self.context, false);
+        let has_other_bytes = detector.feed(undecided, is_complete);
+        let host_tld = self.host_tld.as_deref().map(str::as_bytes);
+        let encoding = detector.guess(host_tld, Utf8Detection::Allow);
+        let is_detected = has_other_bytes || encoding == ISO_2022_JP;
+        is_detected.then_some(Charset::new(encoding, CharsetSource::Detected))
+    }
+
+    /// Returns the declarations that name another charset than that of the document.
+    pub(super) fn contradiction(&self) -> Option<Contradiction> {
+        let charset = self.charset?;
+        let xml = self.xml.map(|encoding| (Charset::new(encoding, CharsetSource::Xml), 1));
+        let meta = self.scanner.iter().flat_map(MetaScanner::declared);
+        let meta =
+            meta.map(|(encoding, count)| (Charset::new(encoding, CharsetSource::Meta), *count));
+        let declared = xml.into_iter().chain(meta);
+        let mut others =
+            declared.filter(|(other, _)| !is_same(other.encoding, charset.encoding)).peekable();
+        let (first, _) = *others.peek()?;
+        let count = others.fold(0_u64, |sum, (_, count)| sum.saturating_add(count));
+        Some(Contradiction { first, count })
+    }
+}
+
+/// Finds UTF-16 without a byte order mark.
+fn find_utf_16(head: &[u8], format: Format) -> Option<Charset> {
+    match format {
+        Format::Html | Format::Xhtml => {
+            find_declared_utf_16(head).map(|encoding| Charset::new(encoding, CharsetSource::Xml))
+        }
+        Format::Text => {
+            detect_utf_16(head).map(|encoding| Charset::new(encoding, CharsetSource::Detected))
+        }
+    }
+}
+
+/// Returns the first charset in a `meta` element.
+fn find_meta_charset(scanner: &MetaScanner) -> Option<Charset> {
+    let (encoding, _) = scanner.declared().first()?;
+    Some(Charset::new(encoding, CharsetSource::Meta))
+}
+
+/// Finds the encoding in `<?xml version="1.0" encoding="..."?>`.
+fn find_xml_charset(head: &[u8]) -> Option<&'static Encoding> {
+    let start = head.get(..PRESCAN_BYTES_MAX).unwrap_or(head);
+    let declaration = start.strip_prefix(b"<?xml")?.split(|byte| *byte == b'>').next()?;
+    let text = String::from_utf8_lossy(declaration);
+    let (_, value) = text.split_once("encoding")?;
+    let value = value.trim_start().strip_prefix('=')?;
+    encoding_for_label(unquote(value.trim_start())).map(correct)
 }
 
 /// Returns the encoding with a label, or `None` if the label is unknown or decodes to nothing.
@@ -92,194 +290,17 @@ fn encoding_for_label(label: &str) -> Option<&'static Encoding> {
     Encoding::for_label_no_replacement(label.trim().as_bytes())
 }
 
-/// Finds the charset that a page declares near its start.
-fn find_declared_charset(head: &[u8]) -> Option<(&'static Encoding, CharsetSource)> {
-    let start = head.get(..DECLARATION_BYTES_MAX).unwrap_or(head);
-    let declared = find_meta_charset(start)
-        .map(|encoding| (encoding, CharsetSource::Meta))
-        .or_else(|| find_xml_charset(start).map(|encoding| (encoding, CharsetSource::Xml)));
-    // A declaration that is readable as ASCII cannot be in UTF-16, even if it declares UTF-16.
-    declared.map(|(encoding, source)| {
-        if encoding == UTF_16LE || encoding == UTF_16BE {
-            (UTF_8, source)
-        } else if encoding == X_USER_DEFINED {
-            (WINDOWS_1252, source)
-        } else {
-            (encoding, source)
-        }
-    })
+/// Returns the label of a top-level domain as the detector expects it: it panics on others.
+fn host_label(tld: &str) -> Option<String> {
+    let is_label = tld.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    is_label.then(|| tld.to_ascii_lowercase())
 }
 
-/// Finds the first `meta` tag that names a known charset.
-fn find_meta_charset(start: &[u8]) -> Option<&'static Encoding> {
-    let mut finder = MetaFinder::default();
-    Tokenizer::new().push(&String::from_utf8_lossy(start), &mut finder);
-    finder.encoding
-}
-
-/// Finds `meta` tags, including those inside scripts and titles, as browsers do.
-#[derive(Default)]
-struct MetaFinder {
-    encoding: Option<&'static Encoding>,
-}
-
-impl Sink for MetaFinder {
-    fn add_text(&mut self, _: &str) {}
-
-    fn start_tag(&mut self, tag: &Tag) -> Content {
-        if tag.name() == "meta" && self.encoding.is_none() {
-            let from_content = || {
-                let names = tag.value(Attribute::HttpEquiv)?.trim();
-                let content = tag.value(Attribute::Content)?;
-                names.eq_ignore_ascii_case("content-type").then(|| parse_charset(content)).flatten()
-            };
-            let label = tag.value(Attribute::Charset).map(str::to_owned).or_else(from_content);
-            self.encoding = label.and_then(|label| encoding_for_label(&label));
-        }
-        Content::Markup
-    }
-
-    fn end_tag(&mut self, _: &Tag) {}
-
-    fn has_cdata(&self) -> bool {
-        false
-    }
-}
-
-/// Finds the label in the `content` of a `meta` tag: after `charset`, optional white space, and
-/// `=`.
-fn parse_charset(content: &str) -> Option<String> {
-    let lower = content.to_ascii_lowercase();
-    let mut rest = lower.as_str();
-    loop {
-        let (_, after) = rest.split_once("charset")?;
-        rest = after;
-        if let Some(value) = rest.trim_start().strip_prefix('=') {
-            return Some(unquote(value.trim_start()).to_owned());
-        }
-    }
-}
-
-/// Returns the text inside the quotes. Without quotes, returns the text up to white space or `;`.
-fn unquote(value: &str) -> &str {
-    for quote in ['"', '\''] {
-        if let Some(inner) = value.strip_prefix(quote) {
-            return inner.split(quote).next().unwrap_or_default();
-        }
-    }
-    let end = |c: char| c.is_ascii_whitespace() || c == ';';
-    value.split(end).next().unwrap_or_default()
-}
-
-/// Finds the encoding in `<?xml version="1.0" encoding="..."?>`.
-fn find_xml_charset(start: &[u8]) -> Option<&'static Encoding> {
-    let text = String::from_utf8_lossy(start);
-    let declaration = text.strip_prefix("<?xml")?.split('>').next()?;
-    let (_, value) = declaration.split_once("encoding")?;
-    let value = value.trim_start().strip_prefix('=')?;
-    encoding_for_label(unquote(value.trim_start()))
-}
-
-/// Guesses the charset from the bytes, with the top-level domain of the host as a hint.
-fn guess_charset(
-    head: &[u8],
-    is_complete: bool,
-    host_tld: Option<&str>,
-) -> (&'static Encoding, CharsetSource) {
-    let mut detector = EncodingDetector::new(Iso2022JpDetection::Deny);
-    if !detector.feed(head, is_complete) {
-        return (UTF_8, CharsetSource::Default);
-    }
-    let tld = host_tld.map(str::to_ascii_lowercase);
-    // The detector panics on other labels.
-    let is_label = |label: &String| {
-        let mut bytes = label.bytes();
-        bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
-    };
-    let tld = tld.filter(is_label);
-    let encoding = detector.guess(tld.as_deref().map(str::as_bytes), Utf8Detection::Allow);
-    (encoding, CharsetSource::Detected)
+/// Returns whether two encodings decode all bytes to the same text.
+fn is_same(one: &'static Encoding, other: &'static Encoding) -> bool {
+    const SAME: [[&Encoding; 2]; 2] = [[GBK, GB18030], [ISO_8859_8, ISO_8859_8_I]];
+    one == other || SAME.iter().any(|pair| pair.contains(&one) && pair.contains(&other))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn charset_of(head: &[u8], content_type: &str) -> (&'static str, CharsetSource) {
-        let hints = Hints { content_type: Some(content_type), host_tld: None };
-        let format =
-            if content_type.starts_with("text/html") { Format::Html } else { Format::Text };
-        let charset = detect_charset(head, true, format, &hints);
-        (charset.encoding.name(), charset.source)
-    }
-
-    #[test]
-    fn sources_have_a_precedence() {
-        let page = b"<?xml version='1.0' encoding='koi8-r'?><meta charset=windows-1251>\xcc\xfb";
-        let with_bom = [b"\xef\xbb\xbf", page.as_slice()].concat();
-        let header = "text/html; charset=\"ISO-8859-5\"";
-        let xml_only = b"<?xml version='1.0' encoding='koi8-r'?><p>\xcc\xfb";
-        assert_eq!(charset_of(&with_bom, header), ("UTF-8", CharsetSource::Bom));
-        assert_eq!(charset_of(page, header), ("ISO-8859-5", CharsetSource::Header));
-        assert_eq!(charset_of(page, "text/html"), ("windows-1251", CharsetSource::Meta));
-        assert_eq!(charset_of(xml_only, "text/html"), ("KOI8-R", CharsetSource::Xml));
-        let russian = encoding_rs::WINDOWS_1251.encode("Мельница стоит у реки").0;
-        assert_eq!(charset_of(&russian, "text/html"), ("windows-1251", CharsetSource::Detected));
-        assert_eq!(charset_of(b"mill", "text/html"), ("UTF-8", CharsetSource::Default));
-    }
-
-    #[test]
-    fn every_form_of_meta_charset_is_recognized() {
-        for page in [
-            "<meta charset=\"windows-1251\">",
-            "<META CharSet = windows-1251 />",
-            "<meta http-equiv='Content-Type' content='text/html; charset=windows-1251'>",
-            "<meta content='text/html;charset = \"windows-1251\"' http-equiv=content-type>",
-            "<!-- <meta charset=utf-8> --><meta charset=nonsense><meta charset=cp1251>",
-        ] {
-            assert_eq!(
-                charset_of(page.as_bytes(), "text/html"),
-                ("windows-1251", CharsetSource::Meta),
-                "{page}"
-            );
-        }
-    }
-
-    #[test]
-    fn tags_without_a_charset_are_skipped() {
-        for page in [
-            "<meta name=description content='charset=windows-1251'>",
-            "<meta charset=hz-gb-2312>",
-            "<p title='<meta charset=windows-1251>'>",
-            "<meta http-equiv=content-type content='charset'>",
-            "<meta charset=windows-12",
-        ] {
-            assert_eq!(
-                charset_of(page.as_bytes(), "text/html").1,
-                CharsetSource::Default,
-                "{page}"
-            );
-        }
-        let far = format!("{}<meta charset=windows-1251>", " ".repeat(1024));
-        assert_eq!(charset_of(far.as_bytes(), "text/html").1, CharsetSource::Default);
-        let in_text = b"<meta charset=windows-1251>";
-        assert_eq!(charset_of(in_text, "text/plain").1, CharsetSource::Default);
-    }
-
-    #[test]
-    fn declarations_of_utf_16_are_ignored() {
-        assert_eq!(
-            charset_of(b"<meta charset=utf-16>", "text/html"),
-            ("UTF-8", CharsetSource::Meta)
-        );
-    }
-
-    #[test]
-    fn unusual_top_level_domains_are_ignored() {
-        let bytes = encoding_rs::WINDOWS_1251.encode("Мельница стоит у реки").0;
-        for tld in ["ru", "RU", "рф", "co.uk", "", "::1"] {
-            let (encoding, _) = guess_charset(&bytes, true, Some(tld));
-            assert_eq!(encoding.name(), "windows-1251", "{tld}");
-        }
-    }
-}
+mod tests;

@@ -97,6 +97,16 @@ impl Name {
     }
 }
 
+/// Namespace of an element.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Namespace {
+    Html,
+    Svg,
+    MathMl,
+    /// Any other, in XML.
+    Unknown,
+}
+
 /// Treatment of a start tag in the insertion mode "in body" of the HTML standard, and of its end
 /// tag. Elements with the same treatment share a variant.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -2,10 +2,13 @@
 
 use std::fmt;
 
-use encoding_rs::Encoding;
+use encoding_rs::{Encoding, UTF_16BE, UTF_16LE};
 use wordmill_common::source::Extractor;
 
-use super::Error;
+use super::{
+    Error,
+    charset::utf_16::{detect_utf_16, find_declared_utf_16},
+};
 
 /// Length of the start of a document in which HTML tags are searched, in bytes.
 const SNIFF_BYTES_MAX: usize = 1024;
@@ -107,21 +110,34 @@ fn unsupported_format(kind: &str) -> Error {
 }
 
 /// Refuses a document with too many control characters. UTF-16 contains zero bytes, so a document
-/// with a byte order mark or the charset UTF-16 is exempt.
+/// in UTF-16 is exempt if it can be decoded.
 fn require_text(
     head: &[u8],
     content_type: Option<&str>,
     format: Format,
     name: String,
 ) -> Result<(Format, String), Error> {
-    let label = content_type.and_then(|value| parameter(value, "charset"));
-    let is_utf_16 = |label: String| label.to_ascii_lowercase().starts_with("utf-16");
-    let has_utf_16_mark = Encoding::for_bom(head).is_some() || label.is_some_and(is_utf_16);
     let controls = count_controls(head);
-    if !has_utf_16_mark && controls > STRAY_CONTROLS_MAX.saturating_add(head.len() / 50) {
-        return Err(unsupported_format("binary data"));
+    if controls <= STRAY_CONTROLS_MAX.saturating_add(head.len() / 50) {
+        return Ok((format, name));
     }
-    Ok((format, name))
+    let label = content_type.and_then(|value| parameter(value, "charset"));
+    let encoding = label.and_then(|label| Encoding::for_label(label.trim().as_bytes()));
+    let is_readable = match encoding {
+        _ if Encoding::for_bom(head).is_some() => true,
+        Some(encoding) => encoding == UTF_16LE || encoding == UTF_16BE,
+        None if find_declared_utf_16(head).is_some() => format != Format::Text,
+        None => format == Format::Text && detect_utf_16(head).is_some(),
+    };
+    if is_readable { Ok((format, name)) } else { Err(unsupported_format(binary_kind(head))) }
+}
+
+/// Describes data with many control characters.
+fn binary_kind(head: &[u8]) -> &'static str {
+    match detect_utf_16(head) {
+        Some(_) => "undeclared UTF-16 without a byte order mark",
+        None => "binary data",
+    }
 }
 
 /// Counts the bytes that do not occur in text of any 8-bit charset.
@@ -177,8 +193,8 @@ fn sniff(head: &[u8]) -> Result<(Format, &'static str), Error> {
         return Ok((Format::Html, "text/html"));
     }
     // Without a content type, a single control character is enough to refuse the document.
-    let has_bom = Encoding::for_bom(head).is_some();
-    if !has_bom && head.iter().any(|&byte| is_binary(byte)) {
+    let is_utf_16 = Encoding::for_bom(head).is_some() || detect_utf_16(head).is_some();
+    if !is_utf_16 && head.iter().any(|&byte| is_binary(byte)) {
         return Err(unsupported_format("binary data"));
     }
     Ok((Format::Text, "text/plain"))
@@ -191,8 +207,9 @@ fn is_xhtml(start: &str) -> bool {
 /// Returns the first [`SNIFF_BYTES_MAX`] bytes as text in lower case, without leading white space.
 fn lowercase_start(head: &[u8]) -> String {
     let start = head.get(..SNIFF_BYTES_MAX).unwrap_or(head);
-    let text = match Encoding::for_bom(start) {
-        Some((encoding, _)) => encoding.decode(start).0,
+    let bom = Encoding::for_bom(start).map(|(encoding, _)| encoding);
+    let text = match bom.or_else(|| detect_utf_16(start)) {
+        Some(encoding) => encoding.decode(start).0,
         None => String::from_utf8_lossy(start),
     };
     text.trim_start().to_ascii_lowercase()
@@ -307,10 +324,22 @@ mod tests {
     }
 
     #[test]
-    fn declared_utf_16_is_text() {
-        let head = b"A\0 \0m\0i\0l\0l\0 \0i\0s\0 \0";
-        assert_eq!(describe_format(head, Some("text/plain; charset=UTF-16LE")), "text text/plain");
-        assert_eq!(describe_format(head, Some("text/plain")), "refused binary data");
+    fn utf_16_is_text_if_its_charset_can_be_decided() {
+        let text = b"A\0 \0m\0i\0l\0l\0 \0i\0s\0 \0\n\0";
+        let page = b"<\0h\0t\0m\0l\0>\0A\0 \0m\0i\0l\0l\0";
+        let undeclared = "refused undeclared UTF-16 without a byte order mark";
+        for (head, content_type, name) in [
+            (text.as_slice(), "text/plain; charset=UTF-16LE", "text text/plain"),
+            (text, "text/plain", "text text/plain"),
+            (text, "", "text text/plain"),
+            (text, "text/plain; charset=nonsense", "text text/plain"),
+            (text, "text/plain; charset=utf-8", undeclared),
+            (page, "text/html; charset=utf-16", "html text/html"),
+            (page, "text/html", undeclared),
+            (page, "", undeclared),
+        ] {
+            assert_eq!(describe_format(head, Some(content_type)), name, "{content_type}");
+        }
     }
 
     #[test]

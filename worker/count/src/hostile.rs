@@ -95,6 +95,29 @@ const PAGES: &[(&str, &str)] = &[
     ("<!doctype ", "x "),
     ("<plaintext>", "<a>"),
     ("<x y=", "&lt"),
+    ("", "<b><p>"),
+    ("", "<b hidden><i><font><u></b></i>"),
+    ("", "<a><div>"),
+    ("", "<p><b><i></p>"),
+    ("", "<object></p>"),
+    ("", "<x-y></span>"),
+    ("", "<table><td><b>"),
+    ("<table>", "<b>x<tr>"),
+    ("<table>", "<a><i>"),
+    ("", "<form><div></form>"),
+    ("", "<select><option><optgroup>"),
+    ("", "<svg><desc><li>"),
+    ("", "<math><mi><annotation-xml>"),
+    ("", "<template>"),
+    ("", "<ruby><rt><rp>"),
+    ("", "</b>"),
+    ("<!DOCTYPE html [", "<!ELEMENT a ANY>"),
+    ("<!DOCTYPE html [<!ENTITY a 'b'>]>", "&a;&"),
+    ("<a xmlns:b='c'>", "<b:d xmlns:b='e'>"),
+    ("<a ", "xmlns:b='c' "),
+    ("", "<meta charset=koi8-r>"),
+    ("<meta content='", "charset"),
+    ("<script>", "c...s.t "),
 ];
 
 /// The name and the repeated part of a text.
@@ -139,6 +162,9 @@ const CHARSETS: &[(&str, &[u8])] = &[
     ("windows-1252", b"\x81"),
     ("replacement", b"a"),
     ("", b"\xe4 "),
+    ("", b"\x1b"),
+    ("", b"a\0"),
+    ("", b"\x34\x6c "),
 ];
 
 #[test]

@@ -6,7 +6,8 @@ use sha2::{Digest, Sha256};
 
 use super::Error;
 
-/// Maximum length of the head, from which the format and the charset are detected, in bytes.
+/// Maximum length of the head, from which the format and, if it can, the charset is decided, in
+/// bytes.
 pub(super) const HEAD_BYTES_MAX: usize = 64 * 1024;
 
 /// Maximum length of one read, in bytes. `on_progress` is called after each read.
@@ -37,19 +38,31 @@ impl<'w, R: Read> Input<'w, R> {
     /// Reads the first [`HEAD_BYTES_MAX`] bytes, or the whole document if it is shorter.
     pub(super) fn read_head(&mut self) -> Result<Vec<u8>, Error> {
         let mut head = Vec::new();
-        while head.len() < HEAD_BYTES_MAX {
-            let chunk = self.read_up_to(HEAD_BYTES_MAX - head.len())?;
-            if chunk.is_empty() {
-                break;
+        loop {
+            let bytes_max = HEAD_BYTES_MAX.saturating_sub(head.len());
+            if self.read_into(&mut head, bytes_max)? == 0 {
+                return Ok(head);
             }
-            head.extend_from_slice(chunk);
         }
-        Ok(head)
     }
 
-    /// Reads the next chunk. Returns an empty slice at the end of the document.
-    pub(super) fn read(&mut self) -> Result<&[u8], Error> {
-        self.read_up_to(READ_BYTES_MAX)
+    /// Reads a chunk of at most `bytes_max` bytes and appends it to `bytes`. Returns its length,
+    /// which is 0 at the end of the document.
+    ///
+    /// The capacity of `bytes` doubles, as usual, but not beyond [`HEAD_BYTES_MAX`].
+    pub(super) fn read_into(
+        &mut self,
+        bytes: &mut Vec<u8>,
+        bytes_max: usize,
+    ) -> Result<usize, Error> {
+        let chunk = self.read_up_to(bytes_max)?;
+        let length = bytes.len().saturating_add(chunk.len());
+        if length > bytes.capacity() {
+            let capacity = bytes.capacity().saturating_mul(2).min(HEAD_BYTES_MAX).max(length);
+            bytes.reserve_exact(capacity.saturating_sub(bytes.len()));
+        }
+        bytes.extend_from_slice(chunk);
+        Ok(chunk.len())
     }
 
     /// Returns whether the end of the document was reached.
@@ -69,7 +82,7 @@ impl<'w, R: Read> Input<'w, R> {
     }
 
     fn read_up_to(&mut self, bytes_max: usize) -> Result<&[u8], Error> {
-        if self.has_ended {
+        if self.has_ended || bytes_max == 0 {
             return Ok(&[]);
         }
         let bytes_max = bytes_max.min(self.buffer.len());
@@ -93,6 +106,28 @@ fn read_uninterrupted(reader: &mut impl Read, buffer: &mut [u8]) -> Result<usize
         match reader.read(buffer) {
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             result => return result.map_err(Error::Read),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Reader that returns chunks of one size, without end.
+    struct EndlessReader(usize);
+
+    impl Read for EndlessReader {
+        fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+            Ok(self.0.min(buffer.len()))
+        }
+    }
+
+    #[test]
+    fn the_memory_of_the_head_does_not_depend_on_chunks() {
+        for size in [1, 1000, 5000, 16_000, READ_BYTES_MAX] {
+            let head = Input::new(EndlessReader(size), &|_| true).read_head().unwrap();
+            assert_eq!((head.len(), head.capacity()), (HEAD_BYTES_MAX, HEAD_BYTES_MAX), "{size}");
         }
     }
 }

@@ -27,8 +27,8 @@
 //!
 //! In the order in which they process a document:
 //!
-//! - `input` reads and hashes the bytes. `format` and `charset` detect the format and the charset
-//!   from the first bytes, and `decode` decodes all bytes to text.
+//! - `input` reads and hashes the bytes, `format` detects the format from the first ones, `charset`
+//!   decides the charset, and `decode` decodes all bytes to text.
 //! - For pages, `tokenizer` splits the text into tags and text. `extract` selects the visible text
 //!   with the help of `tree`, which applies the rules by which browsers build a tree.
 //! - `omission` adds up the content of a page that is not counted, for warnings.
@@ -66,6 +66,8 @@ mod open_elements;
 #[cfg(test)]
 mod random;
 mod rendering;
+#[cfg(test)]
+mod reported;
 mod rules;
 mod segment;
 mod stretch;
@@ -87,9 +89,17 @@ use wordmill_common::warning::{WarningCode, Warnings};
 
 pub use self::{
     charset::CharsetSource, decode::CHARSET_BYTES_MAX, format::Format, rules::UNICODE_VERSION,
+    tokenizer::EntityError,
 };
 
-use self::{counter::Counter, decode::TextReader, extract::Extractor, input::Input, tree::Syntax};
+use self::{
+    charset::Contradiction,
+    counter::Counter,
+    decode::{DecodedSource, TextReader},
+    extract::Extractor,
+    input::Input,
+    tokenizer::Syntax,
+};
 
 /// Default of [`Options::unique_words_max`].
 pub const UNIQUE_WORDS_MAX: usize = 2_000_000;
@@ -99,7 +109,7 @@ pub const UNIQUE_WORDS_MAX: usize = 2_000_000;
 pub struct Hints<'a> {
     /// Value of the HTTP header `Content-Type`, including parameters. It selects the format and the
     /// charset. But a byte order mark takes precedence, and binary data is always refused. Without
-    /// it, both are detected from the bytes.
+    /// it, both are detected from the document.
     pub content_type: Option<&'a str>,
     /// Last label of the host name, for example `jp`. Used as a hint if the charset has to be
     /// guessed.
@@ -197,6 +207,9 @@ pub enum Error {
         /// Content type, or a short description such as `binary data`.
         kind: String,
     },
+    /// The document refers to an entity that is not supported, in XHTML.
+    #[error(transparent)]
+    Entity(#[from] EntityError),
     /// The document has more distinct words than [`Options::unique_words_max`].
     #[error("the document has more than {limit} unique words")]
     TooManyUniqueWords {
@@ -221,6 +234,7 @@ pub enum Error {
 ///
 /// - [`Error::UnsupportedFormat`] if the bytes are binary, or the content type is neither a page
 ///   nor text.
+/// - [`Error::Entity`] if the page refers to an entity other than a declared text.
 /// - [`Error::TooManyUniqueWords`] if there are more distinct words than
 ///   [`Options::unique_words_max`].
 /// - [`Error::Interrupted`] if `on_progress` returns `false`.
@@ -232,26 +246,19 @@ pub fn count(
     on_progress: &impl Fn(u64) -> bool,
 ) -> Result<DocumentCount, Error> {
     let mut input = Input::new(reader, on_progress);
-    let mut head = input.read_head()?;
+    let head = input.read_head()?;
     let (format, content_type) = format::detect_format(&head, hints.content_type)?;
-    let charset = charset::detect_charset(&head, input.has_ended(), format, hints);
-    head.drain(..charset.bom_bytes.min(head.len()));
-
-    let mut text = TextReader::new(input, head, charset.encoding);
-    let charset_name = charset.encoding.name().to_ascii_lowercase();
+    let mut text = TextReader::new(input, head, format, hints);
     let mut counter = Counter::new(options);
-    // Text in another charset is hardly ever valid UTF-8, so a detected UTF-8 is no guess.
-    if charset.source == CharsetSource::Detected && charset.encoding != UTF_8 {
-        counter.warn(WarningCode::CharsetGuessed, 1, Some(&charset_name));
-    }
     match format {
         Format::Html => count_page(&mut text, Syntax::Html, &mut counter)?,
         Format::Xhtml => count_page(&mut text, Syntax::Xml, &mut counter)?,
         Format::Text => count_plain_text(&mut text, &mut counter)?,
     }
+    let source = text.finish();
+    warn_about_charset(&source, &mut counter);
     let limit = options.unique_words_max;
     let text_count = counter.finish().ok_or(Error::TooManyUniqueWords { limit })?;
-    let (size_bytes, sha256) = text.into_input().finish();
     Ok(DocumentCount {
         totals: text_count.totals,
         totals_by_rule: text_count.totals_by_rule,
@@ -262,11 +269,32 @@ pub fn count(
         rule: rules::describe(options.job_options.rule),
         format,
         content_type,
-        charset: charset_name,
-        charset_from: charset.source,
-        size_bytes,
-        sha256,
+        charset: source.charset.name(),
+        charset_from: source.charset.source,
+        size_bytes: source.size_bytes,
+        sha256: source.sha256,
     })
+}
+
+/// Warns of a guessed charset, and of bytes and declarations that contradict the charset.
+fn warn_about_charset(source: &DecodedSource, counter: &mut Counter) {
+    let name = source.charset.name();
+    // Text in another charset is hardly ever valid UTF-8, so a detected UTF-8 is no guess.
+    if source.charset.source == CharsetSource::Detected && source.charset.encoding != UTF_8 {
+        counter.warn(WarningCode::CharsetGuessed, 1, Some(&name));
+    }
+    let mut location = name;
+    let mut count = 0_u64;
+    if let Some(Contradiction { first, count: declarations }) = source.contradiction {
+        location.push_str(&format!("; {} {}", first.source, first.name()));
+        count = declarations;
+    }
+    if source.invalid.count > 0 {
+        let offset = source.invalid.first_offset;
+        location.push_str(&format!("; invalid from byte {offset}"));
+        count = count.saturating_add(source.invalid.count);
+    }
+    counter.warn(WarningCode::CharsetContradicted, count, Some(&location));
 }
 
 /// Counts the words of plain text in memory.
@@ -314,6 +342,9 @@ fn count_page(
     let mut extractor = Extractor::new(syntax);
     while let Some(chunk) = text.next()? {
         extractor.push(chunk, counter);
+        if let Some(error) = extractor.error() {
+            return Err(error.into());
+        }
         if counter.is_full() {
             break;
         }

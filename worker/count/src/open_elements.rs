@@ -4,8 +4,8 @@
 //! each open element stores what its text inherits, so that no tree is needed.
 
 use super::{
-    active_formatting::ActiveFormatting,
-    element::{Element, Name, Property},
+    active_formatting::{ActiveFormatting, ElementId},
+    element::{Element, Name, Namespace, Property},
     rendering::{OwnRendering, Rendering},
 };
 
@@ -18,20 +18,6 @@ pub(super) const DEPTH_MAX: usize = 512;
 
 /// Number of elements for which memory is allocated at first.
 const USUAL_DEPTH: usize = 32;
-
-/// Namespace of an element.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Namespace {
-    Html,
-    Svg,
-    MathMl,
-    /// Any other, in XML.
-    Unknown,
-}
-
-/// Identity of an element, which a copy of the element does not share.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct ElementId(u32);
 
 /// An element whose end is not yet reached.
 #[derive(Clone, Copy)]
@@ -97,7 +83,7 @@ impl Unclosed {
 pub(super) struct OpenElements {
     stack: Vec<OpenElement>,
     pub(super) formatting: ActiveFormatting,
-    next_id: u32,
+    last_id: ElementId,
     /// Whether a word before the last tags cannot continue after them.
     has_separation: bool,
     pub(super) unclosed: Unclosed,
@@ -110,7 +96,7 @@ impl OpenElements {
         Self {
             stack: Vec::with_capacity(USUAL_DEPTH),
             formatting: ActiveFormatting::default(),
-            next_id: 0,
+            last_id: ElementId::default(),
             has_separation: false,
             unclosed: Unclosed::default(),
             too_deep: 0,
@@ -206,8 +192,8 @@ impl OpenElements {
     ) -> ElementId {
         let ends_words = place.rendering.ends_words_at(own);
         self.has_separation |= ends_words;
-        let id = ElementId(self.next_id);
-        self.next_id = self.next_id.wrapping_add(1);
+        let id = self.last_id.next();
+        self.last_id = id;
         let has_paragraph = self.has_paragraph();
         let mut open = OpenElement {
             name,
@@ -231,7 +217,7 @@ impl OpenElements {
     pub(super) fn add_current_to_formatting(&mut self) {
         if let Some(open) = self.stack.last_mut() {
             open.is_formatting = true;
-            self.formatting.push(open);
+            self.formatting.push(open.id, open.name, open.own);
         }
     }
 
@@ -341,9 +327,9 @@ impl OpenElements {
     /// The moved element is a copy, so it gets a new identity, which is returned.
     pub(super) fn move_inside(&mut self, from: usize, to: usize) -> Option<ElementId> {
         let mut open = self.stack.get(from).copied()?;
-        open.id = ElementId(self.next_id);
+        open.id = self.last_id.next();
         open.other_parent = None;
-        self.next_id = self.next_id.wrapping_add(1);
+        self.last_id = open.id;
         self.stack.insert(to.saturating_add(1).min(self.len()), open);
         self.stack.remove(from);
         self.update_from(from);
@@ -375,8 +361,13 @@ impl OpenElements {
         for index in index..self.len() {
             let before = index.checked_sub(1).and_then(|before| self.stack.get(before)).copied();
             if let Some(open) = self.stack.get_mut(index) {
-                let parent = open.other_parent.or(before.map(|open| open.rendering));
-                open.rendering = parent.unwrap_or_default().enter(open.own);
+                let parent = open.other_parent.or_else(|| before.map(|open| open.rendering));
+                let parent = parent.unwrap_or_default();
+                open.rendering = parent.enter(open.own);
+                // A block that is visible from here on begins here.
+                let ends_words = parent.ends_words_at(open.own);
+                self.has_separation |= ends_words && !open.ends_words;
+                open.ends_words = ends_words;
                 open.has_paragraph =
                     has_paragraph_in(open, before.is_some_and(|open| open.has_paragraph));
             }

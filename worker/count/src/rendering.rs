@@ -2,9 +2,8 @@
 
 use super::{
     counter::DropReason,
-    element::{Element, Name, Property},
+    element::{Element, Name, Namespace, Property},
     main_content::{Landmark, LandmarkState},
-    open_elements::Namespace,
     style_attribute::{Display, Style},
     tokenizer::{Attribute, Tag, resolve_in_attribute},
 };
@@ -183,6 +182,10 @@ impl OwnRendering {
         if is_html && element.has(Property::REPLACED) {
             own = own.with(Self::ENDS_WORDS | DropReason::Replaced.bits());
         }
+        if is_html && name == Name::AUDIO {
+            // Without the attribute `controls`, it has no box.
+            own = own.with(Self::NOT_DISPLAYED).without(Self::ENDS_WORDS);
+        }
         if namespace == Namespace::MathMl && element.has(Property::PHANTOM) {
             own = own.with(INVISIBLE);
         }
@@ -217,11 +220,18 @@ impl OwnRendering {
         if let Some(role) = tag.value(Attribute::Role) {
             own = own.with_landmark(Landmark::of(name, Some(role)));
         }
-        let is_audio_without_controls =
-            name == Name::AUDIO && tag.value(Attribute::Controls).is_none();
-        let is_hidden_input = name == Name::INPUT
-            && tag.value(Attribute::Type).is_some_and(|kind| kind.eq_ignore_ascii_case("hidden"));
-        if is_audio_without_controls || is_hidden_input {
+        if name == Name::AUDIO && tag.value(Attribute::Controls).is_some() {
+            own = own.with(Self::ENDS_WORDS).without(Self::NOT_DISPLAYED);
+        }
+        // A declarative shadow root is shown in place of the template.
+        let mode = tag.value(Attribute::ShadowRootMode).unwrap_or_default();
+        let is_shadow_root =
+            mode.eq_ignore_ascii_case("open") || mode.eq_ignore_ascii_case("closed");
+        if name == Name::TEMPLATE && is_shadow_root {
+            return Self::INLINE;
+        }
+        let kind = tag.value(Attribute::Type).unwrap_or_default();
+        if name == Name::INPUT && kind.eq_ignore_ascii_case("hidden") {
             own = own.with(Self::NOT_DISPLAYED).without(Self::ENDS_WORDS);
         }
         let style = tag
@@ -240,7 +250,7 @@ impl OwnRendering {
             Some(Display::Block) => own = own.with(block),
             Some(Display::Flex) => own = own.with(block | BLOCK_CHILDREN),
             Some(Display::InlineFlex) => own = own.with(BLOCK_CHILDREN),
-            Some(Display::Inline) | None => {}
+            Some(Display::Inline | Display::Default) | None => {}
         }
         // `content-visibility` does not apply to inline elements and parts of tables.
         let is_contained = own.ends_words()

@@ -17,6 +17,8 @@ pub(super) enum Display {
     /// Like [`Self::Flex`], within a line.
     InlineFlex,
     Inline,
+    /// The display of the element without attributes.
+    Default,
 }
 
 /// Declarations of a `style` attribute that determine whether text is visible. `None` stands for a
@@ -80,7 +82,8 @@ fn display_of(value: &str) -> Option<Display> {
     let has = |word: &str| value.split(' ').any(|part| part == word);
     match value {
         "none" => Some(Display::None),
-        "revert" | "revert-layer" | "revert-rule" => None,
+        "revert" => Some(Display::Default),
+        "revert-layer" | "revert-rule" => None,
         "flex" | "grid" | "-webkit-box" | "-webkit-flex" => Some(Display::Flex),
         "inline-flex" | "inline-grid" | "-webkit-inline-box" | "-webkit-inline-flex" => {
             Some(Display::InlineFlex)

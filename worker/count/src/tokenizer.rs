@@ -6,6 +6,7 @@
 //! every byte is read at most a constant number of times. Tests compare the output with html5gum, a
 //! complete tokenizer.
 
+mod doctype;
 #[cfg(test)]
 mod html5lib;
 #[cfg(test)]
@@ -16,12 +17,29 @@ mod tag;
 
 use memchr::{memchr, memchr2};
 
+pub use self::doctype::EntityError;
+
 pub(super) use self::{
     reference::resolve_in_attribute,
     tag::{Attribute, Tag},
 };
 
-use self::{raw::Raw, reference::Reference, tag::TagReader};
+use self::{
+    doctype::{DoctypeReader, entity_name},
+    raw::Raw,
+    reference::Reference,
+    tag::{TagReader, VALUE_BYTES_MAX},
+};
+
+/// Syntax of a page, which determines the meaning of names and of `/>`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Syntax {
+    Html,
+    Xml,
+}
+
+/// Maximum length of the name of an entity, in bytes.
+const ENTITY_NAME_BYTES_MAX: usize = 256;
 
 /// Receiver of the text and tags of a page.
 pub(super) trait Sink {
@@ -33,6 +51,9 @@ pub(super) trait Sink {
 
     /// Receives an end tag.
     fn end_tag(&mut self, tag: &Tag);
+
+    /// Receives a document type declaration, without `<!` and `>`, up to [`DOCTYPE_BYTES_MAX`].
+    fn doctype(&mut self, _text: &str) {}
 
     /// Returns whether `<![CDATA[` begins text here, as in XML, or a comment, as in HTML.
     fn has_cdata(&self) -> bool;
@@ -64,13 +85,17 @@ enum State {
     Tag,
     /// After `<!` and the given number of bytes of `--` or `[CDATA[`.
     Declaration(Declaration, usize),
-    /// In text that is skipped up to the next `>`: doctypes, `<?xml ...>` and invalid tags.
+    /// In text that is skipped up to the next `>`: `<?xml ...>` and invalid tags.
     Bogus,
+    /// In a document type declaration, from the byte after `<!` on.
+    Doctype,
     Comment(Comment),
     /// In a CDATA section, after the given number of closing brackets, two at most.
     Cdata(usize),
     /// In a character reference, after `&`.
     Reference,
+    /// Like [`Self::Reference`], in a document that declares entities.
+    Entity,
     /// In an element with [`Content::Raw`] or [`Content::Script`].
     Raw,
     /// In an element with [`Content::PlainText`].
@@ -104,16 +129,27 @@ enum Comment {
 /// Tokenizer of one page.
 pub(super) struct Tokenizer {
     state: State,
+    doctype: DoctypeReader,
+    /// Name of the current reference to an entity, in XML.
+    entity_name: String,
     tag: TagReader,
     reference: Reference,
     raw: Raw,
 }
 
 impl Tokenizer {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(syntax: Syntax) -> Self {
+        Self::with_value_bytes_max(syntax, VALUE_BYTES_MAX)
+    }
+
+    /// Creates a tokenizer that stores less of each attribute value.
+    pub(super) fn with_value_bytes_max(syntax: Syntax, value_bytes_max: usize) -> Self {
+        let is_xml = syntax == Syntax::Xml;
         Self {
             state: State::Text,
-            tag: TagReader::default(),
+            doctype: DoctypeReader::new(is_xml),
+            entity_name: String::new(),
+            tag: TagReader::new(is_xml, value_bytes_max),
             reference: Reference::default(),
             raw: Raw::default(),
         }
@@ -136,11 +172,16 @@ impl Tokenizer {
             State::EndTagOpen => sink.add_text("</"),
             State::Cdata(brackets) => sink.add_text("]]".get(..brackets).unwrap_or_default()),
             State::Reference => self.reference.end(sink),
+            State::Entity => {
+                sink.add_text("&");
+                sink.add_text(&self.entity_name);
+            }
             State::Raw => self.raw.end(sink),
             State::Text
             | State::Tag
             | State::Declaration(..)
             | State::Bogus
+            | State::Doctype
             | State::Comment(_)
             | State::PlainText => {}
         }
@@ -164,6 +205,8 @@ impl Tokenizer {
                 }
                 None => "",
             },
+            State::Doctype => self.read_doctype(rest, sink),
+            State::Entity => self.read_entity(rest, sink),
             State::Comment(comment) => self.read_comment(rest, comment),
             State::Cdata(brackets) => self.read_cdata(rest, brackets, sink),
             State::Reference => match self.reference.push(rest, sink) {
@@ -200,6 +243,11 @@ impl Tokenizer {
         let is_tag = rest.as_bytes().get(end) == Some(&b'<');
         let rest = text_after(rest, end.saturating_add(1));
         if !is_tag {
+            if !self.doctype.entities.is_empty() {
+                self.entity_name.clear();
+                self.state = State::Entity;
+                return rest;
+            }
             self.reference.start();
             self.state = State::Reference;
             return rest;
@@ -298,9 +346,9 @@ impl Tokenizer {
             (Declaration::Cdata, _) | (Declaration::Unknown, Some(b'[')) => {
                 (Declaration::Cdata, b"[CDATA[".as_slice())
             }
-            // A doctype also ends at the next `>`, even inside quotes.
             (Declaration::Unknown, _) => {
-                self.state = State::Bogus;
+                self.doctype.start();
+                self.state = State::Doctype;
                 return rest;
             }
         };
@@ -317,6 +365,56 @@ impl Tokenizer {
             Declaration::Cdata | Declaration::Unknown => State::Bogus,
         };
         text_after(rest, 1)
+    }
+
+    /// Reads a document type declaration, or another declaration.
+    fn read_doctype<'t>(&mut self, rest: &'t str, sink: &mut impl Sink) -> &'t str {
+        let Some(rest) = self.doctype.push(rest) else { return "" };
+        sink.doctype(self.doctype.text());
+        self.state = State::Text;
+        rest
+    }
+
+    /// Reads a reference in a document that declares entities, after `&`.
+    fn read_entity<'t>(&mut self, rest: &'t str, sink: &mut impl Sink) -> &'t str {
+        let name = entity_name(rest);
+        let free_bytes = ENTITY_NAME_BYTES_MAX.saturating_sub(self.entity_name.len());
+        let name = text_before(name, name.floor_char_boundary(free_bytes));
+        self.entity_name.push_str(name);
+        let rest = text_after(rest, name.len());
+        if rest.is_empty() && name.len() < free_bytes {
+            return rest;
+        }
+        let expanded = rest
+            .strip_prefix(';')
+            .and_then(|after| Some((self.doctype.entities.expand(&self.entity_name)?, after)));
+        self.state = State::Text;
+        match expanded {
+            Some((Ok(text), after)) => {
+                sink.add_text(&resolve_in_attribute(&text));
+                after
+            }
+            Some((Err(error), after)) => {
+                self.doctype.error.get_or_insert(error);
+                after
+            }
+            // A reference to a character.
+            None => {
+                self.reference.start();
+                let name = std::mem::take(&mut self.entity_name);
+                match self.reference.push(&name, sink) {
+                    // The name ended before its last letter, and the letters are text.
+                    Some(after) => sink.add_text(after),
+                    None => self.state = State::Reference,
+                }
+                rest
+            }
+        }
+    }
+
+    /// Returns why an entity of the document could not be expanded.
+    pub(super) const fn error(&self) -> Option<EntityError> {
+        self.doctype.error
     }
 
     fn read_comment<'t>(&mut self, rest: &'t str, comment: Comment) -> &'t str {

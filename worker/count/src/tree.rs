@@ -17,26 +17,22 @@ mod foreign;
 mod head;
 #[cfg(test)]
 pub(super) mod html5lib;
+mod quirks;
 #[cfg(test)]
 pub(super) mod reference;
 mod table;
 mod xml;
 
+use self::xml::Bindings;
 use super::{
+    active_formatting::ElementId,
     counter::Region,
-    element::{Element, Name, Property},
+    element::{Element, Name, Namespace, Property},
     main_content::MainHolder,
-    open_elements::{ElementId, Namespace, OpenElements, Place, Unclosed},
+    open_elements::{OpenElements, Place, Unclosed},
     rendering::{OwnRendering, Rendering},
-    tokenizer::{Content, Tag},
+    tokenizer::{Content, Syntax, Tag},
 };
-
-/// Syntax of a page, which determines the meaning of names and of `/>`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Syntax {
-    Html,
-    Xml,
-}
 
 /// Insertion mode of the standard. Other modes of the standard differ only in the tree or in the
 /// errors that they report.
@@ -86,12 +82,18 @@ pub(super) struct Tree {
     is_in_raw_text: bool,
     /// Whether content that a table cannot contain is inserted before the table.
     is_fostering: bool,
+    /// Whether the page is in quirks mode, in which a paragraph can contain a table.
+    is_quirky: bool,
     /// Whether a `frameset` can still replace the body, because there was no text.
     is_frameset_ok: bool,
     holder: MainHolder,
     restarts_main: bool,
     is_root_hidden: bool,
     scripts: u64,
+    /// Namespace declarations in scope, in XML.
+    bindings: Bindings,
+    /// Whether there was no tag, text or document type declaration yet.
+    is_at_start: bool,
 }
 
 impl Tree {
@@ -103,11 +105,14 @@ impl Tree {
             form: None,
             is_in_raw_text: false,
             is_fostering: false,
+            is_quirky: true,
             is_frameset_ok: true,
             holder: MainHolder::Page,
             restarts_main: false,
             is_root_hidden: false,
             scripts: 0,
+            bindings: Bindings::default(),
+            is_at_start: true,
         };
         if syntax == Syntax::Html {
             tree.insert_implied(Name::HTML);
@@ -175,6 +180,7 @@ impl Tree {
             return self.open.place().rendering;
         }
         if is_in_head {
+            self.is_at_start = false;
             self.open_body();
         }
         if self.mode == Mode::InColumnGroup {
@@ -188,8 +194,18 @@ impl Tree {
         rendering
     }
 
+    /// Processes a document type declaration, without `<!` and `>`. Only one at the start of the page
+    /// has an effect.
+    pub(super) fn doctype(&mut self, text: &str) {
+        if self.is_at_start {
+            self.is_quirky = quirks::is_quirky(text);
+            self.is_at_start = false;
+        }
+    }
+
     /// Processes a start tag. Returns the kind of content of the element.
     pub(super) fn start_tag(&mut self, tag: &Tag) -> Content {
+        self.is_at_start = false;
         let name = Name::of(tag.name());
         let start = StartTag { tag, name, element: Element::of(name) };
         if self.syntax == Syntax::Xml {
@@ -221,6 +237,7 @@ impl Tree {
 
     /// Processes an end tag.
     pub(super) fn end_tag(&mut self, tag: &Tag) {
+        self.is_at_start = false;
         if std::mem::take(&mut self.is_in_raw_text) {
             self.open.pop();
             return;
@@ -234,24 +251,22 @@ impl Tree {
         if self.is_in_foreign() && self.end_in_foreign(name) {
             return;
         }
-        loop {
-            let step = match self.mode {
-                Mode::InBody => Step::Done(self.end_in_body(name, element)),
-                Mode::BeforeHead | Mode::InHead | Mode::AfterHead => {
-                    self.end_in_head(name, element)
-                }
-                Mode::InFrameset => Step::Done(()),
-                Mode::InTable => Step::Done(self.end_in_table(name, element)),
-                Mode::InCaption => self.end_in_caption(name, element),
-                Mode::InColumnGroup => self.end_in_column_group(name, element),
-                Mode::InTableBody => self.end_in_table_body(name, element),
-                Mode::InRow => self.end_in_row(name, element),
-                Mode::InCell => self.end_in_cell(name, element),
-            };
-            if let Step::Done(()) = step {
-                return;
-            }
+        while let Step::Again = self.end_by_mode(name, element) {}
+    }
+
+    fn end_by_mode(&mut self, name: Name, element: Element) -> Step<()> {
+        match self.mode {
+            Mode::InBody => self.end_in_body(name, element),
+            Mode::BeforeHead | Mode::InHead | Mode::AfterHead => return self.end_in_head(name),
+            Mode::InFrameset => {}
+            Mode::InTable => self.end_in_table(name, element),
+            Mode::InCaption => return self.end_in_caption(name, element),
+            Mode::InColumnGroup => return self.end_in_column_group(name),
+            Mode::InTableBody => return self.end_in_table_body(name, element),
+            Mode::InRow => return self.end_in_row(name, element),
+            Mode::InCell => return self.end_in_cell(name, element),
         }
+        Step::Done(())
     }
 
     /// Ends the page. Returns the hidden elements and boxes whose end tag is missing.

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Content, Sink, State, Tag, Tokenizer};
+use super::{Content, Sink, State, Syntax, Tag, Tokenizer};
 
 #[derive(Deserialize)]
 struct Suite {
@@ -93,7 +93,7 @@ fn text(case: &Case, text: &str) -> Option<String> {
 
 /// Returns a tokenizer in a state of the standard, or `None` if it cannot run the case.
 fn tokenizer_in_state(state: &str, last_start_tag: &str, input: &str) -> Option<Tokenizer> {
-    let mut tokenizer = Tokenizer::new();
+    let mut tokenizer = Tokenizer::new(Syntax::Html);
     match state.to_ascii_lowercase().trim_end_matches(" state") {
         "data" => {}
         "plaintext" => tokenizer.state = State::PlainText,

@@ -22,6 +22,7 @@ const ATTRIBUTES: [&[&str]; Attribute::ALL.len()] = [
     &["encoding"],
     &["controls"],
     &["color", "face", "size"],
+    &["shadowrootmode"],
 ];
 
 /// Returns the events of a page.
@@ -74,7 +75,7 @@ impl EventEmitter<'_> {
             (Content::Script, _) => Some(State::ScriptData),
             (Content::PlainText, _) => Some(State::PlainText),
         };
-        self.events.push(Event::Start { name, is_closed, values });
+        self.events.push(Event::Start { name, is_closed, values: values.to_vec() });
         state
     }
 }

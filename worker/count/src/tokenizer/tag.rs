@@ -9,7 +9,7 @@ const NAME_BYTES_MAX: usize = 256;
 
 /// Maximum length of the stored part of an attribute value, in bytes. The declaration that hides an
 /// element can be at the end of a long `style`.
-const VALUE_BYTES_MAX: usize = 16 << 10;
+pub(super) const VALUE_BYTES_MAX: usize = 16 << 10;
 
 /// Attributes that are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,10 +26,11 @@ pub(crate) enum Attribute {
     Controls,
     /// `color`, `face` or `size`, which end SVG and `MathML` in a `font` element.
     Font,
+    ShadowRootMode,
 }
 
 impl Attribute {
-    const COUNT: usize = 11;
+    pub(crate) const COUNT: usize = 12;
 
     #[cfg(test)]
     pub(crate) const ALL: [Self; Self::COUNT] = [
@@ -44,6 +45,7 @@ impl Attribute {
         Self::Encoding,
         Self::Controls,
         Self::Font,
+        Self::ShadowRootMode,
     ];
 
     const fn mask(self) -> u16 {
@@ -66,6 +68,7 @@ impl Attribute {
             8 if is("controls") => Some(Self::Controls),
             8 if is("encoding") => Some(Self::Encoding),
             10 if is("http-equiv") => Some(Self::HttpEquiv),
+            14 if is("shadowrootmode") => Some(Self::ShadowRootMode),
             _ => None,
         }
     }
@@ -76,12 +79,14 @@ impl Attribute {
 pub(super) struct Name {
     text: String,
     is_truncated: bool,
+    has_capitals: bool,
 }
 
 impl Name {
     pub(super) fn clear(&mut self) {
         self.text.clear();
         self.is_truncated = false;
+        self.has_capitals = false;
     }
 
     pub(super) fn push(&mut self, text: &str) {
@@ -100,6 +105,7 @@ impl Name {
         if part.has_capitals
             && let Some(added) = self.text.get_mut(start..)
         {
+            self.has_capitals |= added.bytes().any(|byte| byte.is_ascii_uppercase());
             added.make_ascii_lowercase();
         }
     }
@@ -120,10 +126,27 @@ impl Name {
     }
 }
 
+/// Maximum number of namespace declarations of one tag, and maximum lengths of the stored parts of
+/// a prefix and a namespace, in bytes. All known namespaces are shorter.
+const NAMESPACES_MAX: usize = 64;
+const PREFIX_BYTES_MAX: usize = 64;
+const NAMESPACE_BYTES_MAX: usize = 64;
+
+/// A namespace declaration: `xmlns="..."` or `xmlns:prefix="..."`.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct NamespaceDeclaration {
+    /// Prefix, or an empty string for the default namespace.
+    pub(crate) prefix: String,
+    /// Namespace as written.
+    pub(crate) namespace: String,
+}
+
 /// A complete tag.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Tag {
     name: Name,
+    /// Namespace declarations, in XML.
+    namespaces: Vec<NamespaceDeclaration>,
     is_end: bool,
     is_closed: bool,
     /// One bit for each attribute that is present.
@@ -168,15 +191,26 @@ impl Tag {
         self.present_attributes != 0
     }
 
-    /// Returns the value of an attribute as written, up to `VALUE_BYTES_MAX` bytes, or `None` if it
+    /// Returns the value of an attribute as written, up to the limit of the reader, or `None` if it
     /// is absent. Character references in it are not resolved.
     pub(crate) fn value(&self, attribute: Attribute) -> Option<&str> {
         let value = self.values.get(attribute as usize)?;
         (self.present_attributes & attribute.mask() != 0).then_some(value.as_str())
     }
 
+    /// Returns the namespace declarations, in XML.
+    pub(crate) fn namespaces(&self) -> &[NamespaceDeclaration] {
+        &self.namespaces
+    }
+
+    /// Returns whether the name has capital letters. In XML, elements of HTML have none.
+    pub(crate) const fn has_capitals(&self) -> bool {
+        self.name.has_capitals
+    }
+
     fn reset(&mut self, is_end: bool) {
         self.name.clear();
+        self.namespaces.clear();
         self.is_end = is_end;
         self.is_closed = false;
         self.present_attributes = 0;
@@ -204,11 +238,26 @@ pub(super) struct TagReader {
     state: TagState,
     tag: Tag,
     attribute_name: Name,
-    /// Attribute that receives the current value; `None` if it is not stored.
-    current_attribute: Option<Attribute>,
+    /// Receiver of the current value; `None` if it is not stored.
+    current_attribute: Option<Receiver>,
+    is_xml: bool,
+    /// Maximum length of the stored part of a value, in bytes.
+    value_bytes_max: usize,
+}
+
+/// Receiver of an attribute value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Receiver {
+    Attribute(Attribute),
+    /// The last namespace declaration.
+    Namespace,
 }
 
 impl TagReader {
+    pub(super) fn new(is_xml: bool, value_bytes_max: usize) -> Self {
+        Self { is_xml, value_bytes_max, ..Self::default() }
+    }
+
     pub(super) const fn tag(&self) -> &Tag {
         &self.tag
     }
@@ -318,7 +367,7 @@ impl TagReader {
                 b'/' | b'=' => return None,
                 _ => {
                     let name = NamePart::first(rest, ENDS_TAG_NAME | ENDS_ATTRIBUTE_NAME);
-                    self.select_attribute(Attribute::of(name.text));
+                    self.select_attribute(name.text);
                     rest = rest.get(name.text.len()..)?;
                     // Usually there is a value in quotes, or none. [`Self::push`] reads other
                     // values.
@@ -351,21 +400,45 @@ impl TagReader {
         self.attribute_name.push_part(part);
         if has_ended {
             self.state = TagState::AfterAttributeName;
-            self.select_attribute(Attribute::of(self.attribute_name.as_str()));
+            let name = std::mem::take(&mut self.attribute_name);
+            self.select_attribute(name.as_str());
+            self.attribute_name = name;
         }
         length
     }
 
     /// Selects the attribute that receives the next value. If a name occurs several times, the
     /// first occurrence takes precedence.
-    fn select_attribute(&mut self, attribute: Option<Attribute>) {
-        self.current_attribute =
-            attribute.filter(|attribute| self.tag.present_attributes & attribute.mask() == 0);
-        if let Some(attribute) = self.current_attribute {
+    fn select_attribute(&mut self, name: &str) {
+        let Some(attribute) = Attribute::of(name) else {
+            self.current_attribute = None;
+            if self.is_xml {
+                self.declare_namespace(name);
+            }
+            return;
+        };
+        let is_first = self.tag.present_attributes & attribute.mask() == 0;
+        self.current_attribute = is_first.then_some(Receiver::Attribute(attribute));
+        if is_first {
             self.tag.present_attributes |= attribute.mask();
             if let Some(value) = self.tag.values.get_mut(attribute as usize) {
                 value.clear();
             }
+        }
+    }
+
+    /// Begins a namespace declaration if the name of an attribute is `xmlns` or `xmlns:prefix`.
+    fn declare_namespace(&mut self, name: &str) {
+        let Some(prefix) = name.strip_prefix("xmlns") else { return };
+        let prefix = match prefix.strip_prefix(':') {
+            Some(prefix) => prefix,
+            None if prefix.is_empty() => prefix,
+            None => return,
+        };
+        if self.tag.namespaces.len() < NAMESPACES_MAX && prefix.len() <= PREFIX_BYTES_MAX {
+            let prefix = prefix.to_ascii_lowercase();
+            self.tag.namespaces.push(NamespaceDeclaration { prefix, namespace: String::new() });
+            self.current_attribute = Some(Receiver::Namespace);
         }
     }
 
@@ -392,17 +465,23 @@ impl TagReader {
     }
 
     fn append_value(&mut self, text: &str) {
-        let current_attribute = self
-            .current_attribute
-            .and_then(|attribute| self.tag.values.get_mut(attribute as usize));
-        if let Some(value) = current_attribute {
-            let space = VALUE_BYTES_MAX.saturating_sub(value.len());
-            let length = text.floor_char_boundary(space);
-            value.push_str(text_before(text, length));
-            if length < text.len() {
-                // A shorter character must not fill the gap later, as in [`Name::push_part`].
-                self.current_attribute = None;
+        let Some(receiver) = self.current_attribute else { return };
+        let (value, bytes_max) = match receiver {
+            Receiver::Attribute(attribute) => {
+                (self.tag.values.get_mut(attribute as usize), self.value_bytes_max)
             }
+            Receiver::Namespace => {
+                let last = self.tag.namespaces.last_mut();
+                (last.map(|declaration| &mut declaration.namespace), NAMESPACE_BYTES_MAX)
+            }
+        };
+        let Some(value) = value else { return };
+        let space = bytes_max.saturating_sub(value.len());
+        let length = text.floor_char_boundary(space);
+        value.push_str(text_before(text, length));
+        if length < text.len() {
+            // A shorter character must not fill the gap later, as in [`Name::push_part`].
+            self.current_attribute = None;
         }
     }
 }

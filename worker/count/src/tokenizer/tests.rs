@@ -3,15 +3,15 @@
 use super::*;
 use crate::{
     random::Random,
-    tokenizer::oracle,
-    tree::{Syntax, content_of},
+    tokenizer::{Syntax, oracle},
+    tree::content_of,
 };
 
 /// Output of a tokenizer. Text is in bytes, because html5gum splits characters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
     Text(Vec<u8>),
-    Start { name: String, is_closed: bool, values: [Option<String>; Attribute::ALL.len()] },
+    Start { name: String, is_closed: bool, values: Vec<Option<String>> },
     End { name: String },
 }
 
@@ -61,6 +61,7 @@ impl Sink for EventRecorder {
 
     fn start_tag(&mut self, tag: &Tag) -> Content {
         let values = Attribute::ALL.map(|attribute| tag.value(attribute).map(str::to_owned));
+        let values = values.to_vec();
         let name = tag.name().to_owned();
         let is_closed = tag.is_closed();
         let content = self.content_selector.start(&name, is_closed);
@@ -81,7 +82,7 @@ impl Sink for EventRecorder {
 fn events(chunks: &[&str], syntax: Syntax) -> Vec<Event> {
     let mut recorder =
         EventRecorder { events: Vec::new(), content_selector: ContentSelector::new(syntax) };
-    let mut tokenizer = Tokenizer::new();
+    let mut tokenizer = Tokenizer::new(syntax);
     for chunk in chunks {
         tokenizer.push(chunk, &mut recorder);
     }
@@ -126,6 +127,12 @@ fn truncate_name(name: &str) -> String {
 
 /// Asserts that both tokenizers agree, and that the result does not depend on the chunks.
 pub(crate) fn check(page: &str, syntax: Syntax, random: &mut Random) {
+    // html5gum reads a document type declaration as HTML, which ends it inside quotes.
+    let has_doctype = page.match_indices("<!").any(|(index, _)| {
+        let rest = page.get(index..).unwrap();
+        !rest.starts_with("<!--") && !rest.starts_with("<![CDATA[")
+    });
+    let syntax = if has_doctype { Syntax::Html } else { syntax };
     let whole = events(&[page], syntax);
     // html5gum reads every line end as a line feed.
     let expected = oracle::events(page, ContentSelector::new(syntax));
@@ -217,6 +224,12 @@ pub(crate) const PARTS: &[&str] = &[
     "<!-->",
     "<!--->",
     "<!doctype html>",
+    "<!DOCTYPE html [<!ENTITY a 'b c'>",
+    "<!ENTITY % p SYSTEM \"x\">]>",
+    "&a;",
+    "&a.b",
+    "<h:p xmlns:h='http://www.w3.org/1999/xhtml' hidden=''>",
+    "</h:p>",
     "<!DOCTYPE",
     "<?xml",
     "?>",

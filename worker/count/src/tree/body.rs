@@ -2,8 +2,8 @@
 
 use super::{Mode, StartTag, Tree};
 use crate::{
-    element::{Element, Name, Property, Tags},
-    open_elements::{Namespace, OpenElement},
+    element::{Element, Name, Namespace, Property, Tags},
+    open_elements::OpenElement,
     rendering::OwnRendering,
     tokenizer::Content,
 };
@@ -14,72 +14,38 @@ impl Tree {
             self.is_frameset_ok = !forbids_frameset(start);
         }
         match start.element.tags {
-            Tags::Ordinary => {
-                self.reconstruct_formatting();
-                self.insert(start);
-            }
+            Tags::Ordinary => self.insert_inline(start),
             Tags::Block | Tags::Paragraph => {
                 self.end_paragraph();
                 self.insert(start);
             }
             Tags::Formatting | Tags::Anchor | Tags::Nobr => self.start_formatting(start),
-            Tags::Heading => {
-                self.end_paragraph();
-                if self.open.current().is_some_and(|open| open.is_html_with(Property::HEADING)) {
-                    self.open.pop();
-                }
-                self.insert(start);
-            }
+            Tags::Heading => self.start_heading(start),
             Tags::ListItem | Tags::Definition => self.start_item(start),
             Tags::Void | Tags::Break => {
                 self.reconstruct_formatting();
                 self.insert_void(start);
             }
             Tags::Form => self.start_form(start),
-            Tags::Button => {
-                if let Some(index) = self.open.find_in_scope(|open| open.is(Name::BUTTON)) {
-                    self.open.generate_implied_ends(None);
-                    self.open.end_at(index);
-                }
-                self.reconstruct_formatting();
-                self.insert(start);
-            }
+            Tags::Button => self.start_button(start),
             Tags::Marker => {
-                self.reconstruct_formatting();
-                self.insert(start);
+                self.insert_inline(start);
                 self.open.formatting.push_marker();
             }
-            Tags::Table => {
-                self.end_paragraph();
-                self.insert(start);
-                self.mode = Mode::InTable;
-            }
+            Tags::Table => self.start_table(start),
             Tags::Input => {
                 self.end_select();
                 self.reconstruct_formatting();
                 self.insert_void(start);
             }
-            Tags::Rule => {
-                self.end_paragraph();
-                if self.is_in_select() {
-                    self.open.generate_implied_ends(None);
-                }
-                self.insert_void(start);
-            }
+            Tags::Rule => self.start_rule(start),
             Tags::Select => {
                 if !self.end_select() {
-                    self.reconstruct_formatting();
-                    self.insert(start);
+                    self.insert_inline(start);
                 }
             }
             Tags::Choice => self.start_choice(start),
-            Tags::RubyBase | Tags::RubyText => {
-                if self.open.find_in_scope(|open| open.is(Name::RUBY)).is_some() {
-                    let is_text = start.element.tags == Tags::RubyText;
-                    self.open.generate_implied_ends(is_text.then_some(Name::RTC));
-                }
-                self.insert(start);
-            }
+            Tags::RubyBase | Tags::RubyText => self.start_ruby(start),
             Tags::Foreign => {
                 self.reconstruct_formatting();
                 let is_svg = start.name == Name::SVG;
@@ -100,15 +66,62 @@ impl Tree {
                 return Content::PlainText;
             }
             Tags::Html | Tags::Body => self.merge_root(start),
-            Tags::Frameset => {
-                let has_body = self.open.get(1).is_some_and(|open| open.is(Name::BODY));
-                if has_body && self.is_frameset_ok {
-                    self.replace_body_by_frameset();
-                }
-            }
+            Tags::Frameset => self.start_frameset(),
             Tags::VoidMetadata | Tags::Head | Tags::TablePart => {}
         }
         Content::Markup
+    }
+
+    fn insert_inline(&mut self, start: &StartTag<'_>) {
+        self.reconstruct_formatting();
+        self.insert(start);
+    }
+
+    fn start_heading(&mut self, start: &StartTag<'_>) {
+        self.end_paragraph();
+        if self.open.current().is_some_and(|open| open.is_html_with(Property::HEADING)) {
+            self.open.pop();
+        }
+        self.insert(start);
+    }
+
+    fn start_button(&mut self, start: &StartTag<'_>) {
+        if let Some(index) = self.open.find_in_scope(|open| open.is(Name::BUTTON)) {
+            self.open.generate_implied_ends(None);
+            self.open.end_at(index);
+        }
+        self.insert_inline(start);
+    }
+
+    fn start_table(&mut self, start: &StartTag<'_>) {
+        if !self.is_quirky {
+            self.end_paragraph();
+        }
+        self.insert(start);
+        self.mode = Mode::InTable;
+    }
+
+    fn start_rule(&mut self, start: &StartTag<'_>) {
+        self.end_paragraph();
+        if self.is_in_select() {
+            self.open.generate_implied_ends(None);
+        }
+        self.insert_void(start);
+    }
+
+    fn start_ruby(&mut self, start: &StartTag<'_>) {
+        if self.open.find_in_scope(|open| open.is(Name::RUBY)).is_some() {
+            let is_text = start.element.tags == Tags::RubyText;
+            self.open.generate_implied_ends(is_text.then_some(Name::RTC));
+        }
+        self.insert(start);
+    }
+
+    fn start_frameset(&mut self) {
+        let has_body = self.open.get(1).is_some_and(|open| open.is(Name::BODY));
+        if has_body && self.is_frameset_ok {
+            self.replace_body_by_frameset();
+        }
     }
 
     fn start_formatting(&mut self, start: &StartTag<'_>) {
@@ -228,15 +241,7 @@ impl Tree {
                 }
             }
             Tags::Formatting | Tags::Anchor | Tags::Nobr => self.adopt(name),
-            Tags::Form if !self.open.has_template() => {
-                let form = self.form.take();
-                let index = form.and_then(|id| self.open.find_in_scope(|open| open.id == id));
-                if let Some(index) = index {
-                    self.open.generate_implied_ends(None);
-                    self.open.end_only(index);
-                }
-            }
-            Tags::Form => self.end_block(name),
+            Tags::Form => self.end_form(name),
             Tags::ListItem => {
                 if let Some(index) = self.open.find_in_list_scope(name) {
                     self.open.generate_implied_ends(Some(name));
@@ -272,7 +277,36 @@ impl Tree {
             }
             Tags::Template => self.end_template(),
             Tags::Html | Tags::Body => {}
-            _ => self.end_ordinary(name),
+            Tags::Ordinary
+            | Tags::Table
+            | Tags::TablePart
+            | Tags::Void
+            | Tags::VoidMetadata
+            | Tags::Input
+            | Tags::Rule
+            | Tags::Choice
+            | Tags::RubyBase
+            | Tags::RubyText
+            | Tags::Foreign
+            | Tags::HeadVoid
+            | Tags::HeadRaw
+            | Tags::Raw
+            | Tags::RawBlock
+            | Tags::PlainText
+            | Tags::Head
+            | Tags::Frameset => self.end_ordinary(name),
+        }
+    }
+
+    fn end_form(&mut self, name: Name) {
+        if self.open.has_template() {
+            self.end_block(name);
+            return;
+        }
+        let form = self.form.take();
+        if let Some(index) = form.and_then(|id| self.open.find_in_scope(|open| open.id == id)) {
+            self.open.generate_implied_ends(None);
+            self.open.end_only(index);
         }
     }
 
@@ -301,21 +335,21 @@ impl Tree {
 
 /// Returns whether a page with the given tag in its body cannot be a page of frames.
 fn forbids_frameset(start: &StartTag<'_>) -> bool {
-    match start.element.tags {
+    let forbids = matches!(
+        start.element.tags,
         Tags::ListItem
-        | Tags::Definition
-        | Tags::Button
-        | Tags::Marker
-        | Tags::Table
-        | Tags::Void
-        | Tags::Rule
-        | Tags::Break
-        | Tags::Select
-        | Tags::RawBlock
-        | Tags::Body => true,
-        Tags::Input => start.rendering(Namespace::Html).ends_words(),
-        Tags::Raw => matches!(start.tag.name(), "textarea" | "iframe"),
-        Tags::Block => matches!(start.tag.name(), "pre" | "listing"),
-        _ => false,
-    }
+            | Tags::Definition
+            | Tags::Button
+            | Tags::Marker
+            | Tags::Table
+            | Tags::Void
+            | Tags::Rule
+            | Tags::Break
+            | Tags::Select
+            | Tags::RawBlock
+            | Tags::Body
+    );
+    forbids
+        || matches!(start.tag.name(), "textarea" | "iframe" | "pre" | "listing")
+        || (start.element.tags == Tags::Input && start.rendering(Namespace::Html).ends_words())
 }

@@ -2,8 +2,7 @@
 
 use super::{StartTag, Tree};
 use crate::{
-    element::{Element, Name, Property},
-    open_elements::Namespace,
+    element::{Element, Name, Namespace, Property},
     rendering::OwnRendering,
     tokenizer::Attribute,
 };
@@ -16,7 +15,7 @@ impl Tree {
     }
 
     /// Returns whether the current element is an integration point, which contains HTML.
-    pub(super) fn is_in_integration_point(&self) -> bool {
+    pub(crate) fn is_in_integration_point(&self) -> bool {
         self.open.current().is_some_and(|open| {
             open.element.has(Property::HTML_INTEGRATION)
                 || open.element.has(Property::TEXT_INTEGRATION)

@@ -2,22 +2,21 @@
 
 use super::{Mode, StartTag, Step, Tree};
 use crate::{
-    element::{Element, Name, Tags},
-    open_elements::Namespace,
+    element::{Name, Namespace, Tags},
     rendering::OwnRendering,
     tokenizer::Content,
 };
 
 impl Tree {
     pub(super) fn start_before_head(&mut self, start: &StartTag<'_>) -> Step<Content> {
-        match start.element.tags {
-            Tags::Html => {
+        match start.name {
+            Name::HTML => {
                 // The element is open already, without attributes.
                 self.open.pop();
                 self.insert_root(start);
                 Step::Done(Content::Markup)
             }
-            Tags::Head => {
+            Name::HEAD => {
                 self.open_head();
                 Step::Done(Content::Markup)
             }
@@ -32,13 +31,13 @@ impl Tree {
         if let Some(content) = self.start_metadata(start) {
             return Step::Done(content);
         }
-        match start.element.tags {
-            Tags::Raw if start.name == Name::NOSCRIPT => Step::Done(self.insert_raw(start)),
-            Tags::Html => {
+        match start.name {
+            Name::NOSCRIPT => Step::Done(self.insert_raw(start)),
+            Name::HTML => {
                 self.merge_root(start);
                 Step::Done(Content::Markup)
             }
-            Tags::Head => Step::Done(Content::Markup),
+            Name::HEAD => Step::Done(Content::Markup),
             _ => {
                 self.end_head();
                 Step::Again
@@ -50,15 +49,15 @@ impl Tree {
         if let Some(content) = self.start_metadata(start) {
             return Step::Done(content);
         }
-        match start.element.tags {
-            Tags::Html => self.merge_root(start),
-            Tags::Head => {}
-            Tags::Body => {
+        match start.name {
+            Name::HTML => self.merge_root(start),
+            Name::HEAD => {}
+            Name::BODY => {
                 self.insert_root(start);
                 self.is_frameset_ok = false;
                 self.mode = Mode::InBody;
             }
-            Tags::Frameset => self.replace_body_by_frameset(),
+            Name::FRAMESET => self.replace_body_by_frameset(),
             _ => {
                 self.open_body();
                 return Step::Again;
@@ -69,30 +68,29 @@ impl Tree {
 
     /// Processes the start tag of an element that belongs into `head`. Returns `None` for others.
     pub(super) fn start_metadata(&mut self, start: &StartTag<'_>) -> Option<Content> {
-        match start.element.tags {
-            Tags::HeadVoid => Some(Content::Markup),
-            Tags::HeadRaw => Some(self.insert_raw(start)),
-            Tags::Template => {
-                self.insert_template(start);
-                Some(Content::Markup)
-            }
-            _ => None,
+        let tags = start.element.tags;
+        if tags == Tags::HeadRaw {
+            return Some(self.insert_raw(start));
         }
+        if tags == Tags::Template {
+            self.insert_template(start);
+        }
+        matches!(tags, Tags::HeadVoid | Tags::Template).then_some(Content::Markup)
     }
 
     pub(super) fn start_in_frameset(&mut self, start: &StartTag<'_>) -> Content {
         if start.name == Name::NOFRAMES { self.insert_raw(start) } else { Content::Markup }
     }
 
-    pub(super) fn end_in_head(&mut self, name: Name, element: Element) -> Step<()> {
-        match (self.mode, element.tags) {
-            (_, Tags::Template) => self.end_template(),
-            (Mode::InHead, Tags::Head) => self.end_head(),
-            (Mode::BeforeHead, Tags::Head) => {
+    pub(super) fn end_in_head(&mut self, name: Name) -> Step<()> {
+        match (self.mode, name) {
+            (_, Name::TEMPLATE) => self.end_template(),
+            (Mode::InHead, Name::HEAD) => self.end_head(),
+            (Mode::BeforeHead, Name::HEAD) => {
                 self.open_head();
                 self.end_head();
             }
-            (_, Tags::Body | Tags::Html | Tags::Break) if name != Name::HEAD => {
+            (_, Name::BODY | Name::HTML | Name::BR) => {
                 self.open_body();
                 return Step::Again;
             }

@@ -27,12 +27,8 @@ fn pages(file: &str) -> Vec<String> {
 pub(crate) fn reason(moves: Moves) -> Option<&'static str> {
     if moves.is_fostered {
         Some("foster parenting")
-    } else if moves.has_late_attributes {
-        Some("late attributes")
     } else if moves.is_adopted {
         Some("adoption agency")
-    } else if moves.is_removed {
-        Some("removed")
     } else if moves.has_integration_point {
         Some("integration point")
     } else {

@@ -9,38 +9,32 @@ use std::{
 };
 
 use html5ever::{
-    Attribute, ExpandedName, LocalName, Namespace as Ns, ParseOpts, QualName,
+    Attribute, LocalName, Namespace as Ns, ParseOpts, QualName,
     interface::{ElementFlags, NodeOrText, QuirksMode, TreeSink},
     local_name, ns, parse_document,
     tendril::{StrTendril, TendrilSink},
 };
 use wordmill_common::histogram::Histogram;
 
-use super::Syntax;
 use crate::{
     Options,
     counter::Counter,
-    element::{Element, Name, Property},
+    element::{Element, Name, Namespace, Property},
     extract::Extractor,
-    open_elements::Namespace,
     rendering::{OwnRendering, Rendering},
-    tokenizer::Tag,
+    tokenizer::{Syntax, Tag},
 };
 
-/// Operations of tree construction that move text or add attributes after it was read.
+/// Properties of a tree that can cause differences.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Moves {
     /// Foster parenting: content of a table was inserted before the table.
     pub(crate) is_fostered: bool,
     /// The adoption agency algorithm moved a block.
     pub(crate) is_adopted: bool,
-    /// A later `html` or `body` tag added attributes.
-    pub(crate) has_late_attributes: bool,
     /// There is an integration point. html5ever does not treat it as *special*, unlike the standard
     /// and browsers: in `<li><svg><title><li>`, its second `li` ends the first one.
     pub(crate) has_integration_point: bool,
-    /// A `frameset` replaced the body, or a node was removed for another reason.
-    pub(crate) is_removed: bool,
 }
 
 #[derive(Debug)]
@@ -147,7 +141,9 @@ impl TreeSink for Arena {
     fn elem_name(&self, target: &usize) -> OwnedName {
         match &self.nodes.borrow()[*target].kind {
             Kind::Element { name, .. } => OwnedName(name.clone()),
-            other => panic!("{other:?} has no name"),
+            other @ (Kind::Document | Kind::Text(_) | Kind::Other) => {
+                panic!("{other:?} has no name")
+            }
         }
     }
 
@@ -231,13 +227,11 @@ impl TreeSink for Arena {
             let name = attribute.name.local.to_string();
             if attributes.iter().all(|(other, _)| *other != name) {
                 attributes.push((name, attribute.value.to_string()));
-                self.note(|moves| moves.has_late_attributes = true);
             }
         }
     }
 
     fn remove_from_parent(&self, target: &usize) {
-        self.note(|moves| moves.is_removed = true);
         self.detach(*target);
     }
 
@@ -317,13 +311,14 @@ impl Arena {
         let namespace = namespace_of(name);
         let key = Name::of(&tag_name);
         let own = OwnRendering::of(&tag, key, Element::of(key), namespace);
-        match name.expanded() {
-            ExpandedName { ns: &ns!(html), local } => match *local {
-                local_name!("html") | local_name!("body") | local_name!("head") => own.shown(),
-                _ => own,
-            },
-            _ if self.is_later_child(nodes, node) => own.hidden(),
-            _ => own,
+        let is_root =
+            matches!(name.local, local_name!("html") | local_name!("body") | local_name!("head"));
+        if name.ns == ns!(html) && is_root {
+            own.shown()
+        } else if self.is_later_child(nodes, node) {
+            own.hidden()
+        } else {
+            own
         }
     }
 

@@ -308,7 +308,7 @@ impl Tree {
         DONE
     }
 
-    pub(super) fn end_in_column_group(&mut self, name: Name, _: Element) -> Step<()> {
+    pub(super) fn end_in_column_group(&mut self, name: Name) -> Step<()> {
         match name {
             Name::COLGROUP => {
                 self.end_column_group();
