@@ -25,7 +25,7 @@ pub enum Reason {
     /// It joins letters, digits and full stops with an adjacent script without spaces (`ສຳລັບvlc`).
     /// Unicode's default rule separates that script.
     AdjacentScript,
-    /// It omits closed `details` and `dialog`.
+    /// It omits closed `details`, `dialog` and popovers.
     Folded,
     /// It does not split at a box without text, such as an image.
     BoxWithoutText,
@@ -33,7 +33,7 @@ pub enum Reason {
     NoLetter,
     /// It leaves a narrow space (U+202F) at the edge of a word.
     NarrowSpace,
-    /// It guesses another charset, because the page declares none, or declares it too late.
+    /// It guesses another charset, because the page declares none, or too late for the browser.
     Charset,
     /// It segments a run of a script without spaces differently, with another dictionary or method.
     SegmentedDifferently(Script),

@@ -111,13 +111,12 @@ impl Comparison {
             let mut reasons = Reasons::default();
             let mut theirs = BrowserCounts::of(&self.browser, &url, language, scope);
             let charset = job["source"]["charset"].as_str().expect("a charset");
-            // The charset that Wordmill detects must not contradict a declaration, even a late one.
-            let is_detected = job["source"]["charset_from"] == "detected"
-                && theirs
-                    .declared_charset
-                    .as_deref()
-                    .is_none_or(|c| c.eq_ignore_ascii_case(charset));
-            if is_detected && !theirs.charset.eq_ignore_ascii_case(charset) {
+            // The charset that Wordmill uses must not contradict a declaration in the page.
+            let is_valid = match &theirs.declared_charset {
+                Some(declared) => declared.eq_ignore_ascii_case(charset),
+                None => job["source"]["charset_from"] == "detected",
+            };
+            if is_valid && !theirs.charset.eq_ignore_ascii_case(charset) {
                 // The words must agree once the response declares the charset.
                 let url = self.serve(&body, &format!("text/html; charset={charset}"));
                 let declared = BrowserCounts::of(&self.browser, &url, language, scope);
@@ -206,9 +205,9 @@ fn words_by_step(counts: &BrowserCounts) -> Vec<u64> {
 
 #[test]
 fn each_step_of_the_script_applies_its_own_rule() {
-    // 2 folded words, `a1b` becomes `a1` and `b`, `__` is no word, and one space is at an edge.
-    let page = "<details><summary>s</summary>c d</details>a1<img>b __ e\u{202f}!";
-    assert_eq!(words_by_step(&counts_in_browser(page)), [2, 3, 1, 2]);
+    // 3 folded words, `a1b` becomes `a1` and `b`, `__` is no word, and one space is at an edge.
+    let page = "<details><summary>s</summary>c d</details><p popover>f</p>a1<img>b __ e\u{202f}!";
+    assert_eq!(words_by_step(&counts_in_browser(page)), [3, 3, 1, 2]);
 }
 
 #[test]

@@ -32,6 +32,7 @@ const steps = [count(word => word)];
 
 // Folded text is counted.
 for (const element of document.querySelectorAll('details, dialog')) element.open = true;
+for (const element of document.querySelectorAll('[popover]')) element.removeAttribute('popover');
 steps.push(count(word => word));
 
 // Words end at boxes. A space at both sides can only split a word there.
