@@ -6,15 +6,15 @@
 //! all other tokens, stretch by stretch.
 
 use wordmill_common::{
-    explanation::Explanation,
-    histogram::Totals,
     options::{Hyphen, Language, RuleName, Scope},
     warning::{WarningCode, Warnings},
 };
 
+mod result;
+
 pub(super) use super::omission::DropReason;
 use super::{
-    Options, TextCount, ascii,
+    Options, ascii,
     char_class::CharTable,
     explain::ExplanationRecorder,
     omission::Omissions,
@@ -167,9 +167,10 @@ impl Counter {
         }
     }
 
-    /// Discards all text so far.
+    /// Discards all text so far, because it is hidden.
     pub(super) fn discard(&mut self) {
         self.flush();
+        self.omissions.add_hidden_characters(self.page.characters_no_spaces);
         self.page = Sums::default();
         self.main = Sums::default();
         self.words.clear();
@@ -205,68 +206,6 @@ impl Counter {
     /// Returns whether there are more distinct words than the options allow.
     pub(super) const fn is_full(&self) -> bool {
         self.words.is_full()
-    }
-
-    /// Ends the text and returns the count, or `None` if there are more distinct words than the
-    /// options allow.
-    pub(super) fn finish(mut self) -> Option<TextCount> {
-        self.flush();
-        let sums = self.sums_of_scope();
-        let language = self.language.as_deref();
-        let by_scope = [("page", &self.page), ("main", &self.main)].into_iter();
-        let by_scope =
-            by_scope.map(|(scope, sums)| (scope.to_owned(), sums.words(self.rule, language)));
-        let totals_by_scope = by_scope.collect();
-        let histogram = self.words.into_histogram()?;
-        // The `gmx` count is not a sum of listed words. By the other rules, the total excludes the
-        // words that the options omit from the histogram.
-        let words = match self.rule {
-            RuleName::Gmx => sums.words(RuleName::Gmx, language),
-            RuleName::Unicode | RuleName::Whitespace | RuleName::Office => {
-                histogram.total().saturating_add(sums.overlong)
-            }
-        };
-        let totals = Totals {
-            words,
-            unique_words: u64::try_from(histogram.len()).unwrap_or(u64::MAX),
-            characters: sums.all_characters(),
-            characters_no_spaces: sums.characters_no_spaces,
-            overlong_words: sums.overlong,
-        };
-        let totals_by_rule = sums.by_rule(language);
-        let omissions = self.omissions;
-        let explanation = self.recorder.map(|recorder| Explanation {
-            dropped_bytes: omissions.bytes_by_reason(),
-            ..recorder.finish(language, sums.has_kana)
-        });
-        let mut warnings = self.warnings;
-        omissions.warn(self.page.unicode, &mut warnings);
-        if totals.words == 0 {
-            let location = if sums.words(self.rule, language) > 0 {
-                Some("options")
-            } else if self.page.words(self.rule, language) > 0 {
-                Some("main")
-            } else {
-                None
-            };
-            warnings.add(WarningCode::NoTextFound, 1, location);
-        }
-        Some(TextCount {
-            totals,
-            totals_by_rule,
-            totals_by_scope,
-            histogram,
-            explanation,
-            warnings,
-        })
-    }
-
-    /// Returns the sums of the scope that the options select.
-    const fn sums_of_scope(&self) -> Sums {
-        match self.scope {
-            Scope::Page => self.page,
-            Scope::Main => self.main,
-        }
     }
 
     fn set_is_page(&mut self, is_page: bool) {

@@ -31,6 +31,11 @@ impl Extractor {
         tokenizer.push(chunk, &mut PageSink { tree, place, counter, has_nul });
     }
 
+    /// Returns whether the root is an element of XHTML, or `None` before the root or in HTML.
+    pub(super) const fn has_root_of_xhtml(&self) -> Option<bool> {
+        self.tree.has_root_of_xhtml()
+    }
+
     /// Returns why the page cannot be counted, as far as it was read.
     pub(super) const fn error(&self) -> Option<EntityError> {
         self.tokenizer.error()

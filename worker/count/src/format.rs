@@ -13,6 +13,8 @@ use super::{
 /// Length of the start of a document in which HTML tags are searched, in bytes.
 const SNIFF_BYTES_MAX: usize = 1024;
 
+const XHTML_TYPE: &str = "application/xhtml+xml";
+
 /// Number of control characters that are allowed in a text of any length. In addition, 1 byte in 50
 /// is allowed. Compressed or compiled data has far more.
 const STRAY_CONTROLS_MAX: usize = 8;
@@ -60,6 +62,7 @@ impl fmt::Display for Format {
 ///
 /// The content type selects the format. If it is missing or generic, for example
 /// `application/octet-stream`, the bytes select it. Binary data is refused under any content type.
+/// Any other XML is accepted here, because only its root shows whether it is XHTML: [`xml_type`].
 pub(super) fn detect_format(
     head: &[u8],
     content_type: Option<&str>,
@@ -80,13 +83,24 @@ pub(super) fn detect_format(
             return require_text(head, content_type, format, name.to_owned());
         }
         "text/html" => Format::Html,
-        "application/xhtml+xml" => Format::Xhtml,
-        "text/xml" | "application/xml" if is_xhtml(&lowercase_start(head)) => Format::Xhtml,
-        "text/xml" | "text/rtf" => return Err(unsupported_format(&media_type)),
+        XHTML_TYPE | "text/xml" | "application/xml" => Format::Xhtml,
+        "text/rtf" => return Err(unsupported_format(&media_type)),
         text if text.starts_with("text/") => Format::Text,
         other => return Err(unsupported_format(other)),
     };
     require_text(head, content_type, format, media_type)
+}
+
+/// Returns the content type with which a document of the format [`Format::Xhtml`] is refused if its
+/// root is not an element of XHTML, or `None` if the server declares XHTML.
+pub(super) fn xml_type(effective_type: &str, content_type: Option<&str>) -> Option<String> {
+    let declared = content_type.map(essence).unwrap_or_default();
+    match effective_type {
+        _ if declared == XHTML_TYPE => None,
+        // The bytes selected the format.
+        XHTML_TYPE => Some("text/xml".to_owned()),
+        other => Some(other.to_owned()),
+    }
 }
 
 /// Returns the value of a parameter of a Content-Type, without quotes.
@@ -183,11 +197,7 @@ fn sniff(head: &[u8]) -> Result<(Format, &'static str), Error> {
     ];
     let start = lowercase_start(head);
     if start.starts_with("<?xml") {
-        return if is_xhtml(&start) {
-            Ok((Format::Xhtml, "application/xhtml+xml"))
-        } else {
-            Err(unsupported_format("text/xml"))
-        };
+        return Ok((Format::Xhtml, XHTML_TYPE));
     }
     if HTML_STARTS.iter().any(|tag| start.starts_with(tag)) {
         return Ok((Format::Html, "text/html"));
@@ -198,10 +208,6 @@ fn sniff(head: &[u8]) -> Result<(Format, &'static str), Error> {
         return Err(unsupported_format("binary data"));
     }
     Ok((Format::Text, "text/plain"))
-}
-
-fn is_xhtml(start: &str) -> bool {
-    start.contains("<html") || start.contains("http://www.w3.org/1999/xhtml")
 }
 
 /// Returns the first [`SNIFF_BYTES_MAX`] bytes as text in lower case, without leading white space.
@@ -280,7 +286,7 @@ mod tests {
             ("application/json", "refused application/json"),
             ("image/png", "refused image/png"),
             ("text/rtf", "refused text/rtf"),
-            ("application/xml", "refused application/xml"),
+            ("application/xml", "xhtml application/xml"),
             ("", "html text/html"),
             ("nonsense", "html text/html"),
             ("application/octet-stream", "html text/html"),
@@ -297,7 +303,7 @@ mod tests {
             (b"\xef\xbb\xbf<html lang=en>", "html text/html"),
             (b"\xff\xfe<\0h\0t\0m\0l\0>\0", "html text/html"),
             (b"<?xml version='1.0'?><html>", "xhtml application/xhtml+xml"),
-            (b"<?xml version='1.0'?><feed>", "refused text/xml"),
+            (b"<?xml version='1.0'?><feed>", "xhtml application/xhtml+xml"),
             (b"A mill by the river", "text text/plain"),
             (b"\xff\xfeA\0 \0", "text text/plain"),
             (b"", "text text/plain"),

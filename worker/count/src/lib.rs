@@ -251,8 +251,11 @@ pub fn count(
     let mut text = TextReader::new(input, head, format, hints);
     let mut counter = Counter::new(options);
     match format {
-        Format::Html => count_page(&mut text, Syntax::Html, &mut counter)?,
-        Format::Xhtml => count_page(&mut text, Syntax::Xml, &mut counter)?,
+        Format::Html => count_page(&mut text, Syntax::Html, None, &mut counter)?,
+        Format::Xhtml => {
+            let xml_type = format::xml_type(&content_type, hints.content_type);
+            count_page(&mut text, Syntax::Xml, xml_type, &mut counter)?;
+        }
         Format::Text => count_plain_text(&mut text, &mut counter)?,
     }
     let source = text.finish();
@@ -334,20 +337,32 @@ fn count_plain_text(
     Ok(())
 }
 
+/// Counts a page. With an `xml_type`, its root must be an element of XHTML.
 fn count_page(
     text: &mut TextReader<'_, impl Read>,
     syntax: Syntax,
+    xml_type: Option<String>,
     counter: &mut Counter,
 ) -> Result<(), Error> {
     let mut extractor = Extractor::new(syntax);
     while let Some(chunk) = text.next()? {
         extractor.push(chunk, counter);
+        if let Some(kind) = &xml_type
+            && extractor.has_root_of_xhtml() == Some(false)
+        {
+            return Err(Error::UnsupportedFormat { kind: kind.clone() });
+        }
         if let Some(error) = extractor.error() {
             return Err(error.into());
         }
         if counter.is_full() {
             break;
         }
+    }
+    if let Some(kind) = xml_type
+        && extractor.has_root_of_xhtml().is_none()
+    {
+        return Err(Error::UnsupportedFormat { kind });
     }
     extractor.end(counter);
     Ok(())

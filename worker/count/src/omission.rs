@@ -65,6 +65,11 @@ impl Omissions {
         }
     }
 
+    /// Adds a number of characters of hidden text, without white space.
+    pub(super) const fn add_hidden_characters(&mut self, characters: u64) {
+        self.hidden_characters = self.hidden_characters.saturating_add(characters);
+    }
+
     /// Adds a number of `script` elements.
     pub(super) const fn add_scripts(&mut self, scripts: u64) {
         self.scripts = self.scripts.saturating_add(scripts);

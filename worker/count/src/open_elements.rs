@@ -3,6 +3,8 @@
 //! A parser that builds a tree derives the visibility of text from the ancestors of its node. Here,
 //! each open element stores what its text inherits, so that no tree is needed.
 
+mod scope;
+
 use super::{
     active_formatting::{ActiveFormatting, ElementId},
     element::{Element, Name, Namespace, Property},
@@ -323,8 +325,8 @@ impl OpenElements {
         }
     }
 
-    /// Moves the formatting element at `from` to the inside of the element at `to`, which is deeper.
-    /// The moved element is a copy, so it gets a new identity, which is returned.
+    /// Moves the formatting element at `from` to the inside of the deeper element at `to`. The
+    /// moved element is a copy, so it gets a new identity, which is returned.
     pub(super) fn move_inside(&mut self, from: usize, to: usize) -> Option<ElementId> {
         let mut open = self.stack.get(from).copied()?;
         open.id = self.last_id.next();
@@ -372,58 +374,6 @@ impl OpenElements {
                     has_paragraph_in(open, before.is_some_and(|open| open.has_paragraph));
             }
         }
-    }
-
-    // Scopes.
-
-    /// Returns whether a paragraph is open that the start tag of a block ends.
-    #[inline]
-    pub(super) fn has_paragraph(&self) -> bool {
-        self.current().is_some_and(|open| open.has_paragraph)
-    }
-
-    /// Returns the index of the last HTML element for which `is_target` holds, if it is in scope.
-    pub(super) fn find_in_scope(&self, is_target: impl Fn(&OpenElement) -> bool) -> Option<usize> {
-        self.find_before(is_target, |open| open.element.has(Property::SCOPE))
-    }
-
-    /// Like [`Self::find_in_scope`], in the scope of list items.
-    pub(super) fn find_in_list_scope(&self, name: Name) -> Option<usize> {
-        let is_limit = |open: &OpenElement| {
-            open.element.has(Property::SCOPE) || open.is_html_with(Property::LIST)
-        };
-        self.find_before(|open| open.is(name), is_limit)
-    }
-
-    /// Like [`Self::find_in_scope`], in the scope of a table.
-    pub(super) fn find_in_table(&self, is_target: impl Fn(&OpenElement) -> bool) -> Option<usize> {
-        self.find_before(is_target, |open| open.is(Name::TABLE) || open.is(Name::TEMPLATE))
-    }
-
-    fn find_before(
-        &self,
-        is_target: impl Fn(&OpenElement) -> bool,
-        is_limit: impl Fn(&OpenElement) -> bool,
-    ) -> Option<usize> {
-        for (index, open) in self.stack.iter().enumerate().rev() {
-            if open.namespace == Namespace::Html && is_target(open) {
-                return Some(index);
-            }
-            if is_limit(open) {
-                return None;
-            }
-        }
-        None
-    }
-
-    /// Returns the index of an element.
-    pub(super) fn position(&self, id: ElementId) -> Option<usize> {
-        self.stack.iter().rposition(|open| open.id == id)
-    }
-
-    /// Returns whether a `template` is open.
-    pub(super) fn has_template(&self) -> bool {
-        self.stack.iter().any(|open| open.is(Name::TEMPLATE))
     }
 }
 

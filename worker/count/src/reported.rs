@@ -188,6 +188,35 @@ fn xhtml_is_read_by_namespaces() {
 }
 
 #[test]
+fn the_root_decides_whether_xml_is_xhtml() {
+    let count_xml = |page: &str, content_type| {
+        let hints = Hints { content_type, host_tld: None };
+        match count(page.as_bytes(), &hints, &Options::default(), &|_| true) {
+            Ok(counted) => words_of(&counted),
+            Err(error) => error.to_string(),
+        }
+    };
+    let comment = format!("<!--{}-->", " <html> ".repeat(20_000));
+    for content_type in [Some("application/xml"), Some("text/xml"), None] {
+        let kind = content_type.unwrap_or("text/xml");
+        let refusal = format!("cannot count words in {kind}");
+        let xhtml = "<html xmlns='http://www.w3.org/1999/xhtml'><p>a</p></html>";
+        for (root, result) in [
+            (xhtml, "a"),
+            ("<!DOCTYPE html [<!-- <x> -->]><html><p>a</p></html>", "a"),
+            ("<x:div xmlns:x='http://www.w3.org/1999/xhtml'>a</x:div>", "a"),
+            ("<feed xmlns='http://www.w3.org/2005/Atom'><html>a</html></feed>", &refusal),
+            ("<html xmlns='urn:x'>a</html>", &refusal),
+            ("<note>a</note>", &refusal),
+            ("", &refusal),
+        ] {
+            let page = format!("<?xml version='1.0'?>{comment}<?x <html> ?>{root}");
+            assert_eq!(count_xml(&page, content_type), result, "{root} as {content_type:?}");
+        }
+    }
+}
+
+#[test]
 fn the_rule_whitespace_counts_like_wc() {
     let whitespace = |page: &str, content_type| {
         let rule = JobOptions { rule: RuleName::Whitespace, ..JobOptions::default() };

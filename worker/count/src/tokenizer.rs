@@ -6,9 +6,12 @@
 //! every byte is read at most a constant number of times. Tests compare the output with html5gum, a
 //! complete tokenizer.
 
+mod attribute;
+mod declaration;
 mod doctype;
 #[cfg(test)]
 mod html5lib;
+mod name;
 #[cfg(test)]
 mod oracle;
 mod raw;
@@ -19,13 +22,10 @@ use memchr::{memchr, memchr2};
 
 pub use self::doctype::EntityError;
 
-pub(super) use self::{
-    reference::resolve_in_attribute,
-    tag::{Attribute, Tag},
-};
+pub(super) use self::{attribute::Attribute, reference::resolve_in_attribute, tag::Tag};
 
 use self::{
-    doctype::{DoctypeReader, entity_name},
+    doctype::DoctypeReader,
     raw::Raw,
     reference::Reference,
     tag::{TagReader, VALUE_BYTES_MAX},
@@ -330,119 +330,9 @@ impl Tokenizer {
         }
     }
 
-    fn read_declaration<'t>(
-        &mut self,
-        rest: &'t str,
-        kind: Declaration,
-        matched_bytes: usize,
-        sink: &impl Sink,
-    ) -> &'t str {
-        let byte = rest.as_bytes().first();
-        // The first byte selects the expected name. Then all bytes of the name are compared.
-        let (kind, name) = match (kind, byte) {
-            (Declaration::Comment, _) | (Declaration::Unknown, Some(b'-')) => {
-                (Declaration::Comment, b"--".as_slice())
-            }
-            (Declaration::Cdata, _) | (Declaration::Unknown, Some(b'[')) => {
-                (Declaration::Cdata, b"[CDATA[".as_slice())
-            }
-            (Declaration::Unknown, _) => {
-                self.doctype.start();
-                self.state = State::Doctype;
-                return rest;
-            }
-        };
-        if byte != name.get(matched_bytes) {
-            // Not a comment or CDATA, for example `<!-x>`, which ends at the first `>`.
-            self.state = State::Bogus;
-            return rest;
-        }
-        let matched_bytes = matched_bytes.saturating_add(1);
-        self.state = match kind {
-            _ if matched_bytes < name.len() => State::Declaration(kind, matched_bytes),
-            Declaration::Comment => State::Comment(Comment::Start),
-            Declaration::Cdata if sink.has_cdata() => State::Cdata(0),
-            Declaration::Cdata | Declaration::Unknown => State::Bogus,
-        };
-        text_after(rest, 1)
-    }
-
-    /// Reads a document type declaration, or another declaration.
-    fn read_doctype<'t>(&mut self, rest: &'t str, sink: &mut impl Sink) -> &'t str {
-        let Some(rest) = self.doctype.push(rest) else { return "" };
-        sink.doctype(self.doctype.text());
-        self.state = State::Text;
-        rest
-    }
-
-    /// Reads a reference in a document that declares entities, after `&`.
-    fn read_entity<'t>(&mut self, rest: &'t str, sink: &mut impl Sink) -> &'t str {
-        let name = entity_name(rest);
-        let free_bytes = ENTITY_NAME_BYTES_MAX.saturating_sub(self.entity_name.len());
-        let name = text_before(name, name.floor_char_boundary(free_bytes));
-        self.entity_name.push_str(name);
-        let rest = text_after(rest, name.len());
-        if rest.is_empty() && name.len() < free_bytes {
-            return rest;
-        }
-        let expanded = rest
-            .strip_prefix(';')
-            .and_then(|after| Some((self.doctype.entities.expand(&self.entity_name)?, after)));
-        self.state = State::Text;
-        match expanded {
-            Some((Ok(text), after)) => {
-                sink.add_text(&resolve_in_attribute(&text));
-                after
-            }
-            Some((Err(error), after)) => {
-                self.doctype.error.get_or_insert(error);
-                after
-            }
-            // A reference to a character.
-            None => {
-                self.reference.start();
-                let name = std::mem::take(&mut self.entity_name);
-                match self.reference.push(&name, sink) {
-                    // The name ended before its last letter, and the letters are text.
-                    Some(after) => sink.add_text(after),
-                    None => self.state = State::Reference,
-                }
-                rest
-            }
-        }
-    }
-
     /// Returns why an entity of the document could not be expanded.
     pub(super) const fn error(&self) -> Option<EntityError> {
         self.doctype.error
-    }
-
-    fn read_comment<'t>(&mut self, rest: &'t str, comment: Comment) -> &'t str {
-        if matches!(comment, Comment::Inside) {
-            let Some(dash) = memchr(b'-', rest.as_bytes()) else {
-                return "";
-            };
-            self.state = State::Comment(Comment::Dash);
-            return text_after(rest, dash.saturating_add(1));
-        }
-        // `<!-->` and `<!--->` are complete comments. `--!>` also ends a comment, and so does
-        // `---->`, because dashes after `--` change nothing.
-        let next = match (rest.as_bytes().first(), comment) {
-            (Some(b'>'), Comment::Start | Comment::StartDash | Comment::End | Comment::EndBang) => {
-                self.state = State::Text;
-                return text_after(rest, 1);
-            }
-            (Some(b'-'), Comment::Start) => Comment::StartDash,
-            (Some(b'-'), Comment::StartDash | Comment::Dash | Comment::End) => Comment::End,
-            (Some(b'-'), Comment::EndBang) => Comment::Dash,
-            (Some(b'!'), Comment::End) => Comment::EndBang,
-            _ => {
-                self.state = State::Comment(Comment::Inside);
-                return rest;
-            }
-        };
-        self.state = State::Comment(next);
-        text_after(rest, 1)
     }
 
     fn read_cdata<'t>(&mut self, rest: &'t str, brackets: usize, sink: &mut impl Sink) -> &'t str {

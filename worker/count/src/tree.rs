@@ -14,12 +14,15 @@
 mod adoption;
 mod body;
 mod foreign;
+#[cfg(test)]
+mod fuzz;
 mod head;
 #[cfg(test)]
-pub(super) mod html5lib;
+mod html5lib;
+mod insertion;
 mod quirks;
 #[cfg(test)]
-pub(super) mod reference;
+mod reference;
 mod table;
 mod xml;
 
@@ -27,9 +30,9 @@ use self::xml::Bindings;
 use super::{
     active_formatting::ElementId,
     counter::Region,
-    element::{Element, Name, Namespace, Property},
+    element::{Element, Name, Namespace},
     main_content::MainHolder,
-    open_elements::{OpenElements, Place, Unclosed},
+    open_elements::{OpenElements, Unclosed},
     rendering::{OwnRendering, Rendering},
     tokenizer::{Content, Syntax, Tag},
 };
@@ -92,6 +95,8 @@ pub(super) struct Tree {
     scripts: u64,
     /// Namespace declarations in scope, in XML.
     bindings: Bindings,
+    /// Whether the root is an element of XHTML, in XML.
+    has_root_of_xhtml: Option<bool>,
     /// Whether there was no tag, text or document type declaration yet.
     is_at_start: bool,
 }
@@ -112,6 +117,7 @@ impl Tree {
             is_root_hidden: false,
             scripts: 0,
             bindings: Bindings::default(),
+            has_root_of_xhtml: None,
             is_at_start: true,
         };
         if syntax == Syntax::Html {
@@ -194,8 +200,8 @@ impl Tree {
         rendering
     }
 
-    /// Processes a document type declaration, without `<!` and `>`. Only one at the start of the page
-    /// has an effect.
+    /// Processes a document type declaration, without `<!` and `>`. Only one at the start of the
+    /// page has an effect.
     pub(super) fn doctype(&mut self, text: &str) {
         if self.is_at_start {
             self.is_quirky = quirks::is_quirky(text);
@@ -283,111 +289,6 @@ impl Tree {
     /// Returns the number of elements that were nested too deep.
     pub(super) const fn too_deep(&self) -> u64 {
         self.open.too_deep
-    }
-
-    // Insertion of elements.
-
-    /// Returns the place where the next element or text is inserted.
-    #[inline]
-    fn place(&self) -> Place {
-        if self.is_fostering { self.open.place_outside_table() } else { self.open.place() }
-    }
-
-    /// Opens the HTML element that a tag starts.
-    #[inline]
-    fn insert(&mut self, start: &StartTag<'_>) -> ElementId {
-        let own = start.rendering(Namespace::Html);
-        self.insert_as((start.name, start.element, Namespace::Html), own)
-    }
-
-    /// Opens an HTML element without a tag.
-    fn insert_implied(&mut self, name: Name) {
-        let element = Element::of(name);
-        let mut own = OwnRendering::of_element(name, element, Namespace::Html);
-        if name == Name::HEAD {
-            // Text cannot be inside `head` in HTML: it ends the element.
-            own = own.shown();
-        }
-        self.insert_as((name, element, Namespace::Html), own);
-    }
-
-    #[inline]
-    fn insert_as(&mut self, kind: (Name, Element, Namespace), own: OwnRendering) -> ElementId {
-        let place = self.place();
-        if self.open.is_full() {
-            // The text of the new element inherits from the current one, which ends here.
-            self.open.make_room();
-            self.reset_mode();
-        }
-        let id = self.open.push(kind, own, place);
-        if own.has_landmark() {
-            self.update_holder();
-        }
-        id
-    }
-
-    /// Opens an element with raw text.
-    fn insert_raw(&mut self, start: &StartTag<'_>) -> Content {
-        self.insert(start);
-        self.is_in_raw_text = true;
-        if start.name == Name::SCRIPT {
-            self.scripts = self.scripts.saturating_add(1);
-            Content::Script
-        } else {
-            Content::Raw
-        }
-    }
-
-    /// Processes an element without content: words end there if it is visible.
-    fn insert_void(&mut self, start: &StartTag<'_>) {
-        let own = start.rendering(Namespace::Html);
-        self.open.separate(own, self.place());
-    }
-
-    fn insert_template(&mut self, start: &StartTag<'_>) {
-        self.insert(start);
-        self.open.formatting.push_marker();
-        self.is_frameset_ok = false;
-        // The standard has another mode for templates, but all their text is invisible.
-        self.mode = Mode::InBody;
-    }
-
-    fn end_template(&mut self) {
-        if !self.open.has_template() {
-            return;
-        }
-        while self.open.current().is_some_and(|open| {
-            open.is_html_with(Property::IMPLIED_END)
-                || open.is_html_with(Property::IMPLIED_END_IN_TEMPLATE)
-        }) {
-            self.open.pop();
-        }
-        self.open.end_up_to(|open| open.is(Name::TEMPLATE));
-        self.open.pop();
-        self.open.formatting.clear_to_marker();
-        self.reset_mode();
-    }
-
-    /// Discards the main content so far if the current element is a better holder of it.
-    fn update_holder(&mut self) {
-        let Some(open) = self.open.current() else { return };
-        let holder = MainHolder::of(open.rendering.landmarks());
-        if open.rendering.drop_reason().is_none() && holder > self.holder {
-            self.holder = holder;
-            self.restarts_main = true;
-        }
-    }
-
-    /// Opens the formatting elements again that ended with their block.
-    #[inline]
-    fn reconstruct_formatting(&mut self) {
-        if !self.open.formatting.has_closed() {
-            return;
-        }
-        for index in self.open.formatting.closed() {
-            let place = self.place();
-            self.open.reopen(index, place);
-        }
     }
 
     /// Sets the insertion mode that fits the open elements.

@@ -3,6 +3,7 @@
 use wordmill_common::{explanation::Reason, options};
 
 use super::*;
+use crate::TextCount;
 use crate::random::Random;
 
 fn new_counter() -> Counter {

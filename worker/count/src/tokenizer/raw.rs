@@ -4,7 +4,7 @@ use memchr::{memchr, memchr3};
 
 use super::{
     Sink, add_text_replacing_nul,
-    tag::{Name, is_space},
+    name::{Name, is_space},
     text_after, text_before,
 };
 

@@ -2,129 +2,15 @@
 
 use memchr::memchr;
 
-use super::text_before;
-
-/// Maximum length of the stored part of a name, in bytes. All known names are shorter.
-const NAME_BYTES_MAX: usize = 256;
+use super::{
+    attribute::Attribute,
+    name::{ENDS_ATTRIBUTE_NAME, ENDS_TAG_NAME, Name, NamePart, is_space},
+    text_before,
+};
 
 /// Maximum length of the stored part of an attribute value, in bytes. The declaration that hides an
 /// element can be at the end of a long `style`.
 pub(super) const VALUE_BYTES_MAX: usize = 16 << 10;
-
-/// Attributes that are stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Attribute {
-    Hidden,
-    Role,
-    Style,
-    Charset,
-    HttpEquiv,
-    Content,
-    Lang,
-    Type,
-    Encoding,
-    Controls,
-    /// `color`, `face` or `size`, which end SVG and `MathML` in a `font` element.
-    Font,
-    ShadowRootMode,
-}
-
-impl Attribute {
-    pub(crate) const COUNT: usize = 12;
-
-    #[cfg(test)]
-    pub(crate) const ALL: [Self; Self::COUNT] = [
-        Self::Hidden,
-        Self::Role,
-        Self::Style,
-        Self::Charset,
-        Self::HttpEquiv,
-        Self::Content,
-        Self::Lang,
-        Self::Type,
-        Self::Encoding,
-        Self::Controls,
-        Self::Font,
-        Self::ShadowRootMode,
-    ];
-
-    const fn mask(self) -> u16 {
-        1 << self as u8
-    }
-
-    /// Returns the attribute with the given name in any case, or `None` if it is not stored.
-    fn of(name: &str) -> Option<Self> {
-        let is = |other: &str| name.eq_ignore_ascii_case(other);
-        match name.len() {
-            4 if is("lang") => Some(Self::Lang),
-            4 if is("role") => Some(Self::Role),
-            4 if is("type") => Some(Self::Type),
-            4 if is("face") || is("size") => Some(Self::Font),
-            5 if is("color") => Some(Self::Font),
-            5 if is("style") => Some(Self::Style),
-            6 if is("hidden") => Some(Self::Hidden),
-            7 if is("charset") => Some(Self::Charset),
-            7 if is("content") => Some(Self::Content),
-            8 if is("controls") => Some(Self::Controls),
-            8 if is("encoding") => Some(Self::Encoding),
-            10 if is("http-equiv") => Some(Self::HttpEquiv),
-            14 if is("shadowrootmode") => Some(Self::ShadowRootMode),
-            _ => None,
-        }
-    }
-}
-
-/// A name in lower case, truncated to [`NAME_BYTES_MAX`].
-#[derive(Clone, Debug, Default)]
-pub(super) struct Name {
-    text: String,
-    is_truncated: bool,
-    has_capitals: bool,
-}
-
-impl Name {
-    pub(super) fn clear(&mut self) {
-        self.text.clear();
-        self.is_truncated = false;
-        self.has_capitals = false;
-    }
-
-    pub(super) fn push(&mut self, text: &str) {
-        self.push_part(NamePart { text, has_capitals: true });
-    }
-
-    #[inline]
-    fn push_part(&mut self, part: NamePart<'_>) {
-        let start = self.text.len();
-        // Almost all names fit.
-        if !self.is_truncated && part.text.len() <= NAME_BYTES_MAX.saturating_sub(start) {
-            self.text.push_str(part.text);
-        } else {
-            self.push_truncated(part.text);
-        }
-        if part.has_capitals
-            && let Some(added) = self.text.get_mut(start..)
-        {
-            self.has_capitals |= added.bytes().any(|byte| byte.is_ascii_uppercase());
-            added.make_ascii_lowercase();
-        }
-    }
-
-    #[cold]
-    fn push_truncated(&mut self, text: &str) {
-        // A truncated name stays truncated. If one byte is free, `é` does not fit, but an `a` after
-        // it would, and the name would depend on the chunks.
-        let free_bytes = NAME_BYTES_MAX.saturating_sub(self.text.len());
-        let space = if self.is_truncated { 0 } else { free_bytes };
-        let length = text.floor_char_boundary(space);
-        self.is_truncated |= length < text.len();
-        self.text.push_str(text_before(text, length));
-    }
-
-    pub(super) fn as_str(&self) -> &str {
-        &self.text
-    }
-}
 
 /// Maximum number of namespace declarations of one tag, and maximum lengths of the stored parts of
 /// a prefix and a namespace, in bytes. All known namespaces are shorter.
@@ -484,57 +370,4 @@ impl TagReader {
             self.current_attribute = None;
         }
     }
-}
-
-/// A name or a part of it, as written.
-#[derive(Clone, Copy)]
-struct NamePart<'t> {
-    text: &'t str,
-    has_capitals: bool,
-}
-
-impl<'t> NamePart<'t> {
-    /// Returns the text before the first byte of the classes `ends`, which are ASCII.
-    #[inline]
-    fn first(text: &'t str, ends: u8) -> Self {
-        let mut length = 0_usize;
-        // Union of the classes of all bytes, which shows whether there is a capital letter.
-        let mut all = 0;
-        for byte in text.bytes() {
-            let class = CLASSES.get(usize::from(byte)).copied().unwrap_or(0);
-            if class & ends != 0 {
-                break;
-            }
-            all |= class;
-            length = length.saturating_add(1);
-        }
-        Self { text: text_before(text, length), has_capitals: all & CAPITAL != 0 }
-    }
-}
-
-const ENDS_TAG_NAME: u8 = 1;
-const ENDS_ATTRIBUTE_NAME: u8 = 2;
-const CAPITAL: u8 = 4;
-
-/// Classes of bytes in names, as bits.
-#[expect(clippy::indexing_slicing, reason = "an index out of bounds does not compile")]
-static CLASSES: [u8; 256] = {
-    let mut classes = [0; 256];
-    let mut rest: &[u8] = b"\t\n\x0c\r />";
-    while let [byte, tail @ ..] = rest {
-        classes[*byte as usize] = ENDS_TAG_NAME;
-        rest = tail;
-    }
-    classes[b'=' as usize] = ENDS_ATTRIBUTE_NAME;
-    let mut byte = b'A';
-    while byte <= b'Z' {
-        classes[byte as usize] = CAPITAL;
-        byte += 1;
-    }
-    classes
-};
-
-/// Returns whether a byte is white space in the syntax of HTML.
-pub(super) const fn is_space(byte: u8) -> bool {
-    matches!(byte, b'\t' | b'\n' | 0x0c | b'\r' | b' ')
 }

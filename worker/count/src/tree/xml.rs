@@ -56,6 +56,11 @@ fn namespace_of(uri: &str) -> Namespace {
 }
 
 impl Tree {
+    /// Returns whether the root is an element of XHTML, or `None` before the root.
+    pub(crate) const fn has_root_of_xhtml(&self) -> Option<bool> {
+        self.has_root_of_xhtml
+    }
+
     pub(super) fn start_in_xml(&mut self, start: &StartTag<'_>) {
         self.bindings.leave(self.open.len());
         self.bindings.declare(start.tag, self.open.len());
@@ -69,6 +74,9 @@ impl Tree {
             (None, "math") => Namespace::MathMl,
             (None, _) => inherited,
         };
+        let is_declared = self.bindings.find(prefix).is_some();
+        let is_xhtml = namespace == Namespace::Html && (is_declared || local == "html");
+        self.has_root_of_xhtml.get_or_insert(is_xhtml);
         let has_other_name = namespace == Namespace::Unknown
             || (namespace == Namespace::Html && start.tag.has_capitals());
         let name = Name::of(local);

@@ -1,0 +1,67 @@
+//! Attributes that determine which text of a page is visible, and its charset.
+
+/// Attributes that are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Attribute {
+    Hidden,
+    Role,
+    Style,
+    Charset,
+    HttpEquiv,
+    Content,
+    Lang,
+    Type,
+    Encoding,
+    Controls,
+    /// `color`, `face` or `size`, which end SVG and `MathML` in a `font` element.
+    Font,
+    ShadowRootMode,
+}
+
+impl Attribute {
+    pub(crate) const COUNT: usize = 12;
+
+    #[cfg(test)]
+    pub(crate) const ALL: [Self; Self::COUNT] = [
+        Self::Hidden,
+        Self::Role,
+        Self::Style,
+        Self::Charset,
+        Self::HttpEquiv,
+        Self::Content,
+        Self::Lang,
+        Self::Type,
+        Self::Encoding,
+        Self::Controls,
+        Self::Font,
+        Self::ShadowRootMode,
+    ];
+
+    pub(super) const fn mask(self) -> u16 {
+        1 << self as u8
+    }
+
+    /// Returns the attribute with the given name in any case, or `None` if it is not stored.
+    pub(super) fn of(name: &str) -> Option<Self> {
+        let is = |other: &str| name.eq_ignore_ascii_case(other);
+        // Length and first letter exclude almost all other attributes.
+        let first = name.as_bytes().first()?.to_ascii_lowercase();
+        match (name.len(), first) {
+            (4, b'f') if is("face") => Some(Self::Font),
+            (4, b'l') if is("lang") => Some(Self::Lang),
+            (4, b'r') if is("role") => Some(Self::Role),
+            (4, b's') if is("size") => Some(Self::Font),
+            (4, b't') if is("type") => Some(Self::Type),
+            (5, b'c') if is("color") => Some(Self::Font),
+            (5, b's') if is("style") => Some(Self::Style),
+            (6, b'h') if is("hidden") => Some(Self::Hidden),
+            (7, b'c') if is("charset") => Some(Self::Charset),
+            (7, b'c') if is("content") => Some(Self::Content),
+            (8, b'c') if is("controls") => Some(Self::Controls),
+            (8, b'e') if is("encoding") => Some(Self::Encoding),
+            (10, b'h') if is("http-equiv") => Some(Self::HttpEquiv),
+            (14, b's') if is("shadowrootmode") => Some(Self::ShadowRootMode),
+            _ => None,
+        }
+    }
+}
