@@ -2,6 +2,7 @@
 //! differences.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 /// Signs and joiners that are part of a word only between two letters.
 const INNER_SIGNS: &[char] = &['\'', '.', '\u{200c}', '\u{200d}'];
@@ -24,6 +25,16 @@ pub enum Reason {
     /// It joins letters, digits and full stops with an adjacent script without spaces (`ສຳລັບvlc`).
     /// Unicode's default rule separates that script.
     AdjacentScript,
+    /// It omits closed `details`, `dialog` and popovers.
+    Folded,
+    /// It does not split at a box without text, such as an image.
+    BoxWithoutText,
+    /// It counts a word without letters and digits (`__`).
+    NoLetter,
+    /// It leaves a narrow space (U+202F) at the edge of a word.
+    NarrowSpace,
+    /// It guesses another charset, because the page declares none, or too late for the browser.
+    Charset,
     /// It segments a run of a script without spaces differently, with another dictionary or method.
     SegmentedDifferently(Script),
 }
@@ -63,10 +74,18 @@ impl Reasons {
         }
     }
 
-    fn count(&mut self, reason: Reason, words: u64) {
+    /// Adds words that differ for this reason.
+    pub fn count(&mut self, reason: Reason, words: u64) {
         if words > 0 {
             *self.0.entry(reason).or_default() += words;
         }
+    }
+}
+
+impl fmt::Display for Reasons {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let reasons = self.0.iter().map(|(reason, words)| format!("{reason:?} {words}"));
+        f.write_str(&reasons.collect::<Vec<_>>().join(", "))
     }
 }
 
@@ -224,4 +243,43 @@ pub fn distance(a: &Counts, b: &Counts) -> (u64, Vec<String>) {
 pub fn histogram(result: &serde_json::Value) -> Counts {
     let counts = result["word_count"].as_object().expect("a histogram").iter();
     counts.map(|(word, n)| (word.clone(), n.as_u64().expect("a count"))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Counts, Reason, distance, explain};
+
+    const ALL: [Reason; 5] =
+        [Reason::Colon, Reason::FullStop, Reason::AtSign, Reason::Hangul, Reason::AdjacentScript];
+
+    fn counts(words: &str) -> Counts {
+        words.split(' ').map(|word| (word.to_owned(), 1)).collect()
+    }
+
+    /// Returns the number of words that differ without a reason.
+    fn unexplained(ours: &str, theirs: &str) -> u64 {
+        let (mut ours, mut theirs) = (counts(ours), counts(theirs));
+        explain(&mut ours, &mut theirs, &ALL);
+        distance(&ours, &theirs).0
+    }
+
+    #[test]
+    fn a_missing_word_has_no_reason() {
+        assert_eq!(unexplained("x.org b", "x org"), 1);
+    }
+
+    #[test]
+    fn joined_words_have_no_reason() {
+        assert_eq!(unexplained("a b", "ab"), 3);
+    }
+
+    #[test]
+    fn a_missing_character_of_a_script_without_spaces_has_no_reason() {
+        assert_eq!(unexplained("東京", "東 京 は"), 1);
+    }
+
+    #[test]
+    fn other_boundaries_in_a_script_without_spaces_have_a_reason() {
+        assert_eq!(unexplained("東京は", "東京 は"), 0);
+    }
 }
