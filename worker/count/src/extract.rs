@@ -99,14 +99,21 @@ impl PageSink<'_> {
 
     #[inline]
     fn apply_changes(&mut self) {
-        if self.tree.take_separation() {
+        if self.tree.has_separation() {
             self.counter.separate();
+            self.tree.clear_separation();
         }
-        if self.tree.take_main_restart() {
-            self.counter.restart_main();
-            self.place.region = Region::Main;
-            self.enter(self.tree.rendering());
+        if self.tree.restarts_main() {
+            self.restart_main();
         }
+    }
+
+    #[cold]
+    fn restart_main(&mut self) {
+        self.tree.clear_main_restart();
+        self.counter.restart_main();
+        self.place.region = Region::Main;
+        self.enter(self.tree.rendering());
     }
 }
 

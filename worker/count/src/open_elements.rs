@@ -87,7 +87,7 @@ pub(super) struct OpenElements {
     pub(super) formatting: ActiveFormatting,
     last_id: ElementId,
     /// Whether a word before the last tags cannot continue after them.
-    has_separation: bool,
+    pub(super) has_separation: bool,
     pub(super) unclosed: Unclosed,
     /// Number of elements that were nested deeper than [`DEPTH_MAX`].
     pub(super) too_deep: u64,
@@ -125,12 +125,6 @@ impl OpenElements {
     /// Returns whether the current element is the HTML element with the given name.
     pub(super) fn current_is(&self, name: Name) -> bool {
         self.current().is_some_and(|open| open.is(name))
-    }
-
-    /// Returns whether words end since the last call.
-    #[inline]
-    pub(super) const fn take_separation(&mut self) -> bool {
-        std::mem::replace(&mut self.has_separation, false)
     }
 
     /// Ends words at this place, if an element with the given rendering does.

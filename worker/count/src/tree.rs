@@ -131,14 +131,26 @@ impl Tree {
         self.syntax == Syntax::Xml || self.is_in_foreign()
     }
 
-    /// Returns whether words end at the tags since the last call.
-    pub(super) const fn take_separation(&mut self) -> bool {
-        self.open.take_separation()
+    /// Returns whether words end at the tags since [`Self::clear_separation`].
+    #[inline]
+    pub(super) const fn has_separation(&self) -> bool {
+        self.open.has_separation
     }
 
-    /// Returns whether a better element for the main content has started since the last call.
-    pub(super) const fn take_main_restart(&mut self) -> bool {
-        std::mem::replace(&mut self.restarts_main, false)
+    #[inline]
+    pub(super) const fn clear_separation(&mut self) {
+        self.open.has_separation = false;
+    }
+
+    /// Returns whether a better element for the main content has started since
+    /// [`Self::clear_main_restart`].
+    #[inline]
+    pub(super) const fn restarts_main(&self) -> bool {
+        self.restarts_main
+    }
+
+    pub(super) const fn clear_main_restart(&mut self) {
+        self.restarts_main = false;
     }
 
     /// Returns the region of text with the given rendering.

@@ -56,6 +56,11 @@ impl MetaScanner {
 
     /// Scans the next bytes of the page.
     pub(super) fn push(&mut self, bytes: &[u8]) {
+        // Faster than chunks for ASCII, and usually there is nothing else.
+        if let Ok(text) = str::from_utf8(bytes) {
+            self.tokenizer.push(text, &mut self.finder);
+            return;
+        }
         // All names and labels are ASCII, so the charset of other text does not matter.
         for chunk in bytes.utf8_chunks() {
             self.tokenizer.push(chunk.valid(), &mut self.finder);
