@@ -153,10 +153,9 @@ impl Decision {
 
     /// Finds the declarations at the start of a page in HTML.
     fn scan_page(&mut self, head: &[u8], is_complete: bool) {
-        let parts = head.split_at_checked(meta::declarations_end(head));
-        let (declarations, rest) = parts.unwrap_or((head, &[]));
         let mut scanner = MetaScanner::new();
-        scanner.push(declarations);
+        let end = scanner.push_declarations(head);
+        let (declarations, rest) = head.split_at_checked(end).unwrap_or((head, &[]));
         self.xml = find_xml_charset(head);
         self.charset = self.charset.or_else(|| find_meta_charset(&scanner));
         if self.charset.is_none() {

@@ -155,6 +155,11 @@ impl Tokenizer {
         }
     }
 
+    /// Returns whether the page so far ends inside a tag.
+    pub(super) const fn is_in_tag(&self) -> bool {
+        matches!(self.state, State::Tag)
+    }
+
     /// Reads the next chunk of the page.
     pub(super) fn push(&mut self, chunk: &str, sink: &mut impl Sink) {
         let mut rest = chunk;

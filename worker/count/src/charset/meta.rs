@@ -19,6 +19,9 @@ pub(super) const PRESCAN_BYTES_MAX: usize = 1024;
 /// Maximum length of the stored part of an attribute value, in bytes.
 const VALUE_BYTES_MAX: usize = 512;
 
+/// Length of the pieces in which the end of the last tag is scanned, in bytes.
+const PIECE_BYTES: usize = 64;
+
 /// Maximum number of different charsets that one page can declare.
 const ENCODINGS_MAX: usize = 64;
 
@@ -54,6 +57,23 @@ impl MetaScanner {
         self.finder.ignores_body = true;
     }
 
+    /// Scans the start of the page, up to the end of its last declaration in `head`. Returns the
+    /// length of the scanned part.
+    pub(super) fn push_declarations(&mut self, head: &[u8]) -> usize {
+        let mut end = declarations_end(head);
+        self.push(head.get(..end).unwrap_or(head));
+        // The rest of the tag. A tag whose attributes are longer is not recognized.
+        let pieces = head.get(end..).unwrap_or_default().chunks(PIECE_BYTES);
+        for piece in pieces.take(PRESCAN_BYTES_MAX / PIECE_BYTES) {
+            if !self.tokenizer.is_in_tag() {
+                break;
+            }
+            self.push(piece);
+            end = end.saturating_add(piece.len());
+        }
+        end
+    }
+
     /// Scans the next bytes of the page.
     pub(super) fn push(&mut self, bytes: &[u8]) {
         // Faster than chunks for ASCII, and usually there is nothing else.
@@ -85,11 +105,12 @@ pub(super) fn prescan(head: &[u8]) -> Option<&'static Encoding> {
     scanner.declared().first().map(|(encoding, _)| *encoding)
 }
 
-/// Returns the length of the start of `head` that has all of its declarations.
+/// Returns the length of the start of `head` that has all of its declarations, except the end of
+/// the last one.
 ///
 /// Only this part has to be scanned. The search is several times as fast as the tokenizer, and
 /// nearly all pages have `charset` near their start or not at all.
-pub(super) fn declarations_end(head: &[u8]) -> usize {
+fn declarations_end(head: &[u8]) -> usize {
     const NAME: &[u8] = b"charset";
     const BLOCK_BYTES: usize = 256;
     let blocks = head.len().div_ceil(BLOCK_BYTES);
@@ -101,8 +122,7 @@ pub(super) fn declarations_end(head: &[u8]) -> usize {
         if may_contain_charset(block)
             && block.windows(NAME.len()).any(|window| window.eq_ignore_ascii_case(NAME))
         {
-            // The rest of the tag follows. A tag whose attributes are longer is not recognized.
-            return end.saturating_add(PRESCAN_BYTES_MAX).min(head.len());
+            return end.min(head.len());
         }
     }
     0
@@ -293,8 +313,20 @@ mod tests {
             head.extend_from_slice(b"ChArSeT");
             for bytes_after in [0, 1, 300] {
                 head.resize(position + 7 + bytes_after, b'c');
-                assert_eq!(declarations_end(&head), head.len(), "{position} {bytes_after}");
+                let end = declarations_end(&head);
+                assert!(end >= position + 7, "{position} {bytes_after}");
             }
+        }
+    }
+
+    #[test]
+    fn a_declaration_is_scanned_to_the_end_of_its_tag() {
+        for bytes in (0..600).chain([900, 1100]) {
+            let page = format!("<p><meta a='charset{}' charset=koi8-r><p>", " ".repeat(bytes));
+            let mut scanner = MetaScanner::new();
+            scanner.push_declarations(page.as_bytes());
+            let names: Vec<_> = scanner.declared().iter().map(|(name, _)| name.name()).collect();
+            assert_eq!(names, ["KOI8-R"], "{bytes}");
         }
     }
 
