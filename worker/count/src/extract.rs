@@ -283,6 +283,19 @@ mod tests {
     }
 
     #[test]
+    fn svg_has_its_own_attributes() {
+        for (page, expected) in [
+            ("<svg display=none><text>x</text></svg>a", "a"),
+            ("<svg><text visibility=hidden>x</text><text>a</text></svg>", "a"),
+            ("<svg display=none style='display:block'><text>a</text></svg>", "a"),
+            ("<svg hidden><text>a</text></svg>", "a"),
+            ("<p display=none visibility=hidden>a", "a"),
+        ] {
+            assert_eq!(words(page, Syntax::Html), expected, "{page}");
+        }
+    }
+
+    #[test]
     fn declarations_of_display_take_precedence_over_attributes() {
         for (page, expected) in [
             ("<div hidden style='display:block'>a</div>", "a"),

@@ -151,7 +151,11 @@ impl OwnRendering {
     #[inline]
     pub(super) fn of(tag: &Tag, name: Name, element: Element, namespace: Namespace) -> Self {
         let default = Self::of_element(name, element, namespace);
-        if tag.has_attributes() { default.with_attributes(tag, name, element) } else { default }
+        if tag.has_attributes() {
+            default.with_attributes(tag, name, element, namespace)
+        } else {
+            default
+        }
     }
 
     /// Returns the rendering of an element without attributes.
@@ -215,33 +219,61 @@ impl OwnRendering {
         self.without(DROP_REASON | INVISIBLE | Self::VISIBLE | Self::NOT_DISPLAYED)
     }
 
-    fn with_attributes(self, tag: &Tag, name: Name, element: Element) -> Self {
+    fn with_attributes(
+        self,
+        tag: &Tag,
+        name: Name,
+        element: Element,
+        namespace: Namespace,
+    ) -> Self {
         let mut own = self;
         if let Some(role) = tag.value(Attribute::Role) {
             own = own.with_landmark(Landmark::of(name, Some(role)));
         }
-        if name == Name::AUDIO && tag.value(Attribute::Controls).is_some() {
-            own = own.with(Self::ENDS_WORDS).without(Self::NOT_DISPLAYED);
-        }
-        // A declarative shadow root is shown in place of the template.
-        let mode = tag.value(Attribute::ShadowRootMode).unwrap_or_default();
-        let is_shadow_root =
-            mode.eq_ignore_ascii_case("open") || mode.eq_ignore_ascii_case("closed");
-        if name == Name::TEMPLATE && is_shadow_root {
-            return Self::INLINE;
-        }
-        let kind = tag.value(Attribute::Type).unwrap_or_default();
-        if name == Name::INPUT && kind.eq_ignore_ascii_case("hidden") {
-            own = own.with(Self::NOT_DISPLAYED).without(Self::ENDS_WORDS);
-        }
-        let style = tag
+        let mut style = tag
             .value(Attribute::Style)
             .map(|style| Style::parse(&resolve_in_attribute(style)))
             .unwrap_or_default();
+        let mut hidden = None;
+        if namespace == Namespace::Html {
+            hidden = tag.value(Attribute::Hidden);
+            own = own.with_html_attributes(tag, name);
+        } else if namespace == Namespace::Svg {
+            let attribute = Style::of_attributes(
+                tag.value(Attribute::Display),
+                tag.value(Attribute::Visibility),
+            );
+            style.display = style.display.or(attribute.display);
+            style.visibility = style.visibility.or(attribute.visibility);
+        }
+        own.with_style(style, hidden, element)
+    }
+
+    /// Applies the attributes that have a meaning for single elements.
+    fn with_html_attributes(self, tag: &Tag, name: Name) -> Self {
+        let is = |attribute, value: &str| {
+            tag.value(attribute).is_some_and(|actual| actual.eq_ignore_ascii_case(value))
+        };
+        let mode = Attribute::ShadowRootMode;
+        match name {
+            Name::AUDIO if tag.value(Attribute::Controls).is_some() => {
+                self.with(Self::ENDS_WORDS).without(Self::NOT_DISPLAYED)
+            }
+            Name::INPUT if is(Attribute::Type, "hidden") => {
+                self.with(Self::NOT_DISPLAYED).without(Self::ENDS_WORDS)
+            }
+            // A declarative shadow root is shown in place of the template.
+            Name::TEMPLATE if is(mode, "open") || is(mode, "closed") => Self::INLINE,
+            _ => self,
+        }
+    }
+
+    /// Applies the declarations of a style, and the attribute `hidden`.
+    fn with_style(self, style: Style, hidden: Option<&str>, element: Element) -> Self {
+        let mut own = self;
         if let Some(is_visible) = style.visibility {
             own = own.without(INVISIBLE).with(if is_visible { Self::VISIBLE } else { INVISIBLE });
         }
-        let hidden = tag.value(Attribute::Hidden);
         let is_until_found = hidden.is_some_and(|value| value.eq_ignore_ascii_case("until-found"));
         let block = if own.is_displayed() { Self::ENDS_WORDS } else { 0 };
         match style.display {

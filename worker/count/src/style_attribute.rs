@@ -67,6 +67,14 @@ impl Style {
         style
     }
 
+    /// Returns the style that presentation attributes of SVG stand for.
+    pub(super) fn of_attributes(display: Option<&str>, visibility: Option<&str>) -> Self {
+        let declare = |name: &str, value: Option<&str>| {
+            value.map(|value| format!("{name}:{value};")).unwrap_or_default()
+        };
+        Self::parse(&(declare("display", display) + &declare("visibility", visibility)))
+    }
+
     fn set(&mut self, property: Property, value: &str) {
         match property {
             Property::Display => self.display = display_of(value),

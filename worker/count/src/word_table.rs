@@ -92,6 +92,7 @@ impl WordTable {
         self.long_words.clear();
         self.unnormalized.clear();
         self.has_unnormalized_long = false;
+        self.is_full = false;
     }
 
     /// Returns whether there were more distinct words than the table may hold.

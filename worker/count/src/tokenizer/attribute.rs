@@ -16,10 +16,13 @@ pub(crate) enum Attribute {
     /// `color`, `face` or `size`, which end SVG and `MathML` in a `font` element.
     Font,
     ShadowRootMode,
+    /// The presentation attributes of SVG.
+    Display,
+    Visibility,
 }
 
 impl Attribute {
-    pub(crate) const COUNT: usize = 12;
+    pub(crate) const COUNT: usize = 14;
 
     #[cfg(test)]
     pub(crate) const ALL: [Self; Self::COUNT] = [
@@ -35,6 +38,8 @@ impl Attribute {
         Self::Controls,
         Self::Font,
         Self::ShadowRootMode,
+        Self::Display,
+        Self::Visibility,
     ];
 
     pub(super) const fn mask(self) -> u16 {
@@ -57,9 +62,11 @@ impl Attribute {
             (6, b'h') if is("hidden") => Some(Self::Hidden),
             (7, b'c') if is("charset") => Some(Self::Charset),
             (7, b'c') if is("content") => Some(Self::Content),
+            (7, b'd') if is("display") => Some(Self::Display),
             (8, b'c') if is("controls") => Some(Self::Controls),
             (8, b'e') if is("encoding") => Some(Self::Encoding),
             (10, b'h') if is("http-equiv") => Some(Self::HttpEquiv),
+            (10, b'v') if is("visibility") => Some(Self::Visibility),
             (14, b's') if is("shadowrootmode") => Some(Self::ShadowRootMode),
             _ => None,
         }

@@ -23,6 +23,8 @@ const ATTRIBUTES: [&[&str]; Attribute::ALL.len()] = [
     &["controls"],
     &["color", "face", "size"],
     &["shadowrootmode"],
+    &["display"],
+    &["visibility"],
 ];
 
 /// Returns the events of a page.
