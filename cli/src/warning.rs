@@ -56,23 +56,25 @@ fn describe(warning: &Warning) -> String {
         },
         "script_only_page" => {
             let scripts = number("script");
-            format!("hardly any words, but {scripts}: JavaScript is not run")
+            format!("the page has hardly any words, but {scripts}; JavaScript is not run")
         }
         "hidden_text_present" => {
             let characters = format_number(*count);
-            format!("hidden text was not counted, characters without spaces: {characters}")
+            format!("{characters} characters of hidden text, without spaces, were not counted")
         }
         "unclosed_hidden_element" => {
-            format!("no end tag, so text was not counted: {}", number("hidden element"))
+            let elements = number("hidden element");
+            format!("{elements} without an end tag, so their text was not counted")
         }
         "charset_guessed" if is_single => "the charset was guessed".to_owned(),
-        "charset_guessed" => format!("the charset was guessed: {}", number("document")),
+        "charset_guessed" => format!("the charset of {} was guessed", number("document")),
         "charset_contradicted" => {
-            format!("the charset may be wrong: {}", number("contradiction"))
+            let contradictions = number("contradiction");
+            format!("the charset may be wrong: {contradictions} in the document")
         }
-        "nesting_too_deep" => format!("nested too deeply: {}", number("element")),
+        "nesting_too_deep" => format!("{} nested too deeply", number("element")),
         "mixed_versions" => {
-            format!("counted by an older version than others: {}", number("member"))
+            format!("{} counted by an older version than the others", number("member"))
         }
         _ => number("occurrence"),
     };

@@ -13,7 +13,7 @@ pub const WARNINGS_MAX: usize = 32;
 /// Maximum length of [`Warning::location`], in bytes of UTF-8. Longer values are cut.
 ///
 /// With [`WARNINGS_MAX`], it bounds the share of warnings in a record and in the body of a webhook.
-pub const WHERE_BYTES_MAX: usize = 100;
+pub const LOCATION_BYTES_MAX: usize = 100;
 
 /// Declares [`WarningCode`] from a table of rows `Variant = "name";`.
 macro_rules! warning_codes {
@@ -136,8 +136,8 @@ impl Warnings {
     /// Adds `count` occurrences. A warning with the same code gets the sum, and keeps its first
     /// location. Does nothing if `count` is 0.
     ///
-    /// The location is shortened to [`WHERE_BYTES_MAX`]. Control characters become spaces, so that
-    /// text of a document cannot break a line of a log or of a terminal.
+    /// The location is shortened to [`LOCATION_BYTES_MAX`]. Control characters become spaces, so
+    /// that text of a document cannot break a line of a log or of a terminal.
     pub fn add(
         &mut self,
         code: impl Into<OpenName<WarningCode>>,
@@ -170,9 +170,9 @@ impl Warnings {
     }
 }
 
-/// Returns a location with at most [`WHERE_BYTES_MAX`] bytes, without control characters.
+/// Returns a location with at most [`LOCATION_BYTES_MAX`] bytes, without control characters.
 fn shorten(location: &str) -> String {
-    let end = location.floor_char_boundary(WHERE_BYTES_MAX);
+    let end = location.floor_char_boundary(LOCATION_BYTES_MAX);
     let start = location.get(..end).unwrap_or_default();
     start.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
@@ -256,14 +256,14 @@ mod tests {
 
     #[test]
     fn a_location_is_short_and_on_one_line() {
-        let long = format!("a\n{}", "é".repeat(WHERE_BYTES_MAX));
+        let long = format!("a\n{}", "é".repeat(LOCATION_BYTES_MAX));
         let sum = warnings(&[(WarningCode::HiddenTextPresent, 1, Some(&long))]);
         let location = sum.iter().next().unwrap().location.clone().unwrap();
         assert_eq!(location, format!("a {}", "é".repeat(49)));
     }
 
     #[test]
-    fn no_occurrence_is_no_warning() {
+    fn zero_occurrences_add_no_warning() {
         assert!(warnings(&[(WarningCode::NestingTooDeep, 0, None)]).is_empty());
     }
 }

@@ -26,7 +26,7 @@ pub enum Reason {
     /// Unicode's default rule separates that script.
     AdjacentScript,
     /// It omits closed `details`, `dialog` and popovers.
-    Folded,
+    ClosedElement,
     /// It does not split at a box without text, such as an image.
     BoxWithoutText,
     /// It counts a word without letters and digits (`__`).

@@ -19,7 +19,7 @@ use self::samples::{Sample, installed_pages, saved_pages};
 const SCRIPT: &str = include_str!("pages/count_words.js");
 /// Reasons for the differences between the steps of [`SCRIPT`], in their order.
 const STEPS: [Reason; 4] =
-    [Reason::Folded, Reason::BoxWithoutText, Reason::NoLetter, Reason::NarrowSpace];
+    [Reason::ClosedElement, Reason::BoxWithoutText, Reason::NoLetter, Reason::NarrowSpace];
 /// Other reasons why the browser may count a word differently.
 const REASONS: [Reason; 4] =
     [Reason::Colon, Reason::FullStop, Reason::Hangul, Reason::AdjacentScript];

@@ -133,7 +133,7 @@ mod tests {
     use super::*;
     use crate::job::Event;
     use crate::message::JobMessage;
-    use crate::warning::{WARNINGS_MAX, WHERE_BYTES_MAX};
+    use crate::warning::{LOCATION_BYTES_MAX, WARNINGS_MAX};
 
     fn job() -> Job {
         let message = include_str!("../golden/message.json");
@@ -158,7 +158,7 @@ mod tests {
         job.labels = (0..16).map(|n| (format!("{n:064}"), "\"".repeat(256))).collect();
         for number in 0..WARNINGS_MAX {
             let code = OpenName::Other(format!("{number:024}"));
-            job.warnings.add(code, u64::MAX, Some(&"\"".repeat(WHERE_BYTES_MAX)));
+            job.warnings.add(code, u64::MAX, Some(&"\"".repeat(LOCATION_BYTES_MAX)));
         }
         job.source.url = Some(format!("https://example.org/{}", "a".repeat(30_000)));
         job.apply(Event::Cancelled, Timestamp::UNIX_EPOCH).unwrap();

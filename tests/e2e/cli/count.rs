@@ -44,7 +44,7 @@ fn files_folders_urls_and_pipes_are_counted() {
     let one = wordmill.run(&["count", "hamlet.txt", "--top", "2"]);
     let lines: Vec<&str> = one.expect_success().lines().collect();
     assert_eq!(lines[0], "hamlet.txt", "{one:?}");
-    assert_eq!(lines[1], "words                10  by the rule unicode, version 1");
+    assert_eq!(lines[1], "words                10  by the rule unicode, version 2");
     assert_eq!(lines[2], "unique words          8");
     assert_eq!(lines[3], "characters           42  33 without spaces");
     assert_eq!(lines[lines.len() - 2..], ["2  be", "2  to"], "{one:?}");
@@ -52,8 +52,8 @@ fn files_folders_urls_and_pipes_are_counted() {
     let all = wordmill.run(&["count", "hamlet.txt", "page.html", "more", &url]);
     assert_eq!(all.code, 0, "{all:?}");
     let messages = "wordmill: skipped 1 file that is not text\n\
-                    wordmill: page.html: warning: script_only_page: hardly any words, but 1 \
-                    script: JavaScript is not run\n";
+                    wordmill: page.html: warning: script_only_page: the page has hardly any \
+                    words, but 1 script; JavaScript is not run\n";
     assert_eq!(all.stderr, messages);
     let expected = format!(
         "words  unique  characters  source\n   \
@@ -311,8 +311,8 @@ fn warnings_are_printed_on_standard_error() {
     ]);
     let wordmill = Wordmill::for_client(stack.client(), files.path());
     let expected = "wordmill: ./dash.txt: warning: no_text_found: no words were found\n\
-                    wordmill: ./hidden.html: warning: hidden_text_present: hidden text was not \
-                    counted, characters without spaces: 10\n";
+                    wordmill: ./hidden.html: warning: hidden_text_present: 10 characters of \
+                    hidden text, without spaces, were not counted\n";
     for arguments in [&["count", "."][..], &["count", ".", "-f", "csv"], &["count", ".", "--merge"]]
     {
         let counted = wordmill.run(arguments);

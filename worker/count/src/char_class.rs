@@ -288,12 +288,12 @@ fn class_of(c: char) -> Class {
         WordBreak::CR | WordBreak::LF | WordBreak::Newline => Class::Newline,
         WordBreak::RegionalIndicator => Class::Regional,
         WordBreak::Katakana => class_of_katakana(c),
-        _ => class_of_unruled(c),
+        _ => class_without_word_break(c),
     }
 }
 
 /// Returns the class of a character without a rule in UAX #29.
-fn class_of_unruled(c: char) -> Class {
+fn class_without_word_break(c: char) -> Class {
     match CodePointMapData::<LineBreak>::new().get(c) {
         LineBreak::ComplexContext => class_of_southeast_asian(c),
         _ => class_of_han_or_kana(c),

@@ -2,7 +2,7 @@
 //!
 //! A byte order mark, the Content-Type and the start of the document decide at once. Otherwise the
 //! decision waits until the document has a byte that is not ASCII: until then, every charset has
-//! the same text. [`Decision`] receives the bytes and decides.
+//! the same text. [`CharsetDecision`] receives the bytes and decides.
 
 mod meta;
 pub(super) mod utf_16;
@@ -14,7 +14,9 @@ use encoding_rs::{Encoding, GB18030, GBK, ISO_2022_JP, ISO_8859_8, ISO_8859_8_I,
 use memchr::memchr;
 
 use self::{
-    meta::{MetaScanner, PRESCAN_BYTES_MAX, SCANNER_BYTES_MAX, correct, unquote},
+    meta::{
+        MetaScanner, PRESCAN_BYTES_MAX, SCANNER_BYTES_MAX, replace_impossible_encoding, unquote,
+    },
     utf_16::{detect_utf_16, find_declared_utf_16},
 };
 use super::{
@@ -24,7 +26,7 @@ use super::{
 
 /// Maximum memory for the decision, in bytes: the detector, the scanner of the page and that of
 /// its start, and an XML declaration as text.
-pub(super) const DECISION_BYTES_MAX: usize =
+pub(super) const CHARSET_DECISION_BYTES_MAX: usize =
     size_of::<EncodingDetector>() + 2 * SCANNER_BYTES_MAX + 3 * PRESCAN_BYTES_MAX;
 
 /// Starts ISO-2022-JP, which has no bytes above 0x7F.
@@ -91,7 +93,7 @@ impl Charset {
 
 /// Declarations that name another charset than that of the document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Contradiction {
+pub(super) struct CharsetContradiction {
     /// Encoding and source of the first declaration.
     pub(super) first: Charset,
     /// Number of declarations.
@@ -99,7 +101,7 @@ pub(super) struct Contradiction {
 }
 
 /// Decision about the charset of one document.
-pub(super) struct Decision {
+pub(super) struct CharsetDecision {
     format: Format,
     host_tld: Option<String>,
     /// The charset, once it is decided.
@@ -116,13 +118,13 @@ pub(super) struct Decision {
     can_be_iso_2022_jp: bool,
 }
 
-impl Decision {
+impl CharsetDecision {
     /// Starts the decision about a document that begins with `head`. `is_complete` means that
     /// `head` is the whole document.
     pub(super) fn new(head: &[u8], is_complete: bool, format: Format, hints: &Hints<'_>) -> Self {
         let mut decision = Self {
             format,
-            host_tld: hints.host_tld.and_then(host_label),
+            host_tld: hints.host_tld.and_then(detector_tld),
             charset: None,
             tentative: None,
             xml: None,
@@ -194,7 +196,7 @@ impl Decision {
     /// Returns the length of the start of `bytes` that has the same text in every charset.
     ///
     /// NUL is no exception: UTF-16 was recognized from the head, or is excluded.
-    pub(super) fn plain_length(&self, bytes: &[u8]) -> usize {
+    pub(super) fn ascii_length(&self, bytes: &[u8]) -> usize {
         let length = Encoding::ascii_valid_up_to(bytes);
         let plain = bytes.get(..length).unwrap_or_default();
         let escape = if self.can_be_iso_2022_jp { memchr(ESCAPE, plain) } else { None };
@@ -202,7 +204,7 @@ impl Decision {
     }
 
     /// Receives text that is the same in every charset, and precedes the undecided bytes.
-    pub(super) fn add_plain(&mut self, plain: &[u8]) {
+    pub(super) fn add_ascii(&mut self, plain: &[u8]) {
         self.context.extend_from_slice(plain.last_chunk::<2>().map_or(plain, |last| last));
         self.context.drain(..self.context.len().saturating_sub(2));
     }
@@ -233,26 +235,27 @@ impl Decision {
         };
         let mut detector = EncodingDetector::new(in_iso_2022_jp);
         detector.feed(&self.context, false);
-        let has_other_bytes = detector.feed(undecided, is_complete);
+        let has_charset_dependent_bytes = detector.feed(undecided, is_complete);
         let host_tld = self.host_tld.as_deref().map(str::as_bytes);
         let encoding = detector.guess(host_tld, Utf8Detection::Allow);
-        let is_detected = has_other_bytes || encoding == ISO_2022_JP;
+        let is_detected = has_charset_dependent_bytes || encoding == ISO_2022_JP;
         is_detected.then_some(Charset::new(encoding, CharsetSource::Detected))
     }
 
     /// Returns the declarations that name another charset than that of the document.
-    pub(super) fn contradiction(&self) -> Option<Contradiction> {
+    pub(super) fn contradiction(&self) -> Option<CharsetContradiction> {
         let charset = self.charset?;
         let xml = self.xml.map(|encoding| (Charset::new(encoding, CharsetSource::Xml), 1));
         let meta = self.scanner.iter().flat_map(MetaScanner::declared);
         let meta =
             meta.map(|(encoding, count)| (Charset::new(encoding, CharsetSource::Meta), *count));
         let declared = xml.into_iter().chain(meta);
-        let mut others =
-            declared.filter(|(other, _)| !is_same(other.encoding, charset.encoding)).peekable();
+        let mut others = declared
+            .filter(|(other, _)| !is_same_encoding(other.encoding, charset.encoding))
+            .peekable();
         let (first, _) = *others.peek()?;
         let count = others.fold(0_u64, |sum, (_, count)| sum.saturating_add(count));
-        Some(Contradiction { first, count })
+        Some(CharsetContradiction { first, count })
     }
 }
 
@@ -281,7 +284,7 @@ fn find_xml_charset(head: &[u8]) -> Option<&'static Encoding> {
     let text = String::from_utf8_lossy(declaration);
     let (_, value) = text.split_once("encoding")?;
     let value = value.trim_start().strip_prefix('=')?;
-    encoding_for_label(unquote(value.trim_start())).map(correct)
+    encoding_for_label(unquote(value.trim_start())).map(replace_impossible_encoding)
 }
 
 /// Returns the encoding with a label, or `None` if the label is unknown or decodes to nothing.
@@ -290,13 +293,13 @@ fn encoding_for_label(label: &str) -> Option<&'static Encoding> {
 }
 
 /// Returns the label of a top-level domain as the detector expects it: it panics on others.
-fn host_label(tld: &str) -> Option<String> {
+fn detector_tld(tld: &str) -> Option<String> {
     let is_label = tld.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
     is_label.then(|| tld.to_ascii_lowercase())
 }
 
 /// Returns whether two encodings decode all bytes to the same text.
-fn is_same(one: &'static Encoding, other: &'static Encoding) -> bool {
+fn is_same_encoding(one: &'static Encoding, other: &'static Encoding) -> bool {
     const SAME: [[&Encoding; 2]; 2] = [[GBK, GB18030], [ISO_8859_8, ISO_8859_8_I]];
     one == other || SAME.iter().any(|pair| pair.contains(&one) && pair.contains(&other))
 }

@@ -6,7 +6,7 @@ use encoding_rs::{Decoder, DecoderResult, Encoding, UTF_8};
 
 use super::{
     Error, Hints,
-    charset::{Charset, Contradiction, DECISION_BYTES_MAX, Decision},
+    charset::{CHARSET_DECISION_BYTES_MAX, Charset, CharsetContradiction, CharsetDecision},
     format::Format,
     input::{HEAD_BYTES_MAX, Input, READ_BYTES_MAX},
 };
@@ -26,7 +26,7 @@ const _: () = assert!(
     2 * HEAD_BYTES_MAX
         + READ_BYTES_MAX
         + TEXT_BYTES_MAX
-        + DECISION_BYTES_MAX
+        + CHARSET_DECISION_BYTES_MAX
         + size_of::<Decoder>()
         <= CHARSET_BYTES_MAX
 );
@@ -34,7 +34,7 @@ const _: () = assert!(
 /// Text of a document. Invalid bytes become U+FFFD.
 pub(super) struct TextReader<'w, R> {
     input: Input<'w, R>,
-    decision: Decision,
+    decision: CharsetDecision,
     /// Decoder of all bytes from the decision on.
     decoder: Option<Decoder>,
     /// Bytes to decode: first the head, then one read at a time, or the undecided bytes.
@@ -45,9 +45,9 @@ pub(super) struct TextReader<'w, R> {
     offset: u64,
     text: String,
     /// Whether the text lacks a U+FFFD for which there was no space.
-    owes_replacement: bool,
+    has_pending_replacement: bool,
     /// Whether there was a byte whose text depends on the charset.
-    has_other_bytes: bool,
+    has_charset_dependent_bytes: bool,
     invalid: InvalidBytes,
     is_finished: bool,
 }
@@ -64,7 +64,7 @@ pub(super) struct InvalidBytes {
 /// The bytes of a document, and how they were decoded.
 pub(super) struct DecodedSource {
     pub(super) charset: Charset,
-    pub(super) contradiction: Option<Contradiction>,
+    pub(super) contradiction: Option<CharsetContradiction>,
     pub(super) invalid: InvalidBytes,
     pub(super) size_bytes: u64,
     pub(super) sha256: String,
@@ -78,7 +78,7 @@ impl<'w, R: Read> TextReader<'w, R> {
         format: Format,
         hints: &Hints<'_>,
     ) -> Self {
-        let decision = Decision::new(&head, input.has_ended(), format, hints);
+        let decision = CharsetDecision::new(&head, input.has_ended(), format, hints);
         let bom_bytes = Encoding::for_bom(&head).map_or(0, |(_, length)| length);
         let mut reader = Self {
             input,
@@ -88,8 +88,8 @@ impl<'w, R: Read> TextReader<'w, R> {
             position: bom_bytes,
             offset: 0,
             text: String::with_capacity(TEXT_BYTES_MAX),
-            owes_replacement: false,
-            has_other_bytes: false,
+            has_pending_replacement: false,
+            has_charset_dependent_bytes: false,
             invalid: InvalidBytes::default(),
             is_finished: false,
         };
@@ -101,7 +101,7 @@ impl<'w, R: Read> TextReader<'w, R> {
     pub(super) fn next(&mut self) -> Result<Option<&str>, Error> {
         self.text.clear();
         if self.decoder.is_none() {
-            let start = self.read_plain()?;
+            let start = self.read_ascii()?;
             if start < self.position {
                 let plain = self.pending.get(start..self.position).unwrap_or_default();
                 return Ok(Some(ascii_text(plain)));
@@ -116,7 +116,10 @@ impl<'w, R: Read> TextReader<'w, R> {
         let (size_bytes, sha256) = self.input.finish();
         DecodedSource {
             charset: self.decision.charset().unwrap_or(Charset::DEFAULT),
-            contradiction: self.decision.contradiction().filter(|_| self.has_other_bytes),
+            contradiction: self
+                .decision
+                .contradiction()
+                .filter(|_| self.has_charset_dependent_bytes),
             invalid: self.invalid,
             size_bytes,
             sha256,
@@ -125,16 +128,16 @@ impl<'w, R: Read> TextReader<'w, R> {
 
     /// Moves the position past bytes that are the same text in every charset, and returns their
     /// start in `pending`. If there are none, the charset is decided.
-    fn read_plain(&mut self) -> Result<usize, Error> {
+    fn read_ascii(&mut self) -> Result<usize, Error> {
         loop {
             if self.position >= self.pending.len() {
                 self.read_pending()?;
             }
             let start = self.position;
             let rest = self.pending.get(start..).unwrap_or_default();
-            let length = self.decision.plain_length(rest);
+            let length = self.decision.ascii_length(rest);
             if length > 0 {
-                self.decision.add_plain(rest.get(..length).unwrap_or_default());
+                self.decision.add_ascii(rest.get(..length).unwrap_or_default());
                 self.position = start.saturating_add(length);
                 return Ok(start);
             }
@@ -143,7 +146,7 @@ impl<'w, R: Read> TextReader<'w, R> {
             } else {
                 self.read_undecided()?;
                 self.decision.decide(&self.pending, self.input.has_ended());
-                self.has_other_bytes = self.decision.charset().is_some();
+                self.has_charset_dependent_bytes = self.decision.charset().is_some();
             }
             if self.start_decoder() {
                 return Ok(self.position);
@@ -189,7 +192,7 @@ impl<'w, R: Read> TextReader<'w, R> {
 
     /// Decodes bytes until there is some text, or the document has ended.
     fn decode(&mut self) -> Result<(), Error> {
-        if std::mem::take(&mut self.owes_replacement) {
+        if std::mem::take(&mut self.has_pending_replacement) {
             self.text.push(char::REPLACEMENT_CHARACTER);
         }
         while !self.is_finished {
@@ -215,8 +218,8 @@ impl<'w, R: Read> TextReader<'w, R> {
             }
         }
         // If the start of the document decided, all of its declarations are known by now.
-        if !self.has_other_bytes && self.decision.contradiction().is_some() {
-            self.has_other_bytes = !self.text.is_ascii();
+        if !self.has_charset_dependent_bytes && self.decision.contradiction().is_some() {
+            self.has_charset_dependent_bytes = !self.text.is_ascii();
         }
         Ok(())
     }
@@ -235,7 +238,7 @@ impl<'w, R: Read> TextReader<'w, R> {
         // The text must not grow beyond its capacity.
         let space = self.text.capacity().saturating_sub(self.text.len());
         if space < char::REPLACEMENT_CHARACTER.len_utf8() {
-            self.owes_replacement = true;
+            self.has_pending_replacement = true;
         } else {
             self.text.push(char::REPLACEMENT_CHARACTER);
         }

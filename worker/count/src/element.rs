@@ -110,7 +110,7 @@ pub(super) enum Namespace {
 /// Treatment of a start tag in the insertion mode "in body" of the HTML standard, and of its end
 /// tag. Elements with the same treatment share a variant.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Tags {
+pub(super) enum TagTreatment {
     /// Inline, for example `span` and unknown elements.
     #[default]
     Ordinary,
@@ -137,10 +137,11 @@ pub(super) enum Tags {
     /// Like [`Self::Void`], but not visible, so that it does not open formatting elements again.
     VoidMetadata,
     Input,
-    Rule,
-    Break,
+    HorizontalRule,
+    LineBreak,
     Select,
-    Choice,
+    /// `optgroup` or `option`.
+    SelectOption,
     /// `rb` or `rtc`.
     RubyBase,
     /// `rp` or `rt`.
@@ -166,7 +167,7 @@ pub(super) enum Tags {
 /// Properties of an element.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Element {
-    pub(super) tags: Tags,
+    pub(super) treatment: TagTreatment,
     properties: u32,
 }
 
@@ -247,54 +248,54 @@ impl Element {
             mask |= property.0;
             rest = tail;
         }
-        Self { tags: self.tags, properties: self.properties & mask }
+        Self { treatment: self.treatment, properties: self.properties & mask }
     }
 
     /// Returns the element with an additional property.
     pub(super) const fn with(self, property: Property) -> Self {
-        Self { tags: self.tags, properties: self.properties | property.0 }
+        Self { treatment: self.treatment, properties: self.properties | property.0 }
     }
 }
 
 /// Names by the treatment of their tags.
-const NAMES_BY_TAGS: &[(Tags, &str)] = &[
+const NAMES_BY_TREATMENT: &[(TagTreatment, &str)] = &[
     (
-        Tags::Block,
+        TagTreatment::Block,
         "address article aside blockquote center details dialog dir div dl fieldset figcaption \
          figure footer header hgroup listing main menu nav ol pre search section summary ul",
     ),
-    (Tags::Heading, "h1 h2 h3 h4 h5 h6"),
-    (Tags::Paragraph, "p"),
-    (Tags::ListItem, "li"),
-    (Tags::Definition, "dd dt"),
-    (Tags::Form, "form"),
-    (Tags::Formatting, "b big code em font i s small strike strong tt u"),
-    (Tags::Anchor, "a"),
-    (Tags::Nobr, "nobr"),
-    (Tags::Button, "button"),
-    (Tags::Marker, "applet marquee object"),
-    (Tags::Table, "table"),
-    (Tags::TablePart, "caption col colgroup frame tbody td tfoot th thead tr"),
-    (Tags::Void, "area embed image img keygen wbr"),
-    (Tags::VoidMetadata, "param source track"),
-    (Tags::Input, "input"),
-    (Tags::Rule, "hr"),
-    (Tags::Break, "br"),
-    (Tags::Select, "select"),
-    (Tags::Choice, "optgroup option"),
-    (Tags::RubyBase, "rb rtc"),
-    (Tags::RubyText, "rp rt"),
-    (Tags::Foreign, "math svg"),
-    (Tags::HeadVoid, "base basefont bgsound link meta"),
-    (Tags::HeadRaw, "noframes script style title"),
-    (Tags::Raw, "iframe noembed noscript textarea"),
-    (Tags::RawBlock, "xmp"),
-    (Tags::PlainText, "plaintext"),
-    (Tags::Template, "template"),
-    (Tags::Html, "html"),
-    (Tags::Head, "head"),
-    (Tags::Body, "body"),
-    (Tags::Frameset, "frameset"),
+    (TagTreatment::Heading, "h1 h2 h3 h4 h5 h6"),
+    (TagTreatment::Paragraph, "p"),
+    (TagTreatment::ListItem, "li"),
+    (TagTreatment::Definition, "dd dt"),
+    (TagTreatment::Form, "form"),
+    (TagTreatment::Formatting, "b big code em font i s small strike strong tt u"),
+    (TagTreatment::Anchor, "a"),
+    (TagTreatment::Nobr, "nobr"),
+    (TagTreatment::Button, "button"),
+    (TagTreatment::Marker, "applet marquee object"),
+    (TagTreatment::Table, "table"),
+    (TagTreatment::TablePart, "caption col colgroup frame tbody td tfoot th thead tr"),
+    (TagTreatment::Void, "area embed image img keygen wbr"),
+    (TagTreatment::VoidMetadata, "param source track"),
+    (TagTreatment::Input, "input"),
+    (TagTreatment::HorizontalRule, "hr"),
+    (TagTreatment::LineBreak, "br"),
+    (TagTreatment::Select, "select"),
+    (TagTreatment::SelectOption, "optgroup option"),
+    (TagTreatment::RubyBase, "rb rtc"),
+    (TagTreatment::RubyText, "rp rt"),
+    (TagTreatment::Foreign, "math svg"),
+    (TagTreatment::HeadVoid, "base basefont bgsound link meta"),
+    (TagTreatment::HeadRaw, "noframes script style title"),
+    (TagTreatment::Raw, "iframe noembed noscript textarea"),
+    (TagTreatment::RawBlock, "xmp"),
+    (TagTreatment::PlainText, "plaintext"),
+    (TagTreatment::Template, "template"),
+    (TagTreatment::Html, "html"),
+    (TagTreatment::Head, "head"),
+    (TagTreatment::Body, "body"),
+    (TagTreatment::Frameset, "frameset"),
 ];
 
 /// Names by property.
@@ -364,9 +365,9 @@ const FREE: Name = Name(0, 0);
 impl ElementTable {
     fn new() -> Self {
         let mut table = Self { slots: Box::new([(FREE, Element::default()); SLOTS]) };
-        for (tags, names) in NAMES_BY_TAGS {
+        for (tags, names) in NAMES_BY_TREATMENT {
             for name in names.split_ascii_whitespace() {
-                table.update(name, |element| element.tags = *tags);
+                table.update(name, |element| element.treatment = *tags);
             }
         }
         for (property, names) in NAMES_BY_PROPERTY {
@@ -442,8 +443,10 @@ mod tests {
 
     #[test]
     fn every_name_has_one_treatment() {
-        let mut names: Vec<&str> =
-            NAMES_BY_TAGS.iter().flat_map(|(_, names)| names.split_ascii_whitespace()).collect();
+        let mut names: Vec<&str> = NAMES_BY_TREATMENT
+            .iter()
+            .flat_map(|(_, names)| names.split_ascii_whitespace())
+            .collect();
         let all = names.len();
         names.sort_unstable();
         names.dedup();

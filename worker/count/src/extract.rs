@@ -14,12 +14,16 @@ use super::{
 pub(super) struct Extractor {
     tokenizer: Tokenizer,
     tree: Tree,
-    place: Place,
+    state: TextState,
 }
 
 impl Extractor {
     pub(super) fn new(syntax: Syntax) -> Self {
-        Self { tokenizer: Tokenizer::new(syntax), tree: Tree::new(syntax), place: Place::default() }
+        Self {
+            tokenizer: Tokenizer::new(syntax),
+            tree: Tree::new(syntax),
+            state: TextState::default(),
+        }
     }
 
     /// Adds the next chunk of the page.
@@ -27,13 +31,13 @@ impl Extractor {
         // Search once per chunk instead of in every text between two tags, because most of those
         // are short.
         let has_nul = memchr(0, chunk.as_bytes()).is_some();
-        let Self { tokenizer, tree, place } = self;
-        tokenizer.push(chunk, &mut PageSink { tree, place, counter, has_nul });
+        let Self { tokenizer, tree, state } = self;
+        tokenizer.push(chunk, &mut PageSink { tree, state, counter, has_nul });
     }
 
     /// Returns whether the root is an element of XHTML, or `None` before the root or in HTML.
-    pub(super) const fn has_root_of_xhtml(&self) -> Option<bool> {
-        self.tree.has_root_of_xhtml()
+    pub(super) const fn has_xhtml_root(&self) -> Option<bool> {
+        self.tree.has_xhtml_root()
     }
 
     /// Returns why the page cannot be counted, as far as it was read.
@@ -43,23 +47,23 @@ impl Extractor {
 
     /// Ends the page.
     pub(super) fn end(&mut self, counter: &mut Counter) {
-        let Self { tokenizer, tree, place } = self;
-        tokenizer.end(&mut PageSink { tree, place, counter, has_nul: false });
+        let Self { tokenizer, tree, state } = self;
+        tokenizer.end(&mut PageSink { tree, state, counter, has_nul: false });
         if tree.is_page_hidden() {
             counter.discard();
         }
-        counter.record_scripts(tree.scripts());
+        counter.record_scripts(tree.script_count());
         let unclosed = tree.end();
-        if let Some(first) = unclosed.first {
+        if let Some(first) = unclosed.first_name {
             counter.warn(WarningCode::UnclosedHiddenElement, unclosed.count, Some(&first.text()));
         }
-        counter.warn(WarningCode::NestingTooDeep, tree.too_deep(), None);
+        counter.warn(WarningCode::NestingTooDeep, tree.too_deep_count(), None);
     }
 }
 
-/// Place of the last text. Most texts are at the same place as the one before.
+/// Rendering, region and drop reason of the last text. They rarely change from text to text.
 #[derive(Clone, Copy, Default)]
-struct Place {
+struct TextState {
     rendering: Rendering,
     region: Region,
     drop_reason: Option<DropReason>,
@@ -68,7 +72,7 @@ struct Place {
 /// Receives the text and tags of a page.
 struct PageSink<'a> {
     tree: &'a mut Tree,
-    place: &'a mut Place,
+    state: &'a mut TextState,
     counter: &'a mut Counter,
     /// Whether text may contain NUL. Text that the tokenizer holds from an earlier chunk contains
     /// none.
@@ -78,12 +82,12 @@ struct PageSink<'a> {
 impl PageSink<'_> {
     #[inline(never)]
     fn enter(&mut self, rendering: Rendering) {
-        self.place.rendering = rendering;
-        self.place.drop_reason = rendering.text_drop_reason();
+        self.state.rendering = rendering;
+        self.state.drop_reason = rendering.text_drop_reason();
         let region = self.tree.region_of(rendering);
-        if self.place.drop_reason.is_none() && region != self.place.region {
+        if self.state.drop_reason.is_none() && region != self.state.region {
             self.counter.set_region(region);
-            self.place.region = region;
+            self.state.region = region;
         }
     }
 
@@ -103,23 +107,23 @@ impl PageSink<'_> {
             self.counter.separate();
             self.tree.clear_separation();
         }
-        if self.tree.restarts_main() {
+        if self.tree.has_better_main() {
             self.restart_main();
         }
     }
 
     #[cold]
     fn restart_main(&mut self) {
-        self.tree.clear_main_restart();
+        self.tree.clear_better_main();
         self.counter.restart_main();
-        self.place.region = Region::Main;
+        self.state.region = Region::Main;
         self.enter(self.tree.rendering());
     }
 }
 
 impl Sink for PageSink<'_> {
     fn add_text(&mut self, text: &str) {
-        let rendering = match self.tree.usual_place() {
+        let rendering = match self.tree.usual_rendering() {
             Some(rendering) => rendering,
             None => {
                 let rendering = self.tree.text(text);
@@ -127,10 +131,10 @@ impl Sink for PageSink<'_> {
                 rendering
             }
         };
-        if rendering != self.place.rendering {
+        if rendering != self.state.rendering {
             self.enter(rendering);
         }
-        match self.place.drop_reason {
+        match self.state.drop_reason {
             None if self.has_nul => self.add_text_with_nul(text),
             None => self.counter.add_page_text_without_nul(text),
             Some(reason) => self.counter.record_dropped(reason, text),
@@ -208,7 +212,7 @@ mod tests {
     fn elements_are_inline_by_default() {
         for (page, expected) in [
             ("water<x-hl>mill</x-hl>, bread<my-note>s</my-note>", "breads watermill"),
-            ("baker<o:p></o:p>y in <st1:place w:st='on'>Lon</st1:place>don", "bakery in london"),
+            ("baker<o:p></o:p>y in <st1:state w:st='on'>Lon</st1:state>don", "bakery in london"),
             ("a<output>b</output>c<picture>d</picture>e<slot>f</slot>g", "abcdefg"),
             ("a<map>b<area>c</map>d<marquee>e</marquee>f", "abcdef"),
             ("a<ruby>b<rb>c</rb></ruby>d<unknown/>e</nonsense>f", "abcdef"),

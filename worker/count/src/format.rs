@@ -62,7 +62,8 @@ impl fmt::Display for Format {
 ///
 /// The content type selects the format. If it is missing or generic, for example
 /// `application/octet-stream`, the bytes select it. Binary data is refused under any content type.
-/// Any other XML is accepted here, because only its root shows whether it is XHTML: [`xml_type`].
+/// Any other XML is accepted here, because only its root shows whether it is XHTML
+/// ([`type_if_not_xhtml`]).
 pub(super) fn detect_format(
     head: &[u8],
     content_type: Option<&str>,
@@ -91,9 +92,12 @@ pub(super) fn detect_format(
     require_text(head, content_type, format, media_type)
 }
 
-/// Returns the content type with which a document of the format [`Format::Xhtml`] is refused if its
-/// root is not an element of XHTML, or `None` if the server declares XHTML.
-pub(super) fn xml_type(effective_type: &str, content_type: Option<&str>) -> Option<String> {
+/// Returns the content type to report in the error if the root of the document is not an element of
+/// XHTML. Returns `None` if the server declares XHTML: then the root is not checked.
+pub(super) fn type_if_not_xhtml(
+    effective_type: &str,
+    content_type: Option<&str>,
+) -> Option<String> {
     let declared = content_type.map(essence).unwrap_or_default();
     match effective_type {
         _ if declared == XHTML_TYPE => None,

@@ -67,7 +67,7 @@ mod open_elements;
 mod random;
 mod rendering;
 #[cfg(test)]
-mod reported;
+mod reported_pages;
 mod rules;
 mod segment;
 mod stretch;
@@ -93,7 +93,7 @@ pub use self::{
 };
 
 use self::{
-    charset::Contradiction,
+    charset::CharsetContradiction,
     counter::Counter,
     decode::{DecodedSource, TextReader},
     extract::Extractor,
@@ -253,8 +253,8 @@ pub fn count(
     match format {
         Format::Html => count_page(&mut text, Syntax::Html, None, &mut counter)?,
         Format::Xhtml => {
-            let xml_type = format::xml_type(&content_type, hints.content_type);
-            count_page(&mut text, Syntax::Xml, xml_type, &mut counter)?;
+            let type_if_not_xhtml = format::type_if_not_xhtml(&content_type, hints.content_type);
+            count_page(&mut text, Syntax::Xml, type_if_not_xhtml, &mut counter)?;
         }
         Format::Text => count_plain_text(&mut text, &mut counter)?,
     }
@@ -282,13 +282,13 @@ pub fn count(
 /// Warns of a guessed charset, and of bytes and declarations that contradict the charset.
 fn warn_about_charset(source: &DecodedSource, counter: &mut Counter) {
     let name = source.charset.name();
-    // Text in another charset is hardly ever valid UTF-8, so a detected UTF-8 is no guess.
+    // Text in another charset is hardly ever valid UTF-8, so detected UTF-8 is reliable.
     if source.charset.source == CharsetSource::Detected && source.charset.encoding != UTF_8 {
         counter.warn(WarningCode::CharsetGuessed, 1, Some(&name));
     }
     let mut location = name;
     let mut count = 0_u64;
-    if let Some(Contradiction { first, count: declarations }) = source.contradiction {
+    if let Some(CharsetContradiction { first, count: declarations }) = source.contradiction {
         location.push_str(&format!("; {} {}", first.source, first.name()));
         count = declarations;
     }
@@ -337,18 +337,18 @@ fn count_plain_text(
     Ok(())
 }
 
-/// Counts a page. With an `xml_type`, its root must be an element of XHTML.
+/// Counts a page. With an `type_if_not_xhtml`, its root must be an element of XHTML.
 fn count_page(
     text: &mut TextReader<'_, impl Read>,
     syntax: Syntax,
-    xml_type: Option<String>,
+    type_if_not_xhtml: Option<String>,
     counter: &mut Counter,
 ) -> Result<(), Error> {
     let mut extractor = Extractor::new(syntax);
     while let Some(chunk) = text.next()? {
         extractor.push(chunk, counter);
-        if let Some(kind) = &xml_type
-            && extractor.has_root_of_xhtml() == Some(false)
+        if let Some(kind) = &type_if_not_xhtml
+            && extractor.has_xhtml_root() == Some(false)
         {
             return Err(Error::UnsupportedFormat { kind: kind.clone() });
         }
@@ -359,8 +359,8 @@ fn count_page(
             break;
         }
     }
-    if let Some(kind) = xml_type
-        && extractor.has_root_of_xhtml().is_none()
+    if let Some(kind) = type_if_not_xhtml
+        && extractor.has_xhtml_root().is_none()
     {
         return Err(Error::UnsupportedFormat { kind });
     }

@@ -48,7 +48,7 @@ pub(super) struct Omissions {
     /// Number of characters of hidden text, without white space. Unlike bytes, it can be compared
     /// with the totals, and is 0 for an element that only groups other elements.
     hidden_characters: u64,
-    /// Number of `script` elements. Their size is no measure, because most are in other files.
+    /// Number of `script` elements. Their size is not used, because most are in other files.
     scripts: u64,
 }
 
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn detected_utf_8_is_no_guess() {
+    fn detected_utf_8_causes_no_warning() {
         assert_eq!(warnings_with("l’été".as_bytes(), "text/plain", "{}"), "");
     }
 }

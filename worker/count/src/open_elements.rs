@@ -14,8 +14,9 @@ use super::{
 /// Maximum number of open elements. Chromium limits the depth of its tree to the same number
 /// (`kMaximumHTMLParserDOMTreeDepth`).
 ///
-/// A deeper element takes the place of the current one, and its text inherits from both. So deep
-/// text is not lost, and at most, hidden text is counted after the end tag of such an element.
+/// At the limit, a new element replaces the current one and inherits its rendering. Deep text is
+/// therefore still counted. The only error: hidden text can be counted after the end tag of the new
+/// element.
 pub(super) const DEPTH_MAX: usize = 512;
 
 /// Number of elements for which memory is allocated at first.
@@ -64,19 +65,19 @@ pub(super) struct Place {
 
 /// Hidden elements and boxes whose end tag is missing.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Unclosed {
+pub(super) struct UnclosedElements {
     pub(super) count: u64,
-    pub(super) first: Option<Name>,
+    pub(super) first_name: Option<Name>,
 }
 
-impl Unclosed {
+impl UnclosedElements {
     fn record(&mut self, open: &OpenElement) {
         // HTML permits to omit some end tags, for example that of `p`.
         let may_omit = open.element.has(Property::IMPLIED_END)
             || open.element.has(Property::IMPLIED_END_IN_TEMPLATE);
         if open.own.drop_reason().is_some() && !may_omit {
             self.count = self.count.saturating_add(1);
-            self.first.get_or_insert(open.name);
+            self.first_name.get_or_insert(open.name);
         }
     }
 }
@@ -88,9 +89,9 @@ pub(super) struct OpenElements {
     last_id: ElementId,
     /// Whether a word before the last tags cannot continue after them.
     pub(super) has_separation: bool,
-    pub(super) unclosed: Unclosed,
+    pub(super) unclosed: UnclosedElements,
     /// Number of elements that were nested deeper than [`DEPTH_MAX`].
-    pub(super) too_deep: u64,
+    pub(super) too_deep_count: u64,
 }
 
 impl OpenElements {
@@ -100,8 +101,8 @@ impl OpenElements {
             formatting: ActiveFormatting::default(),
             last_id: ElementId::default(),
             has_separation: false,
-            unclosed: Unclosed::default(),
-            too_deep: 0,
+            unclosed: UnclosedElements::default(),
+            too_deep_count: 0,
         }
     }
 
@@ -174,7 +175,7 @@ impl OpenElements {
     /// Ends the current element, because the next one would be too deep.
     #[cold]
     pub(super) fn make_room(&mut self) {
-        self.too_deep = self.too_deep.saturating_add(1);
+        self.too_deep_count = self.too_deep_count.saturating_add(1);
         self.pop();
     }
 
@@ -257,18 +258,18 @@ impl OpenElements {
         is_last
     }
 
-    /// Ends the elements from `index` on, the first of which has an end tag.
+    /// Ends the element at `index`, which has an end tag, and those inside it, which have none.
     #[inline]
-    pub(super) fn end_at(&mut self, index: usize) {
+    pub(super) fn end_with_tag(&mut self, index: usize) {
         let inner = index.saturating_add(1);
         if self.len() > inner {
-            self.end_after(inner);
+            self.end_without_tag(inner);
         }
         self.pop();
     }
 
-    /// Ends the elements from `index` on without end tags.
-    pub(super) fn end_after(&mut self, index: usize) {
+    /// Ends the elements from `index` on, which have no end tags.
+    pub(super) fn end_without_tag(&mut self, index: usize) {
         while self.len() > index {
             if let Some(open) = self.stack.last() {
                 self.unclosed.record(open);

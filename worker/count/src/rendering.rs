@@ -200,7 +200,7 @@ impl OwnRendering {
     }
 
     /// Returns the rendering of the same element if it is not displayed.
-    pub(super) const fn hidden(self) -> Self {
+    pub(super) const fn to_hidden(self) -> Self {
         // A hidden element leaves no gap in the text, so words continue across it.
         let own = self.with(Self::NOT_DISPLAYED).without(Self::ENDS_WORDS);
         match own.drop_reason() {
@@ -214,8 +214,8 @@ impl OwnRendering {
         matches!(self.drop_reason(), Some(DropReason::Hidden)) || self.0 & INVISIBLE != 0
     }
 
-    /// Returns the rendering of the same element if it does not hide its text.
-    pub(super) const fn shown(self) -> Self {
+    /// Returns the rendering of the same element without its own hiding.
+    pub(super) const fn to_shown(self) -> Self {
         self.without(DROP_REASON | INVISIBLE | Self::VISIBLE | Self::NOT_DISPLAYED)
     }
 
@@ -277,8 +277,8 @@ impl OwnRendering {
         let is_until_found = hidden.is_some_and(|value| value.eq_ignore_ascii_case("until-found"));
         let block = if own.is_displayed() { Self::ENDS_WORDS } else { 0 };
         match style.display {
-            Some(Display::None) => return own.hidden(),
-            None if hidden.is_some() && !is_until_found => return own.hidden(),
+            Some(Display::None) => return own.to_hidden(),
+            None if hidden.is_some() && !is_until_found => return own.to_hidden(),
             Some(Display::Block) => own = own.with(block),
             Some(Display::Flex) => own = own.with(block | BLOCK_CHILDREN),
             Some(Display::InlineFlex) => own = own.with(BLOCK_CHILDREN),

@@ -6,7 +6,7 @@
 
 use cssparser::{Delimiter, ParseError, Parser, Token, parse_important};
 
-/// Value of `display`, as far as it matters here.
+/// Value of `display`, reduced to its effect on visibility and word boundaries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Display {
     None,
@@ -45,14 +45,14 @@ impl Style {
         }
         let mut parser = Parser::new(style);
         let mut style = Self::default();
-        let mut important = [false; Property::COUNT];
+        let mut important = [false; CssProperty::COUNT];
         while !parser.is_exhausted() {
             let Some(declaration) = parse_declaration(&mut parser) else { continue };
             let properties = match declaration.property {
-                Property::All => &Property::SINGLE[..],
-                Property::Display => &[Property::Display],
-                Property::Visibility => &[Property::Visibility],
-                Property::ContentVisibility => &[Property::ContentVisibility],
+                CssProperty::All => &CssProperty::SINGLE[..],
+                CssProperty::Display => &[CssProperty::Display],
+                CssProperty::Visibility => &[CssProperty::Visibility],
+                CssProperty::ContentVisibility => &[CssProperty::ContentVisibility],
             };
             for property in properties {
                 // The last declaration wins, unless an earlier one is important and it is not.
@@ -75,12 +75,12 @@ impl Style {
         Self::parse(&(declare("display", display) + &declare("visibility", visibility)))
     }
 
-    fn set(&mut self, property: Property, value: &str) {
+    fn set(&mut self, property: CssProperty, value: &str) {
         match property {
-            Property::Display => self.display = display_of(value),
-            Property::Visibility => self.visibility = visibility_of(value),
-            Property::ContentVisibility => self.is_content_hidden = Some(value == "hidden"),
-            Property::All => {}
+            CssProperty::Display => self.display = display_of(value),
+            CssProperty::Visibility => self.visibility = visibility_of(value),
+            CssProperty::ContentVisibility => self.is_content_hidden = Some(value == "hidden"),
+            CssProperty::All => {}
         }
     }
 }
@@ -97,7 +97,7 @@ fn display_of(value: &str) -> Option<Display> {
             Some(Display::InlineFlex)
         }
         "contents" | "flow" | "inline" | "inline-block" | "inline-table" | "math" | "ruby"
-        | "ruby-text" | "inherit" | "initial" | "unset" | SUBSTITUTED => Some(Display::Inline),
+        | "ruby-text" | "inherit" | "initial" | "unset" | UNRESOLVED_VALUE => Some(Display::Inline),
         _ if has("flex") || has("grid") => {
             Some(if has("inline") { Display::InlineFlex } else { Display::Flex })
         }
@@ -156,17 +156,17 @@ const INNER_TYPES: [&str; 7] = ["flex", "flow", "flow-root", "grid", "math", "ru
 /// valid.
 const SUBSTITUTIONS: [&str; 4] = ["attr", "env", "if", "var"];
 
-/// Property that determines whether text is visible.
+/// `CssProperty` that determines whether text is visible.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Property {
+enum CssProperty {
     Display,
     Visibility,
     ContentVisibility,
-    /// Sets all others, except two that do not matter here.
+    /// `all`, which resets every property that determines visibility.
     All,
 }
 
-impl Property {
+impl CssProperty {
     const SINGLE: [Self; Self::COUNT] = [Self::Display, Self::Visibility, Self::ContentVisibility];
     const COUNT: usize = 3;
 
@@ -185,20 +185,20 @@ impl Property {
 /// A valid declaration of one of the properties.
 #[derive(Clone, Debug)]
 struct Declaration {
-    property: Property,
-    /// The words of the value in lower case, separated by spaces, or [`SUBSTITUTED`].
+    property: CssProperty,
+    /// The words of the value in lower case, separated by spaces, or [`UNRESOLVED_VALUE`].
     value: String,
     is_important: bool,
 }
 
-/// Stands for a value that is known only when the page is rendered.
-const SUBSTITUTED: &str = "var()";
+/// Placeholder for a value with `var\(\)` or another function that only a browser can evaluate.
+const UNRESOLVED_VALUE: &str = "var()";
 
 /// Reads up to the end of the next declaration or rule. Returns the declaration if it is valid, and
 /// sets one of the properties.
 fn parse_declaration(parser: &mut Parser<'_>) -> Option<Declaration> {
     let property = match parser.next() {
-        Ok(Token::Ident(name)) => Property::of(name),
+        Ok(Token::Ident(name)) => CssProperty::of(name),
         Ok(Token::Semicolon) | Err(_) => return None,
         Ok(Token::AtKeyword(_)) => {
             skip_at_rule(parser);
@@ -226,11 +226,14 @@ fn skip_at_rule(parser: &mut Parser<'_>) {
 }
 
 /// Parses the colon and the value of a declaration.
-fn parse_value(property: Property, input: &mut Parser<'_>) -> Result<Declaration, ParseError<()>> {
+fn parse_value(
+    property: CssProperty,
+    input: &mut Parser<'_>,
+) -> Result<Declaration, ParseError<()>> {
     input.expect_colon()?;
     let value = Value::parse(input)?;
     let value = match value {
-        Value::Substituted => SUBSTITUTED.to_owned(),
+        Value::Unresolved => UNRESOLVED_VALUE.to_owned(),
         Value::Words(words) if is_valid(&words, property) => words.join(" "),
         Value::Words(_) => return Err(ParseError::custom(())),
     };
@@ -243,7 +246,7 @@ enum Value {
     /// Words in lower case.
     Words(Vec<String>),
     /// A value that contains one of [`SUBSTITUTIONS`].
-    Substituted,
+    Unresolved,
 }
 
 impl Value {
@@ -268,7 +271,7 @@ impl Value {
             }
         }
         match (is_substituted, has_other_tokens) {
-            (true, _) => Ok(Self::Substituted),
+            (true, _) => Ok(Self::Unresolved),
             (false, true) => Err(ParseError::custom(())),
             (false, false) => Ok(Self::Words(words)),
         }
@@ -276,17 +279,17 @@ impl Value {
 }
 
 /// Returns whether words are a valid value of a property.
-fn is_valid(words: &[String], property: Property) -> bool {
+fn is_valid(words: &[String], property: CssProperty) -> bool {
     let [word] = words else {
-        return property == Property::Display && is_valid_combination(words);
+        return property == CssProperty::Display && is_valid_combination(words);
     };
     let word = word.as_str();
     GLOBAL_VALUES.contains(&word)
         || match property {
-            Property::Display => word == "none" || SINGLE_VALUES.contains(&word),
-            Property::Visibility => matches!(word, "visible" | "hidden" | "collapse"),
-            Property::ContentVisibility => matches!(word, "visible" | "auto" | "hidden"),
-            Property::All => false,
+            CssProperty::Display => word == "none" || SINGLE_VALUES.contains(&word),
+            CssProperty::Visibility => matches!(word, "visible" | "hidden" | "collapse"),
+            CssProperty::ContentVisibility => matches!(word, "visible" | "auto" | "hidden"),
+            CssProperty::All => false,
         }
 }
 

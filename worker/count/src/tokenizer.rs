@@ -95,7 +95,7 @@ enum State {
     /// In a character reference, after `&`.
     Reference,
     /// Like [`Self::Reference`], in a document that declares entities.
-    Entity,
+    EntityReference,
     /// In an element with [`Content::Raw`] or [`Content::Script`].
     Raw,
     /// In an element with [`Content::PlainText`].
@@ -177,7 +177,7 @@ impl Tokenizer {
             State::EndTagOpen => sink.add_text("</"),
             State::Cdata(brackets) => sink.add_text("]]".get(..brackets).unwrap_or_default()),
             State::Reference => self.reference.end(sink),
-            State::Entity => {
+            State::EntityReference => {
                 sink.add_text("&");
                 sink.add_text(&self.entity_name);
             }
@@ -211,7 +211,7 @@ impl Tokenizer {
                 None => "",
             },
             State::Doctype => self.read_doctype(rest, sink),
-            State::Entity => self.read_entity(rest, sink),
+            State::EntityReference => self.read_entity(rest, sink),
             State::Comment(comment) => self.read_comment(rest, comment),
             State::Cdata(brackets) => self.read_cdata(rest, brackets, sink),
             State::Reference => match self.reference.push(rest, sink) {
@@ -250,7 +250,7 @@ impl Tokenizer {
         if !is_tag {
             if !self.doctype.entities.is_empty() {
                 self.entity_name.clear();
-                self.state = State::Entity;
+                self.state = State::EntityReference;
                 return rest;
             }
             self.reference.start();

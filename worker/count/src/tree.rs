@@ -5,8 +5,8 @@
 //! stores only the open elements, with what their text inherits. Memory is therefore constant, and
 //! text is extracted as it arrives.
 //!
-//! Text that a browser moves later stays where it was read: text that is inside an element when the
-//! end tag of a formatting element moves its block out of that element.
+//! Limit: text is extracted before later tags can move it. In `<b><x-y hidden><p>text</b>`,
+//! browsers move the paragraph out of the hidden element and show the text. Here, it stays hidden.
 //!
 //! The names are those of the standard: [insertion mode](Mode), *in scope*, *implied end tags*,
 //! *foster parenting*, *adoption agency algorithm*.
@@ -32,7 +32,7 @@ use super::{
     counter::Region,
     element::{Element, Name, Namespace},
     main_content::MainHolder,
-    open_elements::{OpenElements, Unclosed},
+    open_elements::{OpenElements, UnclosedElements},
     rendering::{OwnRendering, Rendering},
     tokenizer::{Content, Syntax, Tag},
 };
@@ -85,18 +85,18 @@ pub(super) struct Tree {
     is_in_raw_text: bool,
     /// Whether content that a table cannot contain is inserted before the table.
     is_fostering: bool,
-    /// Whether the page is in quirks mode, in which a paragraph can contain a table.
-    is_quirky: bool,
+    /// In quirks mode, a paragraph can contain a table.
+    is_in_quirks_mode: bool,
     /// Whether a `frameset` can still replace the body, because there was no text.
     is_frameset_ok: bool,
     holder: MainHolder,
-    restarts_main: bool,
+    has_better_main: bool,
     is_root_hidden: bool,
-    scripts: u64,
+    script_count: u64,
     /// Namespace declarations in scope, in XML.
     bindings: Bindings,
     /// Whether the root is an element of XHTML, in XML.
-    has_root_of_xhtml: Option<bool>,
+    has_xhtml_root: Option<bool>,
     /// Whether there was no tag, text or document type declaration yet.
     is_at_start: bool,
 }
@@ -110,14 +110,14 @@ impl Tree {
             form: None,
             is_in_raw_text: false,
             is_fostering: false,
-            is_quirky: true,
+            is_in_quirks_mode: true,
             is_frameset_ok: true,
             holder: MainHolder::Page,
-            restarts_main: false,
+            has_better_main: false,
             is_root_hidden: false,
-            scripts: 0,
+            script_count: 0,
             bindings: Bindings::default(),
-            has_root_of_xhtml: None,
+            has_xhtml_root: None,
             is_at_start: true,
         };
         if syntax == Syntax::Html {
@@ -143,14 +143,14 @@ impl Tree {
     }
 
     /// Returns whether a better element for the main content has started since
-    /// [`Self::clear_main_restart`].
+    /// [`Self::clear_better_main`].
     #[inline]
-    pub(super) const fn restarts_main(&self) -> bool {
-        self.restarts_main
+    pub(super) const fn has_better_main(&self) -> bool {
+        self.has_better_main
     }
 
-    pub(super) const fn clear_main_restart(&mut self) {
-        self.restarts_main = false;
+    pub(super) const fn clear_better_main(&mut self) {
+        self.has_better_main = false;
     }
 
     /// Returns the region of text with the given rendering.
@@ -163,12 +163,12 @@ impl Tree {
     ///
     /// If the page has a script, it is assumed to show the page, as is common to avoid flicker.
     pub(super) const fn is_page_hidden(&self) -> bool {
-        self.is_root_hidden && self.scripts == 0
+        self.is_root_hidden && self.script_count == 0
     }
 
     /// Returns the rendering of text at this position, or `None` if text can change the tree here.
     #[inline]
-    pub(super) fn usual_place(&self) -> Option<Rendering> {
+    pub(super) fn usual_rendering(&self) -> Option<Rendering> {
         let is_usual = matches!(self.mode, Mode::InBody | Mode::InCell | Mode::InCaption)
             && !self.open.formatting.has_closed()
             && !self.is_frameset_ok;
@@ -216,7 +216,7 @@ impl Tree {
     /// page has an effect.
     pub(super) fn doctype(&mut self, text: &str) {
         if self.is_at_start {
-            self.is_quirky = quirks::is_quirky(text);
+            self.is_in_quirks_mode = quirks::selects_quirks_mode(text);
             self.is_at_start = false;
         }
     }
@@ -288,19 +288,19 @@ impl Tree {
     }
 
     /// Ends the page. Returns the hidden elements and boxes whose end tag is missing.
-    pub(super) fn end(&mut self) -> Unclosed {
-        self.open.end_after(0);
+    pub(super) fn end(&mut self) -> UnclosedElements {
+        self.open.end_without_tag(0);
         self.open.unclosed
     }
 
     /// Returns the number of `script` elements.
-    pub(super) const fn scripts(&self) -> u64 {
-        self.scripts
+    pub(super) const fn script_count(&self) -> u64 {
+        self.script_count
     }
 
     /// Returns the number of elements that were nested too deep.
-    pub(super) const fn too_deep(&self) -> u64 {
-        self.open.too_deep
+    pub(super) const fn too_deep_count(&self) -> u64 {
+        self.open.too_deep_count
     }
 
     /// Sets the insertion mode that fits the open elements.
@@ -329,12 +329,12 @@ impl Tree {
 /// Returns the kind of content of an element in HTML.
 #[cfg(test)]
 pub(super) fn content_of(name: &str) -> Content {
-    use super::element::Tags;
+    use super::element::TagTreatment;
 
-    match (Element::of(Name::of(name)).tags, name) {
+    match (Element::of(Name::of(name)).treatment, name) {
         (_, "script") => Content::Script,
-        (Tags::HeadRaw | Tags::Raw | Tags::RawBlock, _) => Content::Raw,
-        (Tags::PlainText, _) => Content::PlainText,
+        (TagTreatment::HeadRaw | TagTreatment::Raw | TagTreatment::RawBlock, _) => Content::Raw,
+        (TagTreatment::PlainText, _) => Content::PlainText,
         _ => Content::Markup,
     }
 }

@@ -6,7 +6,7 @@ use encoding_rs::{Encoding, UTF_8, UTF_16BE, UTF_16LE, WINDOWS_1252, X_USER_DEFI
 
 use super::{
     super::{
-        element::{Element, Name, Tags},
+        element::{Element, Name, TagTreatment},
         tokenizer::{Attribute, Content, Sink, Syntax, Tag, Tokenizer, resolve_in_attribute},
     },
     encoding_for_label,
@@ -40,7 +40,7 @@ impl MetaScanner {
     /// Creates a scanner that finds the elements that browsers find when they build the tree: not
     /// those in comments, scripts and other raw text.
     pub(super) fn new() -> Self {
-        Self::with(MetaFinder::new(Reading::Tree))
+        Self::with(MetaFinder::new(ScanMode::TreeConstruction))
     }
 
     fn with(finder: MetaFinder) -> Self {
@@ -54,7 +54,7 @@ impl MetaScanner {
 
     /// From now on, ignores elements in the body.
     pub(super) const fn ignore_body(&mut self) {
-        self.finder.ignores_body = true;
+        self.finder.is_body_ignored = true;
     }
 
     /// Scans the start of the page, up to the end of its last declaration in `head`. Returns the
@@ -100,7 +100,7 @@ impl MetaScanner {
 /// of the HTML standard, which also finds `meta` tags inside scripts and titles.
 pub(super) fn prescan(head: &[u8]) -> Option<&'static Encoding> {
     let start = head.get(..PRESCAN_BYTES_MAX).unwrap_or(head);
-    let mut scanner = MetaScanner::with(MetaFinder::new(Reading::Prescan));
+    let mut scanner = MetaScanner::with(MetaFinder::new(ScanMode::Prescan));
     scanner.push(start);
     scanner.declared().first().map(|(encoding, _)| *encoding)
 }
@@ -142,32 +142,32 @@ fn may_contain_charset(block: &[u8]) -> bool {
 
 /// How raw text, such as the content of a script, is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Reading {
+enum ScanMode {
     /// Tags in raw text count, and character references in attributes are not resolved.
     Prescan,
     /// Raw text has no tags, as in tree construction.
-    Tree,
+    TreeConstruction,
 }
 
 /// Receives the tags of a page.
 struct MetaFinder {
-    reading: Reading,
+    reading: ScanMode,
     /// Number of open `svg` and `math` elements, in which `<![CDATA[` begins text.
     foreign_depth: u64,
     is_in_raw_text: bool,
     is_in_body: bool,
-    ignores_body: bool,
+    is_body_ignored: bool,
     declared: Vec<(&'static Encoding, u64)>,
 }
 
 impl MetaFinder {
-    const fn new(reading: Reading) -> Self {
+    const fn new(reading: ScanMode) -> Self {
         Self {
             reading,
             foreign_depth: 0,
             is_in_raw_text: false,
             is_in_body: false,
-            ignores_body: false,
+            is_body_ignored: false,
             declared: Vec::new(),
         }
     }
@@ -185,8 +185,8 @@ impl MetaFinder {
         let value = |attribute| {
             let value = tag.value(attribute)?;
             Some(match self.reading {
-                Reading::Prescan => Cow::Borrowed(value),
-                Reading::Tree => resolve_in_attribute(value),
+                ScanMode::Prescan => Cow::Borrowed(value),
+                ScanMode::TreeConstruction => resolve_in_attribute(value),
             })
         };
         let from_content = || {
@@ -197,24 +197,27 @@ impl MetaFinder {
         };
         let from_charset = value(Attribute::Charset).map(|label| encoding_for_label(&label));
         let encoding = match (from_charset, self.reading) {
-            (Some(encoding), Reading::Prescan) => encoding,
-            (Some(Some(encoding)), Reading::Tree) => Some(encoding),
+            (Some(encoding), ScanMode::Prescan) => encoding,
+            (Some(Some(encoding)), ScanMode::TreeConstruction) => Some(encoding),
             (None | Some(None), _) => from_content(),
         };
-        encoding.map(correct)
+        encoding.map(replace_impossible_encoding)
     }
 
     /// Returns the kind of content of an element.
-    fn content_of(&self, tag: &Tag, tags: Tags) -> Content {
+    fn content_of(&self, tag: &Tag, treatment: TagTreatment) -> Content {
         let is_empty = self.foreign_depth > 0 && tag.is_closed();
-        if self.reading == Reading::Prescan || is_empty {
+        if self.reading == ScanMode::Prescan || is_empty {
             return Content::Markup;
         }
         if tag.name() == "script" {
             Content::Script
-        } else if tags == Tags::PlainText {
+        } else if treatment == TagTreatment::PlainText {
             Content::PlainText
-        } else if matches!(tags, Tags::HeadRaw | Tags::Raw | Tags::RawBlock) {
+        } else if matches!(
+            treatment,
+            TagTreatment::HeadRaw | TagTreatment::Raw | TagTreatment::RawBlock
+        ) {
             Content::Raw
         } else {
             Content::Markup
@@ -229,9 +232,9 @@ impl Sink for MetaFinder {
     }
 
     fn start_tag(&mut self, tag: &Tag) -> Content {
-        let tags = Element::of(Name::of(tag.name())).tags;
+        let treatment = Element::of(Name::of(tag.name())).treatment;
         match tag.name() {
-            "meta" if self.ignores_body && self.is_in_body => {}
+            "meta" if self.is_body_ignored && self.is_in_body => {}
             "meta" => {
                 if let Some(encoding) = self.encoding_of(tag) {
                     self.add(encoding);
@@ -241,9 +244,12 @@ impl Sink for MetaFinder {
                 self.foreign_depth = self.foreign_depth.saturating_add(1);
             }
             "html" | "head" | "noscript" | "template" => {}
-            _ => self.is_in_body |= !matches!(tags, Tags::HeadVoid | Tags::HeadRaw),
+            _ => {
+                self.is_in_body |=
+                    !matches!(treatment, TagTreatment::HeadVoid | TagTreatment::HeadRaw);
+            }
         }
-        let content = self.content_of(tag, tags);
+        let content = self.content_of(tag, treatment);
         self.is_in_raw_text = content != Content::Markup;
         content
     }
@@ -258,15 +264,16 @@ impl Sink for MetaFinder {
     }
 
     fn has_cdata(&self) -> bool {
-        self.reading == Reading::Tree && self.foreign_depth > 0
+        self.reading == ScanMode::TreeConstruction && self.foreign_depth > 0
     }
 }
 
-/// Returns the encoding that a page means by a declaration that is readable as ASCII.
+/// Replaces UTF-16 with UTF-8, and `x-user-defined` with windows-1252. A page whose declaration was
+/// read as ASCII cannot be in UTF-16.
 ///
 /// Such a page cannot be in UTF-16, even if it declares UTF-16. The standard also replaces
 /// `x-user-defined`, which pages declared for scripts that read binary data.
-pub(super) fn correct(encoding: &'static Encoding) -> &'static Encoding {
+pub(super) fn replace_impossible_encoding(encoding: &'static Encoding) -> &'static Encoding {
     if encoding == UTF_16LE || encoding == UTF_16BE {
         UTF_8
     } else if encoding == X_USER_DEFINED {

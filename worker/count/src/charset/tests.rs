@@ -66,7 +66,7 @@ impl Read for ChunkReader<'_> {
 }
 
 #[test]
-fn sources_have_a_precedence() {
+fn charset_sources_have_an_order_of_precedence() {
     let page = b"<?xml version='1.0' encoding='koi8-r'?><meta charset=windows-1251>\xcc\xfb";
     let with_bom = [b"\xef\xbb\xbf", page.as_slice()].concat();
     let header = "text/html; charset=\"ISO-8859-5\"";
@@ -217,9 +217,9 @@ fn ascii_of_any_length_does_not_decide() {
 fn the_detector_sees_the_letters_before_the_first_other_byte() {
     let detect = |ascii: &[u8], rest: &[u8]| {
         let hints = Hints::default();
-        let mut decision = Decision::new(b"", false, Format::Text, &hints);
+        let mut decision = CharsetDecision::new(b"", false, Format::Text, &hints);
         for part in ascii.chunks(1) {
-            decision.add_plain(part);
+            decision.add_ascii(part);
         }
         decision.decide(rest, true);
         decision.charset().unwrap().encoding.name()

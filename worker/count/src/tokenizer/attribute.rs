@@ -13,8 +13,8 @@ pub(crate) enum Attribute {
     Type,
     Encoding,
     Controls,
-    /// `color`, `face` or `size`, which end SVG and `MathML` in a `font` element.
-    Font,
+    /// `color`, `face` or `size`: a `font` tag with one of them ends SVG and `MathML`.
+    FontStyling,
     ShadowRootMode,
     /// The presentation attributes of SVG.
     Display,
@@ -36,7 +36,7 @@ impl Attribute {
         Self::Type,
         Self::Encoding,
         Self::Controls,
-        Self::Font,
+        Self::FontStyling,
         Self::ShadowRootMode,
         Self::Display,
         Self::Visibility,
@@ -52,12 +52,12 @@ impl Attribute {
         // Length and first letter exclude almost all other attributes.
         let first = name.first()?.to_ascii_lowercase();
         match (name.len(), first) {
-            (4, b'f') if is("face") => Some(Self::Font),
+            (4, b'f') if is("face") => Some(Self::FontStyling),
             (4, b'l') if is("lang") => Some(Self::Lang),
             (4, b'r') if is("role") => Some(Self::Role),
-            (4, b's') if is("size") => Some(Self::Font),
+            (4, b's') if is("size") => Some(Self::FontStyling),
             (4, b't') if is("type") => Some(Self::Type),
-            (5, b'c') if is("color") => Some(Self::Font),
+            (5, b'c') if is("color") => Some(Self::FontStyling),
             (5, b's') if is("style") => Some(Self::Style),
             (6, b'h') if is("hidden") => Some(Self::Hidden),
             (7, b'c') if is("charset") => Some(Self::Charset),

@@ -76,12 +76,12 @@ impl Tokenizer {
                 self.doctype.error.get_or_insert(error);
                 after
             }
-            // A reference to a character.
+            // Not a declared entity, so it is a character reference.
             None => {
                 self.reference.start();
                 let name = std::mem::take(&mut self.entity_name);
                 match self.reference.push(&name, sink) {
-                    // The name ended before its last letter, and the letters are text.
+                    // The reference ended inside the name, and the remaining letters are text.
                     Some(after) => sink.add_text(after),
                     None => self.state = State::Reference,
                 }

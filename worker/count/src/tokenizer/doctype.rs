@@ -37,16 +37,16 @@ pub enum EntityError {
     /// The declarations are larger than 64 KiB.
     #[error("the entity declarations are larger than {ENTITY_DECLARATION_BYTES_MAX} bytes")]
     DeclarationsTooLarge,
-    /// The document's entities expand to more than 1 MiB, or refer to each other too deeply.
+    /// The entities expand to more than 1 MiB, or are nested more than 16 levels deep.
     #[error(
-        "the entities expand to more than {ENTITY_TEXT_BYTES_MAX} bytes, or refer to themselves"
+        "the entities expand to more than {ENTITY_TEXT_BYTES_MAX} bytes, or are nested too deeply"
     )]
-    TextTooLarge,
+    ExpansionTooLarge,
 }
 
 /// An entity of a document.
 #[derive(Debug)]
-enum Entity {
+enum DeclaredEntity {
     /// The replacement text, in which character references are resolved.
     Text(String),
     External,
@@ -55,7 +55,7 @@ enum Entity {
 /// The entities that a document declares.
 #[derive(Debug, Default)]
 pub(super) struct Entities {
-    by_name: HashMap<String, Entity>,
+    by_name: HashMap<String, DeclaredEntity>,
     declared_bytes: usize,
     /// Size of the text so far, in bytes.
     text_bytes: usize,
@@ -81,8 +81,8 @@ impl Entities {
         text: &mut String,
     ) -> Result<(), EntityError> {
         let replacement = match self.by_name.get(name) {
-            Some(Entity::Text(replacement)) => replacement.clone(),
-            Some(Entity::External) => return Err(EntityError::External),
+            Some(DeclaredEntity::Text(replacement)) => replacement.clone(),
+            Some(DeclaredEntity::External) => return Err(EntityError::External),
             // A reference to a predefined entity is resolved with the text around it.
             None => {
                 text.push('&');
@@ -94,7 +94,7 @@ impl Entities {
         // Every expansion counts, even of an empty text, so that the time is bounded as well.
         self.text_bytes = self.text_bytes.saturating_add(replacement.len()).saturating_add(1);
         if depth >= ENTITY_DEPTH_MAX || self.text_bytes > ENTITY_TEXT_BYTES_MAX {
-            return Err(EntityError::TextTooLarge);
+            return Err(EntityError::ExpansionTooLarge);
         }
         if replacement.contains('<') {
             return Err(EntityError::Markup);
@@ -131,8 +131,8 @@ impl Entities {
         let value = value.trim_ascii_start();
         let quote = value.chars().next().filter(|c| matches!(c, '"' | '\''));
         let entity = match quote.and_then(|quote| value.get(1..)?.split_once(quote)) {
-            Some((literal, _)) => Entity::Text(resolve_numbers(literal)),
-            None => Entity::External,
+            Some((literal, _)) => DeclaredEntity::Text(resolve_numbers(literal)),
+            None => DeclaredEntity::External,
         };
         self.declared_bytes = self.declared_bytes.saturating_add(ENTITY_OVERHEAD_BYTES);
         self.by_name.entry(name.to_owned()).or_insert(entity);
@@ -348,7 +348,7 @@ mod tests {
             ("<!ENTITY % p SYSTEM 'x'>%p;<!ENTITY e 'a'>", EntityError::Parameter),
             ("<!ENTITY e '<b>a</b>'>", EntityError::Markup),
             ("<!ENTITY e '&#60;b>'>", EntityError::Markup),
-            ("<!ENTITY e 'a&e;'>", EntityError::TextTooLarge),
+            ("<!ENTITY e 'a&e;'>", EntityError::ExpansionTooLarge),
             (&large, EntityError::DeclarationsTooLarge),
         ] {
             assert_eq!(expand(subset, "e"), Err(error), "{error}");
@@ -362,7 +362,7 @@ mod tests {
             let reference = format!("&l{};", level - 1);
             subset.push_str(&format!("<!ENTITY l{level} '{}'>", reference.repeat(10)));
         }
-        assert_eq!(expand(&subset, "l11"), Err(EntityError::TextTooLarge));
+        assert_eq!(expand(&subset, "l11"), Err(EntityError::ExpansionTooLarge));
     }
 
     #[test]

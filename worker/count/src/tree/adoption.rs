@@ -46,7 +46,7 @@ impl Tree {
                 .find(|index| self.open.get(*index).is_some_and(is_special));
             match block {
                 None => {
-                    self.open.end_at(index);
+                    self.open.end_with_tag(index);
                     self.open.formatting.remove(list_index);
                     return;
                 }

@@ -2,7 +2,7 @@
 
 use super::{Mode, StartTag, Tree};
 use crate::{
-    element::{Element, Name, Namespace, Property, Tags},
+    element::{Element, Name, Namespace, Property, TagTreatment},
     open_elements::OpenElement,
     rendering::OwnRendering,
     tokenizer::Content,
@@ -13,61 +13,63 @@ impl Tree {
         if self.is_frameset_ok {
             self.is_frameset_ok = !forbids_frameset(start);
         }
-        match start.element.tags {
-            Tags::Ordinary => self.insert_inline(start),
-            Tags::Block | Tags::Paragraph => {
+        match start.element.treatment {
+            TagTreatment::Ordinary => self.insert_inline(start),
+            TagTreatment::Block | TagTreatment::Paragraph => {
                 self.end_paragraph();
                 self.insert(start);
             }
-            Tags::Formatting | Tags::Anchor | Tags::Nobr => self.start_formatting(start),
-            Tags::Heading => self.start_heading(start),
-            Tags::ListItem | Tags::Definition => self.start_item(start),
-            Tags::Void | Tags::Break => {
+            TagTreatment::Formatting | TagTreatment::Anchor | TagTreatment::Nobr => {
+                self.start_formatting(start);
+            }
+            TagTreatment::Heading => self.start_heading(start),
+            TagTreatment::ListItem | TagTreatment::Definition => self.start_item(start),
+            TagTreatment::Void | TagTreatment::LineBreak => {
                 self.reconstruct_formatting();
                 self.insert_void(start);
             }
-            Tags::Form => self.start_form(start),
-            Tags::Button => self.start_button(start),
-            Tags::Marker => {
+            TagTreatment::Form => self.start_form(start),
+            TagTreatment::Button => self.start_button(start),
+            TagTreatment::Marker => {
                 self.insert_inline(start);
                 self.open.formatting.push_marker();
             }
-            Tags::Table => self.start_table(start),
-            Tags::Input => {
+            TagTreatment::Table => self.start_table(start),
+            TagTreatment::Input => {
                 self.end_select();
                 self.reconstruct_formatting();
                 self.insert_void(start);
             }
-            Tags::Rule => self.start_rule(start),
-            Tags::Select => {
+            TagTreatment::HorizontalRule => self.start_horizontal_rule(start),
+            TagTreatment::Select => {
                 if !self.end_select() {
                     self.insert_inline(start);
                 }
             }
-            Tags::Choice => self.start_choice(start),
-            Tags::RubyBase | Tags::RubyText => self.start_ruby(start),
-            Tags::Foreign => {
+            TagTreatment::SelectOption => self.start_select_option(start),
+            TagTreatment::RubyBase | TagTreatment::RubyText => self.start_ruby(start),
+            TagTreatment::Foreign => {
                 self.reconstruct_formatting();
                 let is_svg = start.name == Name::SVG;
                 self.insert_foreign(start, if is_svg { Namespace::Svg } else { Namespace::MathMl });
             }
-            Tags::HeadVoid | Tags::HeadRaw | Tags::Template => {
+            TagTreatment::HeadVoid | TagTreatment::HeadRaw | TagTreatment::Template => {
                 return self.start_metadata(start).unwrap_or(Content::Markup);
             }
-            Tags::Raw => return self.insert_raw(start),
-            Tags::RawBlock => {
+            TagTreatment::Raw => return self.insert_raw(start),
+            TagTreatment::RawBlock => {
                 self.end_paragraph();
                 self.reconstruct_formatting();
                 return self.insert_raw(start);
             }
-            Tags::PlainText => {
+            TagTreatment::PlainText => {
                 self.end_paragraph();
                 self.insert(start);
                 return Content::PlainText;
             }
-            Tags::Html | Tags::Body => self.merge_root(start),
-            Tags::Frameset => self.start_frameset(),
-            Tags::VoidMetadata | Tags::Head | Tags::TablePart => {}
+            TagTreatment::Html | TagTreatment::Body => self.merge_root(start),
+            TagTreatment::Frameset => self.start_frameset(),
+            TagTreatment::VoidMetadata | TagTreatment::Head | TagTreatment::TablePart => {}
         }
         Content::Markup
     }
@@ -88,20 +90,20 @@ impl Tree {
     fn start_button(&mut self, start: &StartTag<'_>) {
         if let Some(index) = self.open.find_in_scope(|open| open.is(Name::BUTTON)) {
             self.open.generate_implied_ends(None);
-            self.open.end_at(index);
+            self.open.end_with_tag(index);
         }
         self.insert_inline(start);
     }
 
     fn start_table(&mut self, start: &StartTag<'_>) {
-        if !self.is_quirky {
+        if !self.is_in_quirks_mode {
             self.end_paragraph();
         }
         self.insert(start);
         self.mode = Mode::InTable;
     }
 
-    fn start_rule(&mut self, start: &StartTag<'_>) {
+    fn start_horizontal_rule(&mut self, start: &StartTag<'_>) {
         self.end_paragraph();
         if self.is_in_select() {
             self.open.generate_implied_ends(None);
@@ -111,7 +113,7 @@ impl Tree {
 
     fn start_ruby(&mut self, start: &StartTag<'_>) {
         if self.open.find_in_scope(|open| open.is(Name::RUBY)).is_some() {
-            let is_text = start.element.tags == Tags::RubyText;
+            let is_text = start.element.treatment == TagTreatment::RubyText;
             self.open.generate_implied_ends(is_text.then_some(Name::RTC));
         }
         self.insert(start);
@@ -156,7 +158,7 @@ impl Tree {
     /// Opens an item of a list, and ends the item before it, whose end tag may be omitted.
     fn start_item(&mut self, start: &StartTag<'_>) {
         let is_sibling = |open: &OpenElement| {
-            if start.element.tags == Tags::ListItem {
+            if start.element.treatment == TagTreatment::ListItem {
                 open.is(Name::LI)
             } else {
                 open.is(Name::DD) || open.is(Name::DT)
@@ -174,7 +176,7 @@ impl Tree {
         {
             let name = name.name;
             self.open.generate_implied_ends(Some(name));
-            self.open.end_at(index);
+            self.open.end_with_tag(index);
         }
         self.end_paragraph();
         self.insert(start);
@@ -193,7 +195,7 @@ impl Tree {
     }
 
     /// Opens an `option` or `optgroup`.
-    fn start_choice(&mut self, start: &StartTag<'_>) {
+    fn start_select_option(&mut self, start: &StartTag<'_>) {
         if self.is_in_select() {
             let is_option = start.name == Name::OPTION;
             self.open.generate_implied_ends(is_option.then_some(Name::OPTGROUP));
@@ -212,7 +214,7 @@ impl Tree {
     fn end_select(&mut self) -> bool {
         let index = self.open.find_in_scope(|open| open.is(Name::SELECT));
         if let Some(index) = index {
-            self.open.end_at(index);
+            self.open.end_with_tag(index);
         }
         index.is_some()
     }
@@ -224,14 +226,16 @@ impl Tree {
             && let Some(index) = self.open.find_in_scope(|open| open.is(Name::P))
         {
             self.open.generate_implied_ends(Some(Name::P));
-            self.open.end_at(index);
+            self.open.end_with_tag(index);
         }
     }
 
     pub(super) fn end_in_body(&mut self, name: Name, element: Element) {
-        match element.tags {
-            Tags::Block | Tags::Button | Tags::Select => self.end_block(name),
-            Tags::Paragraph => {
+        match element.treatment {
+            TagTreatment::Block | TagTreatment::Button | TagTreatment::Select => {
+                self.end_block(name);
+            }
+            TagTreatment::Paragraph => {
                 if self.open.has_paragraph() {
                     self.end_paragraph();
                 } else {
@@ -240,61 +244,63 @@ impl Tree {
                     self.open.separate(own, self.place());
                 }
             }
-            Tags::Formatting | Tags::Anchor | Tags::Nobr => self.adopt(name),
-            Tags::Form => self.end_form(name),
-            Tags::ListItem => {
+            TagTreatment::Formatting | TagTreatment::Anchor | TagTreatment::Nobr => {
+                self.adopt(name);
+            }
+            TagTreatment::Form => self.end_form(name),
+            TagTreatment::ListItem => {
                 if let Some(index) = self.open.find_in_list_scope(name) {
                     self.open.generate_implied_ends(Some(name));
-                    self.open.end_at(index);
+                    self.open.end_with_tag(index);
                 }
             }
-            Tags::Definition => {
+            TagTreatment::Definition => {
                 if let Some(index) = self.open.find_in_scope(|open| open.is(name)) {
                     self.open.generate_implied_ends(Some(name));
-                    self.open.end_at(index);
+                    self.open.end_with_tag(index);
                 }
             }
-            Tags::Heading => {
+            TagTreatment::Heading => {
                 let is_heading = |open: &OpenElement| open.is_html_with(Property::HEADING);
                 if let Some(index) = self.open.find_in_scope(is_heading) {
                     self.open.generate_implied_ends(None);
-                    self.open.end_at(index);
+                    self.open.end_with_tag(index);
                 }
             }
-            Tags::Marker => {
+            TagTreatment::Marker => {
                 if let Some(index) = self.open.find_in_scope(|open| open.is(name)) {
                     self.open.generate_implied_ends(None);
-                    self.open.end_at(index);
+                    self.open.end_with_tag(index);
                     self.open.formatting.clear_to_marker();
                 }
             }
-            Tags::Break => {
+            TagTreatment::LineBreak => {
                 // Browsers treat `</br>` as `<br>`.
                 self.reconstruct_formatting();
                 self.is_frameset_ok = false;
                 let own = OwnRendering::of_element(name, element, Namespace::Html);
                 self.open.separate(own, self.place());
             }
-            Tags::Template => self.end_template(),
-            Tags::Html | Tags::Body => {}
-            Tags::Ordinary
-            | Tags::Table
-            | Tags::TablePart
-            | Tags::Void
-            | Tags::VoidMetadata
-            | Tags::Input
-            | Tags::Rule
-            | Tags::Choice
-            | Tags::RubyBase
-            | Tags::RubyText
-            | Tags::Foreign
-            | Tags::HeadVoid
-            | Tags::HeadRaw
-            | Tags::Raw
-            | Tags::RawBlock
-            | Tags::PlainText
-            | Tags::Head
-            | Tags::Frameset => self.end_ordinary(name),
+            TagTreatment::Template => self.end_template(),
+            TagTreatment::Html | TagTreatment::Body => {}
+            TagTreatment::Ordinary
+            | TagTreatment::Table
+            | TagTreatment::TablePart
+            | TagTreatment::Void
+            | TagTreatment::VoidMetadata
+            | TagTreatment::Input
+            | TagTreatment::HorizontalRule
+            | TagTreatment::SelectOption
+            | TagTreatment::RubyBase
+            | TagTreatment::RubyText
+            | TagTreatment::Foreign
+            | TagTreatment::HeadVoid
+            | TagTreatment::HeadRaw
+            | TagTreatment::Raw
+            | TagTreatment::RawBlock
+            | TagTreatment::PlainText
+            | TagTreatment::Head
+            | TagTreatment::Frameset => self.end_ordinary(name),
         }
     }
 
@@ -313,7 +319,7 @@ impl Tree {
     fn end_block(&mut self, name: Name) {
         if let Some(index) = self.open.find_in_scope(|open| open.is(name)) {
             self.open.generate_implied_ends(None);
-            self.open.end_at(index);
+            self.open.end_with_tag(index);
         }
     }
 
@@ -323,7 +329,7 @@ impl Tree {
             let Some(open) = self.open.get(index) else { return };
             if open.is(name) {
                 self.open.generate_implied_ends(Some(name));
-                self.open.end_at(index);
+                self.open.end_with_tag(index);
                 return;
             }
             if open.element.has(Property::SPECIAL) {
@@ -336,20 +342,21 @@ impl Tree {
 /// Returns whether a page with the given tag in its body cannot be a page of frames.
 fn forbids_frameset(start: &StartTag<'_>) -> bool {
     let forbids = matches!(
-        start.element.tags,
-        Tags::ListItem
-            | Tags::Definition
-            | Tags::Button
-            | Tags::Marker
-            | Tags::Table
-            | Tags::Void
-            | Tags::Rule
-            | Tags::Break
-            | Tags::Select
-            | Tags::RawBlock
-            | Tags::Body
+        start.element.treatment,
+        TagTreatment::ListItem
+            | TagTreatment::Definition
+            | TagTreatment::Button
+            | TagTreatment::Marker
+            | TagTreatment::Table
+            | TagTreatment::Void
+            | TagTreatment::HorizontalRule
+            | TagTreatment::LineBreak
+            | TagTreatment::Select
+            | TagTreatment::RawBlock
+            | TagTreatment::Body
     );
     forbids
         || matches!(start.tag.name(), "textarea" | "iframe" | "pre" | "listing")
-        || (start.element.tags == Tags::Input && start.rendering(Namespace::Html).ends_words())
+        || (start.element.treatment == TagTreatment::Input
+            && start.rendering(Namespace::Html).ends_words())
 }

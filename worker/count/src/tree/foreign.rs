@@ -41,7 +41,8 @@ impl Tree {
     /// Processes a start tag inside SVG or `MathML`. Returns `false` if it ends them, and has to be
     /// processed as HTML.
     pub(super) fn start_in_foreign(&mut self, start: &StartTag<'_>) -> bool {
-        let is_styled_font = start.name == Name::FONT && start.tag.value(Attribute::Font).is_some();
+        let is_styled_font =
+            start.name == Name::FONT && start.tag.value(Attribute::FontStyling).is_some();
         if start.element.has(Property::ENDS_FOREIGN) || is_styled_font {
             self.end_foreign();
             return false;
@@ -65,7 +66,7 @@ impl Tree {
                 break;
             }
             if open.name == name {
-                self.open.end_at(index);
+                self.open.end_with_tag(index);
                 return true;
             }
         }
@@ -79,7 +80,7 @@ impl Tree {
             element = element.with(Property::HTML_INTEGRATION);
         }
         if start.name == Name::SCRIPT {
-            self.scripts = self.scripts.saturating_add(1);
+            self.script_count = self.script_count.saturating_add(1);
         }
         self.insert_as((start.name, element, namespace), own);
         if start.tag.is_closed() {
@@ -99,7 +100,7 @@ impl Tree {
             .current()
             .is_some_and(|open| open.element.has(Property::FIRST_CHILD_VISIBLE) && open.has_child);
         self.open.mark_child();
-        if is_later_child { own.hidden() } else { own }
+        if is_later_child { own.to_hidden() } else { own }
     }
 
     /// Ends the elements of SVG and `MathML` up to one that contains HTML.

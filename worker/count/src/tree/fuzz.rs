@@ -186,8 +186,8 @@ fn damage(page: &str, random: &mut Random) -> String {
 /// Removes the parts of a page that are not needed for a difference without a reason.
 fn reduce(page: &str) -> String {
     let differs = |page: &str| {
-        let (expected, moves) = words_of_reference(page);
-        words_of(page) != expected && reason(moves).is_none()
+        let (expected, causes) = words_of_reference(page);
+        words_of(page) != expected && reason(causes).is_none()
     };
     let mut parts: Vec<&str> = page.split_inclusive(['>', ' ']).collect();
     let mut length = parts.len();
@@ -218,11 +218,11 @@ fn any_page_has_the_words_of_its_tree() {
         let start = if random.below(2) == 0 { "<!DOCTYPE html>" } else { "" };
         let page = damage(&pages[random.below(pages.len())], random);
         let page = format!("{start}{page}");
-        let (expected, moves) = words_of_reference(&page);
+        let (expected, causes) = words_of_reference(&page);
         let ours = words_of(&page);
         compared += 1;
         if ours != expected {
-            let reason = reason(moves);
+            let reason = reason(causes);
             if reason.is_none() {
                 let page = reduce(&page);
                 let (ours, expected) = (words_of(&page), words_of_reference(&page).0);

@@ -2,7 +2,7 @@
 
 use super::{Mode, StartTag, Step, Tree};
 use crate::{
-    element::{Name, Namespace, Tags},
+    element::{Name, Namespace, TagTreatment},
     rendering::OwnRendering,
     tokenizer::Content,
 };
@@ -68,14 +68,14 @@ impl Tree {
 
     /// Processes the start tag of an element that belongs into `head`. Returns `None` for others.
     pub(super) fn start_metadata(&mut self, start: &StartTag<'_>) -> Option<Content> {
-        let tags = start.element.tags;
-        if tags == Tags::HeadRaw {
+        let tags = start.element.treatment;
+        if tags == TagTreatment::HeadRaw {
             return Some(self.insert_raw(start));
         }
-        if tags == Tags::Template {
+        if tags == TagTreatment::Template {
             self.insert_template(start);
         }
-        matches!(tags, Tags::HeadVoid | Tags::Template).then_some(Content::Markup)
+        matches!(tags, TagTreatment::HeadVoid | TagTreatment::Template).then_some(Content::Markup)
     }
 
     pub(super) fn start_in_frameset(&mut self, start: &StartTag<'_>) -> Content {
@@ -116,7 +116,7 @@ impl Tree {
     }
 
     pub(super) fn replace_body_by_frameset(&mut self) {
-        self.open.end_after(1);
+        self.open.end_without_tag(1);
         self.insert_implied(Name::FRAMESET);
         self.mode = Mode::InFrameset;
     }
@@ -130,7 +130,7 @@ impl Tree {
     fn root_rendering(&mut self, start: &StartTag<'_>) -> OwnRendering {
         let own = start.rendering(Namespace::Html);
         self.is_root_hidden |= own.is_hidden();
-        own.shown()
+        own.to_shown()
     }
 
     fn open_head(&mut self) {

@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-use super::reference::{Moves, show, words_of, words_of_reference};
+use super::reference::{DifferenceCauses, show, words_of, words_of_reference};
 
 /// Maximum ratio of pages that differ, for one of the reasons in [`reason`].
 const DIFFERENCE_PERCENT_MAX: usize = 2;
@@ -24,12 +24,12 @@ fn pages(file: &str) -> Vec<String> {
 }
 
 /// Returns the reason why the words of a page may differ.
-pub(crate) fn reason(moves: Moves) -> Option<&'static str> {
-    if moves.is_fostered {
+pub(crate) fn reason(causes: DifferenceCauses) -> Option<&'static str> {
+    if causes.is_fostered {
         Some("foster parenting")
-    } else if moves.is_adopted {
+    } else if causes.is_adopted {
         Some("adoption agency")
-    } else if moves.has_integration_point {
+    } else if causes.has_integration_point {
         Some("integration point")
     } else {
         None
@@ -54,15 +54,15 @@ fn html5libs_trees_have_the_same_words() {
         let bytes = std::fs::read(&file).unwrap();
         for page in pages(&String::from_utf8_lossy(&bytes)) {
             compared += 1;
-            let (expected, moves) = words_of_reference(&page);
+            let (expected, causes) = words_of_reference(&page);
             let ours = words_of(&page);
             if ours == expected {
                 continue;
             }
             let name = file.file_name().unwrap().display();
             let (ours, expected) = (show(&ours), show(&expected));
-            println!("{name} {moves:?}: {page:?}\n  ours {ours}\n  tree {expected}");
-            match reason(moves) {
+            println!("{name} {causes:?}: {page:?}\n  ours {ours}\n  tree {expected}");
+            match reason(causes) {
                 Some(reason) => *differences.entry(reason).or_default() += 1,
                 None => failures.push(page),
             }

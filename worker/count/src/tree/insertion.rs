@@ -30,7 +30,7 @@ impl Tree {
         let mut own = OwnRendering::of_element(name, element, Namespace::Html);
         if name == Name::HEAD {
             // Text cannot be inside `head` in HTML: it ends the element.
-            own = own.shown();
+            own = own.to_shown();
         }
         self.insert_as((name, element, Namespace::Html), own);
     }
@@ -59,7 +59,7 @@ impl Tree {
         self.insert(start);
         self.is_in_raw_text = true;
         if start.name == Name::SCRIPT {
-            self.scripts = self.scripts.saturating_add(1);
+            self.script_count = self.script_count.saturating_add(1);
             Content::Script
         } else {
             Content::Raw
@@ -102,7 +102,7 @@ impl Tree {
         let holder = MainHolder::of(open.rendering.landmarks());
         if open.rendering.drop_reason().is_none() && holder > self.holder {
             self.holder = holder;
-            self.restarts_main = true;
+            self.has_better_main = true;
         }
     }
 

@@ -2,7 +2,7 @@
 
 /// Starts of the public identifiers of old document types, in lower case. The HTML standard lists
 /// each version of them.
-const OLD_TYPES: [&str; 20] = [
+const QUIRKS_PUBLIC_PREFIXES: [&str; 20] = [
     "+//silmaril//dtd html pro",
     "-//advasoft ltd//dtd html 3.0",
     "-//as//dtd html 3.0",
@@ -25,16 +25,16 @@ const OLD_TYPES: [&str; 20] = [
     "-//webtechs//dtd mozilla html",
 ];
 /// Public identifiers of old document types.
-const OLD_NAMES: [&str; 2] = ["-/w3c/dtd html 4.0 transitional/en", "html"];
+const QUIRKS_PUBLIC_IDS: [&str; 2] = ["-/w3c/dtd html 4.0 transitional/en", "html"];
 /// Starts of the public identifiers that stand for an old document type without a system
 /// identifier.
-const OLD_TYPES_WITHOUT_SYSTEM: [&str; 2] =
+const QUIRKS_PUBLIC_PREFIXES_WITHOUT_SYSTEM_ID: [&str; 2] =
     ["-//w3c//dtd html 4.01 frameset//", "-//w3c//dtd html 4.01 transitional//"];
-const OLD_SYSTEM: &str = "http://www.ibm.com/data/dtd/v11/ibmxhtml1-transitional.dtd";
+const QUIRKS_SYSTEM_ID: &str = "http://www.ibm.com/data/dtd/v11/ibmxhtml1-transitional.dtd";
 
 /// Returns whether a document type declaration, without `<!` and `>`, selects quirks mode. The
 /// source of the rules is the insertion mode "initial" of the HTML standard.
-pub(super) fn is_quirky(declaration: &str) -> bool {
+pub(super) fn selects_quirks_mode(declaration: &str) -> bool {
     let text = declaration.to_ascii_lowercase();
     let Some(rest) = text.strip_prefix("doctype") else { return true };
     let rest = rest.trim_ascii_start();
@@ -58,11 +58,11 @@ pub(super) fn is_quirky(declaration: &str) -> bool {
     };
     let is_old = |public: &str| {
         let has_start_in = |starts: &[&str]| starts.iter().any(|start| public.starts_with(start));
-        OLD_NAMES.contains(&public)
-            || has_start_in(&OLD_TYPES)
-            || (system.is_none() && has_start_in(&OLD_TYPES_WITHOUT_SYSTEM))
+        QUIRKS_PUBLIC_IDS.contains(&public)
+            || has_start_in(&QUIRKS_PUBLIC_PREFIXES)
+            || (system.is_none() && has_start_in(&QUIRKS_PUBLIC_PREFIXES_WITHOUT_SYSTEM_ID))
     };
-    public.is_some_and(is_old) || system == Some(OLD_SYSTEM)
+    public.is_some_and(is_old) || system == Some(QUIRKS_SYSTEM_ID)
 }
 
 /// Splits a text after a quoted identifier. Returns `None` if it does not begin with one.
@@ -88,12 +88,12 @@ mod tests {
             "doctype html public '-//W3C//DTD HTML 4.01 Transitional//EN'",
             "doctype html system 'http://www.ibm.com/data/dtd/v11/ibmxhtml1-transitional.dtd'",
         ] {
-            assert!(is_quirky(declaration), "{declaration}");
+            assert!(selects_quirks_mode(declaration), "{declaration}");
         }
     }
 
     #[test]
-    fn other_document_types_do_not() {
+    fn current_document_types_do_not_select_quirks_mode() {
         for declaration in [
             "doctype html",
             "DOCTYPE\nHTML ",
@@ -102,7 +102,7 @@ mod tests {
             "doctype html public '-//W3C//DTD HTML 4.01 Transitional//EN' 'x'",
             "doctype html public \"-//W3C//DTD HTML 4.01//EN\"",
         ] {
-            assert!(!is_quirky(declaration), "{declaration}");
+            assert!(!selects_quirks_mode(declaration), "{declaration}");
         }
     }
 }

@@ -27,7 +27,7 @@ use crate::{
 
 /// Properties of a tree that can cause differences.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Moves {
+pub(crate) struct DifferenceCauses {
     /// Foster parenting: content of a table was inserted before the table.
     pub(crate) is_fostered: bool,
     /// The adoption agency algorithm moved a block.
@@ -56,7 +56,7 @@ struct Node {
 #[derive(Default)]
 struct Arena {
     nodes: RefCell<Vec<Node>>,
-    moves: Cell<Moves>,
+    causes: Cell<DifferenceCauses>,
 }
 
 impl Arena {
@@ -66,10 +66,10 @@ impl Arena {
         nodes.len() - 1
     }
 
-    fn note(&self, change: impl FnOnce(&mut Moves)) {
-        let mut moves = self.moves.get();
-        change(&mut moves);
-        self.moves.set(moves);
+    fn record_cause(&self, change: impl FnOnce(&mut DifferenceCauses)) {
+        let mut causes = self.causes.get();
+        change(&mut causes);
+        self.causes.set(causes);
     }
 
     fn insert(&self, parent: usize, index: usize, child: NodeOrText<usize>) {
@@ -158,7 +158,7 @@ impl TreeSink for Arena {
             && [Property::HTML_INTEGRATION, Property::TEXT_INTEGRATION, Property::ANNOTATION]
                 .iter()
                 .any(|property| element.has(*property));
-        self.note(|moves| moves.has_integration_point |= is_integration_point);
+        self.record_cause(|causes| causes.has_integration_point |= is_integration_point);
         let attributes = attributes
             .into_iter()
             .map(|attribute| (attribute.name.local.to_string(), attribute.value.to_string()));
@@ -189,7 +189,7 @@ impl TreeSink for Arena {
         previous: &usize,
         child: NodeOrText<usize>,
     ) {
-        self.note(|moves| moves.is_fostered = true);
+        self.record_cause(|causes| causes.is_fostered = true);
         if self.nodes.borrow()[*element].parent.is_some() {
             self.append_before_sibling(element, child);
         } else {
@@ -236,7 +236,7 @@ impl TreeSink for Arena {
     }
 
     fn reparent_children(&self, node: &usize, new_parent: &usize) {
-        self.note(|moves| moves.is_adopted = true);
+        self.record_cause(|causes| causes.is_adopted = true);
         let children = std::mem::take(&mut self.nodes.borrow_mut()[*node].children);
         for child in children {
             self.nodes.borrow_mut()[child].parent = None;
@@ -314,9 +314,9 @@ impl Arena {
         let is_root =
             matches!(name.local, local_name!("html") | local_name!("body") | local_name!("head"));
         if name.ns == ns!(html) && is_root {
-            own.shown()
+            own.to_shown()
         } else if self.is_later_child(nodes, node) {
-            own.hidden()
+            own.to_hidden()
         } else {
             own
         }
@@ -367,8 +367,9 @@ fn namespace_of(name: &QualName) -> Namespace {
     }
 }
 
-/// Returns the words of the visible text of html5ever's tree, and the moves in it.
-pub(crate) fn words_of_reference(page: &str) -> (Histogram, Moves) {
+/// Returns the words of the visible text of html5ever's tree, and possible causes of
+/// differences.
+pub(crate) fn words_of_reference(page: &str) -> (Histogram, DifferenceCauses) {
     let arena = Arena::default();
     arena.add(Kind::Document);
     // As in the tokenizer, the page has no byte order mark.
@@ -377,7 +378,7 @@ pub(crate) fn words_of_reference(page: &str) -> (Histogram, Moves) {
     let arena = parse_document(arena, options).one(page);
     let mut counter = Counter::new(&Options::default());
     arena.count(&mut counter);
-    (counter.finish().unwrap().histogram, arena.moves.get())
+    (counter.finish().unwrap().histogram, arena.causes.get())
 }
 
 /// Returns the words of the visible text of a page.

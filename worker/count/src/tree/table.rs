@@ -2,7 +2,7 @@
 
 use super::{Mode, StartTag, Step, Tree};
 use crate::{
-    element::{Element, Name, Property, Tags},
+    element::{Element, Name, Property, TagTreatment},
     open_elements::OpenElement,
     tokenizer::{Attribute, Content},
 };
@@ -77,7 +77,7 @@ impl Tree {
             }
             Name::TEMPLATE => self.end_template(),
             Name::BODY | Name::HTML => {}
-            _ if element.tags == Tags::TablePart => {}
+            _ if element.treatment == TagTreatment::TablePart => {}
             _ => {
                 self.is_fostering = true;
                 self.end_in_body(name, element);
@@ -90,7 +90,7 @@ impl Tree {
     fn end_table(&mut self) -> bool {
         let index = self.open.find_in_table(|open| open.is(Name::TABLE));
         if let Some(index) = index {
-            self.open.end_at(index);
+            self.open.end_with_tag(index);
             self.reset_mode();
         }
         index.is_some()
@@ -211,7 +211,7 @@ impl Tree {
     }
 
     pub(super) fn start_in_cell(&mut self, start: &StartTag<'_>) -> Step<Content> {
-        if start.element.tags == Tags::TablePart && start.name != Name::FRAME {
+        if start.element.treatment == TagTreatment::TablePart && start.name != Name::FRAME {
             if self.end_cell() {
                 return Step::Again;
             }
@@ -225,7 +225,7 @@ impl Tree {
             Name::TD | Name::TH => {
                 if let Some(index) = self.open.find_in_table(|open| open.is(name)) {
                     self.open.generate_implied_ends(None);
-                    self.open.end_at(index);
+                    self.open.end_with_tag(index);
                     self.open.formatting.clear_to_marker();
                     self.mode = Mode::InRow;
                 }
@@ -248,7 +248,7 @@ impl Tree {
         self.mode = Mode::InRow;
         if let Some(index) = index {
             self.open.generate_implied_ends(None);
-            self.open.end_after(index.saturating_add(1));
+            self.open.end_without_tag(index.saturating_add(1));
             self.open.pop();
             self.open.formatting.clear_to_marker();
         }
@@ -256,7 +256,7 @@ impl Tree {
     }
 
     pub(super) fn start_in_caption(&mut self, start: &StartTag<'_>) -> Step<Content> {
-        if start.element.tags == Tags::TablePart && start.name != Name::FRAME {
+        if start.element.treatment == TagTreatment::TablePart && start.name != Name::FRAME {
             if self.end_caption() {
                 return Step::Again;
             }
@@ -276,7 +276,7 @@ impl Tree {
                 }
             }
             Name::BODY | Name::HTML => {}
-            _ if element.tags == Tags::TablePart && name != Name::FRAME => {}
+            _ if element.treatment == TagTreatment::TablePart && name != Name::FRAME => {}
             _ => self.end_in_body(name, element),
         }
         Step::Done(())
@@ -287,7 +287,7 @@ impl Tree {
         let index = self.open.find_in_table(|open| open.is(Name::CAPTION));
         if let Some(index) = index {
             self.open.generate_implied_ends(None);
-            self.open.end_at(index);
+            self.open.end_with_tag(index);
             self.open.formatting.clear_to_marker();
             self.mode = Mode::InTable;
         }

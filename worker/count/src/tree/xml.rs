@@ -57,8 +57,8 @@ fn namespace_of(uri: &str) -> Namespace {
 
 impl Tree {
     /// Returns whether the root is an element of XHTML, or `None` before the root.
-    pub(crate) const fn has_root_of_xhtml(&self) -> Option<bool> {
-        self.has_root_of_xhtml
+    pub(crate) const fn has_xhtml_root(&self) -> Option<bool> {
+        self.has_xhtml_root
     }
 
     pub(super) fn start_in_xml(&mut self, start: &StartTag<'_>) {
@@ -76,14 +76,14 @@ impl Tree {
         };
         let is_declared = self.bindings.find(prefix).is_some();
         let is_xhtml = namespace == Namespace::Html && (is_declared || local == "html");
-        self.has_root_of_xhtml.get_or_insert(is_xhtml);
+        self.has_xhtml_root.get_or_insert(is_xhtml);
         let has_other_name = namespace == Namespace::Unknown
             || (namespace == Namespace::Html && start.tag.has_capitals());
         let name = Name::of(local);
         let element = if has_other_name { Element::default() } else { Element::of(name) };
         let local = StartTag { tag: start.tag, name, element };
         if name == Name::SCRIPT && !has_other_name {
-            self.scripts = self.scripts.saturating_add(1);
+            self.script_count = self.script_count.saturating_add(1);
         }
         let own = self.foreign_rendering(&local, namespace);
         if start.tag.is_closed() {
@@ -100,7 +100,7 @@ impl Tree {
         let depth = self.open.iter().position(|open| open.name == name);
         let inner = depth.map(|depth| depth.saturating_add(1));
         if let Some(index) = inner.and_then(|inner| self.open.len().checked_sub(inner)) {
-            self.open.end_at(index);
+            self.open.end_with_tag(index);
         }
     }
 }
