@@ -55,7 +55,9 @@ impl Extractor {
         counter.record_scripts(tree.script_count());
         let unclosed = tree.end();
         if let Some(first) = unclosed.first_name {
-            counter.warn(WarningCode::UnclosedHiddenElement, unclosed.count, Some(&first.text()));
+            let name = first.text();
+            let location = (!name.is_empty()).then_some(name.as_str());
+            counter.warn(WarningCode::UnclosedHiddenElement, unclosed.count, location);
         }
         counter.warn(WarningCode::NestingTooDeep, tree.too_deep_count(), None);
     }
