@@ -324,6 +324,7 @@ mod tests {
             ("<math><semantics><mi>a</mi><mi>x</mi></semantics><mi>b</mi></math>", "a b"),
             ("<math><maction><mi>a</mi><mtext>x</mtext></maction></math>", "a"),
             ("<semantics><b>a</b><b>b</b></semantics>", "ab"),
+            ("<semantics><math>a</math><math>b</math></semantics>", "ab"),
         ] {
             assert_eq!(words(page, Syntax::Html), expected, "{page}");
         }

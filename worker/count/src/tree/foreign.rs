@@ -95,12 +95,14 @@ impl Tree {
         namespace: Namespace,
     ) -> OwnRendering {
         let own = start.rendering(namespace);
-        let is_later_child = self
-            .open
-            .current()
-            .is_some_and(|open| open.element.has(Property::FIRST_CHILD_VISIBLE) && open.has_child);
+        let is_later_child = self.open.current().is_some_and(|open| {
+            open.namespace == Namespace::MathMl
+                && open.element.has(Property::FIRST_CHILD_VISIBLE)
+                && open.has_child
+        });
         self.open.mark_child();
-        if is_later_child { own.to_hidden() } else { own }
+        // An annotation is not hidden text: no browser shows it in any place.
+        if is_later_child && own.drop_reason().is_none() { own.to_hidden() } else { own }
     }
 
     /// Ends the elements of SVG and `MathML` up to one that contains HTML.
