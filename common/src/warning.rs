@@ -116,7 +116,7 @@ impl Warnings {
         Self(Vec::new())
     }
 
-    /// Returns whether there are no warnings.
+    /// Returns whether the list is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

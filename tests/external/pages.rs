@@ -205,7 +205,7 @@ fn words_by_step(counts: &BrowserCounts) -> Vec<u64> {
 
 #[test]
 fn each_step_of_the_script_applies_its_own_rule() {
-    // 3 folded words, `a1b` becomes `a1` and `b`, `__` is no word, and one space is at an edge.
+    // 3 folded words, `a1b` becomes `a1` and `b`, `__` is not counted, and one space is at an edge.
     let page = "<details><summary>s</summary>c d</details><p popover>f</p>a1<img>b __ e\u{202f}!";
     assert_eq!(words_by_step(&counts_in_browser(page)), [3, 3, 1, 2]);
 }

@@ -106,7 +106,7 @@ fn a_batch_is_merged_although_two_versions_counted_its_members() {
     let client = stack.client();
     let sent =
         submit_batch(client, &["to be", "or not", "to be"].map(|text| json!({"text": text})));
-    // There is no worker yet. The records are those of workers of two versions.
+    // No worker runs yet. The records are those of workers of two versions.
     let rule = |version: u32| json!({"name": "unicode", "version": version, "unicode": "18.0"});
     let extractor = |version: u32| json!({"name": "text", "version": version});
     for (member, version) in member_ids(&sent).iter().zip([1, 2, 2]) {

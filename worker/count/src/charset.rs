@@ -195,7 +195,7 @@ impl CharsetDecision {
 
     /// Returns the length of the start of `bytes` that has the same text in every charset.
     ///
-    /// NUL is no exception: UTF-16 was recognized from the head, or is excluded.
+    /// NUL counts as ASCII: UTF-16 was recognized from the head, or is excluded.
     pub(super) fn ascii_length(&self, bytes: &[u8]) -> usize {
         let length = Encoding::ascii_valid_up_to(bytes);
         let plain = bytes.get(..length).unwrap_or_default();
